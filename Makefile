@@ -1,0 +1,32 @@
+# Every target sets up what it needs: only Python 3.11+ and make have to be there.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: quickstart test check format clean
+
+quickstart: $(STAMP)  ## judge the packaged samples on the embedded emulator: no key, no network
+	$(BIN)/judge-runner quickstart
+
+test: $(STAMP)  ## the whole suite
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+check: $(STAMP)  ## style, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and what tests and runs left
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs quickstart
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("judge-runner needs Python 3.11 or newer; name one with make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)

@@ -1,0 +1,13 @@
+"""Run an LLM judge over a dataset, exactly one row per request, into Parquet.
+
+>>> from runner import load_config, run
+>>> summary = run(load_config("judge.yaml"))  # doctest: +SKIP
+"""
+
+from runner.closing import RunSummary
+from runner.config import load_config
+from runner.opening import RunOptions
+from runner.pipeline import arun, run
+from runner.version import __version__
+
+__all__ = ["RunOptions", "RunSummary", "__version__", "arun", "load_config", "run"]

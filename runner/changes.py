@@ -1,0 +1,87 @@
+"""What may change between two runs in one directory, and what may not (contract, section 3).
+
+*Asking* decides what a stored answer is the answer to: it may not change. *Reading* decides what an answer means: when
+it changes, the stored answers are read again. Everything else is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runner.config import Column, Constant, DatasetConfig, JudgeConfig, RunConfig
+from runner.errors import RunDirectoryError
+from runner.judge import used_names
+
+Data = dict[str, Any]
+
+
+def asking(config: RunConfig) -> Data:
+    """What each judge is asked, by its name, as plain data for `run.json`."""
+    kinds = {service.name: service.kind for service in config.services}
+    return {judge.name: _asking(judge, config.dataset, kinds[judge.service[0]]) for judge in config.judges}
+
+
+def _asking(judge: JudgeConfig, dataset: DatasetConfig, service_kind: str) -> Data:
+    return {
+        "kind": judge.kind,
+        "model": judge.model,
+        "parameters": dict(judge.parameters),
+        "pai": dict(judge.pai),
+        "system": judge.system,
+        "user": judge.user,
+        "fields": {name: _source(dataset.source_of(name)) for name in sorted(used_names(judge, dataset))},
+        "service.kind": service_kind,
+    }
+
+
+def _source(source: Column | Constant | None) -> Any:
+    if isinstance(source, Constant):
+        return {"value": source.value}
+    return None if source is None else source.path
+
+
+def reading(config: RunConfig) -> Data:
+    """How answers are read and what the dataset adds to a row, as plain data for `run.json`."""
+    dataset = config.dataset
+    prices = config.prices
+    label = dataset.human_label
+    return {
+        "judges": {
+            judge.name: {
+                "verdict": None if judge.verdict is None else judge.verdict.model_dump(mode="json"),
+                "scale": None if judge.scale is None else list(judge.scale),
+            }
+            for judge in config.judges
+        },
+        "columns": {
+            "human_label": None if label is None else label.model_dump(mode="json"),
+            "keep": [column.model_dump(mode="json") for column in dataset.keep],
+            "models": {name: _source(dataset.source_of(name)) for name in ("model", "model1", "model2")},
+        },
+        "prices": None if prices is None else prices.model_dump(mode="json"),
+    }
+
+
+def check_asking(where: str, before: Mapping[str, Data], now: Mapping[str, Data]) -> None:
+    """Raise RunDirectoryError, saying what differs, where a judge that has rows would be asked something else."""
+    differences = [
+        f"judge {name!r}: {key} was {_short(before[name].get(key))}, is {_short(now[name].get(key))}"
+        for name in now
+        if name in before
+        for key in now[name]
+        if before[name].get(key) != now[name].get(key)
+    ]
+    if not before.keys() & now.keys() and before:
+        known = ", ".join(sorted(before))
+        differences.append(f"its judges are {known}; the configuration has {', '.join(sorted(now))}")
+    if differences:
+        raise RunDirectoryError(
+            f"{where}: belongs to another run: " + "; ".join(differences) + ". What is asked may not change within a "
+            "run directory: give another one with --run-dir, or start anew with --fresh"
+        )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,317 @@
+"""The commands: each parses, calls one function, and turns errors into an exit code."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from runner.closing import RunSummary
+from runner.config import RunConfig, json_schema, load_config, masked, parse_duration, parse_value, read_mapping
+from runner.emulator import EmulatorOptions, serve
+from runner.errors import UsageError
+from runner.monitor.progress import duration
+from runner.monitor.status import describe, read_status
+from runner.opening import RunOptions, check
+from runner.pipeline import run as run_pipeline
+from runner.preview import first_requests, show_rows
+from runner.results.directory import RunDirectory
+from runner.results.view import export as export_rows
+from runner.version import __version__
+
+app = typer.Typer(
+    name="judge-runner",
+    help="Run an LLM judge over a dataset: one row per request in Parquet, none lost, none paid twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file.", metavar="CONFIG")]
+DirectoryArgument = Annotated[Path, typer.Argument(help="The run directory.", metavar="RUN_DIR")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", help="Override a value, read as YAML: --set judge.model=x.", metavar="KEY=VALUE"),
+]
+RunDirOption = Annotated[Path | None, typer.Option("--run-dir", help="The run directory, instead of output.directory.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"judge-runner {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def init(directory: Annotated[Path, typer.Argument(help="Where to put them.")] = Path()) -> None:
+    """Write a commented judge.yaml and a small sample dataset, ready to run."""
+    names = ("judge.yaml", "answers.jsonl")
+    for name in names:
+        if (directory / name).exists():
+            raise UsageError(f"{directory / name}: is there already; nothing was written")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (directory / name).write_bytes(_packaged(name))
+            typer.echo(directory / name)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written: {error.strerror}") from error
+    _say(f"next: judge-runner validate {directory / 'judge.yaml'}")
+
+
+@app.command()
+def quickstart(
+    run_dir: Annotated[Path, typer.Option("--run-dir", help="Where the run goes.")] = Path("quickstart"),
+) -> None:
+    """Judge a packaged pairwise dataset on the embedded emulator: no key, no network, under a minute."""
+    with resources.as_file(resources.files("runner.packaged")) as folder:
+        config = _placed(load_config(folder / "quickstart.yaml"), run_dir)
+        summary = run_pipeline(config, RunOptions(fresh=True))
+    _close(summary, quiet=False)
+    for line in show_rows(summary.directory):
+        typer.echo(line)
+    typer.echo(f"rows:    {summary.directory / 'results'}/*.parquet")
+    typer.echo(f"samples: {summary.directory / 'samples.parquet'}")
+    typer.echo(f"status:  judge-runner status {summary.directory}")
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def validate(
+    config: ConfigArgument,
+    show: Annotated[int, typer.Option("--show", help="Print the exact bodies of the first N requests.", min=0)] = 0,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Check the YAML, the environment, the dataset's columns and first rows, and the templates; asks nothing."""
+    loaded = load_config(config, overrides)
+    preview = first_requests(check(loaded), show)
+    for warning in preview.warnings:
+        _say(f"warning: {warning}")
+    if show:
+        for body in preview.bodies:
+            typer.echo(body)
+    else:
+        typer.echo(json.dumps(masked(loaded), ensure_ascii=False, indent=2))
+    _say(f"{config}: fits; {preview.described}")
+
+
+def run(
+    target: Annotated[Path, typer.Argument(help="A YAML file or a run directory.", metavar="CONFIG|RUN_DIR")],
+    run_dir: RunDirOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Judge only the first N samples.", min=1)] = None,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+    retry: Annotated[str, typer.Option("--retry", help="Ask rows of these statuses again: failed,unparsed.")] = "",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier run aside, start anew.")] = False,
+    max_time: Annotated[str | None, typer.Option("--max-time", help="Drain after this time, as 30s, 5m or 6h.")] = None,
+    grace: Annotated[str | None, typer.Option("--grace", help="Time for what is under way at a drain.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Errors only.")] = False,
+) -> None:
+    """Run a configuration; on a run directory that already has rows, go on with it."""
+    options = RunOptions(
+        limit=limit,
+        retry=_statuses(retry),
+        fresh=fresh,
+        max_time=_seconds("--max-time", max_time),
+        grace=_seconds("--grace", grace),
+        quiet=quiet,
+    )
+    config = _placed(_load(target, overrides), run_dir)
+    summary = run_pipeline(config, options)
+    _close(summary, quiet)
+    raise typer.Exit(summary.exit_code)
+
+
+app.command("run")(run)
+app.command("resume", help="Another name for run.")(run)
+
+
+@app.command()
+def status(
+    run_dir: DirectoryArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print status.json, with the true state.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Every two seconds until the run ends.")] = False,
+) -> None:
+    """Say how far a running or finished run is."""
+    directory = RunDirectory(run_dir)
+    while True:
+        data = read_status(directory.status, directory.is_held())
+        typer.echo(json.dumps(data, ensure_ascii=False, indent=None if watch else 2) if as_json else describe(data))
+        if not watch or data["state"] in ("finished", "stopped", "interrupted"):
+            return
+        time.sleep(2)
+
+
+@app.command()
+def export(
+    run_dir: DirectoryArgument,
+    out: Annotated[Path, typer.Argument(help="A .csv, .jsonl or .parquet file.", metavar="OUT")],
+    samples: Annotated[bool, typer.Option("--samples", help="samples.parquet instead of the rows.")] = False,
+) -> None:
+    """Write all rows so far, parts and journal together, into one file."""
+    rows = export_rows(RunDirectory(run_dir), out, samples)
+    _say(f"{rows:,} rows")
+    typer.echo(out)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def emulate(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option("--host", help="Where it listens (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="0 takes any free one.", min=0, max=65535)] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A YAML file with the options.")] = None,
+) -> None:
+    """Serve the local PAI-Judge emulator. Every option of docs/emulator.md is a flag: --seed 7 --faults.500 0.03."""
+    options: dict[str, Any] = {} if config is None else read_mapping(config)
+    for keys, value in _flags(context.args):
+        _put(options, keys, value)
+    options |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    options.setdefault("port", 8000)
+    try:
+        serve(EmulatorOptions.from_mapping(options), lambda url: typer.echo(f"{url}/v1"))
+    except ValueError as error:
+        raise UsageError(f"emulate: {error}") from error
+    except OSError as error:
+        raise UsageError(f"emulate: {error.strerror or error}") from error
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the YAML, for editors."""
+    typer.echo(json.dumps(json_schema(), ensure_ascii=False, indent=2))
+
+
+def main() -> None:
+    """The console command: run it and leave with its exit code."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    _raise_file_limit()
+    try:
+        app()
+    except UsageError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except Exception:  # noqa: BLE001 - the last resort
+        traceback.print_exc()
+        _complain("this is a bug of judge-runner; what was answered is kept, and the same command goes on with it")
+        sys.exit(70)
+
+
+def _load(target: Path, overrides: list[str]) -> RunConfig:
+    """The configuration of a YAML file, or the one that a run directory keeps."""
+    if not target.is_dir():
+        return load_config(target, overrides)
+    directory = RunDirectory(target)
+    if not directory.config.exists():
+        raise UsageError(f"{target}: is a directory without a config.yaml; give the YAML file or a run directory")
+    record = directory.read_run()
+    places = [Path(place) for place in (record.get("base"), target / record.get("base_relative", "")) if place]
+    base = next((place for place in places if place.is_dir()), target)
+    return _placed(load_config(directory.config, overrides, base=base, name=record.get("name")), target)
+
+
+def _placed(config: RunConfig, run_dir: Path | None) -> RunConfig:
+    if run_dir is None:
+        return config
+    output = config.output.model_copy(update={"directory": run_dir.absolute()})
+    return config.model_copy(update={"output": output})
+
+
+def _statuses(given: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in given.split(",") if word.strip())
+    for word in words:
+        if word not in ("failed", "unparsed"):
+            raise UsageError(f"--retry: {word!r} is not a status to ask again; expected failed, unparsed or both")
+    return words
+
+
+def _flags(words: list[str]) -> Iterator[tuple[list[str], Any]]:
+    """`--faults.500 0.03` and `--latency={median: 1}` as keys and values."""
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if not word.startswith("--"):
+            raise UsageError(f"emulate: unexpected {word!r}; options are given as --seed 7 or --faults.500 0.03")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            if not queue:
+                raise UsageError(f"emulate: {word} needs a value")
+            value = queue.pop(0)
+        yield name.replace("-", "_").split("."), parse_value(value)
+
+
+def _put(options: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = options.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"emulate: --{'.'.join(keys)}: {key} is given as a value already")
+        options = inner
+    options[keys[-1]] = value
+
+
+def _seconds(option: str, given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        return parse_duration(given)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _close(summary: RunSummary, quiet: bool) -> None:
+    """The closing table, and why the run stopped."""
+    if not quiet:
+        counts = summary.counts
+        rate = summary.asked / summary.elapsed_s if summary.elapsed_s else 0.0
+        table = Table(show_header=False, box=None, pad_edge=False)
+        rows: list[tuple[str, Any]] = [
+            ("rows", f"{counts.done:,} of {summary.total:,}"),
+            ("ok / unparsed / failed", f"{counts.ok:,} / {counts.unparsed:,} / {counts.failed:,}"),
+            ("asked now", f"{summary.asked:,} in {duration(summary.elapsed_s)} ({rate:.1f} rows/s)"),
+            ("retries / 429s", f"{summary.retries:,} / {summary.throttled:,}"),
+            ("tokens", f"{counts.prompt_tokens:,} + {counts.completion_tokens:,}"),
+            ("run directory", str(summary.directory)),
+        ]
+        if counts.cost:
+            rows.insert(5, ("cost", f"{counts.cost:.4f}"))
+        for name, value in rows:
+            table.add_row(name, str(value))
+        errors.print(table)
+    if summary.message is not None:
+        _complain(f"{summary.stop_reason}: {summary.message}")
+
+
+def _say(text: str) -> None:
+    errors.print(text, markup=False)
+
+
+def _complain(text: str) -> None:
+    errors.print(f"error: {text}", markup=False)
+
+
+def _packaged(name: str) -> bytes:
+    return (resources.files("runner.packaged") / name).read_bytes()
+
+
+def _raise_file_limit() -> None:
+    """Thousands of requests under way need thousands of sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    except (ValueError, OSError):
+        return

@@ -1,0 +1,148 @@
+"""The HTTP calls. Nothing outside this module knows aiohttp's exceptions."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from runner.config import ServiceConfig
+from runner.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError, TimedOut
+from runner.replies import error_from, read_completion
+from runner.types import JudgeResponse, Secret
+from runner.version import __version__
+
+
+class Client:
+    """One service over HTTP; used as an async context manager.
+
+    Args:
+        service: its section of the YAML.
+        base_url: where it stands (an embedded emulator's address differs from the YAML's).
+        token: what goes into the Authorization header, or None for no such header.
+    """
+
+    def __init__(self, service: ServiceConfig, base_url: str, token: Secret | None) -> None:
+        self._service = service
+        self._token = token
+        self._chat_url = URL(f"{base_url}/chat/completions")
+        self._proxy = _proxy_for(service, base_url)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        timeout = self._service.timeout
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_tls(self._service)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers(),
+            timeout=aiohttp.ClientTimeout(total=timeout.total, sock_connect=timeout.connect),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def chat(self, body: bytes) -> JudgeResponse:
+        """Send one chat body and return the whole answer; raises ServiceError."""
+        try:
+            return await self._chat(body)
+        except Fatal as error:
+            if error.reason != "authentication" or not self._read_token_again():
+                raise
+        return await self._chat(body)
+
+    async def _chat(self, body: bytes) -> JudgeResponse:
+        status, headers, raw = await self._post(self._chat_url, body)
+        try:
+            if status == 200:
+                return read_completion(raw)
+            raise error_from(status, headers, raw)
+        except ServiceError as error:
+            raise self._scrubbed(error) from None
+
+    def _read_token_again(self) -> bool:
+        """Read `token_file` again; say whether another token stands in it now."""
+        if self._service.token_file is None or self._session is None:
+            return False
+        before, self._token = self._token, self._service.token()
+        self._session.headers.update(self._headers())
+        return before is None or self._token is None or before.reveal() != self._token.reveal()
+
+    async def _post(self, url: URL, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        if self._session is None:
+            raise RuntimeError("the client is used outside its context")
+        try:
+            async with self._session.post(url, data=body, proxy=self._proxy, allow_redirects=False) as response:
+                return response.status, response.headers, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "User-Agent": f"judge-runner/{__version__}"}
+        if self._token is not None:
+            bearer = f"Bearer {self._token.reveal()}"
+            doubled = self._service.authorization == "doubled"
+            headers["Authorization"] = f"Bearer Authorization: {bearer}" if doubled else bearer
+        headers.update({name: value.reveal() for name, value in self._service.headers.items()})
+        return headers
+
+    def _scrubbed(self, error: ServiceError) -> ServiceError:
+        """Take the token out of a message: some services repeat what they were sent."""
+        secrets = [self._token, *self._service.headers.values(), self._service.proxy]
+        text = str(error)
+        for secret in secrets:
+            if secret is not None and len(secret.reveal()) > 3:
+                text = text.replace(secret.reveal(), "***")
+        error.args = (text,)
+        return error
+
+
+def connection_error(error: Exception, total: float) -> ServiceError:
+    """The error of the tree for what aiohttp raises when no whole reply came."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return Fatal(f"TLS refused: {said}", reason="address")
+        case aiohttp.ConnectionTimeoutError():
+            return ConnectFailed("no connection within the connect timeout")
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientConnectorError():
+            return ConnectFailed(said)
+        case aiohttp.ClientHttpProxyError():
+            return ConnectFailed(f"the proxy answered {error.status}")
+        case aiohttp.InvalidURL():
+            return Fatal(f"not a URL: {said}", reason="address")
+        case TimeoutError():
+            return TimedOut(f"no whole answer within {total:g} s")
+        case aiohttp.ClientResponseError():
+            return BadReply(f"not HTTP: {said}")
+        case _:
+            return ConnectionLost(f"the connection broke: {said}")
+
+
+def _tls(service: ServiceConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if service.ca_file is not None:
+        try:
+            context.load_verify_locations(service.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"service.ca_file: {service.ca_file}: not readable as certificates ({error})") from error
+    return context
+
+
+def _proxy_for(service: ServiceConfig, base_url: str) -> str | None:
+    """The proxy of this service, looked up once: per request it would cost more than the request."""
+    if service.proxy is not None:
+        return service.proxy.reveal()
+    parts = urlsplit(base_url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)

@@ -1,0 +1,111 @@
+"""Everything after the last request: one line per sample, how the run ended, and what the caller is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from runner.errors import RunStopped
+from runner.opening import OpenRun, cursor
+from runner.record import RunRecord
+from runner.results.resume import Counts
+from runner.results.samples import Aggregation, write_samples
+from runner.results.sink import output_failed
+
+log = logging.getLogger(__name__)
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """How a run ended.
+
+    Attributes:
+        directory: where its rows are.
+        exit_code: see docs/cli.md.
+        stop_reason: why it ended before everything was asked; None where it did not.
+        message: the same for a person.
+        total: requests the run is about.
+        counts: of the rows there are now, earlier runs included.
+        asked: rows written by this call.
+        elapsed_s: seconds this call took.
+        retries: attempts that were repeated.
+        throttled: 429s.
+    """
+
+    directory: Path
+    exit_code: int
+    stop_reason: str | None
+    message: str | None
+    total: int
+    counts: Counts
+    asked: int
+    elapsed_s: float
+    retries: int
+    throttled: int
+
+
+def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> RunSummary:
+    """Write samples.parquet, run.json and status.json, and say how the run ended."""
+    if not record.hurried and (stop is None or stop.reason != "output"):
+        try:
+            _write_samples(opened)
+        except (OSError, pa.ArrowException) as error:
+            stop = stop or output_failed(error)
+    code, reason = _ended(opened, record, stop)
+    try:
+        record.end(code, reason)
+    except OSError as error:
+        stop = stop or output_failed(error)
+        code, reason = stop.exit_code, stop.reason
+    log.info("ended with %d%s", code, "" if stop is None else f": {stop}")
+    return RunSummary(
+        directory=opened.directory.path,
+        exit_code=code,
+        stop_reason=reason,
+        message=None if stop is None else str(stop),
+        total=opened.total,
+        counts=record.counts,
+        asked=record.asked,
+        elapsed_s=record.elapsed_s,
+        retries=record.traffic.retries,
+        throttled=record.traffic.throttled,
+    )
+
+
+def _ended(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> tuple[int, str | None]:
+    if stop is not None:
+        return stop.exit_code, stop.reason
+    counts = record.counts
+    bad = (counts.unparsed + counts.failed) / max(1, counts.done)
+    return (0 if bad <= opened.checked.config.output.tolerate else 1), None
+
+
+def _write_samples(opened: OpenRun) -> None:
+    checked, config = opened.checked, opened.checked.config
+    how = Aggregation(
+        score=config.aggregate.score,
+        min_valid=config.aggregate.min_valid,
+        variants=frozenset(opened.done.variants),
+        swap=any(judge.swap for judge in config.judges),
+    )
+    names = checked.texts if config.output.texts else ()
+    where = cursor(checked, opened.survey)
+
+    def texts(ordinals: range) -> Mapping[int, Mapping[str, str | None]]:
+        samples = where.samples(ordinals)
+        return {
+            ordinal: {name: _text(sample.fields.get(name)) for name in names} for ordinal, sample in samples.items()
+        }
+
+    fields = checked.reader.result_fields()
+    write_samples(opened.directory.path, fields, how, config.output.compression, names, texts)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()

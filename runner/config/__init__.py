@@ -1,0 +1,63 @@
+"""The configuration: one YAML file as frozen values, or a clear word on what does not fit."""
+
+from __future__ import annotations
+
+from runner.config.dataset import RESULT_COLUMNS, Column, Constant, DatasetConfig, HumanLabel, KeepColumn
+from runner.config.judges import AggregateConfig, JudgeConfig, VerdictConfig
+from runner.config.loading import load_config, masked
+from runner.config.models import (
+    BatchConfig,
+    BreakerConfig,
+    BudgetConfig,
+    ClusterConfig,
+    ModelPrice,
+    MonitorConfig,
+    OnlineConfig,
+    OutputConfig,
+    PollConfig,
+    PricesConfig,
+    ReportConfig,
+    RetryConfig,
+    RouterConfig,
+    RunConfig,
+)
+from runner.config.schema import json_schema
+from runner.config.services import Adaptive, LimitsConfig, ServiceConfig, TimeoutConfig, TokenLimits
+from runner.config.words import parse_duration, parse_value, read_mapping
+
+__all__ = [
+    "RESULT_COLUMNS",
+    "Adaptive",
+    "AggregateConfig",
+    "BatchConfig",
+    "BreakerConfig",
+    "BudgetConfig",
+    "ClusterConfig",
+    "Column",
+    "Constant",
+    "DatasetConfig",
+    "HumanLabel",
+    "JudgeConfig",
+    "KeepColumn",
+    "LimitsConfig",
+    "ModelPrice",
+    "MonitorConfig",
+    "OnlineConfig",
+    "OutputConfig",
+    "PollConfig",
+    "PricesConfig",
+    "ReportConfig",
+    "RetryConfig",
+    "RouterConfig",
+    "RunConfig",
+    "ServiceConfig",
+    "TimeoutConfig",
+    "TokenLimits",
+    "VerdictConfig",
+    "json_schema",
+    "load_config",
+    "masked",
+    "parse_duration",
+    "parse_value",
+    "read_mapping",
+]

@@ -1,0 +1,63 @@
+"""What the configuration can already say and this version does not do yet; removing a line here enables it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from runner.config.models import BreakerConfig, RunConfig
+from runner.config.problems import Path, Problem
+from runner.config.services import TokenLimits
+
+_VERDICTS = ("pai_single", "pai_pairwise", "mt_bench_single", "mt_bench_pair")
+
+
+class Gate(NamedTuple):
+    """A key (`*` stands for each of a list), whether its value asks for too much, and what is asked for."""
+
+    key: str
+    asks: Callable[[Any], bool]
+    what: str
+
+
+def _given(value: Any) -> bool:
+    return value is not None
+
+
+GATES = (
+    Gate("dataset.path", lambda path: path.startswith(("hf://", "s3://")), "a dataset at hf:// or s3://"),
+    Gate("judges.*.dimension", _given, "a judge for a single dimension"),
+    Gate("judges.*.service", lambda names: len(names) > 1, "a judge that is asked by several services"),
+    Gate(
+        "judges.*.verdict", lambda verdict: verdict and verdict.format not in (None, *_VERDICTS), "this verdict format"
+    ),
+    Gate("services", lambda services: len(services) > 1, "more than one service"),
+    Gate("services.*.limits.tpm", lambda tpm: isinstance(tpm, TokenLimits), "a limit for input and output apart"),
+    Gate("router.mode", lambda mode: mode == "batch", "the mode batch"),
+    Gate("budget.cost", _given, "a budget"),
+    Gate("budget.requests", _given, "a budget"),
+    Gate("budget.tokens", _given, "a budget"),
+    Gate("breaker", lambda breaker: breaker != BreakerConfig(), "a breaker with other values than the default"),
+    Gate("monitor.listen", _given, "a live page"),
+    Gate("report", _given, "a report at the end of the run"),
+    Gate("cluster", _given, "a run on many machines"),
+)
+"""Every feature that is not there yet."""
+
+
+def unavailable(config: RunConfig, gates: tuple[Gate, ...] = GATES) -> Iterator[Problem]:
+    """Find what the configuration asks for and this version cannot do: it is refused, never ignored."""
+    for gate in gates:
+        for path, value in _values(config, tuple(gate.key.split(".")), ()):
+            if gate.asks(value):
+                yield Problem(path, f"{gate.what} is not available in this version")
+
+
+def _values(value: Any, keys: tuple[str, ...], path: Path) -> Iterator[tuple[Path, Any]]:
+    if not keys:
+        yield path, value
+    elif keys[0] == "*":
+        for index, item in enumerate(value):
+            yield from _values(item, keys[1:], (*path, index))
+    else:
+        yield from _values(getattr(value, keys[0]), keys[1:], (*path, keys[0]))

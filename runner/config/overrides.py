@@ -1,0 +1,101 @@
+"""`--set KEY=VALUE`: one value of the YAML replaced, before the environment is put in."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import yaml
+
+from runner.config.document import Dumper, UnreadableError, compose, entries
+from runner.config.problems import Place, Problem, looks_like_token, looks_private, shown
+
+_MAP = "tag:yaml.org,2002:map"
+_STR = "tag:yaml.org,2002:str"
+_NULL = "tag:yaml.org,2002:null"
+_AFTER_ALL_LINES = 1_000_000_000
+
+
+class MisfitError(Exception):
+    """An override that does not fit the document."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def merged(root: yaml.MappingNode, overrides: tuple[str, ...]) -> yaml.MappingNode:
+    """Return the document with every override in it; the given nodes are left as they are.
+
+    Raises:
+        MisfitError: an override is not `KEY=VALUE`, its value is not YAML, or its key leads through a value.
+    """
+    for index, override in enumerate(overrides):
+        key, equals, text = override.partition("=")
+        key = key.strip()
+        hidden = looks_private(key) or looks_like_token(text)
+        place = Place(f"--set {key}=***" if hidden else f"--set {override}", _AFTER_ALL_LINES + index, key=key)
+        if not equals or not all(key.split(".")):
+            wanted = "expected KEY=VALUE with a dotted key, such as judge.model=pai-judge-plus"
+            raise MisfitError(Problem((), f"{wanted}, found {shown(override)}", Place("--set", place.order)))
+        changed = _with(root, key.split("."), _value(text, place), place)
+        root = cast("yaml.MappingNode", changed)
+    return root
+
+
+def dump(root: yaml.MappingNode) -> str:
+    """Write the nodes as YAML again: same order, same texts, variables unexpanded; comments are gone."""
+    text: str = yaml.serialize(root, Dumper=Dumper, allow_unicode=True, width=1_000_000)
+    return text
+
+
+def _value(text: str, place: Place) -> yaml.Node:
+    try:
+        node = compose(text)
+    except UnreadableError as error:
+        raise MisfitError(Problem((), f"the value is not valid YAML: {error}", place)) from None
+    if node is None or node.tag == _NULL:
+        node = yaml.ScalarNode(_NULL, "null")
+    _stamp(node, place)
+    return node
+
+
+def _stamp(node: yaml.Node, place: Place) -> None:
+    node.start_mark = place
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _stamp(key, place)
+            _stamp(value, place)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _stamp(item, place)
+
+
+def _with(node: yaml.Node, keys: list[str], value: yaml.Node, place: Place) -> yaml.Node:
+    """Return a copy of the node in which the value at `keys` is another; a copy, because an alias shares its node."""
+    if not keys:
+        return value
+    if isinstance(node, yaml.SequenceNode):
+        return _with_item(node, keys, value, place)
+    if isinstance(node, yaml.ScalarNode) and node.tag == _NULL:
+        node = yaml.MappingNode(_MAP, [])
+    if not isinstance(node, yaml.MappingNode):
+        raise MisfitError(Problem((), f"there is nothing below it to set '{keys[0]}' in: it is a single value", place))
+    pairs = entries(node)
+    index = next((index for index, (key, _) in enumerate(pairs) if key.value == keys[0]), len(pairs))
+    key, old = pairs[index] if index < len(pairs) else (None, yaml.MappingNode(_MAP, []))
+    if key is None or len(keys) == 1:
+        # Only a key whose whole value is replaced counts as written by the override.
+        key = yaml.ScalarNode(_STR, keys[0])
+        key.start_mark = place
+    pairs[index : index + 1] = [(key, _with(old, keys[1:], value, place))]
+    return yaml.MappingNode(_MAP, pairs, node.start_mark, node.end_mark, flow_style=node.flow_style)
+
+
+def _with_item(node: yaml.SequenceNode, keys: list[str], value: yaml.Node, place: Place) -> yaml.Node:
+    items = list(node.value)
+    if not keys[0].isdecimal() or int(keys[0]) >= len(items):
+        raise MisfitError(
+            Problem((), f"expected a position from 0 to {len(items) - 1} in the list, found '{keys[0]}'", place)
+        )
+    items[int(keys[0])] = _with(items[int(keys[0])], keys[1:], value, place)
+    return yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark, flow_style=node.flow_style)

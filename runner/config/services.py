@@ -1,0 +1,214 @@
+"""Who is asked, and under which limits: the `service` section."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from runner.config.values import (
+    AutoOrFlag,
+    Count,
+    Flag,
+    Frozen,
+    JsonMapping,
+    LocalPath,
+    SecretText,
+    SomeTime,
+    Variable,
+    Word,
+    expected,
+    refused,
+)
+from runner.errors import ConfigError
+from runner.types import Secret
+
+_PREFIX = re.compile(r"\A(?:authorization\s*:|bearer(?:\s|\Z))\s*", re.IGNORECASE)
+_AROUND = " \t\r\n'\""
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+class TokenLimits(Frozen):
+    """Tokens per minute where the service counts input and output apart."""
+
+    input: Count = Field(description="Input tokens per minute.")
+    output: Count = Field(description="Output tokens per minute.")
+
+
+class Adaptive(Frozen):
+    """A concurrency that finds its own level."""
+
+    start: Count = Field(default=20, description="Requests in flight at the start.")
+    max: Count = Field(default=512, description="Requests in flight at most.")
+
+
+def _tokens(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, Mapping):
+        return TokenLimits.model_validate(value, context=info.context)
+    if value is None or isinstance(value, TokenLimits) or _is_count(value):
+        return value
+    raise expected("a whole number of at least 1, {input: N, output: N} or null")
+
+
+def _concurrency(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, Mapping):
+        return Adaptive.model_validate(value, context=info.context)
+    if isinstance(value, Adaptive) or _is_count(value):
+        return value
+    raise expected("a whole number of at least 1, or {start: N, max: N}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+class LimitsConfig(Frozen):
+    """The quota of one service entry, shared by all judges that use it."""
+
+    rpm: Count | None = Field(default=None, description="Requests per minute; null: not limited by us.")
+    tpm: Annotated[Count | TokenLimits | None, BeforeValidator(_tokens)] = Field(
+        default=None, description="Tokens per minute; null: not limited by us."
+    )
+    concurrency: Annotated[Count | Adaptive, BeforeValidator(_concurrency)] = Field(
+        default=Adaptive(), description="Requests in flight: adaptive between two numbers, or a number."
+    )
+
+
+class TimeoutConfig(Frozen):
+    """How long one attempt may take, in seconds."""
+
+    connect: SomeTime = Field(default=10.0, description="Until the connection stands.")
+    total: SomeTime = Field(default=300.0, description="Until the whole answer is there.")
+
+
+def _base_url(value: str) -> str:
+    # No branch repeats the value: an address can hold a password.
+    try:
+        url = urlsplit(value.strip())
+        fits = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and " " not in url.netloc
+    except ValueError:
+        fits = False
+    if not fits:
+        raise refused("expected an address such as https://host/v1")
+    if "@" in url.netloc:
+        raise refused("an address holds no user name or password; use token_env")
+    if url.query or url.fragment:
+        raise refused("expected an address without '?' or '#'")
+    if url.path.rstrip("/").endswith("/chat/completions"):
+        raise refused("expected the address up to its version, such as https://host/v1, without /chat/completions")
+    return value.strip().rstrip("/")
+
+
+def _proxy(value: Any) -> Secret | None:
+    if value is None or isinstance(value, Secret):
+        return value
+    try:
+        url = urlsplit(value) if isinstance(value, str) else SplitResult("", "", "", "", "")
+        fits = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise refused("expected an address such as http://host:3128")
+    return Secret(value)
+
+
+def _headers(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
+    for name, content in value.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise refused("a header's name has only letters, digits and '-'")
+        if not content.reveal().isprintable():
+            raise refused(f"the header {name} holds a line break or another character that cannot be sent")
+    return value
+
+
+class ServiceConfig(Frozen):
+    """One service entry: where it is, how we prove who we are, and what it allows."""
+
+    name: Word = Field(default="default", description="How judges name it.")
+    kind: Literal["http", "emulator"] = Field(
+        default="http", description="A service on the network, or the embedded emulator."
+    )
+    base_url: Annotated[Word, AfterValidator(_base_url)] = Field(
+        default="https://aiservice.cn-hangzhou.aliyuncs.com/v1", description="The address up to its version."
+    )
+    token_env: Variable | None = Field(
+        default="JUDGE_MODEL_TOKEN", description="The environment variable that holds the token; null: none is sent."
+    )
+    token_file: LocalPath | None = Field(default=None, description="A file that holds the token; read again on 401.")
+    authorization: Literal["plain", "doubled"] = Field(
+        default="plain", description="doubled: as the documented Python SDK puts it on the wire."
+    )
+    dialect: Literal["pai", "openai", "dashscope"] = Field(
+        default="pai", description="Batch statuses, limits, line shape and what 429 means."
+    )
+    batch: AutoOrFlag = Field(default="auto", description="Whether it has a Batch API.")
+    limits: LimitsConfig = Field(default=LimitsConfig(), description="The quota of this entry.")
+    timeout: TimeoutConfig = Field(default=TimeoutConfig(), description="How long one attempt may take.")
+    headers: Annotated[Mapping[str, SecretText], AfterValidator(_headers)] = Field(
+        default={}, description="More headers; secrets only as ${VAR}."
+    )
+    proxy: Annotated[SecretText | None, BeforeValidator(_proxy)] = Field(
+        default=None, description="A proxy for this service; a password only as ${VAR}."
+    )
+    ca_file: LocalPath | None = Field(default=None, description="Certificates to trust, as a PEM file.")
+    allow_http: Flag = Field(default=False, description="Send a token over plain http to another host.")
+    emulator: JsonMapping = Field(default={}, description="kind: emulator: its options.")
+
+    @property
+    def sends_token(self) -> bool:
+        """Whether a request to this service carries an Authorization of ours."""
+        return self.kind == "http" and (self.token_env is not None or self.token_file is not None)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the address is this machine's own."""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def token(self, environ: Mapping[str, str] = os.environ) -> Secret | None:
+        """Read the token from its file, else from its environment variable; None where none is sent.
+
+        Raises:
+            ConfigError: the file or the variable is missing, empty, or holds what cannot be sent.
+        """
+        if self.kind == "emulator":
+            given = self.emulator.get("token")
+            return None if given is None else Secret(str(given))
+        if self.token_file is not None:
+            return _usable(_read(self.token_file), f"the token file {self.token_file}")
+        if self.token_env is None:
+            return None
+        place = f"the environment variable {self.token_env}"
+        if self.token_env not in environ:
+            raise ConfigError(f"{place} is not set; it should hold the token of the service '{self.name}'")
+        return _usable(environ[self.token_env], place)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"the token file {path} is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the token file {path}: {os.strerror(error.errno or 0)}") from None
+
+
+def _usable(raw: str, place: str) -> Secret:
+    """Return the bare token: people paste it with quotes, or with the header's name in front."""
+    token = raw
+    while (shorter := _PREFIX.sub("", token.strip(_AROUND))) != token:
+        token = shorter
+    if not token:
+        raise ConfigError(f"{place} is empty; it should hold the service's token")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(f"{place} does not hold a token: there are blanks or other characters no token has")
+    return Secret(token)

@@ -1,0 +1,135 @@
+"""Turn raw rows into samples: the mapped fields, the id, and what the result rows carry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from runner.config import Column, Constant, DatasetConfig
+from runner.dataset.carried import human_reader, to_type
+from runner.dataset.decode import as_text, kind_of, record_of
+from runner.dataset.formats import RawRow
+from runner.dataset.headers import Columns
+from runner.errors import BadRow
+from runner.types import Sample
+
+_BASIC = ("id", "question", "answer", "answer1", "answer2")
+_MODELS = ("model", "model1", "model2")
+_MISSING: Any = object()
+
+
+class SampleReader:
+    """Reads samples as one dataset section describes them.
+
+    A row that cannot be used becomes a sample with a `problem`; reading never raises.
+
+    Args:
+        config: the dataset section.
+        found: the dataset's columns.
+        pairwise: whether the judges compare two answers; a human label 1 or 2 is then a winner, not a score.
+        also: further columns that templates name.
+    """
+
+    def __init__(
+        self, config: DatasetConfig, found: Columns, *, pairwise: bool = False, also: Iterable[str] = ()
+    ) -> None:
+        sources = {field: config.source_of(field) for field in dict.fromkeys((*_BASIC, *config.fields))}
+        self._constants = {field: source.value for field, source in sources.items() if isinstance(source, Constant)}
+        self._paths = {field: source.path for field, source in sources.items() if isinstance(source, Column)}
+        self._models = [field for field in _MODELS if sources.get(field) is not None]
+        self._label = config.human_label
+        self._read_label = None if self._label is None else human_reader(self._label, pairwise)
+        self._kept: list[tuple[str, str, Callable[[Any], Any] | None, Any]] = []
+        for kept in config.keep:
+            own = found.arrow_type(kept.column) if kept.type is None else None
+            convert = None if own is not None else to_type(kept.type or "string")
+            type_ = own if own is not None else pa.type_for_alias(kept.type or "string")
+            self._kept.append((kept.name, kept.column, convert, type_))
+        self._nothing = dict.fromkeys(field.name for field in self.result_fields())
+        self.fields: tuple[str, ...] = (
+            *self._constants,
+            *(field for field, path in self._paths.items() if found.has(path)),
+        )
+        """The fields that the dataset has: the constants, and those whose column is there."""
+        label = () if self._label is None else (self._label.column,)
+        every = (*self._paths.values(), *label, *(kept.column for kept in config.keep), *also)
+        self.columns: tuple[str, ...] = found.roots(every)
+        """The top-level columns that are read; `chunks` takes them."""
+
+    def result_fields(self) -> list[Any]:
+        """Return the Arrow fields of `Sample.columns`, in the order in which result rows have them."""
+        fields = []
+        if self._label is not None:
+            fields += [("human_winner", pa.string()), ("human_score", pa.float64()), ("human_label", pa.string())]
+        fields += [(model, pa.string()) for model in self._models]
+        fields += [(name, type_) for name, _, _, type_ in self._kept]
+        return [pa.field(name, type_) for name, type_ in fields]
+
+    def sample(self, raw: RawRow) -> Sample:
+        """Read one row."""
+        place = f"{raw.file}:{raw.number}"
+        try:
+            record = record_of(raw.payload)
+        except BadRow as error:
+            return Sample(raw.ordinal, str(raw.ordinal), {}, {}, self._nothing, place, str(error))
+        fields = self._constants.copy()
+        for field, path in self._paths.items():
+            value = record.get(path, _MISSING)
+            if value is _MISSING and "." in path:
+                value = _nested(record, path)
+            if value is not _MISSING:
+                fields[field] = value
+        columns, problem = self._carried(record, fields)
+        id_ = str(raw.ordinal)
+        try:
+            id_ = _id_of(fields.get("id"), id_)
+        except BadRow as error:
+            problem = str(error)
+        return Sample(raw.ordinal, id_, fields, record, columns, place, problem)
+
+    def _carried(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """Return the carried columns, and what is wrong with one of them."""
+        carried: dict[str, Any] = {}
+        problem = None
+        if self._label is not None and self._read_label is not None:
+            human = self._read_label(_value_at(record, self._label.column))
+            carried["human_winner"], carried["human_score"], carried["human_label"] = human
+        for model in self._models:
+            carried[model] = as_text(fields.get(model))
+        for name, path, convert, _ in self._kept:
+            value = _value_at(record, path)
+            try:
+                carried[name] = value if convert is None else convert(value)
+            except BadRow as error:
+                carried[name] = None
+                problem = f"column {path!r}: {error}"
+        return carried, problem
+
+
+def _value_at(record: Mapping[str, Any], path: str) -> Any:
+    value = record.get(path, _MISSING)
+    if value is _MISSING:
+        value = _nested(record, path)
+    return None if value is _MISSING else value
+
+
+def _nested(record: Mapping[str, Any], path: str) -> Any:
+    """Follow `a.b` into nested objects; at each level a column of the whole name wins."""
+    if path in record:
+        return record[path]
+    head, dot, rest = path.partition(".")
+    inner = record.get(head) if dot else None
+    return _nested(inner, rest) if isinstance(inner, dict) else _MISSING
+
+
+def _id_of(value: Any, ordinal: str) -> str:
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return ordinal
+    if isinstance(value, list | dict | tuple | bytes):
+        raise BadRow(f"the id is {kind_of(value)}; expected a text or a number")
+    if isinstance(value, str | bool | int | float):
+        return as_text(value) or ordinal
+    return str(value)

@@ -1,0 +1,209 @@
+"""Count and fingerprint the files of a dataset, and tell growth from change."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, BinaryIO, Literal, cast
+
+import msgspec
+import pyarrow.parquet as pq
+
+from runner.dataset.files import BUFFER, DataFile, open_bytes
+from runner.dataset.formats import READ_ERRORS, count_rows, csv_header, csv_records, line_blocks, load_array
+from runner.errors import DatasetError
+
+Growth = Literal["same", "grown", "changed"]
+
+_APPENDABLE = ("jsonl", "csv", "tsv")
+
+
+class FileSurvey(msgspec.Struct, frozen=True):
+    """What one file held when it was read.
+
+    Attributes:
+        path: relative to the dataset's root.
+        format: how its rows were counted.
+        size: its bytes, as they are on disk.
+        mtime_ns: when it was last changed.
+        digest: SHA-256 of its bytes, hexadecimal.
+        rows: how many rows it has.
+        ends_line: whether its last byte ends a line, so that what is appended begins a new one.
+    """
+
+    path: str
+    format: str
+    size: int
+    mtime_ns: int
+    digest: str
+    rows: int
+    ends_line: bool
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """The files of a dataset in their order.
+
+    `extended` names those that begin with all that the previous survey saw of them; it is not kept in `to_data`.
+    """
+
+    files: tuple[FileSurvey, ...]
+    extended: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows the dataset has."""
+        return sum(self.counts)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The rows of each file."""
+        return tuple(file.rows for file in self.files)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"rows": self.rows, "files": msgspec.to_builtins(self.files)}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Survey:
+        """Read back what `to_data` gave; a `msgspec.ValidationError` says that it is something else."""
+        return cls(msgspec.convert(data.get("files"), tuple[FileSurvey, ...]))
+
+
+def survey(files: Sequence[DataFile], previous: Survey | None = None) -> Survey:
+    """Read every file once: rows, bytes and digest.
+
+    A file whose size and time are as in `previous` is not read again.
+
+    Raises:
+        DatasetError: a file cannot be read, or there is no row at all.
+    """
+    known = {} if previous is None else {seen.path: seen for seen in previous.files}
+    extended = []
+    seen_now = []
+    for file in files:
+        try:
+            seen, extends = _look_at(file, known.get(file.name))
+        except READ_ERRORS as error:
+            raise DatasetError(f"{file.path}: cannot be read as {file.format}: {error}") from error
+        seen_now.append(seen)
+        if extends:
+            extended.append(file.name)
+    result = Survey(tuple(seen_now), tuple(extended))
+    if not result.rows:
+        others = f" and {len(files) - 1} more files" if len(files) > 1 else ""
+        raise DatasetError(f"{files[0].path}{others}: there are no rows")
+    return result
+
+
+def growth(old: Survey, new: Survey) -> Growth:
+    """Compare two surveys by content; `new` has to be made with `old` as its `previous`.
+
+    `grown` means that every old row still has its ordinal: rows were appended to the last file, or files were added
+    that sort behind it. A renamed file with the same bytes in the same place counts as the same.
+    """
+    count = len(old.files)
+    if len(new.files) < count:
+        return "changed"
+    differing = [index for index in range(count) if not _equal(old.files[index], new.files[index])]
+    if differing not in ([], [count - 1]) or (differing and new.files[count - 1].path not in new.extended):
+        return "changed"
+    return "grown" if differing or len(new.files) > count else "same"
+
+
+def _equal(one: FileSurvey, other: FileSurvey) -> bool:
+    return (one.digest, one.rows, one.format) == (other.digest, other.rows, other.format)
+
+
+def _look_at(file: DataFile, before: FileSurvey | None) -> tuple[FileSurvey, bool]:
+    """Survey one file; the second value tells whether it only extends what was seen before."""
+    stat = file.path.stat()
+    if before is not None and (before.size, before.mtime_ns, before.format) == (
+        stat.st_size,
+        stat.st_mtime_ns,
+        file.format,
+    ):
+        return before, False
+    appendable = file.compression is None and file.format in _APPENDABLE and before is not None
+    raw = _Hashed(file.path.open("rb", buffering=0), before.size if appendable and before is not None else -1)
+    rows = _count(file, cast("BinaryIO", raw))
+    seen = FileSurvey(file.name, file.format, raw.size, stat.st_mtime_ns, raw.digest, rows, raw.last in b"\n")
+    extends = (
+        before is not None
+        and raw.prefix == before.digest
+        and (before.ends_line or raw.after in b"\r\n")
+        and (file.format == "jsonl" or raw.quotes % 2 == 0)
+    )
+    return seen, extends
+
+
+def _count(file: DataFile, raw: BinaryIO) -> int:
+    with raw:
+        match file.format:
+            case "jsonl":
+                with open_bytes(file, raw) as stream:
+                    return sum(map(count_rows, line_blocks(stream)))
+            case "json":
+                return len(load_array(file, raw))
+            case "parquet":
+                return int(pq.read_metadata(file.path).num_rows)
+            case _:
+                with closing(csv_records(file, raw)) as records:
+                    csv_header(file, records)
+                    return sum(1 for _ in records)
+
+
+class _Hashed(io.RawIOBase):
+    """Passes a file's bytes on and hashes them; closing it reads what nobody asked for.
+
+    Attributes:
+        size: bytes so far.
+        digest: hash of them all, once closed.
+        last: the last byte.
+        prefix: hash of the first `mark` bytes, once more than those were read.
+        after: the byte that follows them.
+        quotes: how many double quotes they hold: an odd number may mean that a cell is still open.
+    """
+
+    def __init__(self, raw: io.FileIO, mark: int) -> None:
+        self._raw = raw
+        self._mark = mark
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.digest = ""
+        self.last = b""
+        self.prefix: str | None = None
+        self.after = b""
+        self.quotes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = self._raw.readinto(buffer) or 0
+        view = memoryview(buffer)[:count]
+        head = self._mark - self.size
+        if 0 <= head < count:
+            self._hash.update(view[:head])
+            self.prefix = self._hash.hexdigest()
+            self.quotes += bytes(view[:head]).count(b'"')
+            self.after = bytes(view[head : head + 1])
+            self._hash.update(view[head:])
+        else:
+            self._hash.update(view)
+            if head >= count:
+                self.quotes += bytes(view).count(b'"')
+        self.size += count
+        self.last = bytes(view[-1:]) or self.last
+        return count
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        rest = bytearray(BUFFER)
+        while self.readinto(rest):
+            pass
+        self.digest = self._hash.hexdigest()
+        self._raw.close()
+        super().close()

@@ -1,0 +1,49 @@
+"""The emulator as a child of this run: on a free port, deaf to signals, gone when its parent is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from runner.errors import ConfigError
+
+START_S = 30.0
+
+
+@asynccontextmanager
+async def embedded_emulator(options: Mapping[str, Any]) -> AsyncIterator[str]:
+    """Run the emulator while inside; gives its base URL. Raises ConfigError where its options do not fit."""
+    command = [sys.executable, "-m", "runner.emulator", "--embedded", msgspec.json.encode(dict(options)).decode()]
+    process = await anyio.open_process(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, start_new_session=True
+    )
+    try:
+        yield f"http://127.0.0.1:{await _port(process)}/v1"
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.stdin is not None:
+                await process.stdin.aclose()
+            with anyio.move_on_after(5):
+                await process.wait()
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
+
+
+async def _port(process: anyio.abc.Process) -> int:
+    if process.stdout is None:
+        raise RuntimeError("the emulator's output is not read")
+    with anyio.move_on_after(START_S):
+        try:
+            line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 4096)
+            return int(msgspec.json.decode(line)["port"])
+        except (anyio.IncompleteRead, anyio.EndOfStream):
+            pass
+    raise ConfigError("service.emulator: the embedded emulator did not start; what it said stands above")

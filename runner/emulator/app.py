@@ -1,0 +1,72 @@
+"""The routes, and OpenAI-shaped errors for everything outside them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from runner.emulator import chat
+from runner.emulator.options import EmulatorOptions
+from runner.emulator.problems import ApiError
+from runner.emulator.state import Emulator
+from runner.emulator.wire import EMULATOR, admitted, json_response, problem_response
+
+MODELS = ("pai-judge", "pai-judge-plus")
+MAX_BODY = 32 * 1024 * 1024
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build(options: EmulatorOptions) -> web.Application:
+    """Make the application; its state is at `EMULATOR`."""
+    app = web.Application(middlewares=[_shape_errors], client_max_size=MAX_BODY)
+    app[EMULATOR] = Emulator(options)
+    app.add_routes(
+        [
+            web.post("/v1/chat/completions", chat.complete),
+            web.get("/v1/models", _models),
+            web.get("/emulator/stats", _stats),
+            web.post("/emulator/reset", _clear),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _shape_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as problem:
+        return problem_response(problem)
+    except web.HTTPException as error:
+        return problem_response(_translated(request, error))
+
+
+def _translated(request: web.Request, error: web.HTTPException) -> ApiError:
+    kind = "invalid_request_error"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        headers = {"Allow": ",".join(sorted(error.allowed_methods))}
+        message = f"{request.method} is not allowed on {request.path}."
+        return ApiError(error.status, message, kind=kind, code="method_not_allowed", headers=headers)
+    if error.status == 404:
+        return ApiError(404, f"There is nothing at {request.path}.", kind=kind, code="unknown_url")
+    return ApiError(error.status, f"{error.reason}.", kind=kind)
+
+
+async def _models(request: web.Request) -> web.Response:
+    """List the documented models; any other name is accepted too."""
+    admitted(request)
+    models = [{"id": name, "object": "model", "created": 0, "owned_by": "emulator"} for name in MODELS]
+    return json_response({"object": "list", "data": models})
+
+
+async def _stats(request: web.Request) -> web.Response:
+    """Give all counters; needs no token, since it is not part of the service."""
+    return json_response(request.app[EMULATOR].stats.snapshot())
+
+
+async def _clear(request: web.Request) -> web.Response:
+    """Forget all counters, and with them how often each body was seen."""
+    request.app[EMULATOR].stats.clear()
+    return json_response({"reset": True})

@@ -1,0 +1,104 @@
+"""`POST /v1/chat/completions`: the life of one request at the service's end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import msgspec
+from aiohttp import web
+
+from runner.emulator.bodies import Ask, read_body
+from runner.emulator.completions import completion
+from runner.emulator.problems import ApiError, content_refused, server_error
+from runner.emulator.state import Emulator, Turn
+from runner.emulator.wire import EMULATOR, JSON, admitted, problem_response
+
+HANG_SECONDS = 600.0
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_HTML = b"<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>\n"
+_NO_CHOICES = b'{"request_id":"0","code":"InternalError","message":"No result."}'
+
+
+async def complete(request: web.Request) -> web.StreamResponse:
+    """Answer one chat request, or do to it what its fault says."""
+    emulator = request.app[EMULATOR]
+    with emulator.stats.flight():
+        try:
+            admitted(request)
+            ask = read_body(await request.read())
+            turn = emulator.turn(ask, emulator.admit)
+            if turn.fault == "429":
+                raise emulator.stray_429()
+            if turn.delay:
+                await asyncio.sleep(turn.delay)
+            return await _play(request, emulator, ask, turn)
+        except ApiError as problem:
+            response = problem_response(problem)
+            await _send(request, emulator, response)
+            return response
+
+
+async def _play(request: web.Request, emulator: Emulator, ask: Ask, turn: Turn) -> web.StreamResponse:
+    """Send the answer, or what stands in its place."""
+    fault, answer = turn.fault, turn.answer
+    if fault == "refuse":
+        raise content_refused()
+    if fault == "500" or fault == "503":
+        raise server_error(int(fault))
+    if fault == "hang":
+        await asyncio.sleep(HANG_SECONDS)
+    if fault == "hang" or fault == "reset":
+        return _reset(request)
+    body = msgspec.json.encode(completion(answer, emulator.options.dialect))
+    if fault == "truncate":
+        return await _truncate(request, body)
+    if fault == "malformed":
+        response = _malformed(body, turn.draws.detail)
+        await _send(request, emulator, response)
+        return response
+    response = web.Response(body=body, headers={"Content-Type": JSON})
+    if await _send(request, emulator, response):
+        emulator.stats.answered(ask.digest, answer.prompt_tokens, answer.completion_tokens)
+    return response
+
+
+async def _send(request: web.Request, emulator: Emulator, response: web.Response) -> bool:
+    """Write a whole response and count it; say whether the client was still there to take it."""
+    await response.prepare(request)
+    await response.write_eof()
+    transport = request.transport
+    whole = transport is not None and not transport.is_closing()
+    if whole:
+        emulator.stats.status[response.status] += 1
+    return whole
+
+
+def _reset(request: web.Request) -> web.Response:
+    """Break the connection with a TCP reset, before any byte of an answer."""
+    transport = request.transport
+    if transport is not None:
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+    return web.Response()
+
+
+async def _truncate(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Promise the whole body, send half of it and close."""
+    response = web.StreamResponse(headers={"Content-Type": JSON, "Content-Length": str(len(body))})
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+def _malformed(body: bytes, detail: float) -> web.Response:
+    """A 200 that is complete as HTTP and useless as an answer: half a JSON text, a page, or no choices."""
+    if detail < 1 / 3:
+        return web.Response(body=body[: len(body) // 2], headers={"Content-Type": JSON})
+    if detail < 2 / 3:
+        return web.Response(body=_HTML, headers={"Content-Type": "text/html"})
+    return web.Response(body=_NO_CHOICES, headers={"Content-Type": JSON})

@@ -1,0 +1,9 @@
+"""What is asked of a judge, and how its reply is read."""
+
+from __future__ import annotations
+
+from runner.judge.panel import Panel, Variant, used_names
+from runner.judge.template import Template, UnknownName, unknown_names
+from runner.judge.verdict import FORMATS, reader_for
+
+__all__ = ["FORMATS", "Panel", "Template", "UnknownName", "Variant", "reader_for", "unknown_names", "used_names"]

@@ -1,0 +1,66 @@
+"""PAI-Judge's built-in bodies: the judged texts go as one JSON part, the prompt is the service's own.
+
+The shape is that of the service's page "API调用示例" (2025-04-08); the optional keys are those of the vendor's
+Go and Java SDKs (2024-05).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from runner.config import JudgeConfig
+from runner.errors import BadRow
+from runner.judge.bodies import Body, Slot, rendered
+from runner.judge.template import exchange
+from runner.judge.values import as_text, strict_text
+from runner.types import Sample
+
+FIELDS = {"pai_single": ("question", "answer"), "pai_pairwise": ("question", "answer1", "answer2")}
+"""The fields that each built-in kind sends."""
+
+_MODES = {"pai_single": b"single", "pai_pairwise": b"pairwise"}
+
+
+def pai_body(judge: JudgeConfig, swapped: bool) -> Body:
+    """Return the body of a built-in kind, with the reference and the judge's optional keys where there are any."""
+    keys: dict[str, Callable[[Sample], str | None]] = {}
+    for field in FIELDS[judge.kind]:
+        keys[field] = _required(exchange(field, "answer1", "answer2") if swapped else field)
+    keys["ref_answer"] = _reference
+    for key, value in judge.pai.items():
+        if value is not None:
+            keys[key] = _option(value, swapped)
+    slots = [Slot((b"," if place else b"") + _key(key), text) for place, (key, text) in enumerate(keys.items())]
+    opening = b'{"role":"user","content":[{"mode":"' + _MODES[judge.kind] + b'","type":"json","json":{'
+    return Body(judge, opening, slots, b"}}]}")
+
+
+def _required(field: str) -> Callable[[Sample], str]:
+    def text(sample: Sample) -> str:
+        try:
+            value = sample.fields[field]
+        except KeyError:
+            raise BadRow(f"{sample.place} has no column for field `{field}`") from None
+        return value if type(value) is str else strict_text(value, field, sample.place)
+
+    return text
+
+
+def _reference(sample: Sample) -> str | None:
+    value = sample.fields.get("reference")
+    return None if value is None else strict_text(value, "reference", sample.place)
+
+
+def _option(value: Any, swapped: bool) -> Callable[[Sample], str]:
+    """Return an optional key's text; the service reads all of them, `max_score` too, as strings."""
+    if isinstance(value, str):
+        return rendered(value, swapped)
+    constant = as_text(value)
+    return lambda _: constant
+
+
+def _key(name: str) -> bytes:
+    return msgspec.json.encode(name) + b":"

@@ -1,0 +1,167 @@
+"""The panel: every judge of a run, in every order and repeat, and the way back from reply to verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+
+from runner.config import DatasetConfig, JudgeConfig
+from runner.errors import BadRow, ConfigError
+from runner.judge.bodies import Body, template_body
+from runner.judge.pai import FIELDS, pai_body
+from runner.judge.template import Template, unknown_names
+from runner.judge.verdict import reader_for
+from runner.tokens import BYTES_PER_TOKEN, lower_bound
+from runner.types import Dimension, JudgeRequest, JudgeResponse, Sample, Verdict, Winner
+
+CONTEXTS = {"pai-judge": 32768, "pai-judge-plus": 32768}
+"""Tokens of input that a model is known to take, from the service's page."""
+
+_OTHER: dict[Winner, Winner] = {"1": "2", "2": "1", "tie": "tie"}
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+class Variant(NamedTuple):
+    """One of the requests made of each sample."""
+
+    judge_index: int
+    judge: str
+    swapped: bool
+    repeat: int
+
+
+class Panel:
+    """What is asked of each sample, and how the replies are read.
+
+    Attributes:
+        variants: the requests of one sample, by judge, then order (as given, then swapped), then repeat.
+
+    Raises:
+        ConfigError: a judge's verdict format is unknown.
+    """
+
+    def __init__(self, judges: Sequence[JudgeConfig]) -> None:
+        self.judges = tuple(judges)
+        self.variants = tuple(
+            Variant(index, judge.name, swapped, repeat)
+            for index, judge in enumerate(self.judges)
+            for swapped in ((False, True) if judge.swap else (False,))
+            for repeat in range(judge.repeats)
+        )
+        bodies = {(v.judge_index, v.swapped): _body(self.judges[v.judge_index], v.swapped) for v in self.variants}
+        self._bodies = tuple(bodies[v.judge_index, v.swapped] for v in self.variants)
+        self._names = tuple(f"-{v.judge}-{'s' if v.swapped else 'o'}-{v.repeat}" for v in self.variants)
+        readers = [reader_for(judge) for judge in self.judges]
+        self._readers = tuple(readers[v.judge_index] for v in self.variants)
+
+    def custom_id(self, ordinal: int, variant: int) -> str:
+        """Return the stable name of a request, `{ordinal}-{judge}-{o|s}-{repeat}`."""
+        return f"{ordinal}{self._names[variant]}"
+
+    def request(self, sample: Sample, variant: int) -> JudgeRequest:
+        """Return one request of a sample.
+
+        Raises:
+            BadRow: the sample cannot be asked, or is certainly longer than the model's context (`too_long`).
+        """
+        if sample.problem is not None:
+            raise BadRow(sample.problem)
+        body = self._bodies[variant].fill(sample)
+        self._check_length(sample, variant, len(body))
+        request_hash = blake2b(body, digest_size=16).hexdigest()
+        return JudgeRequest(sample, variant, self.custom_id(sample.ordinal, variant), body, request_hash)
+
+    def read(self, request: JudgeRequest, response: JudgeResponse) -> Verdict:
+        """Return what a reply to a request means, with the answers numbered as the dataset numbers them."""
+        return self.read_variant(request.variant, response)
+
+    def read_variant(self, variant: int, response: JudgeResponse) -> Verdict:
+        """Return what a reply to any request of a variant means; a stored reply is read again with this."""
+        if response.text is None or not response.text.strip():
+            verdict = Verdict(problem="no_verdict", detail=response.refusal or "the message is empty")
+        else:
+            verdict = self._readers[variant](response.text)
+        if verdict.problem == "no_verdict" and response.finish_reason == "length":
+            detail = "cut off at the token limit before a verdict"
+            return msgspec.structs.replace(verdict, problem="truncated", detail=detail)
+        return exchanged(verdict) if self.variants[variant].swapped else verdict
+
+    def reask_body(self, request: JudgeRequest, response: JudgeResponse) -> bytes:
+        """Return the body to ask again with: the same, but twice the token limit if that cut the reply off."""
+        if response.finish_reason != "length":
+            return request.body
+        body: dict[str, Any] = msgspec.json.decode(request.body)
+        for key in _LIMITS:
+            if isinstance(body.get(key), int):
+                body[key] *= 2
+        return msgspec.json.encode(body)
+
+    def required_fields(self) -> Mapping[str, tuple[str, ...]]:
+        """Return, by judge, the fields (built-in kinds) and names (templates) that its requests use."""
+        return {judge.name: (*FIELDS.get(judge.kind, ()), *_template_names(judge)) for judge in self.judges}
+
+    def check_names(self, fields: Collection[str], columns: Collection[str]) -> None:
+        """Check that the dataset has what the judges use.
+
+        Args:
+            fields: the mapped fields whose columns the dataset has.
+            columns: its columns.
+
+        Raises:
+            ConfigError: a field or column is missing; the message names the nearest right spelling.
+        """
+        for judge in self.judges:
+            for field in FIELDS.get(judge.kind, ()):
+                if field not in fields:
+                    found = ", ".join(sorted(columns)) or "none"
+                    raise ConfigError(
+                        f"judge `{judge.name}` ({judge.kind}) needs the field `{field}`: map it to a column under "
+                        f"`dataset.fields` (columns found: {found})"
+                    )
+            for name, nearest in unknown_names(_template_names(judge), fields, columns):
+                hint = f"; did you mean `{{{nearest}}}`?" if nearest else ""
+                raise ConfigError(f"judge `{judge.name}`: `{{{name}}}` is neither a field nor a column{hint}")
+
+    def _check_length(self, sample: Sample, variant: int, size: int) -> None:
+        context = CONTEXTS.get(self.judges[self.variants[variant].judge_index].model)
+        if context is None or size <= context * BYTES_PER_TOKEN:
+            return
+        tokens = sum(map(lower_bound, self._bodies[variant].texts(sample)))
+        if tokens > context:
+            raise BadRow(f"{sample.place}: at least {tokens} tokens, but the model takes {context}", "too_long")
+
+
+def used_names(judge: JudgeConfig, dataset: DatasetConfig) -> tuple[str, ...]:
+    """Return the fields and columns that a judge's requests are made of, the reference too where it is sent."""
+    names = [*FIELDS.get(judge.kind, ()), *(name.partition(".")[0] for name in _template_names(judge))]
+    if judge.kind in FIELDS and dataset.source_of("reference") is not None:
+        names.append("reference")
+    return tuple(dict.fromkeys(names))
+
+
+def exchanged(verdict: Verdict) -> Verdict:
+    """Return a verdict with the two answers exchanged."""
+    return msgspec.structs.replace(
+        verdict,
+        winner=None if verdict.winner is None else _OTHER[verdict.winner],
+        score1=verdict.score2,
+        score2=verdict.score1,
+        dimensions=tuple(
+            Dimension(d.name, None if d.answer is None else 3 - d.answer, d.score) for d in verdict.dimensions
+        ),
+    )
+
+
+def _body(judge: JudgeConfig, swapped: bool) -> Body:
+    return template_body(judge, swapped) if judge.kind == "template" else pai_body(judge, swapped)
+
+
+def _template_names(judge: JudgeConfig) -> tuple[str, ...]:
+    if judge.kind == "template":
+        texts = [judge.system, judge.user]
+    else:
+        texts = [value for value in judge.pai.values() if isinstance(value, str)]
+    return tuple(dict.fromkeys(name for text in texts if text for name in Template(text).names))

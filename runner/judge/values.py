@@ -1,0 +1,92 @@
+"""Turn a dataset's values into the texts that a judge is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from runner.errors import BadRow
+
+_encode = msgspec.json.Encoder().encode
+
+
+def as_text(value: Any) -> str:
+    """Return any value as a template shows it.
+
+    Null is empty, a list of `{role, content}` becomes turns, other lists and objects are JSON.
+
+    Raises:
+        BadRow: the value has no JSON form.
+    """
+    if type(value) is str:
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    turns = turns_of(value)
+    return json_text(value) if turns is None else turns
+
+
+def strict_text(value: Any, field: str, place: str) -> str:
+    """Return the value of one of PAI's own text fields.
+
+    A string stands as it is, a number as text, a list of `{role, content}` as turns.
+
+    Raises:
+        BadRow: it is anything else; the message names the field, what was found and what is expected.
+    """
+    if type(value) is str:
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value) if isinstance(value, int) else json_text(value)
+    turns = turns_of(value)
+    if turns is None:
+        expected = "a text, a number or a list of {role, content}"
+        raise BadRow(f"{place}: field `{field}` is {kind_of(value)}; expected {expected}")
+    return turns
+
+
+def turns_of(value: Any) -> str | None:
+    """Return a conversation as text, one paragraph a turn, or None if the value is not one."""
+    if not isinstance(value, list) or not value:
+        return None
+    if not all(isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and "content" in turn for turn in value):
+        return None
+    return "\n\n".join(f"{turn['role'].capitalize()}: {_content(turn['content'])}" for turn in value)
+
+
+def kind_of(value: Any) -> str:
+    """Name the type of a value in the dataset's words: null, boolean, object, list, ..."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return f"a value of type {type(value).__name__}"
+
+
+def json_text(value: Any) -> str:
+    """Return the JSON of a value; a value that JSON writes as a string (a date) stands without its quotes."""
+    try:
+        plain = msgspec.to_builtins(value, str_keys=True)
+        return plain if isinstance(plain, str) else _encode(plain).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRow(f"a value of type {type(value).__name__} has no JSON form: {error}") from error
+
+
+def _content(content: Any) -> str:
+    """Return the text of one turn; the text parts of a list are joined."""
+    if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
+        return "\n".join(part["text"] for part in content)
+    return as_text(content)
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)

@@ -1,0 +1,49 @@
+"""How a judge's text is read: one small module per family of formats, all of them pure functions.
+
+A format is declared, never guessed. Each fixes the place where its verdict stands; what cannot be read there is
+`no_verdict`, two different verdicts there are a `conflict`, a value off the scale is `out_of_scale`. To add a
+format, write its module and name it in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from runner.config import JudgeConfig
+from runner.errors import ConfigError
+from runner.judge.verdict import mt_bench, pai_pairwise, pai_single, pattern
+from runner.judge.verdict.reading import Factory, Reader, unreadable, without_thought
+from runner.types import Verdict
+
+FORMATS: dict[str, Factory] = {
+    "pai_single": pai_single.reader,
+    "pai_pairwise": pai_pairwise.reader,
+    "mt_bench_single": mt_bench.single_reader,
+    "mt_bench_pair": mt_bench.pair_reader,
+}
+"""The declared formats, each with what makes its reader."""
+
+
+def reader_for(judge: JudgeConfig) -> Reader:
+    """Return the function that reads this judge's texts.
+
+    Raises:
+        ConfigError: its verdict has neither a pattern nor a format that there is.
+    """
+    read = _factory(judge)(judge)
+
+    def read_said(text: str) -> Verdict:
+        said = without_thought(text)
+        return read(said) if said.strip() else unreadable("no_verdict", "nothing is said outside of <think>")
+
+    return read_said
+
+
+def _factory(judge: JudgeConfig) -> Factory:
+    if judge.verdict is None and judge.kind in FORMATS:
+        return FORMATS[judge.kind]
+    if judge.verdict is not None and judge.verdict.pattern is not None:
+        return pattern.reader
+    name = judge.verdict.format if judge.verdict is not None else None
+    if name not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise ConfigError(f"judge `{judge.name}`: verdict.format is {name!r}; expected one of {known}, or a pattern")
+    return FORMATS[name]

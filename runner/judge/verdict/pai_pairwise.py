@@ -1,0 +1,112 @@
+"""PAI-Judge's built-in text for two answers: `我认为[[回复1更好]],其中回复1的综合评分为[[4]],...`.
+
+The place of the verdict is the first double brackets that hold no number; the overall scores are the first one of
+each answer after it, before the reasons begin. How the service words a tie is not documented, so the natural
+wordings count. Scores are paired with the answers by their names, never by their order.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from runner.config import JudgeConfig
+from runner.judge.verdict.criteria import items, own_scale, rationale
+from runner.judge.verdict.pairing import NAME, answer_of, scores
+from runner.judge.verdict.reading import BRACKETED, CLOSE, OPEN, Reader, Scale, plain_brackets, unreadable
+from runner.types import Dimension, Verdict, Winner
+
+RULE = "pai_pairwise.first_verdict"
+
+_BRACKETS = re.compile(rf"(?P<number>{BRACKETED})|{OPEN}(?P<words>[^\[\]\n]{{1,80}}){CLOSE}")
+_REASONS = re.compile(r"理由|reason|Reason|\n[ \t#>*_]{0,8}\d{1,3}[.、．)）]")
+_BETTER = re.compile(
+    r"更好|更优|更優|更佳|较好|較好|较优|較優|较佳|較佳|胜|勝|\b(?:better|best|wins?|winner|superior)\b", re.I
+)
+_BETTER_THAN = re.compile(
+    r"\s*(?:比|优于|優於|好于|好於|胜过|勝過|(?:is|was) (?:better|superior) (?:than|to)|beats)\s*", re.I
+)
+_TIE = re.compile(
+    r"平局|平手|打平|持平|差不多|不相上下|不分上下|不分胜负|不分勝負|难分|難分|一样|一樣|同样|同樣|同等|相当|相當"
+    r"|相同|相等|没有差别|没有区别|\b(?:tie|tied|draw|equal|equally|equivalent|comparable|same)\b",
+    re.IGNORECASE,
+)
+_NEGATED_TIE = re.compile(
+    r"(?:不是|并非|並非|不|没有|没|並不|并不)(?:相同|相等|相当|相當|平局|一样|一樣|同样|同樣|同等)|\b(?:not|no)\b|n't",
+    re.I,
+)
+_NEGATIVE = re.compile(
+    r"不|差|劣|弱|逊|遜|没|沒|无|無|\b(?:worse|worst|inferior|not|no|neither|less|loses?|n't)\b|n't", re.I
+)
+
+
+def reader(judge: JudgeConfig) -> Reader:
+    """Return the reader of the built-in pairwise texts on this judge's scale."""
+    scale = own_scale(judge)
+    return lambda text: _read(text, scale)
+
+
+def _read(text: str, scale: Scale) -> Verdict:
+    said, text = text, plain_brackets(text)
+    place = next((match for match in _BRACKETS.finditer(text) if match["words"]), None)
+    if place is None:
+        return unreadable("no_verdict", "no verdict in double brackets")
+    winner = winner_of(place["words"])
+    if winner is None:
+        return unreadable("no_verdict", f"{place[0]} names no better answer")
+    reasons = _REASONS.search(text, place.end())
+    opening = place.end(), reasons.start() if reasons else len(text)
+    others = {winner_of(match["words"]) for match in _BRACKETS.finditer(text, *opening) if match["words"]}
+    if others - {None, winner}:
+        return unreadable("conflict", "different verdicts in double brackets", RULE)
+    overall = scores(text, *opening)
+    for mark in overall.values():
+        if not mark.fits(scale):
+            return unreadable("out_of_scale", f"{mark} is not on the scale {scale}", RULE)
+    score1, score2 = (overall[answer].value if answer in overall else None for answer in (1, 2))
+    return Verdict(
+        rule=RULE,
+        winner=winner,
+        score1=score1,
+        score2=score2,
+        contradiction=contradicts(winner, score1, score2),
+        dimensions=_dimensions(text, place.end(), scale),
+        explanation=rationale(said, place.end()),
+    )
+
+
+@lru_cache(maxsize=256)
+def winner_of(words: str) -> Winner | None:
+    """Return which answer some words call better; None where they don't say it plainly, or say it of the worse."""
+    named = [(match, answer_of(match)) for match in NAME.finditer(words)]
+    answers = {answer for _, answer in named}
+    if _TIE.search(words) and len(answers) != 1:
+        return None if _NEGATED_TIE.search(words) else "tie"
+    if not named or _NEGATIVE.search(words):
+        return None
+    first, answer = named[0]
+    if len(answers) == 1:
+        return _winner(answer) if _BETTER.search(words) else None
+    return _winner(answer) if _BETTER_THAN.match(words, first.end()) else None
+
+
+def contradicts(winner: Winner, score1: float | None, score2: float | None) -> bool | None:
+    """Whether a winner has the lower score, or a tie scores a whole point apart; None without both scores."""
+    if score1 is None or score2 is None:
+        return None
+    if winner == "tie":
+        return abs(score1 - score2) >= 1
+    return score1 < score2 if winner == "1" else score2 < score1
+
+
+def _winner(answer: int) -> Winner:
+    return "1" if answer == 1 else "2"
+
+
+def _dimensions(text: str, position: int, scale: Scale) -> tuple[Dimension, ...]:
+    return tuple(
+        Dimension(name, answer, mark.value)
+        for name, start, end in items(text, position)
+        for answer, mark in sorted(scores(text, start, end).items())
+        if mark.fits(scale)
+    )

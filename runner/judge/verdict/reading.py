@@ -1,0 +1,117 @@
+"""What all readers share: thought, numbers, scales, and the double brackets that most formats write."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import msgspec
+
+from runner.config import JudgeConfig
+from runner.types import Verdict
+
+Scale = tuple[float, float] | None
+"""Lowest and highest score; None where any finite number will do."""
+
+Reader = Callable[[str], Verdict]
+Factory = Callable[[JudgeConfig], Reader]
+
+OPEN = r"\[\["
+CLOSE = r"\]\]"
+PAD = r"[\s*_`\"'“”‘’]{0,8}+"
+"""Spaces, emphasis and quotes; bounded and possessive, so that no text takes more than linear time."""
+
+RATING = r"(?i:rating|score|grade|评分|評分|打分|得分|分数|分數|总分|總分|評価|評点|点数|スコア|평가|평점|점수|등급)"
+"""The words with which judges announce a rating."""
+
+NUMBER = r"[-−]?\d++(?:[.．]\d++)?"
+UNIT = r"(?i:分|点|點|점|points?|pts?|stars?|星)"
+OUT_OF = rf"(?:{PAD}(?:[/／]|(?i:out of)){PAD}(?P<top>\d++(?:[.．]\d++)?){PAD}{UNIT}?)?"
+BRACKETED = (
+    rf"{OPEN}{PAD}(?:{RATING}{PAD}[:：=]?{PAD}[\[【]?{PAD})?(?P<value>{NUMBER}){PAD}{UNIT}?{OUT_OF}{PAD}[\]】]?{CLOSE}"
+)
+"""A number in double brackets: `[[5]]`, `[[ 5 ]]`, `[[8/10]]`, `[[4分]]`, `[[Rating: 7]]`, `【【７】】`."""
+
+_BRACKETED = re.compile(rf"{OPEN}(?P<digit>\d){CLOSE}|{BRACKETED}")  # the common case first: it is half the time
+_WIDE = str.maketrans("【】［］", "[][]")
+_THOUGHT = re.compile(r"<(/?)think>", re.IGNORECASE)
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A number that a judge set apart, with the top of its scale where the judge wrote one (`8/10`)."""
+
+    start: int
+    end: int
+    value: float
+    top: float | None
+
+    def fits(self, scale: Scale) -> bool:
+        """Whether this is a score on the scale; a fraction must name the scale's own top."""
+        if scale is None:
+            return math.isfinite(self.value)
+        return scale[0] <= self.value <= scale[1] and (self.top is None or self.top == scale[1])
+
+    def __str__(self) -> str:
+        return f"{self.value:g}" if self.top is None else f"{self.value:g}/{self.top:g}"
+
+
+def mark_of(match: re.Match[str]) -> Mark:
+    """Return the mark of a match that has the groups `value` and `top`."""
+    value, top = match.group("value", "top")
+    return Mark(match.start(), match.end(), to_number(value), to_number(top) if top else None)
+
+
+def marks(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[Mark]:
+    """Return the numbers in double brackets, in the order of the text."""
+    for match in _BRACKETED.finditer(text, start, end):
+        digit = match["digit"]
+        yield mark_of(match) if digit is None else Mark(*match.span(), float(digit), None)
+
+
+@lru_cache(maxsize=256)
+def to_number(text: str) -> float:
+    """Return a number written with any decimal digits; one too long to mean anything is infinite."""
+    if len(text) > 40:
+        return math.inf
+    return float(text.replace("．", ".").replace("−", "-"))
+
+
+def without_thought(text: str) -> str:
+    """Return the text without what stands in `<think>`; a lone `</think>` ends a thought that began before it."""
+    if "<" not in text or not _THOUGHT.search(text):
+        return text
+    said: list[str] = []
+    position, thinking = 0, False
+    for tag in _THOUGHT.finditer(text):
+        if tag[1]:
+            if not thinking:
+                said.clear()
+            thinking = False
+        else:
+            if not thinking:
+                said.append(text[position : tag.start()])
+            thinking = True
+        position = tag.end()
+    if not thinking:
+        said.append(text[position:])
+    return "".join(said)
+
+
+def plain_brackets(text: str) -> str:
+    """Return the text with full-width double brackets as plain ones; every character keeps its place."""
+    if text.isascii() or not any(wide in text for wide in ("【【", "［［", "】】", "］］")):
+        return text
+    return text.translate(_WIDE)
+
+
+def unreadable(problem: str, detail: str, rule: str | None = None) -> Verdict:
+    """Return the verdict of a text that has none, with the reason."""
+    return Verdict(problem=problem, detail=detail, rule=rule)
+
+
+def before(text: str, position: int, width: int) -> str:
+    """Return the few characters that stand before a position."""
+    return text[max(0, position - width) : position]

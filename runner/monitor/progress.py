@@ -1,0 +1,95 @@
+"""What a run looks like at one moment, as `status.json`, the terminal and the log show it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import msgspec
+
+RATE_WINDOW_S = 30.0
+
+
+class Progress(msgspec.Struct):
+    """The figures of `status.json` (contract, section 3)."""
+
+    state: str
+    route: str | None
+    total: int
+    done: int
+    ok: int
+    unparsed: int
+    failed: int
+    in_flight: int
+    rate: float | None
+    eta_s: float | None
+    retries: int
+    throttled: int
+    tokens: int
+    cost: float | None
+    batches: dict[str, int]
+    started_at: str
+    updated_at: str
+    name: str
+    tags: dict[str, Any]
+    paused_because: str | None = None
+    exit_code: int | None = None
+    stop_reason: str | None = None
+
+
+class RateMeter:
+    """Rows per second over the last half minute, and the time that is left at that rate."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, done: int) -> float | None:
+        """Note how many rows there are at `now` (seconds); returns the rate, None until there is one."""
+        seen = self._seen
+        seen.append((now, done))
+        while len(seen) > 2 and now - seen[1][0] >= RATE_WINDOW_S:
+            seen.popleft()
+        span = now - seen[0][0]
+        return (done - seen[0][1]) / span if span > 0 else None
+
+
+def eta(total: int, done: int, rate: float | None) -> float | None:
+    """Seconds that are left at this rate; None where nothing moves."""
+    if total <= done:
+        return 0.0
+    return (total - done) / rate if rate else None
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: `42s`, `3m05s`, `2h07m`, `4d03h`."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def one_line(progress: Progress) -> str:
+    """Progress as one plain line."""
+    share = f" ({100 * progress.done / progress.total:.1f}%)" if progress.total else ""
+    pieces = [
+        f"{progress.state}: {progress.done:,} of {progress.total:,}{share}",
+        f"{progress.rate:.1f} rows/s" if progress.rate is not None else "- rows/s",
+        f"eta {duration(progress.eta_s)}",
+        f"{progress.in_flight} in flight",
+        f"{progress.failed} failed",
+        f"{progress.unparsed} unparsed",
+        f"{progress.retries} retries",
+        f"{progress.throttled} 429s",
+        f"{progress.tokens:,} tokens",
+    ]
+    if progress.cost is not None:
+        pieces.append(f"cost {progress.cost:.4f}")
+    if progress.paused_because:
+        pieces.append(f"paused: {progress.paused_because}")
+    return ", ".join(pieces)

@@ -1,0 +1,53 @@
+"""How far a run is, asked from another terminal: `status.json`, and whether anybody holds the directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runner.errors import UsageError
+from runner.monitor.progress import duration
+
+ENDED = frozenset({"finished", "stopped"})
+
+
+def read_status(status: Path, held: bool) -> dict[str, Any]:
+    """`status.json` as data; a run that says it is running while nobody holds its directory is `interrupted`.
+
+    Raises UsageError where there is none or it cannot be read.
+    """
+    try:
+        data = msgspec.json.decode(status.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        raise UsageError(f"{status.parent}: no status.json here; is it a run directory?") from None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UsageError(f"{status}: cannot be read: {error}") from error
+    if data.get("state") not in ENDED and not held:
+        data["state"] = "interrupted"
+    return data
+
+
+def describe(data: Mapping[str, Any]) -> str:
+    """The status as a few lines of text."""
+    total, done = data.get("total") or 0, data.get("done") or 0
+    share = f" ({100 * done / total:.1f} %)" if total else ""
+    rate = data.get("rate")
+    lines = [
+        f"{data.get('name')}: {data.get('state')}, {done:,} of {total:,} rows{share}",
+        f"  ok {data.get('ok'):,}   unparsed {data.get('unparsed'):,}   failed {data.get('failed'):,}",
+        f"  rate {'-' if rate is None else f'{rate:.1f} rows/s'}   eta {duration(data.get('eta_s'))}"
+        f"   in flight {data.get('in_flight')}",
+        f"  retries {data.get('retries'):,}   429s {data.get('throttled'):,}   tokens {data.get('tokens'):,}"
+        + (f"   cost {data['cost']:.4f}" if data.get("cost") is not None else ""),
+        f"  route {data.get('route')}   started {data.get('started_at')}   updated {data.get('updated_at')}",
+    ]
+    if data.get("paused_because"):
+        lines.append(f"  paused: {data['paused_because']}")
+    if data.get("stop_reason"):
+        lines.append(f"  stopped: {data['stop_reason']} (exit code {data.get('exit_code')})")
+    if data.get("state") == "interrupted":
+        lines.append("  nobody works on it; run the same command again to go on")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The online lane: one request at a time, many at once."""

@@ -1,0 +1,187 @@
+"""The life of one request: wait for a turn, send, read the verdict, ask again where that helps."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import msgspec
+
+from runner.client import Client
+from runner.config import RetryConfig
+from runner.errors import Fatal, Refused, RunStopped, Transient
+from runner.judge import Panel
+from runner.online.limits import Slots, Turnstile
+from runner.online.retry import backoff
+from runner.online.weather import Drained, Weather, may_be_the_rows_fault
+from runner.results.schema import Asked
+from runner.tokens import estimate_body
+from runner.types import Failure, JudgeRequest, JudgeResponse, Outcome, Usage
+
+STOP_HINTS = {
+    "authentication": "check the token and what it may use, then run the same command again",
+    "quota": "see to the account, then run the same command again",
+    "address": "check service.base_url and judge.model, then run the same command again",
+}
+
+
+class Traffic(msgspec.Struct):
+    """What goes over the wire just now, and what went wrong on it."""
+
+    in_flight: int = 0
+    retries: int = 0
+    throttled: int = 0
+
+
+class Tally(msgspec.Struct):
+    """What one request took so far: calls, failures in a row with the stamps that may excuse them, tokens."""
+
+    attempts: int = 0
+    stamps: list[int] = []
+    failures: int = 0
+    usage: Usage = Usage()
+    latency_s: float | None = None
+
+
+class Asker:
+    """Asks requests of one service.
+
+    Args:
+        client: the service.
+        panel: reads the verdicts.
+        reasks: for each variant, how often it is asked again when its verdict cannot be read.
+        policy: the YAML's `online.retry`.
+        slots: how many are under way at once.
+        turnstile: requests and tokens per minute.
+        weather: whether the service answers at all.
+        away: a context in which a worker sleeps and holds no capacity.
+        last_stretch: whether there is nothing left to ask but what is being asked.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        panel: Panel,
+        reasks: tuple[int, ...],
+        policy: RetryConfig,
+        slots: Slots,
+        turnstile: Turnstile,
+        weather: Weather,
+        away: Callable[[], AbstractContextManager[None]],
+        last_stretch: Callable[[], bool],
+    ) -> None:
+        self.traffic = Traffic()
+        self._client = client
+        self._panel = panel
+        self._reasks = reasks
+        self._policy = policy
+        self._slots = slots
+        self._turnstile = turnstile
+        self._weather = weather
+        self._away = away
+        self._last_stretch = last_stretch
+        self._rng = random.Random()
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """From now on nothing is sent; what is under way may still be answered."""
+        self._draining.set()
+        self._slots.drain()
+        self._turnstile.drain()
+        self._weather.drain()
+
+    async def judge(self, request: JudgeRequest) -> Asked:
+        """Ask one request until it is answered, refused or out of attempts, and read the verdict.
+
+        Raises Drained where the lane ends before there is an answer, RunStopped where no request can be answered.
+        """
+        tally = Tally()
+        asked = await self._ask(request, request.body, tally)
+        for _ in range(self._reasks[request.variant]):
+            if isinstance(asked.outcome, Failure) or asked.verdict is None or asked.verdict.problem is None:
+                break
+            try:
+                again = await self._ask(request, self._panel.reask_body(request, asked.outcome), tally)
+            except (Drained, RunStopped):
+                break
+            failed = isinstance(again.outcome, Failure)
+            asked = msgspec.structs.replace(asked, attempts=again.attempts) if failed else again
+        return asked
+
+    async def _ask(self, request: JudgeRequest, body: bytes, tally: Tally) -> Asked:
+        outcome = await self._answer(body, tally)
+        verdict = None
+        if not isinstance(outcome, Failure):
+            tally.usage = tally.usage + outcome.usage
+            verdict = self._panel.read(request, outcome)
+        return Asked(outcome, verdict, tally.attempts, tally.usage, tally.latency_s, "online")
+
+    async def _answer(self, body: bytes, tally: Tally) -> Outcome:
+        """Send until the service answers or further attempts are not worth it."""
+        tally.stamps, tally.failures = [], 0
+        while True:
+            try:
+                return await self._attempt(body, tally)
+            except Refused as error:
+                self._weather.answered()
+                return Failure(error.error_type, str(error))
+            except Fatal as error:
+                hint = STOP_HINTS[error.reason]
+                raise RunStopped(error.reason, f"the service refused: {error}; {hint}", exit_code=3) from error
+            except Transient as error:
+                wait = self._after(error, tally)
+                if wait is None:
+                    return Failure(error.error_type, f"{error} (after {tally.attempts} attempts)")
+            await self._rest(wait)
+
+    async def _attempt(self, body: bytes, tally: Tally) -> JudgeResponse:
+        """Wait for a slot, for good weather and for a permit, in this order; then send."""
+        traffic = self.traffic
+        await self._slots.enter()
+        try:
+            if self._weather.paused:
+                await self._weather.gate()
+            if not self._turnstile.open:
+                await self._turnstile.enter(estimate_body(body) if self._turnstile.weighs else 0)
+            if self._draining.is_set():
+                raise Drained
+            traffic.in_flight += 1
+            tally.attempts += 1
+            began = time.perf_counter()
+            try:
+                response = await self._client.chat(body)
+            finally:
+                traffic.in_flight -= 1
+                tally.latency_s = time.perf_counter() - began
+        finally:
+            self._slots.leave()
+        self._weather.answered()
+        return response
+
+    def _after(self, error: Transient, tally: Tally) -> float | None:
+        """Note a failure; seconds until the next attempt, or None to give up."""
+        weather, traffic = self._weather, self.traffic
+        weather.failed(error)
+        tally.failures += 1
+        if error.status == 429:
+            traffic.throttled += 1
+        else:
+            tally.stamps.append(weather.successes)
+        alone = self._last_stretch() and may_be_the_rows_fault(error)
+        charged = sum(1 for stamp in tally.stamps if alone or not weather.excused(stamp))
+        wait = backoff(error, tally.failures, charged, self._policy, self._rng)
+        if wait is not None:
+            traffic.retries += 1
+        return wait
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep outside the slot; raises Drained where the lane ends meanwhile."""
+        with self._away():
+            try:
+                await asyncio.wait_for(self._draining.wait(), seconds)
+            except TimeoutError:
+                return
+        raise Drained

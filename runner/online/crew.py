@@ -1,0 +1,61 @@
+"""Workers that pull: as many awake as the concurrency, and one more for each that sleeps."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from anyio.abc import TaskGroup
+
+SPARE = 1.0
+"""At most so many sleepers per unit of concurrency are stood in for; it bounds what is in memory."""
+
+
+class Crew:
+    """Keeps `size` workers awake as long as there is work.
+
+    Args:
+        size: the concurrency.
+        work: does one piece of work and says whether there may be more.
+    """
+
+    def __init__(self, size: int, work: Callable[[], Awaitable[bool]]) -> None:
+        self.size = size
+        self.finished = False
+        self._work = work
+        self._alive = 0
+        self._asleep = 0
+        self._group: TaskGroup | None = None
+
+    def start(self, group: TaskGroup) -> None:
+        """Hire the first workers into a task group, which then owns them."""
+        self._group = group
+        self._hire()
+
+    def stop(self) -> None:
+        """No worker takes up another piece of work."""
+        self.finished = True
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """While in here a worker sleeps, and another may stand in for it."""
+        self._asleep += 1
+        self._hire()
+        try:
+            yield
+        finally:
+            self._asleep -= 1
+
+    def _hire(self) -> None:
+        spare = min(self._asleep, int(self.size * SPARE) or 1)
+        while self._group is not None and not self.finished and self._alive < self.size + spare:
+            self._alive += 1
+            self._group.start_soon(self._run)
+
+    async def _run(self) -> None:
+        try:
+            while not self.finished and self._alive - self._asleep <= self.size:
+                if not await self._work():
+                    self.finished = True
+        finally:
+            self._alive -= 1

@@ -1,0 +1,160 @@
+"""The online lane over what is left: workers pull samples, ask, and write a row each."""
+
+from __future__ import annotations
+
+import asyncio
+
+from anyio import CancelScope, create_task_group
+
+from runner.client import Client
+from runner.config import RetryConfig
+from runner.errors import BadRow, DatasetError, RunStopped, Transient
+from runner.judge import Panel
+from runner.online.ask import Asker, Traffic
+from runner.online.crew import Crew
+from runner.online.limits import Slots, Turnstile
+from runner.online.weather import Drained, Weather
+from runner.remaining import Remaining, Ticket
+from runner.results.recorder import Recorder
+from runner.results.schema import Asked
+from runner.types import Failure, JudgeRequest
+
+
+class OnlineLane:
+    """Asks every remaining request of one service.
+
+    Args:
+        client: the service.
+        panel: makes requests and reads verdicts.
+        remaining: what is left to ask.
+        recorder: takes the rows.
+        policy: the YAML's `online.retry`.
+        reasks: for each variant, how often it is asked again when its verdict cannot be read.
+        concurrency: requests under way at once.
+        rpm: requests per minute, or None.
+        tpm: tokens per minute, or None.
+        grace: seconds that requests under way get when the lane is drained.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        panel: Panel,
+        remaining: Remaining,
+        recorder: Recorder,
+        *,
+        policy: RetryConfig,
+        reasks: tuple[int, ...],
+        concurrency: int,
+        rpm: int | None,
+        tpm: int | None,
+        grace: float,
+    ) -> None:
+        self._panel = panel
+        self._remaining = remaining
+        self._recorder = recorder
+        self._patience = policy.patience
+        self._grace = grace
+        self.hurried = False
+        self._stopped: RunStopped | None = None
+        self._scope: CancelScope | None = None
+        self._turnstile = Turnstile(rpm, tpm)
+        self._weather = Weather(policy.patience, self._lost)
+        self._crew = Crew(concurrency, self._work)
+        self._asker = Asker(
+            client,
+            panel,
+            reasks,
+            policy,
+            Slots(concurrency),
+            self._turnstile,
+            self._weather,
+            self._crew.away,
+            lambda: self._crew.finished,
+        )
+
+    @property
+    def traffic(self) -> Traffic:
+        """What goes over the wire just now."""
+        return self._asker.traffic
+
+    @property
+    def paused(self) -> str | None:
+        """Why everybody waits, while the service does not answer."""
+        return str(self._weather.last_error) if self._weather.paused else None
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is sent any more."""
+        return self._stopped is not None
+
+    @property
+    def state(self) -> str:
+        """The state as `status.json` names it."""
+        return "draining" if self.draining else "paused" if self._weather.paused else "running"
+
+    async def run(self) -> None:
+        """Ask until nothing is left; raises RunStopped where the lane was ended before that."""
+        async with create_task_group() as helpers:
+            helpers.start_soon(self._turnstile.serve)
+            async with create_task_group() as workers:
+                self._scope = workers.cancel_scope
+                self._crew.start(workers)
+            helpers.cancel_scope.cancel()
+        if self._stopped is not None:
+            raise self._stopped
+
+    def drain(self, stop: RunStopped, grace: float | None = None) -> None:
+        """End the lane: send nothing more, give what is under way `grace` seconds. The first cause is kept."""
+        if self._stopped is None:
+            self._stopped = stop
+            self._crew.stop()
+            self._asker.drain()
+            wait = self._grace if grace is None else grace
+            asyncio.get_running_loop().call_later(wait, self._leave)
+
+    def cancel(self) -> None:
+        """Leave what is under way as it is, at once."""
+        self.hurried = True
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _lost(self, error: Transient) -> None:
+        message = (
+            f"no answer for {self._patience:g} s (online.retry.patience); the last failure was: {error}. "
+            "Run the same command again when the service is back"
+        )
+        self.drain(RunStopped("outage", message, exit_code=4))
+
+    async def _work(self) -> bool:
+        """One request's life, from the dataset to its row; whether there may be more."""
+        try:
+            ticket = self._remaining.take()
+            if ticket is None:
+                return await self._remaining.refill()
+            asked, request = await self._judge(ticket)
+            self._recorder.record(request, asked)
+            await self._recorder.room()
+        except Drained:
+            return False
+        except DatasetError as error:
+            message = f"the dataset can no longer be read: {error}; run the same command again when it can"
+            self.drain(RunStopped("dataset", message, exit_code=3))
+            return False
+        except RunStopped as stop:
+            self.drain(stop, grace=0 if stop.reason == "output" else None)
+            return False
+        return True
+
+    async def _judge(self, ticket: Ticket) -> tuple[Asked, JudgeRequest]:
+        sample, variant = ticket
+        try:
+            request = self._panel.request(sample, variant)
+        except BadRow as error:
+            custom_id = self._panel.custom_id(sample.ordinal, variant)
+            failure = Failure(error.error_type, f"{sample.place}: {error}")
+            return Asked(failure), JudgeRequest(sample, variant, custom_id, b"", "")
+        return await self._asker.judge(request), request

@@ -1,0 +1,153 @@
+"""How many at once, and how many a minute.
+
+Requests and tokens per minute: permits bought from aiolimiter by one buyer, handed out first come, first served.
+
+aiolimiter orders its waiters by amount and re-arms a timer for each, so only one task ever waits in it; at high rates
+it buys permits in blocks worth a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from aiolimiter import AsyncLimiter
+
+from runner.online.weather import Drained
+
+HEADROOM = 0.999
+"""Share of the quota that is used: two clocks never run quite alike."""
+
+BLOCK_S = 0.005
+BURST_S = 0.010
+MAX_BURST = 10
+TOKEN_BURST_S = 5.0
+
+
+class Slots:
+    """At most `size` requests under way; who waits is let in first come, first served."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._used = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._drained = False
+
+    async def enter(self) -> None:
+        """Take a slot; raises Drained when the lane ends meanwhile."""
+        if self._drained:
+            raise Drained
+        if self._used < self.size and not self._waiting:
+            self._used += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give a slot back, or on to the next who waits."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._used -= 1
+
+    def drain(self) -> None:
+        """Send everybody who waits home and let nobody in any more."""
+        self._drained = True
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(Drained())
+        self._waiting.clear()
+
+
+class Turnstile:
+    """Lets one request through at a time, as fast as the quotas allow.
+
+    Args:
+        rpm: requests per minute, or None.
+        tpm: tokens per minute, or None.
+    """
+
+    def __init__(self, rpm: int | None, tpm: int | None) -> None:
+        self._requests, self._block = _request_limiter(rpm)
+        self._tokens = _token_limiter(tpm)
+        self._permits = 0
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._wake = asyncio.Event()
+        self._drained = False
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing is limited here, so that nobody need come."""
+        return self._requests is None and self._tokens is None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the tokens of a request matter here."""
+        return self._tokens is not None
+
+    async def enter(self, tokens: int) -> None:
+        """Wait for a permit, in the order of arrival; raises Drained when the lane ends meanwhile.
+
+        Args:
+            tokens: what the request is expected to use, prompt and answer together.
+        """
+        if self._drained:
+            raise Drained
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((turn, tokens))
+        self._wake.set()
+        await turn
+
+    async def serve(self) -> None:
+        """Buy permits and hand them out, until cancelled; one task runs this."""
+        while True:
+            while self._waiting:
+                await self._pay(self._waiting[0][1])
+                if self._waiting:
+                    turn, _ = self._waiting.popleft()
+                    if not turn.done():
+                        turn.set_result(None)
+            self._wake.clear()
+            await self._wake.wait()
+
+    def drain(self) -> None:
+        """Send everybody who waits home and let nobody in any more."""
+        self._drained = True
+        while self._waiting:
+            turn, _ = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(Drained())
+
+    async def _pay(self, tokens: int) -> None:
+        if self._tokens is not None:
+            await self._tokens.acquire(min(tokens, self._tokens.max_rate))
+        if self._requests is not None:
+            if not self._permits:
+                await self._requests.acquire(self._block)
+                self._permits = self._block
+            self._permits -= 1
+
+
+def _request_limiter(rpm: int | None) -> tuple[AsyncLimiter | None, int]:
+    if rpm is None:
+        return None, 1
+    rate = rpm * HEADROOM / 60
+    burst = max(1, min(MAX_BURST, int(rate * BURST_S)))
+    return AsyncLimiter(burst, burst / rate), max(1, min(burst, int(rate * BLOCK_S)))
+
+
+def _token_limiter(tpm: int | None) -> AsyncLimiter | None:
+    """A bucket of a few seconds' worth; the burst is taken out of the rate, so that no minute holds more than `tpm`."""
+    if tpm is None:
+        return None
+    burst = max(1.0, tpm * TOKEN_BURST_S / 60)
+    rate = (tpm - burst) * HEADROOM / 60
+    return AsyncLimiter(burst, burst / rate)

@@ -1,0 +1,146 @@
+"""Whether a service answers at all: while nothing succeeds all workers pause, and one at a time goes out to look.
+
+An outage must cost no sample its attempts. Failures are stamped with the number of successes before them; when a
+streak of failures turns out to be an outage, every failure with its stamp is excused, those before it was noticed
+included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from runner.errors import ConnectFailed, RateLimited, Transient
+
+STREAK = 5
+"""So many failures in a row, none succeeding between them, are an outage."""
+
+FIRST_PROBE = 1.0
+LAST_PROBE = 30.0
+
+
+class Drained(Exception):
+    """The lane is ending: a request that is not under way is not sent any more."""
+
+
+class Weather:
+    """One service's health, shared by all that ask it.
+
+    Args:
+        patience: seconds without any success after which `on_lost` is called.
+        on_lost: told the last failure seen.
+    """
+
+    def __init__(self, patience: float, on_lost: Callable[[Transient], None]) -> None:
+        self.successes = 0
+        self.outages: set[int] = set()
+        self.paused = False
+        self.last_error: Transient | None = None
+        self._patience = patience
+        self._on_lost = on_lost
+        self._streak = 0
+        self._streak_began = 0.0
+        self._interval = FIRST_PROBE
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._lost_timer: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
+        self._probe_due = False
+        self._drained = False
+
+    def answered(self) -> None:
+        """The service gave an answer (a refusal of one request is one): it is there."""
+        self.successes += 1
+        self._streak = 0
+        if self.paused:
+            self._resume()
+
+    def failed(self, error: Transient) -> None:
+        """A call failed for a cause of the service; pauses everybody when nothing succeeds any more."""
+        self.last_error = error
+        now = asyncio.get_running_loop().time()
+        if self._streak == 0:
+            self._streak_began = now
+        self._streak += 1
+        if self.paused:
+            self._probe_later(error.retry_after or 0.0)
+        elif self._streak >= STREAK:
+            self._pause(error, now)
+
+    def excused(self, stamp: int) -> bool:
+        """Whether a failure that came after `stamp` successes was part of an outage."""
+        return stamp in self.outages
+
+    async def gate(self) -> None:
+        """Pass at once in good weather; in an outage wait for the end of it, or to be the one who looks.
+
+        Raises Drained when the lane ends meanwhile.
+        """
+        while self.paused and not self._drained:
+            if self._probe_due:
+                self._probe_due = False
+                return
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+            if self.paused:
+                return
+        if self._drained:
+            raise Drained
+
+    def drain(self) -> None:
+        """Send everybody who waits home and let nobody pass any more."""
+        self._drained = True
+        self._cancel_timers()
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(Drained())
+        self._waiting.clear()
+
+    def _pause(self, error: Transient, now: float) -> None:
+        self.paused = True
+        self.outages.add(self.successes)
+        self._interval = FIRST_PROBE
+        left = max(0.0, self._patience - (now - self._streak_began))
+        self._lost_timer = asyncio.get_running_loop().call_later(left, self._lost)
+        self._probe_later(error.retry_after or 0.0)
+
+    def _resume(self) -> None:
+        self.paused = False
+        self._probe_due = False
+        self._cancel_timers()
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
+        self._waiting.clear()
+
+    def _lost(self) -> None:
+        if self.paused and self.last_error is not None:
+            self._on_lost(self.last_error)
+
+    def _probe_later(self, asked: float) -> None:
+        """Plan the next probe, unless one is planned; not before the service asked for, and rarer each time."""
+        if self._probe_timer is None and not self._drained:
+            wait = max(self._interval, min(asked, self._patience))
+            self._probe_timer = asyncio.get_running_loop().call_later(wait, self._probe)
+            self._interval = min(LAST_PROBE, self._interval * 2)
+
+    def _probe(self) -> None:
+        self._probe_timer = None
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._probe_due = True
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._lost_timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
+        self._lost_timer = self._probe_timer = None
+
+
+def may_be_the_rows_fault(error: Transient) -> bool:
+    """Whether this failure can come from the request itself, as a crash of the server on one text does."""
+    return not (isinstance(error, ConnectFailed | RateLimited) or error.status == 503)

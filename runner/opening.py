@@ -1,0 +1,203 @@
+"""Everything before the first request: check what was given, open the run directory, find out what is left to ask."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from runner.changes import asking, check_asking, reading
+from runner.config import Constant, RunConfig
+from runner.cursor import Cursor
+from runner.dataset import (
+    Columns,
+    DataFile,
+    SampleReader,
+    Survey,
+    check_columns,
+    chunks,
+    columns,
+    discover,
+    growth,
+    survey,
+)
+from runner.errors import RunDirectoryError
+from runner.judge import Panel, Variant
+from runner.monitor.log import logged_to
+from runner.reread import Again, check_requests, reread
+from runner.results.directory import RunDirectory, move_aside
+from runner.results.disk import write_text
+from runner.results.recorder import Price, no_price, price_of
+from runner.results.resume import Done, VariantKey, recover, scan
+from runner.results.samples import TEXTS
+from runner.results.schema import results_schema
+from runner.types import Row, Secret
+
+log = logging.getLogger(__name__)
+
+
+class RunOptions(msgspec.Struct, frozen=True):
+    """What the command line adds to the configuration.
+
+    Attributes:
+        limit: judge only the first so many samples.
+        retry: statuses (`failed`, `unparsed`) whose rows are asked again.
+        fresh: move an existing run directory aside and start anew.
+        max_time: drain after so many seconds.
+        grace: seconds that requests under way get when the run is drained; None: as long as their own timeout.
+        quiet: show errors only.
+    """
+
+    limit: int | None = None
+    retry: tuple[str, ...] = ()
+    fresh: bool = False
+    max_time: float | None = None
+    grace: float | None = None
+    quiet: bool = False
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What was given, checked as far as that goes without the run directory: nothing was written or sent."""
+
+    config: RunConfig
+    tokens: Mapping[str, Secret | None]
+    panel: Panel
+    files: tuple[DataFile, ...]
+    reader: SampleReader
+    texts: tuple[str, ...]
+    schema: pa.Schema
+
+
+class OpenRun(msgspec.Struct, frozen=True):
+    """A run directory that is held, in order, and known."""
+
+    checked: Checked
+    options: RunOptions
+    directory: RunDirectory
+    survey: Survey
+    done: Done
+    next_part: int
+    shared: tuple[Row, ...]
+    prices: tuple[Price, ...]
+    earlier: dict[str, Any]
+    fingerprints: dict[str, Any]
+
+    @property
+    def total(self) -> int:
+        """How many requests the run is about."""
+        return self.done.samples * len(self.done.variants)
+
+
+def check(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Checked:
+    """Check tokens, dataset, columns and templates; raises UsageError. Reads only the beginning of the dataset."""
+    tokens = {service.name: service.token(environ) for service in config.services}
+    panel = Panel(config.judges)
+    files = discover(config.dataset)
+    found = columns(files)
+    used = {name for names in panel.required_fields().values() for name in names}
+    fields = {name for name in used if config.dataset.source_of(name) is not None}
+    check_columns(config.dataset, fields, found)
+    panel.check_names(fields, found.names)
+    reader = SampleReader(config.dataset, found, pairwise="answer2" in used, also=used - fields)
+    texts = tuple(name for name in TEXTS if _has(config, name, found))
+    return Checked(config, tokens, panel, files, reader, texts, results_schema(reader.result_fields()))
+
+
+def _has(config: RunConfig, field: str, found: Columns) -> bool:
+    source = config.dataset.source_of(field)
+    return source is not None and (isinstance(source, Constant) or found.has(source.path))
+
+
+@contextmanager
+def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
+    """Hold the run directory, bring it into order, and find out what is left; raises UsageError, nothing was sent."""
+    checked = check(config)
+    directory = RunDirectory(config.output.directory)
+    if options.fresh and directory.path.exists() and directory.is_run():
+        if directory.is_held():
+            raise RunDirectoryError(f"{directory.path}: another judge-runner works in this run directory")
+        log.warning("the earlier run was moved to %s", move_aside(directory.path))
+    directory.prepare()
+    with directory.held(), logged_to(directory.log):
+        yield _take_stock(checked, options, directory)
+
+
+def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) -> OpenRun:
+    config = checked.config
+    earlier = directory.read_run()
+    if not earlier and directory.has_rows():
+        raise RunDirectoryError(f"{directory.path}: there are rows but no run.json; put it back, or use --fresh")
+    asked = asking(config)
+    check_asking(str(directory.path), earlier.get("asking", {}), asked)
+    known = Survey.from_data(earlier["dataset"]) if earlier else None
+    counted = survey(checked.files, known)
+    next_part = recover(directory.path, checked.schema, config.output.compression)
+    again = Again(checked.panel, _variants(checked.panel), _prices(config, checked.panel), cursor(checked, counted))
+    if known is not None and growth(known, counted) == "changed":
+        check_requests(directory.path, again)
+    _read_again(directory, config, earlier.get("reading"), checked.schema, again)
+    samples = counted.rows if options.limit is None else min(options.limit, counted.rows)
+    write_text(directory.config, config.document)
+    return OpenRun(
+        checked,
+        options,
+        directory,
+        counted,
+        scan(directory.path, samples, again.variants, options.retry),
+        next_part,
+        tuple(_shared(config, variant) for variant in checked.panel.variants),
+        again.prices,
+        earlier,
+        {
+            "asking": {**earlier.get("asking", {}), **asked},
+            "reading": reading(config),
+            "dataset": counted.to_data(),
+        },
+    )
+
+
+def _read_again(directory: RunDirectory, config: RunConfig, before: Any, schema: pa.Schema, again: Again) -> None:
+    """Read the stored answers again where the configuration reads them otherwise than before."""
+    now = reading(config)
+    if before is None or before == now or not directory.has_rows():
+        return
+    if before["columns"] == now["columns"]:
+        again = msgspec.structs.replace(again, cursor=None)
+    rows = reread(directory.results, schema, config.output.compression, again)
+    log.info("read %d stored answers again", rows)
+
+
+def cursor(checked: Checked, counted: Survey) -> Cursor:
+    """A cursor over the whole dataset, as it was counted."""
+    return Cursor(lambda: chunks(checked.files, rows=counted.counts, columns=checked.reader.columns), checked.reader)
+
+
+def _variants(panel: Panel) -> dict[VariantKey, int]:
+    return {(v.judge, v.swapped, v.repeat): number for number, v in enumerate(panel.variants)}
+
+
+def _prices(config: RunConfig, panel: Panel) -> tuple[Price, ...]:
+    """What the tokens of each variant cost."""
+    prices = config.prices
+    if prices is None:
+        return (no_price,) * len(panel.variants)
+    models = [prices.models.get(config.judges[variant.judge_index].model) for variant in panel.variants]
+    return tuple(no_price if m is None else price_of(m.input, m.output, prices.per) for m in models)
+
+
+def _shared(config: RunConfig, variant: Variant) -> Row:
+    """The columns that all rows of a variant share."""
+    judge = config.judges[variant.judge_index]
+    return {
+        "judge": judge.name,
+        "judge_model": judge.model,
+        "kind": judge.kind,
+        "service": judge.service[0],
+        "swapped": variant.swapped,
+        "repeat": variant.repeat,
+    }

@@ -1,0 +1,120 @@
+"""The journal: rows that are not in a part yet, one JSON line each.
+
+A segment is written by one process only and never appended to by a later one: what is left of it becomes a part at
+the next start. So a torn line can stand only where a write was cut off, and costs that one row.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from runner.types import Row
+
+_encode = msgspec.json.Encoder().encode
+
+
+_NAME = re.compile(r"segment-(\d{5,})\.jsonl")
+
+
+def segment_path(journal: Path, number: int) -> Path:
+    """Where segment `number` stands."""
+    return journal / f"segment-{number:05d}.jsonl"
+
+
+def segment_paths(journal: Path) -> dict[int, Path]:
+    """The segments there are, by number, in their order."""
+    found = ((_NAME.fullmatch(path.name), path) for path in journal.iterdir())
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
+
+
+class Segment:
+    """One journal file that rows are appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self._size = 0
+        self._synced = 0
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def append(self, row: Row) -> int:
+        """Hand one row to the operating system and return where its line begins.
+
+        Raises OSError where it could not be written whole; what was written of it is taken back.
+        """
+        line = encode_row(row) + b"\n"
+        start = self._size
+        written = os.write(self._handle, line)
+        while written < len(line):
+            try:
+                written += os.write(self._handle, line[written:])
+            except OSError:
+                os.ftruncate(self._handle, start)
+                raise
+        self._size = start + len(line)
+        self.rows += 1
+        return start
+
+    def sync(self) -> None:
+        """Bring what was appended to the disk (fsync), if anything was."""
+        size = self._size
+        if self._handle >= 0 and size != self._synced:
+            os.fsync(self._handle)
+            self._synced = size
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        if self._handle >= 0:
+            try:
+                self.sync()
+            finally:
+                os.close(self._handle)
+                self._handle = -1
+
+
+def encode_row(row: Row) -> bytes:
+    """One row as JSON; a lone surrogate, which no file can hold, becomes the replacement character."""
+    try:
+        return _encode(row)
+    except UnicodeEncodeError:
+        for name, value in row.items():
+            if isinstance(value, str):
+                row[name] = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _encode(row)
+
+
+def read_segment(path: Path) -> Iterator[tuple[int, Row]]:
+    """The whole rows of a segment with the offset of their lines; torn lines are passed over."""
+    offset = 0
+    with path.open("rb") as lines:
+        for line in lines:
+            row = decode_row(line)
+            if row is not None:
+                yield offset, row
+            offset += len(line)
+
+
+def read_at(path: Path, offset: int) -> Row:
+    """The row whose line begins at `offset`."""
+    with path.open("rb") as lines:
+        lines.seek(offset)
+        row = decode_row(lines.readline())
+    if row is None:
+        raise OSError(f"{path}: no whole row at byte {offset}")
+    return row
+
+
+def decode_row(line: bytes) -> Row | None:
+    """One journal line as a row, or None where it is torn."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return row if isinstance(row, dict) and "custom_id" in row else None

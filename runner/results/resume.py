@@ -1,0 +1,214 @@
+"""What is there already: leftover segments become parts, and the parts say which requests have their row.
+
+Resume is a set difference. Nothing here asks anything; it only finds out what need not be asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from runner.errors import RunDirectoryError
+from runner.results.disk import TEMPORARY
+from runner.results.journal import read_segment, segment_paths
+from runner.results.parts import batches, open_part, part_path, part_paths
+from runner.results.schema import TRANSIENT, revive
+from runner.results.sink import BATCH_ROWS, SegmentClosing
+from runner.types import Row
+
+log = logging.getLogger(__name__)
+
+VariantKey = tuple[str, bool, int]
+"""Judge name, swapped, repeat."""
+
+CARRIED = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
+"""What a replaced row hands on to the row that replaces it."""
+
+
+class Counts(msgspec.Struct):
+    """How many rows there are, by status, and what they took."""
+
+    ok: int = 0
+    unparsed: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """All rows."""
+        return self.ok + self.unparsed + self.failed
+
+    def add(self, row: Row, sign: int = 1) -> None:
+        """Count one row, or with `sign` -1 take one back."""
+        status = row["status"]
+        setattr(self, status, getattr(self, status) + sign)
+        self.prompt_tokens += sign * (row["prompt_tokens"] or 0)
+        self.completion_tokens += sign * (row["completion_tokens"] or 0)
+        self.cost += sign * (row["cost"] or 0.0)
+
+
+class Done:
+    """Which requests have their row: one byte for each, ordinal by ordinal, variant by variant.
+
+    Attributes:
+        counts: of the rows there are.
+        owners: for each request that is asked again, the part that holds its present row.
+        earlier: what those present rows hand on, by custom_id.
+    """
+
+    def __init__(self, samples: int, variants: Mapping[VariantKey, int]) -> None:
+        self.variants = variants
+        self.samples = samples
+        self.counts = Counts()
+        self.owners: dict[str, int] = {}
+        self.earlier: dict[str, Row] = {}
+        self._flags = bytearray(samples * len(variants))
+
+    def has(self, ordinal: int, variant: int) -> bool:
+        """Whether this request has its row."""
+        return bool(self._flags[ordinal * len(self.variants) + variant])
+
+    def next_wanted(self, ordinal: int) -> int:
+        """The first sample from `ordinal` on that lacks a row; `sys.maxsize` where there is none."""
+        width = len(self.variants)
+        found = self._flags.find(0, ordinal * width)
+        return sys.maxsize if found < 0 else found // width
+
+    def missing(self) -> int:
+        """How many requests lack their row."""
+        return self._flags.count(0)
+
+    def mark(self, ordinals: Collection[int], variant: int) -> None:
+        """Note that these samples have their row of `variant`."""
+        flags, width = self._flags, len(self.variants)
+        limit = self.samples
+        for ordinal in ordinals:
+            if ordinal < limit:
+                flags[ordinal * width + variant] = 1
+
+    def ask_again(self, row: Row, part: int, variant: int) -> None:
+        """Note that this row is to be replaced."""
+        if row["ordinal"] < self.samples:
+            self._flags[row["ordinal"] * len(self.variants) + variant] = 0
+            self.owners[row["custom_id"]] = part
+            self.earlier[row["custom_id"]] = {name: row[name] for name in CARRIED}
+            self.counts.add(row, -1)
+
+
+def recover(directory: Path, schema: pa.Schema, compression: str) -> int:
+    """Bring the directory into order after whatever ended the last run, and return the next free part number.
+
+    Unfinished files are removed; a segment whose part is there is dropped; any other becomes its part. Raises
+    RunDirectoryError for a part that cannot be read and has no segment.
+    """
+    results, journal = directory / "results", directory / "journal"
+    for place in (results, journal, directory):
+        for leftover in place.glob(f".*{TEMPORARY}"):
+            leftover.unlink()
+    segments, parts = segment_paths(journal), part_paths(results)
+    for number, path in parts.items():
+        _check(path, segments.get(number))
+    for number, segment in segments.items():
+        if part_path(results, number).exists():
+            segment.unlink()
+        else:
+            _make_part(results, segment, number, schema, compression)
+    return max([*segments, *parts], default=-1) + 1
+
+
+def _check(path: Path, segment: Path | None) -> None:
+    """Raise for an unreadable part, or, where its segment is still there, remove it so that it is made again."""
+    try:
+        open_part(path).close()
+    except RunDirectoryError:
+        if segment is None:
+            raise
+        log.warning("%s cannot be read; it is made again from its segment", path)
+        path.unlink()
+
+
+def _make_part(results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
+    closing = SegmentClosing(results, segment, number, schema, compression)
+    owners = _owners(results, {row["custom_id"] for _, row in read_segment(segment)})
+    fresh: list[Row] = []
+    try:
+        for offset, row in read_segment(segment):
+            owner = owners.get(row["custom_id"])
+            if owner is None:
+                fresh.append(revive(row, schema))
+                if len(fresh) >= BATCH_ROWS:
+                    closing.add(fresh)
+                    fresh = []
+            else:
+                closing.replace(owner, row["custom_id"], offset)
+        if fresh:
+            closing.add(fresh)
+        closing.finish()
+    except BaseException:
+        closing.abandon()
+        raise
+
+
+def _owners(results: Path, ids: Collection[str]) -> dict[str, int]:
+    """Which part holds a row of each of these requests already."""
+    wanted, owners = pa.array(ids, pa.string()), {}
+    for number, path in part_paths(results).items():
+        for batch in batches(path, ["custom_id"], size=65536):
+            column = batch.column(0)
+            hits = column.filter(pc.is_in(column, value_set=wanted))
+            owners.update(dict.fromkeys(hits.to_pylist(), number))
+    return owners
+
+
+def scan(directory: Path, samples: int, variants: Mapping[VariantKey, int], retry: Collection[str] = ()) -> Done:
+    """Read from the parts which requests have their row, and which of those are asked again.
+
+    Args:
+        directory: the run directory, recovered.
+        samples: how many samples this run is about (ordinals from there on are not counted).
+        variants: the number of each variant of this run; rows of others are left alone.
+        retry: statuses (`failed`, `unparsed`) whose rows are asked again; rows that failed for a transient cause
+            always are.
+    """
+    done = Done(samples, variants)
+    columns = ["ordinal", "judge", "swapped", "repeat", "custom_id", "status", "error_type", *CARRIED]
+    for number, path in part_paths(directory / "results").items():
+        for batch in batches(path, columns, size=65536):
+            _note(done, batch, number, retry)
+    return done
+
+
+def _note(done: Done, batch: pa.RecordBatch, part: int, retry: Collection[str]) -> None:
+    inside = batch.filter(pc.less(batch["ordinal"], done.samples))
+    for variant, rows in _by_variant(inside, done.variants):
+        done.mark(rows["ordinal"].to_pylist(), variant)
+        _count(done.counts, rows)
+        again = pc.and_(pc.equal(rows["status"], "failed"), pc.is_in(rows["error_type"], pa.array(TRANSIENT)))
+        again = pc.or_(again, pc.is_in(rows["status"], pa.array(list(retry), pa.string())))
+        for row in rows.filter(again).to_pylist():
+            done.ask_again(row, part, variant)
+
+
+def _by_variant(batch: pa.RecordBatch, variants: Mapping[VariantKey, int]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    for (judge, swapped, repeat), variant in variants.items():
+        same = pc.and_(pc.equal(batch["judge"], judge), pc.equal(batch["swapped"], swapped))
+        rows = batch.filter(pc.and_(same, pc.equal(batch["repeat"], repeat)))
+        if rows.num_rows:
+            yield variant, rows
+
+
+def _count(counts: Counts, rows: pa.RecordBatch) -> None:
+    for status in pc.value_counts(rows["status"]).to_pylist():
+        name = status["values"]
+        setattr(counts, name, getattr(counts, name) + status["counts"])
+    counts.prompt_tokens += pc.sum(rows["prompt_tokens"].cast(pa.int64())).as_py() or 0
+    counts.completion_tokens += pc.sum(rows["completion_tokens"].cast(pa.int64())).as_py() or 0
+    counts.cost += pc.sum(rows["cost"]).as_py() or 0.0

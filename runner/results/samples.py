@@ -1,0 +1,210 @@
+"""One line per sample: the verdict after both orders, all repeats and the whole panel."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from runner.results.parts import PartWriter, open_part, part_paths
+from runner.results.resume import VariantKey
+from runner.results.schema import DIMENSION
+from runner.types import Row
+
+WINDOW = 4096
+VOTE = pa.struct(
+    [
+        ("judge", pa.string()),
+        ("swapped", pa.bool_()),
+        ("repeat", pa.int16()),
+        ("winner", pa.string()),
+        ("score", pa.float64()),
+    ]
+)
+_VERDICT = (
+    pa.field("sample_id", pa.string()),
+    pa.field("ordinal", pa.int64()),
+    pa.field("winner", pa.string()),
+    pa.field("score", pa.float64()),
+    pa.field("score1", pa.float64()),
+    pa.field("score2", pa.float64()),
+    pa.field("label", pa.string()),
+    pa.field("dimensions", pa.list_(DIMENSION)),
+    pa.field("votes", pa.list_(VOTE)),
+    pa.field("agreement", pa.float64()),
+    pa.field("consistent", pa.bool_()),
+    pa.field("status", pa.string()),
+    pa.field("cost", pa.float64()),
+)
+TEXTS = ("question", "answer", "answer1", "answer2", "reference")
+
+Texts = Callable[[range], Mapping[int, Mapping[str, str | None]]]
+"""The texts of the samples of some ordinals, by ordinal, as far as the dataset has them."""
+
+
+class Aggregation(msgspec.Struct, frozen=True):
+    """How votes become one verdict (the YAML's `aggregate`), and over which variants."""
+
+    score: str
+    min_valid: int
+    variants: frozenset[VariantKey]
+    swap: bool
+
+
+def samples_schema(extra: Sequence[pa.Field], texts: Sequence[str]) -> pa.Schema:
+    """Columns of samples.parquet: the verdict, the dataset's own columns, and the texts where they are kept."""
+    return pa.schema([*_VERDICT, *extra, *(pa.field(name, pa.string()) for name in texts)])
+
+
+def write_samples(
+    directory: Path,
+    extra: Sequence[pa.Field],
+    aggregation: Aggregation,
+    compression: str,
+    text_columns: Sequence[str],
+    texts: Texts,
+) -> int:
+    """Write `samples.parquet` from the closed parts, a window of ordinals at a time; returns its number of lines."""
+    schema = samples_schema(extra, text_columns)
+    writer = PartWriter(directory / "samples.parquet", schema, compression)
+    names = [field.name for field in extra]
+    try:
+        for rows in _windows(directory / "results", names):
+            lines = _lines(rows, names, aggregation)
+            if lines and text_columns:
+                found = texts(range(lines[0]["ordinal"], lines[-1]["ordinal"] + 1))
+                lines = [{**line, **found.get(line["ordinal"], {})} for line in lines]
+            for start in range(0, len(lines), 1024):
+                writer.add(lines[start : start + 1024])
+        writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+    return writer.rows
+
+
+def aggregate(rows: Sequence[Row], how: Aggregation) -> Row:
+    """The verdict of one sample over its rows: every `ok` row is one vote.
+
+    Most votes win and equal top counts are a tie; scores are averaged; fewer than `min_valid` votes leave nothing.
+    `consistent` says whether every pair of orders names the same answer; None without swap or without such a pair.
+    """
+    votes = [row for row in rows if row["status"] == "ok"]
+    winners = Counter(row["winner"] for row in votes if row["winner"] is not None)
+    labels = Counter(row["label"] for row in votes if row["label"] is not None)
+    verdict: Row = {
+        "votes": [{name: row[name] for name in ("judge", "swapped", "repeat", "winner", "score")} for row in votes],
+        "agreement": None,
+        "consistent": _consistent(votes) if how.swap else None,
+        "status": "ok",
+        "cost": _sum(row["cost"] for row in rows),
+        "dimensions": [],
+    }
+    if len(votes) < how.min_valid or not votes:
+        return {**verdict, "status": "unparsed"}
+    middle = statistics.median if how.score == "median" else statistics.fmean
+    verdict["winner"], verdict["agreement"] = _most(winners, "tie")
+    label, labels_agree = _most(labels, None)
+    verdict["label"] = label
+    if verdict["agreement"] is None:
+        verdict["agreement"] = labels_agree
+    for name in ("score", "score1", "score2"):
+        values = [row[name] for row in votes if row[name] is not None]
+        verdict[name] = middle(values) if values else None
+    verdict["dimensions"] = _dimensions(votes, middle)
+    return verdict
+
+
+def _lines(rows: Sequence[Row], names: Sequence[str], how: Aggregation) -> list[Row]:
+    by_ordinal: dict[int, list[Row]] = {}
+    for row in rows:
+        if (row["judge"], row["swapped"], row["repeat"]) in how.variants:
+            by_ordinal.setdefault(row["ordinal"], []).append(row)
+    lines = []
+    for ordinal, group in sorted(by_ordinal.items()):
+        first = group[0]
+        own = {name: first[name] for name in ("sample_id", *names)}
+        lines.append({"ordinal": ordinal, **own, **aggregate(group, how)})
+    return lines
+
+
+def _windows(results: Path, names: Sequence[str]) -> Iterator[list[Row]]:
+    """All rows, a window of ordinals at a time; only row groups whose statistics touch the window are read."""
+    columns = ["sample_id", "ordinal", "judge", "swapped", "repeat", "status", "winner", "score", "score1", "score2"]
+    columns += ["label", "dimensions", "cost", *names]
+    groups = [
+        (low, high, path, index)
+        for path in part_paths(results).values()
+        for index, (low, high) in enumerate(_spans(path))
+    ]
+    last = max((high for _, high, _, _ in groups), default=-1)
+    for begin in range(0, last + 1, WINDOW):
+        end = begin + WINDOW
+        rows: list[Row] = []
+        for low, high, path, index in groups:
+            if low < end and high >= begin:
+                rows += _inside(path, index, columns, begin, end)
+        if rows:
+            yield rows
+
+
+def _spans(path: Path) -> list[tuple[int, int]]:
+    """Lowest and highest ordinal of each row group, from the file's own statistics."""
+    part = open_part(path)
+    try:
+        meta = part.metadata
+        column = part.schema_arrow.get_field_index("ordinal")
+        groups = (meta.row_group(index).column(column).statistics for index in range(meta.num_row_groups))
+        return [(group.min, group.max) for group in groups]
+    finally:
+        part.close()
+
+
+def _inside(path: Path, group: int, columns: Sequence[str], begin: int, end: int) -> list[Row]:
+    part = open_part(path)
+    try:
+        table = part.read_row_group(group, columns=list(columns))
+    finally:
+        part.close()
+    inside = pc.and_(pc.greater_equal(table["ordinal"], begin), pc.less(table["ordinal"], end))
+    rows: list[Row] = table.filter(inside).to_pylist()
+    return rows
+
+
+def _most(counts: Mapping[Any, int], draw: Any) -> tuple[Any, float | None]:
+    """The value with most votes and its share; equal top counts give `draw`."""
+    if not counts:
+        return None, None
+    top = max(counts.values())
+    leaders = [value for value, count in counts.items() if count == top]
+    verdict = leaders[0] if len(leaders) == 1 else draw
+    return verdict, counts.get(verdict, 0) / sum(counts.values())
+
+
+def _consistent(votes: Sequence[Row]) -> bool | None:
+    by_pair: dict[tuple[str, int], dict[bool, str]] = {}
+    for row in votes:
+        if row["winner"] is not None:
+            by_pair.setdefault((row["judge"], row["repeat"]), {})[row["swapped"]] = row["winner"]
+    pairs = [pair for pair in by_pair.values() if len(pair) == 2]
+    return all(pair[False] == pair[True] for pair in pairs) if pairs else None
+
+
+def _dimensions(votes: Sequence[Row], middle: Callable[[list[float]], float]) -> list[Row]:
+    """Every named dimension once, in the order in which it was first named."""
+    values: dict[tuple[str, int | None], list[float]] = {}
+    for row in votes:
+        for item in row["dimensions"] or ():
+            values.setdefault((item["name"], item["answer"]), []).append(item["score"])
+    return [{"name": name, "answer": answer, "score": middle(found)} for (name, answer), found in values.items()]
+
+
+def _sum(values: Iterator[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

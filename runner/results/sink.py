@@ -1,0 +1,220 @@
+"""Rows in: each into the journal at once, then in small steps in a thread into the part that its segment becomes.
+
+The order in which a segment is closed is what keeps every row there exactly once (docs/decisions/0002-results.md):
+parts whose rows are replaced are rewritten first, then the part of the segment gets its name, then the segment goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+
+from runner.errors import RunStopped
+from runner.results.disk import sync_directory
+from runner.results.journal import Segment, read_at, segment_path
+from runner.results.parts import PartWriter, part_path, rewrite_part
+from runner.results.schema import revive
+from runner.types import Row
+
+BATCH_ROWS = 256
+PENDING = 16
+
+
+class SegmentClosing:
+    """What becomes of one segment: fresh rows go into its part, replacing ones into the parts of the rows they replace.
+
+    Everything here runs in one thread.
+    """
+
+    def __init__(self, results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
+        self._results = results
+        self._segment = segment
+        self._number = number
+        self._schema = schema
+        self._compression = compression
+        self._writer: PartWriter | None = None
+        self._replaced: dict[int, dict[str, int]] = {}
+        self._failed = False
+
+    def add(self, rows: list[Row]) -> None:
+        """Take fresh rows."""
+        if self._failed:
+            return
+        if self._writer is None:
+            path = part_path(self._results, self._number)
+            self._writer = PartWriter(path, self._schema, self._compression)
+        self._writer.add(rows)
+
+    def replace(self, part: int, custom_id: str, offset: int) -> None:
+        """Take note of a row in the segment that replaces one of an older part."""
+        self._replaced.setdefault(part, {})[custom_id] = offset
+
+    def finish(self) -> None:
+        """Rewrite, put the part in place, drop the segment: in this order.
+
+        After a failure nothing is finished: the segment stays, and the next start makes its part.
+        """
+        if self._failed:
+            return
+        for part, offsets in sorted(self._replaced.items()):
+            self._rewrite(part_path(self._results, part), offsets)
+        if self._writer is not None:
+            self._writer.finish()
+            self._writer = None
+        self._segment.unlink(missing_ok=True)
+        sync_directory(self._segment.parent)
+
+    def abandon(self) -> None:
+        """Leave the segment as it is and throw the unfinished part away, for good."""
+        self._failed = True
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+
+    def _rewrite(self, path: Path, offsets: Mapping[str, int]) -> None:
+        def newest(row: Row) -> Row:
+            offset = offsets.get(row["custom_id"])
+            return row if offset is None else revive(read_at(self._segment, offset), self._schema)
+
+        rewrite_part(path, self._schema, self._compression, lambda rows: [newest(row) for row in rows])
+
+
+class Sink:
+    """Takes the rows of a run.
+
+    Args:
+        directory: the run directory; `results/` and `journal/` are in it.
+        schema: of every part.
+        first: number of the first segment to write.
+        rows_per_part: a segment is closed when it holds so many rows.
+        compression: of the parts.
+        owners: number of the part that holds the row a custom_id's new row replaces.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        schema: pa.Schema,
+        first: int,
+        rows_per_part: int,
+        compression: str,
+        owners: Mapping[str, int],
+    ) -> None:
+        self._results = directory / "results"
+        self._journal = directory / "journal"
+        self._schema = schema
+        self._number = first
+        self._rows_per_part = rows_per_part
+        self._compression = compression
+        self._owners = owners
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
+        self._pending: list[Future[None]] = []
+        self._rows: list[Row] = []
+        self._segment: Segment | None = None
+        self._closing: SegmentClosing | None = None
+
+    def append(self, row: Row) -> None:
+        """Hand one row to the operating system; after this, SIGKILL does not lose it.
+
+        Raises RunStopped (exit code 3) where the output can no longer be written.
+        """
+        try:
+            segment = self._segment or self._open()
+            offset = segment.append(row)
+        except OSError as error:
+            raise output_failed(error) from error
+        owner = self._owners.get(row["custom_id"]) if self._owners else None
+        if owner is None:
+            self._rows.append(row)
+            if len(self._rows) >= BATCH_ROWS:
+                self._hand_over()
+        elif self._closing is not None:
+            self._closing.replace(owner, row["custom_id"], offset)
+        if segment.rows >= self._rows_per_part:
+            self._roll()
+
+    async def room(self) -> None:
+        """Wait while the thread is behind, so that memory stays bounded; raises RunStopped where it failed."""
+        while self._pending and (self._pending[0].done() or len(self._pending) > PENDING):
+            await self._oldest()
+
+    async def sync(self) -> None:
+        """Bring every appended row to the disk."""
+        segment = self._segment
+        if segment is not None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._thread, segment.sync)
+            except OSError as error:
+                raise output_failed(error) from error
+
+    async def close(self) -> None:
+        """Make the open segment a part and wait until it is one; raises RunStopped where that failed."""
+        if self._segment is not None:
+            self._roll()
+        try:
+            while self._pending:
+                await self._oldest()
+        finally:
+            self._thread.shutdown(wait=True)
+
+    def leave(self) -> None:
+        """Stop at once: the segments stay as they are, and the next start makes parts of them."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._closing is not None:
+            self._closing.abandon()
+
+    async def _oldest(self) -> None:
+        try:
+            await asyncio.wrap_future(self._pending.pop(0))
+        except (OSError, pa.ArrowException) as error:
+            raise output_failed(error) from error
+
+    def _open(self) -> Segment:
+        path = segment_path(self._journal, self._number)
+        self._segment = Segment(path)
+        self._closing = SegmentClosing(self._results, path, self._number, self._schema, self._compression)
+        self._number += 1
+        return self._segment
+
+    def _hand_over(self) -> None:
+        rows, self._rows = self._rows, []
+        if rows and self._closing is not None:
+            self._pending.append(self._thread.submit(_guarded, self._closing, rows))
+
+    def _roll(self) -> None:
+        self._hand_over()
+        segment, closing = self._segment, self._closing
+        self._segment = self._closing = None
+        if segment is not None and closing is not None:
+            self._pending.append(self._thread.submit(_finish, segment, closing))
+
+
+def _guarded(closing: SegmentClosing, rows: list[Row]) -> None:
+    try:
+        closing.add(rows)
+    except BaseException:
+        closing.abandon()
+        raise
+
+
+def _finish(segment: Segment, closing: SegmentClosing) -> None:
+    try:
+        segment.close()
+        closing.finish()
+    except BaseException:
+        closing.abandon()
+        raise
+
+
+def output_failed(error: Exception) -> RunStopped:
+    """The run stops because its rows can no longer be written."""
+    return RunStopped(
+        "output",
+        f"the output can no longer be written: {error}. What was answered is kept in the journal; "
+        "make room (or mend the place) and run the same command again.",
+        exit_code=3,
+    )

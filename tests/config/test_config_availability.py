@@ -1,0 +1,97 @@
+"""What is not there yet is refused with a word, never ignored; and the schema for editors."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.config import RunConfig, availability, json_schema
+
+HEAD = "dataset: {path: a.jsonl}\n"
+JUDGE = "judge: {}\n"
+
+REFUSED = [
+    ("dataset: {path: hf://datasets/a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at hf:// or s3://"),
+    ("dataset: {path: s3://a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at hf:// or s3://"),
+    (HEAD + "judge: {dimension: tone}\n", "judge.yaml:2: judge.dimension: a judge for a single dimension"),
+    (
+        HEAD + "judge: {service: [a, b]}\nservices: [{name: a}, {name: b}]\n",
+        "judge.yaml:2: judge.service: a judge that is asked by several services",
+    ),
+    (HEAD + "judge: {service: a}\nservices: [{name: a}, {name: b}]\n", "judge.yaml:3: services: more than one service"),
+    (HEAD + JUDGE + "service: {limits: {tpm: {input: 5, output: 5}}}\n", "service.limits.tpm: a limit for input and"),
+    (HEAD + JUDGE + "router: {mode: batch}\n", "judge.yaml:3: router.mode: the mode batch"),
+    (HEAD + JUDGE + "budget: {requests: 5}\n", "judge.yaml:3: budget.requests: a budget"),
+    (HEAD + "judge: {parameters: {max_tokens: 9}}\nbudget: {tokens: 5}\n", "judge.yaml:3: budget.tokens: a budget"),
+    (HEAD + JUDGE + "budget: {cost: 5}\n", "judge.yaml:3: budget.cost: a budget"),
+    (HEAD + JUDGE + "breaker: {share: 0.4}\n", "judge.yaml:3: breaker: a breaker with other values than the default"),
+    (HEAD + JUDGE + "monitor: {listen: '127.0.0.1:8701'}\n", "judge.yaml:3: monitor.listen: a live page"),
+    (HEAD + JUDGE + "report: {group_by: category}\n", "judge.yaml:3: report: a report at the end of the run"),
+    (HEAD + JUDGE + "cluster: {workers: 2}\n", "judge.yaml:3: cluster: a run on many machines"),
+    *(
+        (
+            HEAD + f"judge: {{kind: template, user: hi, verdict: {verdict}}}\n",
+            "judge.yaml:2: judge.verdict: this verdict format",
+        )
+        for verdict in (
+            *("arena_hard", "alignbench", "auto_j_single", "auto_j_pair", "pandalm", "judgelm", "prometheus"),
+            *("prometheus_pair", "output_ab", "first_number", "last_number", "{format: json, winner: w, map: {A: 1}}"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), REFUSED)
+def test_what_is_not_there_yet_is_refused(complaint, text, expected):
+    lines = [line for line in complaint(text).splitlines() if expected in line]
+    assert lines
+    assert lines[0].endswith(" is not available in this version")
+
+
+def test_every_gate_is_tested(complaint):
+    said = {line.rsplit(": ", 1)[1] for text, _ in REFUSED for line in complaint(text).splitlines()}
+    assert {f"{gate.what} is not available in this version" for gate in availability.GATES} <= said
+
+
+def test_a_removed_gate_lets_through(load, monkeypatch):
+    config = load(HEAD + JUDGE)
+    changed = config.model_copy(update={"router": config.router.model_copy(update={"mode": "batch"})})
+    assert [problem.path for problem in availability.unavailable(changed)] == [("router", "mode")]
+    assert not list(availability.unavailable(changed, ()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 100, share: 0.5}\nbudget: {cost: null}\nreport: null\n",
+        HEAD
+        + JUDGE
+        + "service: {limits: {tpm: 5, concurrency: {start: 3, max: 9}}, kind: emulator, emulator: {seed: 4}}\n",
+        HEAD + "judges: [{name: a, kind: pai_pairwise, swap: true, repeats: 3}, {name: b, reask: 0, repeats: 2}]\n",
+        *(
+            HEAD + f"judge: {{kind: template, user: hi, verdict: {verdict}}}\n"
+            for verdict in (
+                *("pai_single", "pai_pairwise", "mt_bench_single", "{format: mt_bench_pair}"),
+                *(
+                    "{pattern: a, kind: label, map: {a: b}}",
+                    "{pattern: (A|B), kind: winner, map: {A: 1, B: 2}, pick: last}",
+                ),
+            )
+        ),
+    ],
+)
+def test_what_is_there_is_let_through(load, text):
+    assert load(text).judges
+
+
+def test_the_schema_names_every_key():
+    schema = json_schema()
+    assert set(schema["properties"]) == {*RunConfig.model_fields, "judge", "service"}
+    assert schema["patternProperties"] == {"^x-": {}}
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["dataset"]
+    for name, model in schema["$defs"].items():
+        assert model["additionalProperties"] is False, name
+        for key, section in model["properties"].items():
+            assert section.get("description"), f"{name}.{key}"
+    count = schema["$defs"]["RetryConfig"]["properties"]["attempts"]
+    assert (count["type"], count["minimum"], count["default"]) == ("integer", 1, 6)

@@ -1,0 +1,105 @@
+"""An emulator on a real socket and a small client for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+
+from runner.emulator import EmulatorOptions, Running, start
+
+COUPLET = '请给出"常德德山山有德"对应的下联'
+
+
+class Reply(NamedTuple):
+    """What came back of one call."""
+
+    status: int
+    headers: Any
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
+
+    @property
+    def text(self) -> str:
+        return self.json["choices"][0]["message"]["content"]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return self.json["error"]
+
+
+class Caller:
+    """Calls one running emulator."""
+
+    def __init__(self, running: Running, session: aiohttp.ClientSession) -> None:
+        self.running = running
+        self.url = running.url
+        self._session = session
+
+    async def call(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Reply:
+        data = body if isinstance(body, bytes | None) else json.dumps(body, ensure_ascii=False).encode()
+        async with self._session.request(method, self.url + path, data=data, **kwargs) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    async def chat(self, body: Any, **kwargs: Any) -> Reply:
+        return await self.call("POST", "/v1/chat/completions", body, **kwargs)
+
+    async def stats(self) -> dict[str, Any]:
+        return (await self.call("GET", "/emulator/stats")).json
+
+
+@asynccontextmanager
+async def _emulate(**options: Any) -> AsyncIterator[Caller]:
+    running = await start(EmulatorOptions.from_mapping(options))
+    async with running, aiohttp.ClientSession() as session:
+        yield Caller(running, session)
+
+
+def _body(content: Any, **more: Any) -> dict[str, Any]:
+    return {"model": "pai-judge", "messages": [{"role": "user", "content": content}], **more}
+
+
+class Bodies:
+    """Chat bodies as the documentation shows them."""
+
+    @staticmethod
+    def single(question: str = COUPLET, answer: str = "长沙沙水水无沙", **fields: Any) -> dict[str, Any]:
+        return _body([{"mode": "single", "type": "json", "json": {"question": question, "answer": answer, **fields}}])
+
+    @staticmethod
+    def pair(
+        question: str = COUPLET, answer1: str = "长沙沙水水无沙", answer2: str = "常德人德德山山高", **fields: Any
+    ) -> dict[str, Any]:
+        texts = {"question": question, "answer1": answer1, "answer2": answer2, **fields}
+        return _body([{"mode": "pairwise", "type": "json", "json": texts}])
+
+    @staticmethod
+    def custom(user: str, system: str | None = None, **more: Any) -> dict[str, Any]:
+        body = _body(user, **more)
+        if system is not None:
+            body["messages"].insert(0, {"role": "system", "content": system})
+        return body
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop the emulator runs on as a process."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+def emulate() -> Any:
+    """Start an emulator with options: `async with emulate(seed=3) as caller`."""
+    return _emulate
+
+
+@pytest.fixture
+def bodies() -> type[Bodies]:
+    return Bodies

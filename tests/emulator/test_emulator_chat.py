@@ -1,0 +1,261 @@
+"""Chat completions as the documented clients and plain HTTP meet them."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+import openai
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "sesame"
+NUMBER = re.compile(r"\[\[(\d+)\]\]")
+
+
+def documented_client(url: str) -> openai.AsyncOpenAI:
+    """The client as the page makes it: the key is a whole header."""
+    return openai.AsyncOpenAI(api_key=f"Authorization: Bearer {TOKEN}", base_url=f"{url}/v1", max_retries=0)
+
+
+async def test_the_page_s_single_example_works_with_the_official_client(emulate, bodies):
+    async with emulate(token=TOKEN) as caller, documented_client(caller.url) as client:
+        completion = await client.chat.completions.create(**bodies.single())
+    text = completion.choices[0].message.content
+    assert re.match(r"我认为该回复的综合评分为\[\[[1-5]\]\],理由如下。\n当前回复的优点:\n", text)
+    assert "\n当前回复的不足:\n" in text
+    assert len(NUMBER.findall(text)) == 6
+    assert completion.choices[0].finish_reason == "stop"
+    assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+    assert completion.usage.prompt_tokens > 700
+
+
+async def test_the_page_s_pairwise_example_works_with_the_official_client(emulate, bodies):
+    async with emulate(token=TOKEN) as caller, documented_client(caller.url) as client:
+        completion = await client.chat.completions.create(**bodies.pair())
+    text = completion.choices[0].message.content
+    head = re.match(
+        r"我认为\[\[回复([12])更好\]\],其中回复1的综合评分为\[\[(\d)\]\],"
+        r"回复2的综合评分为\[\[(\d)\]\],理由如下:\n1\. 准确性:",
+        text,
+    )
+    winner, first, second = head.groups()
+    assert winner == ("1" if first > second else "2")
+
+
+async def test_the_page_s_custom_example_works_with_the_official_client(emulate):
+    system = "请作为一名公正的裁判,评价人工智能助手对下面用户问题的回答质量。"
+    user = (
+        "请对以下问题-回答按照1-5分进行打分:\n问题: 你认为社交媒体对人际关系的影响是什么?\n回复:更容易联系,也可能疏远。"
+    )
+    async with emulate(token=TOKEN) as caller, documented_client(caller.url) as client:
+        completion = await client.chat.completions.create(
+            model="pai-judge-plus",
+            messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
+        )
+    assert re.search(r"我会给这个回答打[1-5]分。", completion.choices[0].message.content)
+    assert completion.model == "pai-judge-plus"
+
+
+async def test_the_body_has_the_page_s_shape(emulate, bodies):
+    async with emulate() as caller:
+        body = (await caller.chat(bodies.single())).json
+    assert list(body) == [
+        *("id", "object", "created", "model", "choices", "usage"),
+        *("system_fingerprint", "service_tier"),
+    ]
+    assert str(UUID(body["id"])) == body["id"]
+    assert body["system_fingerprint"] == "" == body["service_tier"]
+    message = body["choices"][0]["message"]
+    assert message == {**message, "refusal": "", "function_call": None, "tool_calls": None, "role": "assistant"}
+    assert body["choices"][0]["logprobs"] is None
+
+
+async def test_the_openai_dialect_has_openai_s_shape(emulate, bodies):
+    async with emulate(dialect="openai") as caller:
+        body = (await caller.chat(bodies.single())).json
+    assert body["id"].startswith("chatcmpl-")
+    assert body["choices"][0]["message"]["refusal"] is None
+    assert body["created"] > 1_600_000_000
+
+
+async def test_english_questions_get_english_verdicts(emulate, bodies):
+    async with emulate(bias=1) as caller:
+        single = (await caller.chat(bodies.single("What is a tie?", "A kind of knot."))).text
+        pair = (
+            await caller.chat(bodies.pair("What is a tie?", "A kind of knot worn with a shirt, among others.", "猫"))
+        ).text
+    assert re.match(r"I believe the overall rating of this response is \[\[[1-5]\]\], and the reasons are as", single)
+    assert "Strengths of the current response:\n" in single
+    assert "Shortcomings of the current response:\n" in single
+    assert re.match(
+        r"I believe \[\[Response [12] is better\]\], where the overall rating of Response 1 is \[\[\d\]\] and "
+        r"the overall rating of Response 2 is \[\[\d\]\], and the reasons are as follows:\n1\. Accuracy: ",
+        pair,
+    )
+
+
+async def test_equal_answers_are_a_tie(emulate, bodies):
+    async with emulate() as caller:
+        chinese = (await caller.chat(bodies.pair(answer1="一样", answer2="一样"))).text
+        english = (await caller.chat(bodies.pair("Why?", "the same", "the same"))).text
+    assert chinese.startswith("我认为[[回复1和回复2质量相当]],其中回复1的综合评分为[[")
+    assert english.startswith("I believe [[Response 1 and Response 2 are of equal quality]], where the overall")
+
+
+async def test_pairwise_verdicts_agree_with_their_scores_and_follow_a_swap(emulate, bodies):
+    mirrored = {"1": "2", "2": "1", None: None}
+    winners = []
+    async with emulate() as caller:
+        for number in range(40):
+            texts = (f"answer {number} " * (1 + number % 7), f"another {number * 31} reply " * (1 + number % 5))
+            plain = _pair_head((await caller.chat(bodies.pair("Why?", *texts))).text)
+            swapped = _pair_head((await caller.chat(bodies.pair("Why?", *texts[::-1]))).text)
+            assert swapped == (mirrored[plain[0]], plain[2], plain[1])
+            winner, first, second = plain
+            assert winner == (None if first == second else "1" if first > second else "2")
+            winners.append(winner)
+    assert set(winners) == {"1", "2", None}
+
+
+def _pair_head(text: str) -> tuple[str | None, int, int]:
+    head = text.split("\n", 1)[0]
+    found = re.search(r"\[\[Response ([12]) is better\]\]", head)
+    first, second = NUMBER.findall(head)
+    return found[1] if found else None, int(first), int(second)
+
+
+async def test_bias_sends_every_verdict_to_one_place(emulate, bodies):
+    for bias, place in ((1, "1"), (-1, "2")):
+        async with emulate(bias=bias) as caller:
+            replies = [await caller.chat(bodies.pair("Why?", f"a {n}", f"b {n} and more")) for n in range(8)]
+        assert {_pair_head(reply.text)[0] for reply in replies} == {place}
+
+
+async def test_verdicts_are_repeatable_but_for_noise(emulate, bodies):
+    asked = [bodies.single("Why?", f"because {n}") for n in range(20)]
+
+    async def scores(caller) -> list[str]:
+        return [NUMBER.search((await caller.chat(body)).text)[1] for body in asked]
+
+    async with emulate(noise=1) as caller:
+        noisy, again = await scores(caller), await scores(caller)
+    async with emulate(noise=1) as caller:
+        repeated = await scores(caller)
+    async with emulate(seed=5) as caller:
+        plain, same = await scores(caller), await scores(caller)
+    assert plain == same
+    assert noisy == repeated
+    assert noisy != again
+    assert all(one != other for one, other in zip(plain, noisy, strict=True))
+
+
+@pytest.mark.parametrize("top", ["10", 100, "1"])
+async def test_max_score_sets_the_scale(emulate, bodies, top):
+    async with emulate() as caller:
+        texts = [(await caller.chat(bodies.single(answer="山" * n, max_score=top))).text for n in range(1, 60, 7)]
+    scores = [int(NUMBER.search(text)[1]) for text in texts]
+    assert all(1 <= int(number) <= int(top) for text in texts for number in NUMBER.findall(text))
+    assert max(scores) > 5 or top == "1"
+
+
+async def test_json_is_read_whatever_the_content_type_says(emulate, bodies):
+    async with emulate() as caller:
+        for kind in ("application/x-www-form-urlencoded", "text/plain", ""):
+            reply = await caller.chat(bodies.single(), headers={"Content-Type": kind})
+            assert reply.status == 200
+
+
+async def test_max_tokens_cuts_the_answer(emulate, bodies):
+    async with emulate() as caller:
+        body = (await caller.chat({**bodies.single(), "max_tokens": 9})).json
+    assert body["choices"][0]["finish_reason"] == "length"
+    assert body["usage"]["completion_tokens"] == 9
+    assert "我认为该回复".startswith(body["choices"][0]["message"]["content"][:6])
+
+
+def _nested(part: object) -> dict[str, object]:
+    """The page's invalid curl example: a whole message stands as a part of a content."""
+    return {"model": "pai-judge", "messages": [{"role": "user", "content": [{"role": "user", "content": [part]}]}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"{", None),
+        (b"\xff\xfe", None),
+        (b'[{"role": "user"}]', None),
+        ({"messages": [{"role": "user", "content": "x"}]}, None),
+        ({"model": "m", "messages": []}, "messages"),
+        ({"model": "m", "messages": [{"role": "bot", "content": "x"}]}, "messages[0].role"),
+        ({"model": "m", "messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}, "stream"),
+        ({"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 2}, "n"),
+        (
+            _nested({"mode": "single", "type": "json", "json": {"question": "q", "answer": "a"}}),
+            "messages[0].content[0]",
+        ),
+        (
+            {"model": "m", "messages": [{"role": "user", "content": [{"mode": "single", "json": {"question": "q"}}]}]},
+            "messages[0].content[0].json.answer",
+        ),
+        (
+            {"model": "m", "messages": [{"role": "user", "content": [{"json": {"question": "q", "answer1": "a"}}]}]},
+            "messages[0].content[0].json.answer2",
+        ),
+    ],
+)
+async def test_a_body_that_does_not_fit_is_a_400_that_names_the_place(emulate, body, param):
+    async with emulate() as caller:
+        reply = await caller.chat(body)
+        stats = await caller.stats()
+    assert reply.status == 400
+    assert set(reply.error) == {"message", "type", "param", "code"}
+    assert reply.error["type"] == "invalid_request_error"
+    assert reply.error["param"] == param
+    assert stats["status"] == {"400": 1}
+    assert stats["distinct"] == 0
+
+
+async def test_a_prompt_over_the_context_is_refused(emulate, bodies):
+    async with emulate() as caller:
+        reply = await caller.chat(bodies.single(answer="word " * 30_000))
+        fits = await caller.chat(bodies.single(answer="word " * 20_000))
+    assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
+    assert fits.status == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (f"Bearer {TOKEN}", 200),
+        (f"Bearer Authorization: Bearer {TOKEN}", 200),
+        ("Bearer wrong", 401),
+        (TOKEN, 401),
+        (None, 401),
+    ],
+)
+async def test_both_documented_authorizations_are_accepted_and_no_other(emulate, bodies, header, status):
+    headers = {"Authorization": header} if header else {}
+    async with emulate(token=TOKEN) as caller:
+        reply = await caller.chat(bodies.single(), headers=headers)
+        models = await caller.call("GET", "/v1/models", headers=headers)
+    assert reply.status == models.status == status
+    if status == 401:
+        assert reply.error["code"] == "invalid_api_key"
+
+
+async def test_without_a_token_everyone_is_let_in(emulate, bodies):
+    async with emulate() as caller:
+        assert (await caller.chat(bodies.single(), headers={"Authorization": "Bearer x"})).status == 200
+
+
+async def test_wrong_paths_and_methods_answer_in_the_service_s_shape(emulate):
+    async with emulate() as caller:
+        missing = await caller.call("GET", "/v1/nothing")
+        wrong = await caller.call("GET", "/v1/chat/completions")
+        models = await caller.call("GET", "/v1/models")
+    assert (missing.status, missing.error["code"]) == (404, "unknown_url")
+    assert (wrong.status, wrong.error["code"], wrong.headers["Allow"]) == (405, "method_not_allowed", "POST")
+    assert [model["id"] for model in models.json["data"]] == ["pai-judge", "pai-judge-plus"]

@@ -1,0 +1,72 @@
+"""The emulator as a process of its own: as a command and as the child of a run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from urllib.request import urlopen
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "runner.emulator"]
+
+
+def test_an_embedded_child_ignores_signals_and_ends_with_its_parent():
+    child = subprocess.Popen(
+        [*COMMAND, "--embedded", '{"seed": 1}'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        port = json.loads(child.stdout.readline())["port"]
+        child.send_signal(signal.SIGINT)
+        child.send_signal(signal.SIGTERM)
+        with urlopen(f"http://127.0.0.1:{port}/emulator/stats", timeout=10) as response:
+            assert json.load(response)["requests"] == 0
+        child.stdin.close()
+        assert child.wait(timeout=10) == 0
+    finally:
+        child.kill()
+        child.stdout.close()
+        child.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_says_where_it_listens_and_stops_at_a_signal(number):
+    child = subprocess.Popen([*COMMAND, "--options-json", "{}"], stdout=subprocess.PIPE, text=True)
+    try:
+        url = child.stdout.readline().strip()
+        with urlopen(f"{url}/models", timeout=10) as response:
+            assert json.load(response)["object"] == "list"
+        child.send_signal(number)
+        assert child.wait(timeout=10) == 0
+    finally:
+        child.kill()
+        child.stdout.close()
+        child.wait()
+
+
+def test_a_taken_port_is_said_and_exits_2():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [*COMMAND, "--options-json", json.dumps({"port": port})],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("{", "not valid JSON"), ("[]", "not a JSON object"), ('{"rmp": 1}', "did you mean rpm?")]
+)
+def test_options_that_do_not_fit_exit_2(given, said):
+    done = subprocess.run([*COMMAND, "--embedded", given], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
