@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import signal
@@ -29,6 +30,9 @@ from runner.preview import first_requests, show_rows
 from runner.results.directory import RunDirectory
 from runner.results.view import export as export_rows
 from runner.version import __version__
+
+GC_THRESHOLD = 50_000
+"""Rows come and go without cycles: looking for some at every 700 allocations is an eighth of a run's CPU."""
 
 app = typer.Typer(
     name="judge-runner",
@@ -200,6 +204,8 @@ def main() -> None:
     """The console command: run it and leave with its exit code."""
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     _raise_file_limit()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 50, 1000)
     try:
         app()
     except UsageError as error:

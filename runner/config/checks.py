@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from runner.config.exposed import SECRET_HEADER
 from runner.config.judges import JudgeConfig, VerdictConfig
 from runner.config.models import RunConfig
 from runner.config.problems import Path, Problem, nearest
@@ -17,7 +18,6 @@ _OURS = {
     "n": "use judge.repeats",
 }
 _PAI_SCALE = (1.0, 5.0)
-_SECRET_HEADER = re.compile(r"authorization", re.IGNORECASE)
 
 
 def misfits(config: RunConfig) -> Iterator[Problem]:
@@ -122,9 +122,10 @@ def _service(service: ServiceConfig, at: Path) -> Iterator[Problem]:
     given = service.model_fields_set
     if service.token_file is not None and "token_env" in given and service.token_env is not None:
         yield Problem((*at, "token_file"), "expected either token_env or token_file, found both")
-    private = [name for name in service.headers if _SECRET_HEADER.fullmatch(name)]
-    if private and service.sends_token:
-        yield Problem((*at, "headers", private[0]), "set 'token_env: null' where the header is given here")
+    private = [name for name in service.headers if SECRET_HEADER.search(name)]
+    twice = [name for name in private if name.lower() == "authorization"]
+    if twice and service.sends_token:
+        yield Problem((*at, "headers", twice[0]), "set 'token_env: null' where the header is given here")
     open_wire = service.base_url.lower().startswith("http:") and not service.is_local and not service.allow_http
     if service.kind == "http" and open_wire and (service.sends_token or private):
         yield Problem(

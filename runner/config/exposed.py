@@ -9,7 +9,9 @@ from typing import Any
 from runner.config.problems import Path, Place, Problem, place_of
 
 _KEYS = re.compile(r"(api|access|auth|secret|private)?[-_ ]?(token|key|secret|password|passwd)", re.IGNORECASE)
-_HEADERS = re.compile(r"authorization|api[-_]?key|token|secret|cookie|passw", re.IGNORECASE)
+SECRET_HEADER = re.compile(r"authorization|api[-_]?key|token|secret|cookie|passw", re.IGNORECASE)
+"""What a header that carries a secret is called."""
+
 _FROM_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-)?\}")
 
 _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
@@ -22,7 +24,7 @@ def exposed(data: Mapping[str, Any], places: Mapping[Path, Place]) -> Iterator[P
         headers = service.get("headers")
         for name in headers if isinstance(headers, Mapping) else ():
             at = (*path, "headers", name)
-            if _HEADERS.search(name) and not _comes_from_variable(at, places):
+            if SECRET_HEADER.search(name) and not _comes_from_variable(at, places):
                 yield Problem(
                     at, "a secret does not stand in this file; write ${VAR} and set that environment variable"
                 )

@@ -30,6 +30,7 @@ def json_schema() -> dict[str, Any]:
     models["KeepColumn"]["properties"].pop("name")
     models["KeepColumn"]["required"] = ["column"]
     sections: dict[str, Any] = schema["properties"]
+    sections["prices"]["anyOf"].append({"type": "object", "maxProperties": 0})
     properties: dict[str, Any] = {}
     for name, section in sections.items():
         if name in ("judges", "services"):

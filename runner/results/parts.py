@@ -16,6 +16,12 @@ from runner.types import Row
 
 GROUP_ROWS = 10_000
 GROUP_BYTES = 16_000_000
+UNIQUE = frozenset(
+    {
+        *("sample_id", "ordinal", "custom_id", "request_hash", "response_id", "finished_at", "latency_s"),
+        *("response", "explanation", "error_message", "question", "answer", "answer1", "answer2", "reference"),
+    }
+)
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
 
 
@@ -30,6 +36,29 @@ def part_paths(results: Path) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
+class Group:
+    """Collects batches until they are worth a row group."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._schema = schema
+        self._bytes = 0
+        self._batches: list[pa.RecordBatch] = []
+
+    def add(self, batch: pa.RecordBatch) -> bool:
+        """Add a batch; whether there is enough for a row group now."""
+        self._batches.append(batch)
+        self.rows += batch.num_rows
+        self._bytes += batch.nbytes
+        return self.rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES
+
+    def take(self) -> pa.Table:
+        """Hand out what is collected and begin anew."""
+        table = pa.Table.from_batches(self._batches, self._schema)
+        self.rows, self._bytes, self._batches = 0, 0, []
+        return table
+
+
 class PartWriter:
     """Writes one part under a temporary name; it gets its own name when it is whole and on the disk."""
 
@@ -38,9 +67,14 @@ class PartWriter:
         self.rows = 0
         self._schema = schema
         self._temporary = final.with_name(f".{final.name}{TEMPORARY}")
-        self._writer = pq.ParquetWriter(self._temporary, schema, compression=compression)
-        self._batches: list[pa.RecordBatch] = []
-        self._held = (0, 0)
+        self._writer = pq.ParquetWriter(
+            self._temporary,
+            schema,
+            compression=compression,
+            use_dictionary=_repeating(schema),
+            write_statistics=["ordinal"],
+        )
+        self._group = Group(schema)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add a few hundred rows; a row group is written when enough are together."""
@@ -48,15 +82,18 @@ class PartWriter:
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
         """Add rows that are in Arrow already."""
-        self._batches.append(batch)
-        self.rows += batch.num_rows
-        self._held = (self._held[0] + batch.num_rows, self._held[1] + batch.nbytes)
-        if self._held[0] >= GROUP_ROWS or self._held[1] >= GROUP_BYTES:
-            self._write_group()
+        if self._group.add(batch):
+            self.write(self._group.take())
+
+    def write(self, group: pa.Table) -> None:
+        """Write one row group."""
+        self._writer.write_table(group, row_group_size=1 << 20)
+        self.rows += group.num_rows
 
     def finish(self) -> None:
         """Close the file, bring it to the disk and give it its name."""
-        self._write_group()
+        if self._group.rows:
+            self.write(self._group.take())
         self._writer.close()
         put_in_place(self._temporary, self.final)
 
@@ -69,10 +106,18 @@ class PartWriter:
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def _write_group(self) -> None:
-        batches, self._batches, self._held = self._batches, [], (0, 0)
-        if batches:
-            self._writer.write_table(pa.Table.from_batches(batches, self._schema), row_group_size=1 << 20)
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """The columns whose values repeat: a dictionary of the others costs time and is thrown away."""
+    return [path for field in schema if field.name not in UNIQUE for path in _leaves(field.name, field.type)]
+
+
+def _leaves(path: str, kind: pa.DataType) -> list[str]:
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+    if pa.types.is_list(kind):
+        return _leaves(f"{path}.list.element", kind.value_type)
+    return [path]
 
 
 def open_part(path: Path) -> pq.ParquetFile:

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from runner.errors import RunDirectoryError
 from runner.results.disk import TEMPORARY
 from runner.results.journal import read_segment, segment_paths
-from runner.results.parts import batches, open_part, part_path, part_paths
-from runner.results.schema import TRANSIENT, revive
+from runner.results.parts import Group, batches, open_part, part_path, part_paths
+from runner.results.schema import TRANSIENT, revive, to_batch
 from runner.results.sink import BATCH_ROWS, SegmentClosing
 from runner.types import Row
 
@@ -138,19 +138,22 @@ def _check(path: Path, segment: Path | None) -> None:
 def _make_part(results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
     closing = SegmentClosing(results, segment, number, schema, compression)
     owners = _owners(results, {row["custom_id"] for _, row in read_segment(segment)})
-    fresh: list[Row] = []
+    group, fresh = Group(schema), []
     try:
         for offset, row in read_segment(segment):
             owner = owners.get(row["custom_id"])
-            if owner is None:
-                fresh.append(revive(row, schema))
-                if len(fresh) >= BATCH_ROWS:
-                    closing.add(fresh)
-                    fresh = []
-            else:
+            if owner is not None:
                 closing.replace(owner, row["custom_id"], offset)
+                continue
+            fresh.append(revive(row, schema))
+            if len(fresh) >= BATCH_ROWS:
+                if group.add(to_batch(fresh, schema)):
+                    closing.add(group.take())
+                fresh = []
         if fresh:
-            closing.add(fresh)
+            group.add(to_batch(fresh, schema))
+        if group.rows:
+            closing.add(group.take())
         closing.finish()
     except BaseException:
         closing.abandon()

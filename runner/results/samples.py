@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from runner.results.parts import PartWriter, open_part, part_paths
 from runner.results.resume import VariantKey
-from runner.results.schema import DIMENSION
+from runner.results.schema import DIMENSION, to_batch
 from runner.types import Row
 
 WINDOW = 4096
@@ -72,21 +72,60 @@ def write_samples(
 ) -> int:
     """Write `samples.parquet` from the closed parts, a window of ordinals at a time; returns its number of lines."""
     schema = samples_schema(extra, text_columns)
-    writer = PartWriter(directory / "samples.parquet", schema, compression)
     names = [field.name for field in extra]
+    verdicts = pa.schema([*_VERDICT, *extra])
+    writer = PartWriter(directory / "samples.parquet", schema, compression)
     try:
         for rows in _windows(directory / "results", names):
-            lines = _lines(rows, names, aggregation)
-            if lines and text_columns:
-                found = texts(range(lines[0]["ordinal"], lines[-1]["ordinal"] + 1))
-                lines = [{**line, **found.get(line["ordinal"], {})} for line in lines]
-            for start in range(0, len(lines), 1024):
-                writer.add(lines[start : start + 1024])
+            if len(aggregation.variants) == 1:
+                lines = _of_one(rows, verdicts, aggregation)
+            else:
+                lines = to_batch(_lines(rows.to_pylist(), names, aggregation), verdicts)
+            if lines.num_rows:
+                writer.add_batch(_with_texts(lines, schema, text_columns, texts))
         writer.finish()
     except BaseException:
         writer.abandon()
         raise
     return writer.rows
+
+
+def _with_texts(lines: pa.RecordBatch, schema: pa.Schema, names: Sequence[str], texts: Texts) -> pa.RecordBatch:
+    if not names:
+        return lines
+    ordinals = lines["ordinal"].to_pylist()
+    found = texts(range(ordinals[0], ordinals[-1] + 1))
+    nothing: Mapping[str, str | None] = {}
+    here = [found.get(ordinal, nothing) for ordinal in ordinals]
+    columns = [pa.array([each.get(name) for each in here], pa.string()) for name in names]
+    return pa.RecordBatch.from_arrays([*lines.columns, *columns], schema=schema)
+
+
+def _of_one(rows: pa.Table, schema: pa.Schema, how: Aggregation) -> pa.RecordBatch:
+    """The same as `aggregate` for a run that asks each sample once, whole columns at a time: the usual run."""
+    ((judge, swapped, repeat),) = how.variants
+    mine = pc.and_(pc.equal(rows["judge"], judge), pc.equal(rows["repeat"], repeat))
+    rows = rows.filter(pc.and_(mine, pc.equal(rows["swapped"], swapped))).sort_by("ordinal").combine_chunks()
+    voted = pc.equal(rows["status"], "ok")
+    valid = voted if how.min_valid <= 1 else pc.and_(voted, False)
+    columns = {name: rows[name] for name in rows.column_names}
+    for name in ("winner", "score", "score1", "score2", "label"):
+        columns[name] = pc.if_else(valid, rows[name], None)
+    decided = pc.or_(pc.is_valid(columns["winner"]), pc.is_valid(columns["label"]))
+    columns["agreement"] = pc.if_else(decided, 1.0, None)
+    columns["status"] = pc.if_else(valid, "ok", "unparsed")
+    columns["consistent"] = pa.nulls(rows.num_rows, pa.bool_())
+    vote = [rows[field.name].filter(voted).combine_chunks() for field in VOTE]
+    columns["votes"] = _lists(voted.cast(pa.int32()), pa.StructArray.from_arrays(vote, fields=list(VOTE)))
+    lengths = pc.if_else(valid, pc.fill_null(pc.list_value_length(rows["dimensions"]), 0), 0)
+    columns["dimensions"] = _lists(lengths, rows["dimensions"].filter(valid).combine_chunks().flatten())
+    return pa.table([columns[field.name] for field in schema], schema=schema).combine_chunks().to_batches()[0]
+
+
+def _lists(lengths: pa.ChunkedArray, values: pa.Array) -> pa.Array:
+    """A list column from the length of each list and all their values in a row."""
+    ends = pc.cumulative_sum(lengths).combine_chunks().cast(pa.int32())
+    return pa.ListArray.from_arrays(pa.concat_arrays([pa.array([0], pa.int32()), ends]), values)
 
 
 def aggregate(rows: Sequence[Row], how: Aggregation) -> Row:
@@ -117,7 +156,7 @@ def aggregate(rows: Sequence[Row], how: Aggregation) -> Row:
     for name in ("score", "score1", "score2"):
         values = [row[name] for row in votes if row[name] is not None]
         verdict[name] = middle(values) if values else None
-    verdict["dimensions"] = _dimensions(votes, middle)
+    verdict["dimensions"] = votes[0]["dimensions"] or [] if len(votes) == 1 else _dimensions(votes, middle)
     return verdict
 
 
@@ -134,7 +173,7 @@ def _lines(rows: Sequence[Row], names: Sequence[str], how: Aggregation) -> list[
     return lines
 
 
-def _windows(results: Path, names: Sequence[str]) -> Iterator[list[Row]]:
+def _windows(results: Path, names: Sequence[str]) -> Iterator[pa.Table]:
     """All rows, a window of ordinals at a time; only row groups whose statistics touch the window are read."""
     columns = ["sample_id", "ordinal", "judge", "swapped", "repeat", "status", "winner", "score", "score1", "score2"]
     columns += ["label", "dimensions", "cost", *names]
@@ -146,12 +185,13 @@ def _windows(results: Path, names: Sequence[str]) -> Iterator[list[Row]]:
     last = max((high for _, high, _, _ in groups), default=-1)
     for begin in range(0, last + 1, WINDOW):
         end = begin + WINDOW
-        rows: list[Row] = []
-        for low, high, path, index in groups:
-            if low < end and high >= begin:
-                rows += _inside(path, index, columns, begin, end)
-        if rows:
-            yield rows
+        tables = [
+            _inside(path, index, columns, begin, end)
+            for low, high, path, index in groups
+            if low < end and high >= begin
+        ]
+        if tables:
+            yield pa.concat_tables(tables)
 
 
 def _spans(path: Path) -> list[tuple[int, int]]:
@@ -166,15 +206,14 @@ def _spans(path: Path) -> list[tuple[int, int]]:
         part.close()
 
 
-def _inside(path: Path, group: int, columns: Sequence[str], begin: int, end: int) -> list[Row]:
+def _inside(path: Path, group: int, columns: Sequence[str], begin: int, end: int) -> pa.Table:
     part = open_part(path)
     try:
         table = part.read_row_group(group, columns=list(columns))
     finally:
         part.close()
     inside = pc.and_(pc.greater_equal(table["ordinal"], begin), pc.less(table["ordinal"], end))
-    rows: list[Row] = table.filter(inside).to_pylist()
-    return rows
+    return table.filter(inside).select(columns)
 
 
 def _most(counts: Mapping[Any, int], draw: Any) -> tuple[Any, float | None]:

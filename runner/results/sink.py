@@ -1,4 +1,4 @@
-"""Rows in: each into the journal at once, then in small steps in a thread into the part that its segment becomes.
+"""Rows in: each into the journal at once, then into Arrow, and from there in a thread into the part of its segment.
 
 The order in which a segment is closed is what keeps every row there exactly once (docs/decisions/0002-results.md):
 parts whose rows are replaced are rewritten first, then the part of the segment gets its name, then the segment goes.
@@ -16,18 +16,20 @@ import pyarrow as pa
 from runner.errors import RunStopped
 from runner.results.disk import sync_directory
 from runner.results.journal import Segment, read_at, segment_path
-from runner.results.parts import PartWriter, part_path, rewrite_part
-from runner.results.schema import revive
+from runner.results.parts import Group, PartWriter, part_path, rewrite_part
+from runner.results.schema import revive, to_batch
 from runner.types import Row
 
-BATCH_ROWS = 256
-PENDING = 16
+BATCH_ROWS = 64
+"""Rows become Arrow so many at a time: a short pause of the loop, while they are still in its cache."""
+
+PENDING = 4
 
 
 class SegmentClosing:
     """What becomes of one segment: fresh rows go into its part, replacing ones into the parts of the rows they replace.
 
-    Everything here runs in one thread.
+    All but `replace` runs in one thread.
     """
 
     def __init__(self, results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
@@ -40,14 +42,14 @@ class SegmentClosing:
         self._replaced: dict[int, dict[str, int]] = {}
         self._failed = False
 
-    def add(self, rows: list[Row]) -> None:
-        """Take fresh rows."""
+    def add(self, group: pa.Table) -> None:
+        """Take fresh rows, a row group of them."""
         if self._failed:
             return
         if self._writer is None:
             path = part_path(self._results, self._number)
             self._writer = PartWriter(path, self._schema, self._compression)
-        self._writer.add(rows)
+        self._writer.write(group)
 
     def replace(self, part: int, custom_id: str, offset: int) -> None:
         """Take note of a row in the segment that replaces one of an older part."""
@@ -114,6 +116,7 @@ class Sink:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
         self._pending: list[Future[None]] = []
         self._rows: list[Row] = []
+        self._group = Group(schema)
         self._segment: Segment | None = None
         self._closing: SegmentClosing | None = None
 
@@ -131,7 +134,7 @@ class Sink:
         if owner is None:
             self._rows.append(row)
             if len(self._rows) >= BATCH_ROWS:
-                self._hand_over()
+                self._convert()
         elif self._closing is not None:
             self._closing.replace(owner, row["custom_id"], offset)
         if segment.rows >= self._rows_per_part:
@@ -180,12 +183,18 @@ class Sink:
         self._number += 1
         return self._segment
 
-    def _hand_over(self) -> None:
+    def _convert(self) -> None:
         rows, self._rows = self._rows, []
-        if rows and self._closing is not None:
-            self._pending.append(self._thread.submit(_guarded, self._closing, rows))
+        if self._group.add(to_batch(rows, self._schema)):
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._group.rows and self._closing is not None:
+            self._pending.append(self._thread.submit(_add, self._closing, self._group.take()))
 
     def _roll(self) -> None:
+        if self._rows:
+            self._convert()
         self._hand_over()
         segment, closing = self._segment, self._closing
         self._segment = self._closing = None
@@ -193,9 +202,9 @@ class Sink:
             self._pending.append(self._thread.submit(_finish, segment, closing))
 
 
-def _guarded(closing: SegmentClosing, rows: list[Row]) -> None:
+def _add(closing: SegmentClosing, group: pa.Table) -> None:
     try:
-        closing.add(rows)
+        closing.add(group)
     except BaseException:
         closing.abandon()
         raise

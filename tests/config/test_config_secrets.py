@@ -136,6 +136,7 @@ def test_services_that_send_no_token():
         ("base_url: http://far/v1", False),
         ("base_url: http://127.0.0.1.example.org/v1", False),
         ("base_url: http://192.168.0.1/v1, headers: {Authorization: '${T}'}, token_env: null", False),
+        ("base_url: http://far/v1, headers: {X-Api-Key: '${T}'}, token_env: null", False),
         ("base_url: http://far/v1, token_file: t", False),
         ("base_url: http://far/v1, allow_http: true", True),
         ("base_url: http://far/v1, token_env: null", True),
