@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from runner.config import Column, Constant, DatasetConfig, JudgeConfig, RunConfig
 from runner.errors import RunDirectoryError
 from runner.judge import used_names
@@ -56,11 +58,37 @@ def reading(config: RunConfig) -> Data:
         },
         "columns": {
             "human_label": None if label is None else label.model_dump(mode="json"),
+            "id": _source(dataset.source_of("id")),
             "keep": [column.model_dump(mode="json") for column in dataset.keep],
             "models": {name: _source(dataset.source_of(name)) for name in ("model", "model1", "model2")},
         },
         "prices": None if prices is None else prices.model_dump(mode="json"),
     }
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """What rows that are there hold otherwise than they would be written now.
+
+    Attributes:
+        verdicts: what the answers mean, or what they cost.
+        columns: what the dataset adds.
+    """
+
+    verdicts: bool
+    columns: bool
+
+
+def what_is_stale(earlier: Mapping[str, Any], now: Data) -> Stale:
+    """Compare how rows were read (`run.json`) with how they are read now.
+
+    A judge that was never asked here has no rows to be read again. No known reading means that reading again was cut
+    off: everything is stale.
+    """
+    before, known = earlier.get("reading"), earlier.get("asking", {})
+    if before is None:
+        return Stale(verdicts=True, columns=True)
+    judges = any(before["judges"].get(name) != how for name, how in now["judges"].items() if name in known)
+    return Stale(judges or before["prices"] != now["prices"], before["columns"] != now["columns"])
 
 
 def check_asking(where: str, before: Mapping[str, Data], now: Mapping[str, Data]) -> None:
@@ -75,6 +103,9 @@ def check_asking(where: str, before: Mapping[str, Data], now: Mapping[str, Data]
     if not before.keys() & now.keys() and before:
         known = ", ".join(sorted(before))
         differences.append(f"its judges are {known}; the configuration has {', '.join(sorted(now))}")
+    kinds = {judge.get("service.kind") for judge in (*before.values(), *now.values())}
+    if "emulator" in kinds and len(kinds) > 1 and not differences:
+        differences.append("rows of the emulator and of a real service never share a run directory")
     if differences:
         raise RunDirectoryError(
             f"{where}: belongs to another run: " + "; ".join(differences) + ". What is asked may not change within a "

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import resource
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from runner.closing import RunSummary
 from runner.config import RunConfig, json_schema, load_config, masked, parse_duration, parse_value, read_mapping
 from runner.emulator import EmulatorOptions, serve
 from runner.errors import UsageError
 from runner.monitor.progress import duration
-from runner.monitor.status import describe, read_status
+from runner.monitor.status import OVER, describe, read_status
 from runner.opening import RunOptions, check
 from runner.pipeline import run as run_pipeline
 from runner.preview import first_requests, show_rows
@@ -42,7 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file.", metavar="CONFIG")]
 DirectoryArgument = Annotated[Path, typer.Argument(help="The run directory.", metavar="RUN_DIR")]
@@ -135,6 +134,8 @@ def run(
         grace=_seconds("--grace", grace),
         quiet=quiet,
     )
+    if quiet:
+        logging.getLogger("runner").setLevel(logging.ERROR)
     config = _placed(_load(target, overrides), run_dir)
     summary = run_pipeline(config, options)
     _close(summary, quiet)
@@ -143,6 +144,14 @@ def run(
 
 app.command("run")(run)
 app.command("resume", help="Another name for run.")(run)
+
+
+def _later(context: typer.Context) -> None:
+    raise UsageError(f"{context.command.name}: not available in this version")
+
+
+for later in ("plan", "rescore", "cancel", "report"):
+    app.command(later, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_later)
 
 
 @app.command()
@@ -156,7 +165,7 @@ def status(
     while True:
         data = read_status(directory.status, directory.is_held())
         typer.echo(json.dumps(data, ensure_ascii=False, indent=None if watch else 2) if as_json else describe(data))
-        if not watch or data["state"] in ("finished", "stopped", "interrupted"):
+        if not watch or data["state"] in OVER:
             return
         time.sleep(2)
 
@@ -202,12 +211,13 @@ def schema() -> None:
 
 def main() -> None:
     """The console command: run it and leave with its exit code."""
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        signal.signal(number, partial(_leave, code))
     _raise_file_limit()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 50, 1000)
     try:
-        app()
+        app(prog_name="judge-runner")
     except UsageError as error:
         _complain(str(error))
         sys.exit(2)
@@ -215,6 +225,11 @@ def main() -> None:
         traceback.print_exc()
         _complain("this is a bug of judge-runner; what was answered is kept, and the same command goes on with it")
         sys.exit(70)
+
+
+def _leave(code: int, *_: object) -> None:
+    """Leave at a signal that comes while there is nothing to drain."""
+    sys.exit(code)
 
 
 def _load(target: Path, overrides: list[str]) -> RunConfig:
@@ -275,38 +290,41 @@ def _seconds(option: str, given: str | None) -> float | None:
     try:
         return parse_duration(given)
     except UsageError as error:
-        raise UsageError(f"{option}: {error}") from None
+        raise UsageError(f"{option}: expected {error}") from None
 
 
 def _close(summary: RunSummary, quiet: bool) -> None:
-    """The closing table, and why the run stopped."""
+    """The closing lines, and why the run stopped or its exit code is not 0."""
+    counts = summary.counts
     if not quiet:
-        counts = summary.counts
         rate = summary.asked / summary.elapsed_s if summary.elapsed_s else 0.0
-        table = Table(show_header=False, box=None, pad_edge=False)
-        rows: list[tuple[str, Any]] = [
-            ("rows", f"{counts.done:,} of {summary.total:,}"),
-            ("ok / unparsed / failed", f"{counts.ok:,} / {counts.unparsed:,} / {counts.failed:,}"),
-            ("asked now", f"{summary.asked:,} in {duration(summary.elapsed_s)} ({rate:.1f} rows/s)"),
-            ("retries / 429s", f"{summary.retries:,} / {summary.throttled:,}"),
-            ("tokens", f"{counts.prompt_tokens:,} + {counts.completion_tokens:,}"),
-            ("run directory", str(summary.directory)),
-        ]
-        if counts.cost:
-            rows.insert(5, ("cost", f"{counts.cost:.4f}"))
-        for name, value in rows:
-            table.add_row(name, str(value))
-        errors.print(table)
+        rows = {
+            "rows": f"{counts.done:,} of {summary.total:,}",
+            "ok / unparsed / failed": f"{counts.ok:,} / {counts.unparsed:,} / {counts.failed:,}",
+            "asked now": f"{summary.asked:,} in {duration(summary.elapsed_s)} ({rate:.1f} rows/s)",
+            "retries / 429s": f"{summary.retries:,} / {summary.throttled:,}",
+            "tokens": f"{counts.prompt_tokens:,} + {counts.completion_tokens:,}",
+            **({"cost": f"{counts.cost:.4f}"} if counts.cost else {}),
+            "run directory": str(summary.directory),
+        }
+        for name, value in rows.items():
+            _say(f"{name:<24}{value}")
     if summary.message is not None:
         _complain(f"{summary.stop_reason}: {summary.message}")
+    elif summary.exit_code == 1:
+        bad = counts.unparsed + counts.failed
+        _complain(
+            f"{bad:,} of {counts.done:,} rows are not ok, more than output.tolerate allows: "
+            "error_type and error_message of each say why, --retry failed,unparsed asks them again"
+        )
 
 
 def _say(text: str) -> None:
-    errors.print(text, markup=False)
+    typer.echo(text, err=True)
 
 
 def _complain(text: str) -> None:
-    errors.print(f"error: {text}", markup=False)
+    _say(f"error: {text}")
 
 
 def _packaged(name: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from runner.config import ServiceConfig
@@ -32,7 +33,9 @@ class Client:
         self._service = service
         self._token = token
         self._chat_url = URL(f"{base_url}/chat/completions")
-        self._proxy = _proxy_for(service, base_url)
+        proxy = _proxy_for(service, base_url)
+        self._proxy = None if proxy is None else proxy.reveal()
+        self._hidden = [secret for secret in (*service.headers.values(), proxy) if secret is not None]
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -53,10 +56,11 @@ class Client:
 
     async def chat(self, body: bytes) -> JudgeResponse:
         """Send one chat body and return the whole answer; raises ServiceError."""
+        sent = self._token
         try:
             return await self._chat(body)
         except Fatal as error:
-            if error.reason != "authentication" or not self._read_token_again():
+            if error.reason != "authentication" or not self._has_another_token(sent):
                 raise
         return await self._chat(body)
 
@@ -65,17 +69,23 @@ class Client:
         try:
             if status == 200:
                 return read_completion(raw)
-            raise error_from(status, headers, raw)
+            raise error_from(status, headers, raw, self._service.dialect)
         except ServiceError as error:
             raise self._scrubbed(error) from None
 
-    def _read_token_again(self) -> bool:
-        """Read `token_file` again; say whether another token stands in it now."""
+    def _has_another_token(self, sent: Secret | None) -> bool:
+        """Read `token_file` again; say whether another token than the one that was sent stands in it now."""
         if self._service.token_file is None or self._session is None:
             return False
-        before, self._token = self._token, self._service.token()
-        self._session.headers.update(self._headers())
-        return before is None or self._token is None or before.reveal() != self._token.reveal()
+        try:
+            token = self._service.token()
+        except ConfigError:
+            return False  # it is just being replaced, or gone: the service's own word stands
+        if self._token is not None and token is not None and token.reveal() != self._token.reveal():
+            self._hidden.append(self._token)
+            self._token = token
+            self._session.headers.update(self._headers())
+        return sent is not self._token
 
     async def _post(self, url: URL, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         if self._session is None:
@@ -86,8 +96,8 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "User-Agent": f"judge-runner/{__version__}"}
+    def _headers(self) -> CIMultiDict[str]:
+        headers = CIMultiDict({"Content-Type": "application/json", "User-Agent": f"judge-runner/{__version__}"})
         if self._token is not None:
             bearer = f"Bearer {self._token.reveal()}"
             doubled = self._service.authorization == "doubled"
@@ -97,13 +107,19 @@ class Client:
 
     def _scrubbed(self, error: ServiceError) -> ServiceError:
         """Take the token out of a message: some services repeat what they were sent."""
-        secrets = [self._token, *self._service.headers.values(), self._service.proxy]
         text = str(error)
-        for secret in secrets:
-            if secret is not None and len(secret.reveal()) > 3:
-                text = text.replace(secret.reveal(), "***")
+        for secret in self._hidden if self._token is None else (self._token, *self._hidden):
+            text = _without(secret.reveal(), text)
         error.args = (text,)
         return error
+
+
+def _without(secret: str, text: str) -> str:
+    """The text without the secret, and without its beginning where the text was cut short in it."""
+    for size in range(len(secret), min(len(secret), 8) - 1, -1):
+        if size > 3:
+            text = text.replace(secret[:size], "***")
+    return text
 
 
 def connection_error(error: Exception, total: float) -> ServiceError:
@@ -116,6 +132,8 @@ def connection_error(error: Exception, total: float) -> ServiceError:
             return ConnectFailed("no connection within the connect timeout")
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientConnectorError():
             return ConnectFailed(said)
+        case aiohttp.ClientHttpProxyError(status=403 | 407):
+            return Fatal(f"the proxy answered {error.status}", reason="authentication", status=error.status)
         case aiohttp.ClientHttpProxyError():
             return ConnectFailed(f"the proxy answered {error.status}")
         case aiohttp.InvalidURL():
@@ -128,21 +146,31 @@ def connection_error(error: Exception, total: float) -> ServiceError:
             return ConnectionLost(f"the connection broke: {said}")
 
 
-def _tls(service: ServiceConfig) -> ssl.SSLContext:
+def _tls(service: ServiceConfig) -> ssl.SSLContext | bool:
+    """What TLS trusts: aiohttp's own context (made once, SSL_CERT_FILE honoured), or that and `ca_file`."""
+    if service.ca_file is None:
+        return True
     context = ssl.create_default_context()
-    if service.ca_file is not None:
-        try:
-            context.load_verify_locations(service.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"service.ca_file: {service.ca_file}: not readable as certificates ({error})") from error
+    try:
+        context.load_verify_locations(service.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"service.ca_file: {service.ca_file}: not readable as certificates ({error})") from error
     return context
 
 
-def _proxy_for(service: ServiceConfig, base_url: str) -> str | None:
+def _proxy_for(service: ServiceConfig, base_url: str) -> Secret | None:
     """The proxy of this service, looked up once: per request it would cost more than the request."""
+    if service.kind == "emulator":
+        return None  # a child of this run: no proxy could reach it
     if service.proxy is not None:
-        return service.proxy.reveal()
+        return service.proxy
     parts = urlsplit(base_url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    if urllib.request.proxy_bypass(parts.hostname or "") or urllib.request.proxy_bypass(parts.netloc):
         return None
-    return urllib.request.getproxies().get(parts.scheme)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy is None:
+        return None
+    scheme, found, _ = proxy.partition("://")
+    if found and scheme.lower() not in ("http", "https"):
+        raise ConfigError(f"the environment names a {scheme} proxy for {parts.scheme}; expected http://host:port")
+    return Secret(proxy if found else f"http://{proxy}")

@@ -92,7 +92,9 @@ def _write_samples(opened: OpenRun) -> None:
         variants=frozenset(opened.done.variants),
         swap=any(judge.swap for judge in config.judges),
     )
-    names = checked.texts if config.output.texts else ()
+    fields = checked.reader.result_fields()
+    kept = {field.name for field in fields}
+    names = tuple(name for name in checked.texts if name not in kept) if config.output.texts else ()
     where = cursor(checked, opened.survey)
 
     def texts(ordinals: range) -> Mapping[int, Mapping[str, str | None]]:
@@ -101,7 +103,6 @@ def _write_samples(opened: OpenRun) -> None:
             ordinal: {name: _text(sample.fields.get(name)) for name in names} for ordinal, sample in samples.items()
         }
 
-    fields = checked.reader.result_fields()
     write_samples(opened.directory.path, fields, how, config.output.compression, names, texts)
 
 

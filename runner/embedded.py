@@ -12,9 +12,18 @@ import anyio
 import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from runner.emulator import EmulatorOptions
 from runner.errors import ConfigError
 
 START_S = 30.0
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the emulator would not take these options."""
+    try:
+        EmulatorOptions.from_mapping(options)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 @asynccontextmanager

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from runner.changes import asking, check_asking, reading
-from runner.config import Constant, RunConfig
+from runner.changes import asking, check_asking, reading, what_is_stale
+from runner.config import Constant, RunConfig, ServiceConfig
 from runner.cursor import Cursor
 from runner.dataset import (
     Columns,
@@ -26,7 +27,8 @@ from runner.dataset import (
     growth,
     survey,
 )
-from runner.errors import RunDirectoryError
+from runner.embedded import check_options
+from runner.errors import ConfigError, RunDirectoryError
 from runner.judge import Panel, Variant
 from runner.monitor.log import logged_to
 from runner.reread import Again, check_requests, reread
@@ -95,7 +97,15 @@ class OpenRun(msgspec.Struct, frozen=True):
 
 def check(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Checked:
     """Check tokens, dataset, columns and templates; raises UsageError. Reads only the beginning of the dataset."""
-    tokens = {service.name: service.token(environ) for service in config.services}
+    try:
+        return _checked(config, environ)
+    except ConfigError as error:
+        where = f"{config.source}: " if config.source.name else ""
+        raise ConfigError(f"{where}{error}") from None
+
+
+def _checked(config: RunConfig, environ: Mapping[str, str]) -> Checked:
+    tokens = {service.name: _token(service, environ) for service in config.services}
     panel = Panel(config.judges)
     files = discover(config.dataset)
     found = columns(files)
@@ -106,6 +116,17 @@ def check(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Checked
     reader = SampleReader(config.dataset, found, pairwise="answer2" in used, also=used - fields)
     texts = tuple(name for name in TEXTS if _has(config, name, found))
     return Checked(config, tokens, panel, files, reader, texts, results_schema(reader.result_fields()))
+
+
+def _token(service: ServiceConfig, environ: Mapping[str, str]) -> Secret | None:
+    """The service's token; an embedded service's options are tried here too, before there is a run directory."""
+    try:
+        if service.kind == "emulator":
+            check_options(service.emulator)
+        return service.token(environ)
+    except ConfigError as error:
+        keys = {"emulator": "emulator", "http": "token_env" if service.token_file is None else "token_file"}
+        raise ConfigError(f"service.{keys[service.kind]}: {error}") from None
 
 
 def _has(config: RunConfig, field: str, found: Columns) -> bool:
@@ -124,7 +145,15 @@ def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
         log.warning("the earlier run was moved to %s", move_aside(directory.path))
     directory.prepare()
     with directory.held(), logged_to(directory.log):
-        yield _take_stock(checked, options, directory)
+        yield _writing(directory, partial(_take_stock, checked, options, directory))
+
+
+def _writing(directory: RunDirectory, work: Callable[[], OpenRun]) -> OpenRun:
+    """Do what writes into the run directory before anything is sent; raises RunDirectoryError where it cannot."""
+    try:
+        return work()
+    except (OSError, pa.ArrowException) as error:
+        raise RunDirectoryError(f"{directory.path}: cannot be brought into order: {error}") from error
 
 
 def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) -> OpenRun:
@@ -136,11 +165,17 @@ def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) 
     check_asking(str(directory.path), earlier.get("asking", {}), asked)
     known = Survey.from_data(earlier["dataset"]) if earlier else None
     counted = survey(checked.files, known)
-    next_part = recover(directory.path, checked.schema, config.output.compression)
+    written = directory.read_schema() or checked.schema
+    next_part = recover(directory.path, written, config.output.compression)
     again = Again(checked.panel, _variants(checked.panel), _prices(config, checked.panel), cursor(checked, counted))
-    if known is not None and growth(known, counted) == "changed":
+    changed = known is not None and growth(known, counted) == "changed"
+    if changed:
         check_requests(directory.path, again)
-    _read_again(directory, config, earlier.get("reading"), checked.schema, again)
+    if earlier and directory.has_rows():
+        stale = what_is_stale(earlier, reading(config))
+        columns = changed or stale.columns or written != checked.schema
+        if columns or stale.verdicts:
+            _read_again(directory, checked, earlier, again if columns else msgspec.structs.replace(again, cursor=None))
     samples = counted.rows if options.limit is None else min(options.limit, counted.rows)
     write_text(directory.config, config.document)
     return OpenRun(
@@ -161,14 +196,14 @@ def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) 
     )
 
 
-def _read_again(directory: RunDirectory, config: RunConfig, before: Any, schema: pa.Schema, again: Again) -> None:
-    """Read the stored answers again where the configuration reads them otherwise than before."""
-    now = reading(config)
-    if before is None or before == now or not directory.has_rows():
-        return
-    if before["columns"] == now["columns"]:
-        again = msgspec.structs.replace(again, cursor=None)
-    rows = reread(directory.results, schema, config.output.compression, again)
+def _read_again(directory: RunDirectory, checked: Checked, earlier: Mapping[str, Any], again: Again) -> None:
+    """Read the stored answers again.
+
+    Until `run.json` is written with the new reading it says that none is known: were this cut off, parts of both
+    readings would stand there, and even the old configuration would have to read them again.
+    """
+    directory.write_run({**earlier, "reading": None})
+    rows = reread(directory.results, checked.schema, checked.config.output.compression, again)
     log.info("read %d stored answers again", rows)
 
 

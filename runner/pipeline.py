@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -55,7 +57,7 @@ async def _run(opened: OpenRun) -> RunSummary:
             await _ask(opened, record)
     except RunStopped as error:
         stop = error
-    return await anyio.to_thread.run_sync(close_run, opened, record, stop)
+    return await _close(opened, record, stop)
 
 
 async def _ask(opened: OpenRun, record: RunRecord) -> None:
@@ -73,15 +75,30 @@ async def _ask(opened: OpenRun, record: RunRecord) -> None:
         lane = _lane(opened, service, client, remaining, recorder)
         record.lane = lane
         screen = watcher(checked.config.monitor.progress, opened.options.quiet)
+        stop = None
         async with anyio.create_task_group() as helpers:
-            helpers.start_soon(_heed_signals, lane)
+            if _hears_signals():
+                helpers.start_soon(_heed_signals, lane)
             helpers.start_soon(_tick, record, sink, lane, screen)
             if opened.options.max_time is not None:
                 helpers.start_soon(_heed_time, lane, opened.options.max_time)
             try:
                 await lane.run()
+            except RunStopped as error:
+                stop = error  # raised below: what leaves a task group comes out as an exception group
             finally:
                 helpers.cancel_scope.cancel()
+        if stop is not None:
+            raise stop
+
+
+async def _close(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> RunSummary:
+    async with anyio.create_task_group() as helpers:
+        if _hears_signals():
+            helpers.start_soon(_heed_while_closing)
+        summary = await anyio.to_thread.run_sync(close_run, opened, record, stop)
+        helpers.cancel_scope.cancel()
+    return summary
 
 
 def _lane(
@@ -162,6 +179,23 @@ async def _heed_signals(lane: OnlineLane) -> None:
             flying = lane.traffic.in_flight
             sys.stderr.write(f"\n{reason}: waiting for {flying} requests under way; once more stops at once\n")
             lane.drain(RunStopped(reason, "drained; run the same command again to go on", code))
+
+
+async def _heed_while_closing() -> None:
+    """The first signal lets the run be closed, the second leaves at once: every row is on the disk by now."""
+    heard = False
+    with anyio.open_signal_receiver(*SIGNALS) as signals:
+        async for number in signals:
+            reason, code = SIGNALS[number]
+            if heard:
+                os._exit(code)
+            heard = True
+            sys.stderr.write(f"\n{reason}: closing the run; once more stops at once\n")
+
+
+def _hears_signals() -> bool:
+    """Whether this is the main thread, which alone may receive signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 async def _heed_time(lane: OnlineLane, seconds: float) -> None:

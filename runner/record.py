@@ -16,6 +16,7 @@ from runner.monitor.progress import Progress, RateMeter, eta
 from runner.online.ask import Traffic
 from runner.online.lane import OnlineLane
 from runner.opening import OpenRun
+from runner.results.directory import schema_text
 from runner.results.disk import write_json
 from runner.version import __version__
 
@@ -97,6 +98,7 @@ class RunRecord:
             "created_at": earlier.get("created_at") or self._started_at,
             "started_at": self._started_at,
             "updated_at": now(),
+            "schema": schema_text(opened.checked.schema),
             "columns": {field.name: str(field.type) for field in opened.checked.schema},
             **opened.fingerprints,
         }

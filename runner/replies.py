@@ -32,6 +32,7 @@ CONTENT_CODES = frozenset(
     }
 )
 BILL_CODES = frozenset({"prepaidbilloverdue", "postpaidbilloverdue", "commoditynotpurchased", "arrearage"})
+ACCOUNT_CODE = "insufficient_quota"
 THROTTLE_CODES = ("throttling", "limit_requests", "limit_burst_rate", "rate_limit")
 
 _MAX_TOKENS = 2**31 - 1
@@ -67,21 +68,21 @@ def read_completion(raw: bytes) -> JudgeResponse:
     """A chat completion as it came on the wire; raises ServiceError where it holds no answer."""
     try:
         reply = _completion(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         reply = _lenient(raw)
     if not reply.choices or reply.choices[0].message is None:
-        raise BadReply(f"a 200 without an answer: {excerpt(raw)}", status=200)
+        raise error_from(200, {}, raw)
     choice = reply.choices[0]
     message = choice.message or _Message()
     usage = reply.usage
     return JudgeResponse(
         text=_text(message.content),
-        finish_reason=choice.finish_reason,
-        response_id=reply.id,
+        finish_reason=_sound(choice.finish_reason),
+        response_id=_sound(reply.id),
         usage=Usage()
         if usage is None
         else Usage(_count(usage.prompt_tokens), _count(usage.completion_tokens), _count(usage.total_tokens)),
-        refusal=message.refusal or None,
+        refusal=_sound(message.refusal) or None,
     )
 
 
@@ -103,7 +104,7 @@ def _lenient(raw: bytes) -> _Completion:
         choices=[
             _Choice(
                 _Message(
-                    content if isinstance(content, str | list) or content is None else json.dumps(content),
+                    content if isinstance(content, list) else _word(content),
                     _word(message.get("refusal")),
                 ),
                 _word(first.get("finish_reason")),
@@ -114,18 +115,21 @@ def _lenient(raw: bytes) -> _Completion:
     )
 
 
-def error_from(status: int, headers: Mapping[str, str], raw: bytes) -> ServiceError:
-    """The error that a reply means: the one table from status and code to the tree."""
+def error_from(status: int, headers: Mapping[str, str], raw: bytes, dialect: str = "pai") -> ServiceError:
+    """The error that a reply means: the one table from status and code to the tree.
+
+    `dialect` tells what `insufficient_quota` means: an empty account at OpenAI, tokens per minute at Model Studio.
+    """
     code, said = _code_and_message(raw)
     message = f"HTTP {status}: {said}" if said else f"HTTP {status}"
     wait = retry_after(headers)
     if code in CONTENT_CODES:
         return Refused(message, error_type="content_filter", status=status)
-    if code in BILL_CODES or status == 402:
+    if code in BILL_CODES or status == 402 or (code == ACCOUNT_CODE and dialect == "openai"):
         return Fatal(message, reason="quota", status=status)
     if status == 429 or (status in (200, 400, 503) and code.startswith(THROTTLE_CODES)):
         return RateLimited(message, status=status, retry_after=wait)
-    if status in (401, 403) or code == "invalidapikey":
+    if status in (401, 403, 407) or code == "invalidapikey":
         return Fatal(message, reason="authentication", status=status)
     if status == 200:
         return BadReply(f"a 200 without an answer: {said or excerpt(raw)}", status=status)
@@ -168,15 +172,16 @@ def _code_and_message(raw: bytes) -> tuple[str, str]:
         return "", excerpt(raw)
     error = data.get("error")
     source: Mapping[str, Any] = error if isinstance(error, dict) else data
-    codes = [str(source[key]) for key in ("code", "type") if source.get(key) not in (None, "")]
+    codes = [_word(source[key]) or "" for key in ("code", "type") if source.get(key) not in (None, "")]
     said = source.get("message") or (error if isinstance(error, str) else None) or data.get("detail")
-    text = " ".join(str(said).split())[:400] if said else excerpt(raw)
+    text = " ".join((_word(said) or "").split())[:400] if said else excerpt(raw)
     known = next((code for code in map(str.lower, codes) if _is_known(code)), codes[0].lower() if codes else "")
     return known, f"{text} ({codes[0]})" if codes and said else text
 
 
 def _is_known(code: str) -> bool:
-    return code in CONTENT_CODES or code in BILL_CODES or code == "invalidapikey" or code.startswith(THROTTLE_CODES)
+    single = code in ("invalidapikey", ACCOUNT_CODE)
+    return single or code in CONTENT_CODES or code in BILL_CODES or code.startswith(THROTTLE_CODES)
 
 
 def _loads(raw: bytes) -> Any:
@@ -192,12 +197,17 @@ def _text(content: str | list[Any] | None) -> str | None:
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in parts if isinstance(part, str)) or None
-    if content is not None and not content.isascii():
+    return _sound(content)
+
+
+def _sound(text: str | None) -> str | None:
+    """The text with U+FFFD for each half of a surrogate pair, which JSON can spell but UTF-8 cannot."""
+    if text is not None and not text.isascii():
         try:
-            content.encode("utf-8")
+            text.encode("utf-8")
         except UnicodeEncodeError:
-            return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return content
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _count(value: int | None) -> int | None:
@@ -209,7 +219,12 @@ def _whole(value: Any) -> int | None:
 
 
 def _word(value: Any) -> str | None:
-    return None if value is None else value if isinstance(value, str) else json.dumps(value)
+    if value is None or isinstance(value, str):
+        return _sound(value)
+    try:
+        return _sound(json.dumps(value, ensure_ascii=False))
+    except RecursionError:
+        return "(nested too deep)"
 
 
 def _number(value: str | None) -> float | None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from runner.cursor import Cursor
 from runner.errors import BadRow, RunDirectoryError
 from runner.judge import Panel
+from runner.results.journal import writable
 from runner.results.parts import batches, part_paths, rewrite_part
 from runner.results.recorder import Price
 from runner.results.resume import VariantKey
@@ -50,8 +51,9 @@ def reread(results: Path, schema: pa.Schema, compression: str, again: Again) -> 
         for row in rows:
             sample = columns.get(row["ordinal"])
             if sample is not None:
-                row.update(sample.columns)
+                row.update(sample.columns, sample_id=sample.id)
             _read_again(row, again)
+            row.update(writable(row))
         return rows
 
     for path in part_paths(results).values():

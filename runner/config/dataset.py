@@ -23,6 +23,9 @@ RESULT_COLUMNS = (
 )  # fmt: skip
 """The columns of `results/*.parquet` in their order, without the kept ones."""
 
+SAMPLE_COLUMNS = ("votes", "agreement", "consistent")
+"""The columns that only `samples.parquet` has."""
+
 _SAME_NAME = ("id", "question", "answer", "answer1", "answer2")
 _WINNERS = ("1", "2", "tie")
 
@@ -129,8 +132,9 @@ def _free_names(kept: tuple[KeepColumn, ...]) -> tuple[KeepColumn, ...]:
     names = [item.name for item in kept]
     for index, item in enumerate(kept):
         other = f"keep it under another name: {{my_{item.name}: {item.column}}}"
-        if item.name in RESULT_COLUMNS:
-            raise refused(f"'{item.name}' is a column of the results; {other}")
+        if item.name in RESULT_COLUMNS or item.name in SAMPLE_COLUMNS:
+            where = "the results" if item.name in RESULT_COLUMNS else "samples.parquet"
+            raise refused(f"'{item.name}' is a column of {where}; {other}")
         if item.name in names[:index]:
             raise refused(f"two columns are kept as '{item.name}'; {other}")
     return kept

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from runner.monitor.progress import Progress, duration, one_line
 
@@ -59,20 +61,30 @@ class PlainLines(Silent):
             sys.stderr.flush()
 
 
+class _Bar(Bar):
+    """A bar with more lines under it: one line would lose the bar itself on a terminal of 80 columns."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(self.below, overflow="ellipsis", no_wrap=True)
+
+
 class LiveBar:
-    """A bar that is drawn anew once a second, for a terminal."""
+    """A bar and a line of figures, drawn anew once a second, for a terminal."""
 
     def __init__(self) -> None:
-        self._bar = Bar(
+        self._bar = _Bar(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[pace]}"),
             console=Console(stderr=True),
             auto_refresh=False,
             transient=True,
         )
-        self._task = self._bar.add_task("starting", total=None, figures="")
+        self._task = self._bar.add_task("starting", total=None, pace="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -86,25 +98,27 @@ class LiveBar:
     def show(self, progress: Progress) -> None:
         """Draw the bar."""
         rate = "-" if progress.rate is None else f"{progress.rate:.1f}"
-        figures = (
-            f"{rate} rows/s  eta {duration(progress.eta_s)}  in flight {progress.in_flight}  "
-            f"retries {progress.retries}  429s {progress.throttled}  failed {progress.failed}  "
-            f"unparsed {progress.unparsed}  tokens {progress.tokens:,}"
+        below = (
+            f"in flight {progress.in_flight}  retries {progress.retries}  429s {progress.throttled}  "
+            f"failed {progress.failed}  unparsed {progress.unparsed}  tokens {progress.tokens:,}"
         )
+        if progress.cost is not None:
+            below += f"  cost {progress.cost:.4f}"
         if progress.paused_because:
-            figures += f"\n  waiting for the service: {progress.paused_because}"
+            below += f"\nwaiting for the service: {progress.paused_because}"
+        self._bar.below = below
         self._bar.update(
             self._task,
             description=progress.state,
             completed=progress.done,
             total=progress.total,
-            figures=figures,
+            pace=f"{rate} rows/s  eta {duration(progress.eta_s)}",
         )
         self._bar.refresh()
 
 
 def watcher(progress: bool | str, quiet: bool) -> Watcher:
-    """The watcher for `monitor.progress` (true, false, or `auto`: a bar on a terminal, else lines) and `--quiet`."""
+    """The watcher for `monitor.progress` and `--quiet`: a bar where there is a terminal to draw it on, else lines."""
     if quiet or progress is False:
         return Silent()
-    return LiveBar() if progress is True or sys.stderr.isatty() else PlainLines()
+    return LiveBar() if sys.stderr.isatty() else PlainLines()

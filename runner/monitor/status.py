@@ -12,6 +12,7 @@ from runner.errors import UsageError
 from runner.monitor.progress import duration
 
 ENDED = frozenset({"finished", "stopped"})
+OVER = ENDED | {"interrupted"}
 
 
 def read_status(status: Path, held: bool) -> dict[str, Any]:
@@ -38,12 +39,13 @@ def describe(data: Mapping[str, Any]) -> str:
     lines = [
         f"{data.get('name')}: {data.get('state')}, {done:,} of {total:,} rows{share}",
         f"  ok {data.get('ok'):,}   unparsed {data.get('unparsed'):,}   failed {data.get('failed'):,}",
-        f"  rate {'-' if rate is None else f'{rate:.1f} rows/s'}   eta {duration(data.get('eta_s'))}"
-        f"   in flight {data.get('in_flight')}",
         f"  retries {data.get('retries'):,}   429s {data.get('throttled'):,}   tokens {data.get('tokens'):,}"
         + (f"   cost {data['cost']:.4f}" if data.get("cost") is not None else ""),
         f"  route {data.get('route')}   started {data.get('started_at')}   updated {data.get('updated_at')}",
     ]
+    if data.get("state") not in OVER:
+        pace = "-" if rate is None else f"{rate:.1f} rows/s"
+        lines.insert(2, f"  rate {pace}   eta {duration(data.get('eta_s'))}   in flight {data.get('in_flight')}")
     if data.get("paused_because"):
         lines.append(f"  paused: {data['paused_because']}")
     if data.get("stop_reason"):

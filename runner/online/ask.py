@@ -12,7 +12,7 @@ import msgspec
 
 from runner.client import Client
 from runner.config import RetryConfig
-from runner.errors import Fatal, Refused, RunStopped, Transient
+from runner.errors import Fatal, RateLimited, Refused, RunStopped, Transient
 from runner.judge import Panel
 from runner.online.limits import Slots, Turnstile
 from runner.online.retry import backoff
@@ -37,10 +37,13 @@ class Traffic(msgspec.Struct):
 
 
 class Tally(msgspec.Struct):
-    """What one request took so far: calls, failures in a row with the stamps that may excuse them, tokens."""
+    """What one request took so far: calls, failures in a row, tokens.
+
+    A strike is a failure that may count: the stamp that may excuse it, and whether the request may be its cause.
+    """
 
     attempts: int = 0
-    stamps: list[int] = []
+    strikes: list[tuple[int, bool]] = []
     failures: int = 0
     usage: Usage = Usage()
     latency_s: float | None = None
@@ -121,7 +124,7 @@ class Asker:
 
     async def _answer(self, body: bytes, tally: Tally) -> Outcome:
         """Send until the service answers or further attempts are not worth it."""
-        tally.stamps, tally.failures = [], 0
+        tally.strikes, tally.failures = [], 0
         while True:
             try:
                 return await self._attempt(body, tally)
@@ -138,14 +141,10 @@ class Asker:
             await self._rest(wait)
 
     async def _attempt(self, body: bytes, tally: Tally) -> JudgeResponse:
-        """Wait for a slot, for good weather and for a permit, in this order; then send."""
+        """Wait for the turn, then send."""
         traffic = self.traffic
-        await self._slots.enter()
+        await self._turn(body)
         try:
-            if self._weather.paused:
-                await self._weather.gate()
-            if not self._turnstile.open:
-                await self._turnstile.enter(estimate_body(body) if self._turnstile.weighs else 0)
             if self._draining.is_set():
                 raise Drained
             traffic.in_flight += 1
@@ -161,21 +160,54 @@ class Asker:
         self._weather.answered()
         return response
 
+    async def _turn(self, body: bytes) -> None:
+        """Wait for good weather, for a slot, which the caller then holds, and for a permit.
+
+        Who waited while the weather turned begins again. Who waits for the weather counts as away: others bring other
+        requests to look with, or a few that kill their server would pass for an outage without end.
+        """
+        weather, turnstile = self._weather, self._turnstile
+        while True:
+            looks = False
+            if weather.paused:
+                with self._away():
+                    looks = await weather.gate()
+            await self._slots.enter()
+            try:
+                if not turnstile.open:
+                    await turnstile.enter(estimate_body(body) if turnstile.weighs else 0)
+            except BaseException:
+                self._slots.leave()
+                raise
+            if looks or not weather.paused:
+                return
+            self._slots.leave()
+
     def _after(self, error: Transient, tally: Tally) -> float | None:
         """Note a failure; seconds until the next attempt, or None to give up."""
         weather, traffic = self._weather, self.traffic
         weather.failed(error)
         tally.failures += 1
-        if error.status == 429:
+        if isinstance(error, RateLimited):
             traffic.throttled += 1
         else:
-            tally.stamps.append(weather.successes)
-        alone = self._last_stretch() and may_be_the_rows_fault(error)
-        charged = sum(1 for stamp in tally.stamps if alone or not weather.excused(stamp))
-        wait = backoff(error, tally.failures, charged, self._policy, self._rng)
+            tally.strikes.append((weather.successes, may_be_the_rows_fault(error)))
+        wait = backoff(error, tally.failures, self._charged(tally), self._policy, self._rng)
         if wait is not None:
             traffic.retries += 1
         return wait
+
+    def _charged(self, tally: Tally) -> int:
+        """How many of the failures count as attempts.
+
+        With nothing left to ask, no success can tell an outage from a request that kills its server: then those
+        count that the request may have caused. Others count for nothing before something else has succeeded: they
+        may be the beginning of an outage that nobody has noticed yet.
+        """
+        weather, strikes, alone = self._weather, tally.strikes, self._last_stretch()
+        if strikes and strikes[0][0] == weather.successes and not any(own for _, own in strikes):
+            return 0
+        return sum(1 for stamp, own in strikes if (alone and own) or not weather.excused(stamp))
 
     async def _rest(self, seconds: float) -> None:
         """Sleep outside the slot; raises Drained where the lane ends meanwhile."""

@@ -10,6 +10,9 @@ from anyio.abc import TaskGroup
 SPARE = 1.0
 """At most so many sleepers per unit of concurrency are stood in for; it bounds what is in memory."""
 
+LEAST_SPARE = 8
+"""So many are stood in for at any concurrency, lest a few bad rows in a row hold up a narrow run."""
+
 
 class Crew:
     """Keeps `size` workers awake as long as there is work.
@@ -47,7 +50,7 @@ class Crew:
             self._asleep -= 1
 
     def _hire(self) -> None:
-        spare = min(self._asleep, int(self.size * SPARE) or 1)
+        spare = min(self._asleep, max(LEAST_SPARE, int(self.size * SPARE)))
         while self._group is not None and not self.finished and self._alive < self.size + spare:
             self._alive += 1
             self._group.start_soon(self._run)

@@ -110,11 +110,15 @@ class Turnstile:
         """Buy permits and hand them out, until cancelled; one task runs this."""
         while True:
             while self._waiting:
-                await self._pay(self._waiting[0][1])
-                if self._waiting:
-                    turn, _ = self._waiting.popleft()
-                    if not turn.done():
+                turn, tokens = self._waiting[0]
+                if not turn.done():
+                    await self._pay(tokens)
+                    if turn.done():
+                        self._permits += 1  # cancelled meanwhile: the permit is for the next
+                    else:
                         turn.set_result(None)
+                if self._waiting:
+                    self._waiting.popleft()
             self._wake.clear()
             await self._wake.wait()
 
@@ -128,7 +132,11 @@ class Turnstile:
 
     async def _pay(self, tokens: int) -> None:
         if self._tokens is not None:
-            await self._tokens.acquire(min(tokens, self._tokens.max_rate))
+            unpaid = float(tokens)
+            while unpaid > 0:  # by instalments: the bucket is smaller than many a request
+                instalment = min(unpaid, self._tokens.max_rate)
+                await self._tokens.acquire(instalment)
+                unpaid -= instalment
         if self._requests is not None:
             if not self._permits:
                 await self._requests.acquire(self._block)
@@ -148,6 +156,6 @@ def _token_limiter(tpm: int | None) -> AsyncLimiter | None:
     """A bucket of a few seconds' worth; the burst is taken out of the rate, so that no minute holds more than `tpm`."""
     if tpm is None:
         return None
-    burst = max(1.0, tpm * TOKEN_BURST_S / 60)
+    burst = tpm * TOKEN_BURST_S / 60
     rate = (tpm - burst) * HEADROOM / 60
     return AsyncLimiter(burst, burst / rate)

@@ -71,22 +71,23 @@ class Weather:
         """Whether a failure that came after `stamp` successes was part of an outage."""
         return stamp in self.outages
 
-    async def gate(self) -> None:
+    async def gate(self) -> bool:
         """Pass at once in good weather; in an outage wait for the end of it, or to be the one who looks.
 
-        Raises Drained when the lane ends meanwhile.
+        Says whether the caller is the one who looks. Raises Drained when the lane ends meanwhile.
         """
         while self.paused and not self._drained:
             if self._probe_due:
                 self._probe_due = False
-                return
+                return True
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
             if self.paused:
-                return
+                return True
         if self._drained:
             raise Drained
+        return False
 
     def drain(self) -> None:
         """Send everybody who waits home and let nobody pass any more."""

@@ -6,20 +6,24 @@ import errno
 import fcntl
 import os
 import socket
+import time
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from runner.errors import RunDirectoryError
-from runner.results.disk import write_json
+from runner.results.disk import sync_directory, write_json
 from runner.results.journal import segment_paths
 from runner.results.parts import part_paths
 
 SCHEMA_VERSION = 1
+GLANCES, GLANCE_S = 5, 0.02
 
 
 class RunDirectory:
@@ -65,6 +69,11 @@ class RunDirectory:
         """Replace `run.json`, durably."""
         write_json(self._run, {"schema_version": SCHEMA_VERSION, **data})
 
+    def read_schema(self) -> pa.Schema | None:
+        """The schema of the parts and the journal as `run.json` holds it; None before the first run."""
+        text = self.read_run().get("schema")
+        return None if text is None else pa.ipc.read_schema(pa.py_buffer(b64decode(text)))
+
     def prepare(self) -> None:
         """Make the folders; raises RunDirectoryError where nothing can be written here."""
         try:
@@ -72,7 +81,8 @@ class RunDirectory:
                 place.mkdir(parents=True, exist_ok=True)
                 probe = place / f".probe-{os.getpid()}.tmp"
                 probe.write_bytes(b"")
-                probe.unlink()
+                probe.unlink(missing_ok=True)
+                sync_directory(place.parent)
         except OSError as error:
             raise RunDirectoryError(f"{self.path}: the output place cannot be written: {error.strerror}") from error
 
@@ -81,14 +91,15 @@ class RunDirectory:
         """Hold the directory's lock; raises RunDirectoryError where another process holds it."""
         handle = _open_lock(self.path / "lock")
         try:
-            if not _try_lock(handle):
+            if not _try_lock_patiently(handle):
                 holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
                 raise RunDirectoryError(
                     f"{self.path}: another judge-runner works in this run directory ({holder or 'unknown process'}); "
                     "wait for it, or give another directory with --run-dir"
                 )
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with suppress(OSError):  # it is only a name for messages; a full disk is told where rows are written
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
         finally:
             os.close(handle)
@@ -103,6 +114,11 @@ class RunDirectory:
             return not _try_lock(handle, fcntl.LOCK_SH)
         finally:
             os.close(handle)
+
+
+def schema_text(schema: pa.Schema) -> str:
+    """A schema as `run.json` holds it: as Arrow writes it, in base64, as its types have no other whole spelling."""
+    return b64encode(schema.serialize().to_pybytes()).decode()
 
 
 def move_aside(path: Path) -> Path:
@@ -122,6 +138,15 @@ def _open_lock(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise RunDirectoryError(f"{path}: the output place cannot be written: {error.strerror}") from error
+
+
+def _try_lock_patiently(handle: int) -> bool:
+    """Try for a moment: who only looks whether a run is held (`is_held`) holds it too, for that moment."""
+    for _ in range(GLANCES):
+        if _try_lock(handle):
+            return True
+        time.sleep(GLANCE_S)
+    return _try_lock(handle)
 
 
 def _try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:

@@ -6,13 +6,17 @@ the next start. So a torn line can stand only where a write was cut off, and cos
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from runner.results.disk import sync_directory
 from runner.types import Row
 
 _encode = msgspec.json.Encoder().encode
@@ -35,11 +39,13 @@ def segment_paths(journal: Path) -> dict[int, Path]:
 class Segment:
     """One journal file that rows are appended to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, floats: Collection[str] = ()) -> None:
         self.path = path
+        self._floats = floats
         self.rows = 0
         self._size = 0
         self._synced = 0
+        self._torn = False
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def append(self, row: Row) -> int:
@@ -47,14 +53,16 @@ class Segment:
 
         Raises OSError where it could not be written whole; what was written of it is taken back.
         """
-        line = encode_row(row) + b"\n"
+        if self._torn:
+            raise OSError(errno.EIO, "the line that was cut off before could not be taken back", str(self.path))
+        line = encode_row(row, self._floats) + b"\n"
         start = self._size
         written = os.write(self._handle, line)
         while written < len(line):
             try:
                 written += os.write(self._handle, line[written:])
             except OSError:
-                os.ftruncate(self._handle, start)
+                self._take_back(start)
                 raise
         self._size = start + len(line)
         self.rows += 1
@@ -65,6 +73,8 @@ class Segment:
         size = self._size
         if self._handle >= 0 and size != self._synced:
             os.fsync(self._handle)
+            if not self._synced:
+                sync_directory(self.path.parent)
             self._synced = size
 
     def close(self) -> None:
@@ -76,16 +86,45 @@ class Segment:
                 os.close(self._handle)
                 self._handle = -1
 
+    def _take_back(self, size: int) -> None:
+        try:
+            os.ftruncate(self._handle, size)
+        except OSError:
+            self._torn = True
 
-def encode_row(row: Row) -> bytes:
-    """One row as JSON; a lone surrogate, which no file can hold, becomes the replacement character."""
+
+def encode_row(row: Row, floats: Collection[str] = ()) -> bytes:
+    """One row as JSON; numbers that JSON lacks are spelled out in the columns named `floats`.
+
+    A lone surrogate, which no file can hold, becomes the replacement character, in `row` too.
+    """
+    whole = {**row, **{name: _spelled(row.get(name)) for name in floats}} if floats else row
     try:
-        return _encode(row)
+        return _encode(whole)
     except UnicodeEncodeError:
-        for name, value in row.items():
-            if isinstance(value, str):
-                row[name] = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return _encode(row)
+        row.update(writable(row))
+        return _encode(writable(whole))
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _spelled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(item) for item in value]
+    return value
+
+
+def writable(value: Any) -> Any:
+    """The same value with every lone surrogate in it, however deep, as the replacement character."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {writable(key): writable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [writable(item) for item in value]
+    return value
 
 
 def read_segment(path: Path) -> Iterator[tuple[int, Row]]:

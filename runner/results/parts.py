@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,11 +100,10 @@ class PartWriter:
 
     def abandon(self) -> None:
         """Throw away what was written; never raises."""
-        try:
+        with suppress(OSError, pa.ArrowException):
             self._writer.close()
-        except (OSError, pa.ArrowException):
-            pass
-        finally:
+        self._writer.is_open = False  # else pyarrow closes it once more when it is thrown away, and prints what it meets
+        with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
 

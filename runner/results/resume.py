@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -125,9 +126,15 @@ def recover(directory: Path, schema: pa.Schema, compression: str) -> int:
 
 
 def _check(path: Path, segment: Path | None) -> None:
-    """Raise for an unreadable part, or, where its segment is still there, remove it so that it is made again."""
+    """Raise for an unreadable part, or, where its segment is still there, remove it so that it is made again.
+
+    Where the segment is about to be dropped, the part is read whole before.
+    """
     try:
-        open_part(path).close()
+        if segment is None:
+            open_part(path).close()
+        else:
+            deque(batches(path), maxlen=0)
     except RunDirectoryError:
         if segment is None:
             raise

@@ -119,7 +119,8 @@ def _of_one(rows: pa.Table, schema: pa.Schema, how: Aggregation) -> pa.RecordBat
     columns["votes"] = _lists(voted.cast(pa.int32()), pa.StructArray.from_arrays(vote, fields=list(VOTE)))
     lengths = pc.if_else(valid, pc.fill_null(pc.list_value_length(rows["dimensions"]), 0), 0)
     columns["dimensions"] = _lists(lengths, rows["dimensions"].filter(valid).combine_chunks().flatten())
-    return pa.table([columns[field.name] for field in schema], schema=schema).combine_chunks().to_batches()[0]
+    lines = pa.table([columns[field.name] for field in schema], schema=schema).combine_chunks().to_batches()
+    return lines[0] if lines else pa.RecordBatch.from_pylist([], schema)
 
 
 def _lists(lengths: pa.ChunkedArray, values: pa.Array) -> pa.Array:

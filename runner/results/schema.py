@@ -183,6 +183,16 @@ def revive(row: Row, schema: pa.Schema) -> Row:
     return row
 
 
+def own_floats(schema: pa.Schema) -> tuple[str, ...]:
+    """The dataset's own columns that may hold a number which JSON cannot: infinite, or not a number."""
+    return tuple(field.name for field in schema if field not in FIELDS and _holds_floats(field.type))
+
+
+def _holds_floats(kind: pa.DataType) -> bool:
+    inner = [kind.field(index) for index in range(kind.num_fields)]
+    return pa.types.is_floating(kind) or any(_holds_floats(field.type) for field in inner)
+
+
 def _needs_reviving(kind: pa.DataType) -> bool:
     return not (pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
@@ -210,6 +220,8 @@ def _from_text(value: str, kind: pa.DataType) -> Any:
         return time.fromisoformat(value)
     if pa.types.is_decimal(kind):
         return Decimal(value)
+    if pa.types.is_floating(kind):
+        return float(value)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return msgspec.convert(value, bytes)
     if pa.types.is_duration(kind):

@@ -17,7 +17,7 @@ from runner.errors import RunStopped
 from runner.results.disk import sync_directory
 from runner.results.journal import Segment, read_at, segment_path
 from runner.results.parts import Group, PartWriter, part_path, rewrite_part
-from runner.results.schema import revive, to_batch
+from runner.results.schema import own_floats, revive, to_batch
 from runner.types import Row
 
 BATCH_ROWS = 64
@@ -113,6 +113,7 @@ class Sink:
         self._rows_per_part = rows_per_part
         self._compression = compression
         self._owners = owners
+        self._floats = own_floats(schema)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
         self._pending: list[Future[None]] = []
         self._rows: list[Row] = []
@@ -178,7 +179,7 @@ class Sink:
 
     def _open(self) -> Segment:
         path = segment_path(self._journal, self._number)
-        self._segment = Segment(path)
+        self._segment = Segment(path, self._floats)
         self._closing = SegmentClosing(self._results, path, self._number, self._schema, self._compression)
         self._number += 1
         return self._segment

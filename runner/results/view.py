@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,11 +16,14 @@ from runner.results.directory import RunDirectory
 from runner.results.disk import TEMPORARY
 from runner.results.journal import decode_row, segment_paths
 from runner.results.parts import PartWriter, batches, open_part, part_paths
-from runner.results.schema import FIELDS, revive
+from runner.results.schema import results_schema, revive
 from runner.types import Row
 
 CHUNK = 1024
 FORMATS = ("csv", "jsonl", "parquet")
+
+Place = tuple[int, int]
+"""Which of the segments, and which of its lines."""
 
 
 @contextmanager
@@ -28,17 +31,19 @@ def rows_so_far(directory: RunDirectory) -> Iterator[tuple[pa.Schema, Iterator[l
     """The schema and all rows in small lists, also while a run is writing.
 
     Segments are opened before the parts are listed: a segment that becomes a part meanwhile can still be read through
-    its open file, and a row that stands in both a segment and an older part is the segment's.
+    its open file, and a row that stands in both a segment and an older part is the segment's. What is appended after
+    the segments were first gone through is left for the next reader.
     """
     with ExitStack() as stack:
-        segments = {
-            number: stack.enter_context(path.open("rb")) for number, path in segment_paths(directory.journal).items()
-        }
+        segments: dict[int, BinaryIO] = {}
+        for number, path in segment_paths(directory.journal).items():
+            with suppress(FileNotFoundError):  # it became a part just now
+                segments[number] = stack.enter_context(path.open("rb"))
         parts = part_paths(directory.results)
-        open_segments = [lines for number, lines in segments.items() if number not in parts]
+        waiting = [lines for number, lines in segments.items() if number not in parts]
+        newest = {row["custom_id"]: place for place, row in _rows(waiting)}
         schema = _schema(parts, directory)
-        newest = {row["custom_id"] for lines in open_segments for row in _rows(lines)}
-        yield schema, _all(parts, open_segments, newest, schema)
+        yield schema, _all(parts, waiting, newest, schema)
 
 
 def export(directory: RunDirectory, target: Path, samples: bool = False) -> int:
@@ -61,44 +66,36 @@ def export(directory: RunDirectory, target: Path, samples: bool = False) -> int:
 
 
 def _schema(parts: dict[int, Path], directory: RunDirectory) -> pa.Schema:
-    """The parts' schema; before the first part, the columns as run.json names them."""
+    """The parts' schema; before the first part, the one that run.json holds."""
     for path in parts.values():
         return open_part(path).schema_arrow
-    fixed = {field.name: field for field in FIELDS}
-    known = directory.read_run().get("columns", {})
-    own = [pa.field(name, _simple(kind)) for name, kind in known.items() if name not in fixed]
-    return pa.schema([*FIELDS, *own])
+    return directory.read_schema() or results_schema(())
 
 
-def _simple(kind: str) -> pa.DataType:
-    try:
-        return pa.type_for_alias(kind)
-    except ValueError:
-        return pa.string()
-
-
-def _rows(lines: BinaryIO) -> Iterator[Row]:
-    lines.seek(0)
-    return (row for row in map(decode_row, lines) if row is not None)
+def _rows(segments: Sequence[BinaryIO]) -> Iterator[tuple[Place, Row]]:
+    """The whole rows of all segments with their places."""
+    for number, lines in enumerate(segments):
+        lines.seek(0)
+        for index, line in enumerate(lines):
+            row = decode_row(line)
+            if row is not None:
+                yield (number, index), row
 
 
 def _all(
-    parts: dict[int, Path], segments: Sequence[BinaryIO], newest: set[str], schema: pa.Schema
+    parts: dict[int, Path], segments: Sequence[BinaryIO], newest: dict[str, Place], schema: pa.Schema
 ) -> Iterator[list[Row]]:
     for path in parts.values():
         for batch in batches(path, size=CHUNK):
             yield [row for row in batch.to_pylist() if row["custom_id"] not in newest]
-    seen: set[str] = set()
-    for lines in reversed(segments):
-        chunk: list[Row] = []
-        for row in _rows(lines):
-            if row["custom_id"] not in seen:
-                seen.add(row["custom_id"])
-                chunk.append(revive(row, schema))
-            if len(chunk) >= CHUNK:
-                yield chunk
-                chunk = []
-        yield chunk
+    chunk: list[Row] = []
+    for place, row in _rows(segments):
+        if newest.get(row["custom_id"]) == place:
+            chunk.append(revive(row, schema))
+        if len(chunk) >= CHUNK:
+            yield chunk
+            chunk = []
+    yield chunk
 
 
 def _write(target: Path, ending: str, schema: pa.Schema, rows: Iterator[list[Row]]) -> int:

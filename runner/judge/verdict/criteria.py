@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from runner.config import JudgeConfig
-from runner.judge.verdict.pairing import NAME
-from runner.judge.verdict.reading import Scale, before
+from runner.judge.verdict.reading import NAME, Scale, before
 
 ITEM = r"[ \t#>]{0,8}+(?:[*_]{0,3}\d{1,3}[.、．)）]|[-*•·][ \t])"
 """The start of a line that is an item of a list."""
 
-_BREAK = re.compile(
+BREAK = (
     r"\n(?:[ \t]*(?=\n)|[ \t#>*_•·-]{0,8}+(?:\d{1,3}[.、．)）][ \t*_]{0,4}+)?"
     r"(?P<heading>[^\s:：\[\]，。,.;；!?！？“”\"][^:：\n\[\]，。,.;；!?！？“”\"]{0,39})[:：])"
 )
+"""What ends a criterion: a blank line, or the heading of the next."""
+
+_BREAK = re.compile(BREAK)
 _OVERALL = ("综合", "綜合", "总体", "總體", "整体", "整體", "overall", "Overall")
 _OVERALL_BEFORE = re.compile(rf"(?:{'|'.join(_OVERALL)})[^\n。.\[]{{0,40}}\Z")
 _REASONS = re.compile(r"(?:理由如下|理由是|理由|[Rr]easons?(?: (?:are|is))?(?: as follows)?)[ \t]*[。.:：,，]?")
@@ -40,12 +43,13 @@ def items(text: str, position: int) -> Iterator[tuple[str, int, int]]:
     start = position
     for found in _BREAK.finditer(text, position):
         heading = found["heading"]
-        if heading is not None and NAME.match(heading):
-            continue  # "Response 1: ..." goes on with its criterion
-        if name is not None and text.find("[[", start, found.start()) >= 0:
-            yield name, start, found.start()
-        name = None if heading is None else _name(heading)
-        start = found.end()
+        begins = None if heading is None else criterion(heading)
+        if begins == "":
+            continue
+        until, end = found.span()
+        if name is not None and text.find("[[", start, until) >= 0:
+            yield name, start, until
+        name, start = begins, end
     if name is not None and text.find("[[", start) >= 0:
         yield name, start, len(text)
 
@@ -62,6 +66,12 @@ def rationale(text: str, position: int) -> str | None:
     return (text[start:].strip() or None) if start else None
 
 
-def _name(heading: str) -> str | None:
-    """Return a criterion's name without emphasis, or None for the overall score said again."""
+@lru_cache(maxsize=256)
+def criterion(heading: str) -> str | None:
+    """Return a criterion's name without emphasis, or None for the overall score said again.
+
+    "Response 1: ..." begins no criterion but goes on with the one before: then the name is empty.
+    """
+    if NAME.match(heading):
+        return ""
     return None if any(word in heading for word in _OVERALL) else heading.strip(" \t*_") or None

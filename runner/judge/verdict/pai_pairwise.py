@@ -12,13 +12,25 @@ from functools import lru_cache
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.criteria import items, own_scale, rationale
-from runner.judge.verdict.pairing import NAME, answer_of, scores
-from runner.judge.verdict.reading import BRACKETED, CLOSE, OPEN, Reader, Scale, plain_brackets, unreadable
+from runner.judge.verdict.pairing import answer_of, scores
+from runner.judge.verdict.reading import (
+    CLOSE,
+    NAME,
+    NUMBERED,
+    OPEN,
+    Reader,
+    Scale,
+    bracketed,
+    fitting,
+    plain_brackets,
+    unreadable,
+)
+from runner.judge.verdict.usual import usual_criteria
 from runner.types import Dimension, Verdict, Winner
 
 RULE = "pai_pairwise.first_verdict"
 
-_BRACKETS = re.compile(rf"(?P<number>{BRACKETED})|{OPEN}(?P<words>[^\[\]\n]{{1,80}}){CLOSE}")
+_VERDICT = re.compile(rf"{OPEN}(?!\d{CLOSE}|{NUMBERED})(?P<words>[^\[\]\n]{{1,80}}){CLOSE}")
 _REASONS = re.compile(r"理由|reason|Reason|\n[ \t#>*_]{0,8}\d{1,3}[.、．)）]")
 _BETTER = re.compile(
     r"更好|更优|更優|更佳|较好|較好|较优|較優|较佳|較佳|胜|勝|\b(?:better|best|wins?|winner|superior)\b", re.I
@@ -48,18 +60,18 @@ def reader(judge: JudgeConfig) -> Reader:
 
 def _read(text: str, scale: Scale) -> Verdict:
     said, text = text, plain_brackets(text)
-    place = next((match for match in _BRACKETS.finditer(text) if match["words"]), None)
+    place = _VERDICT.search(text)
     if place is None:
         return unreadable("no_verdict", "no verdict in double brackets")
+    start = place.end()
     winner = winner_of(place["words"])
     if winner is None:
         return unreadable("no_verdict", f"{place[0]} names no better answer")
-    reasons = _REASONS.search(text, place.end())
-    opening = place.end(), reasons.start() if reasons else len(text)
-    others = {winner_of(match["words"]) for match in _BRACKETS.finditer(text, *opening) if match["words"]}
-    if others - {None, winner}:
+    reasons = _REASONS.search(text, start)
+    end = reasons.start() if reasons else len(text)
+    if any(winner_of(other["words"]) not in (None, winner) for other in _VERDICT.finditer(text, start, end)):
         return unreadable("conflict", "different verdicts in double brackets", RULE)
-    overall = scores(text, *opening)
+    overall = {answer: bracketed(match) for answer, match in scores(text, start, end).items()}
     for mark in overall.values():
         if not mark.fits(scale):
             return unreadable("out_of_scale", f"{mark} is not on the scale {scale}", RULE)
@@ -70,8 +82,8 @@ def _read(text: str, scale: Scale) -> Verdict:
         score1=score1,
         score2=score2,
         contradiction=contradicts(winner, score1, score2),
-        dimensions=_dimensions(text, place.end(), scale),
-        explanation=rationale(said, place.end()),
+        dimensions=_dimensions(text, _criteria_start(text, start, end), scale),
+        explanation=rationale(said, start),
     )
 
 
@@ -103,10 +115,20 @@ def _winner(answer: int) -> Winner:
     return "1" if answer == 1 else "2"
 
 
+def _criteria_start(text: str, start: int, end: int) -> int:
+    """Return a place in the opening before which no criterion begins: its first end of line, else its end."""
+    line = text.find("\n", start, end)
+    return end if line < 0 else line
+
+
 def _dimensions(text: str, position: int, scale: Scale) -> tuple[Dimension, ...]:
+    found = usual_criteria(text, position)
+    if found is not None:
+        low, high = scale or (0.0, 9.0)
+        return tuple([Dimension(*each) for each in found if low <= each[2] <= high])
     return tuple(
-        Dimension(name, answer, mark.value)
+        Dimension(name, answer, value)
         for name, start, end in items(text, position)
-        for answer, mark in sorted(scores(text, start, end).items())
-        if mark.fits(scale)
+        for answer, match in sorted(scores(text, start, end).items())
+        if (value := fitting(match, scale)) is not None
     )

@@ -9,12 +9,24 @@ import re
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.criteria import ITEM, items, names_overall, own_scale, rationale
-from runner.judge.verdict.reading import CLOSE, OPEN, Mark, Reader, Scale, marks, plain_brackets, unreadable
+from runner.judge.verdict.reading import (
+    CLOSE,
+    MARK,
+    OPEN,
+    Mark,
+    Reader,
+    Scale,
+    fitting,
+    marks,
+    plain_brackets,
+    unreadable,
+)
 from runner.types import Dimension, Verdict
 
 RULE = "pai_single.first_number"
 
 _ITEM = re.compile(ITEM)
+_MARK = re.compile(MARK)
 _ANY = re.compile(rf"{OPEN}[^\[\]\n]{{0,40}}{CLOSE}")
 _OPENING_ENDS = re.compile(r"\n|。|\.\s|理由|reason|Reason")
 
@@ -55,7 +67,8 @@ def _in_criteria(text: str, mark: Mark) -> bool:
 def _dimensions(text: str, position: int, scale: Scale) -> tuple[Dimension, ...]:
     found = []
     for name, start, end in items(text, position):
-        mark = next(marks(text, start, end), None)
-        if mark is not None and mark.fits(scale):
-            found.append(Dimension(name, None, mark.value))
+        match = _MARK.search(text, start, end)
+        value = None if match is None else fitting(match, scale)
+        if value is not None:
+            found.append(Dimension(name, None, value))
     return tuple(found)

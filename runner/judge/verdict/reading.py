@@ -30,13 +30,29 @@ RATING = r"(?i:rating|score|grade|评分|評分|打分|得分|分数|分數|总�
 NUMBER = r"[-−]?\d++(?:[.．]\d++)?"
 UNIT = r"(?i:分|点|點|점|points?|pts?|stars?|星)"
 OUT_OF = rf"(?:{PAD}(?:[/／]|(?i:out of)){PAD}(?P<top>\d++(?:[.．]\d++)?){PAD}{UNIT}?)?"
-BRACKETED = (
-    rf"{OPEN}{PAD}(?:{RATING}{PAD}[:：=]?{PAD}[\[【]?{PAD})?(?P<value>{NUMBER}){PAD}{UNIT}?{OUT_OF}{PAD}[\]】]?{CLOSE}"
-)
-"""A number in double brackets: `[[5]]`, `[[ 5 ]]`, `[[8/10]]`, `[[4分]]`, `[[Rating: 7]]`, `【【７】】`."""
+NUMBERED = rf"{PAD}(?:{RATING}{PAD}[:：=]?{PAD}[\[【]?{PAD})?(?P<value>{NUMBER}){PAD}{UNIT}?{OUT_OF}{PAD}[\]】]?{CLOSE}"
+"""What follows the double brackets that open a number."""
 
-_BRACKETED = re.compile(rf"{OPEN}(?P<digit>\d){CLOSE}|{BRACKETED}")  # the common case first: it is half the time
+MARK = rf"{OPEN}(?:(?P<digit>\d){CLOSE}|{NUMBERED})"
+"""A number in double brackets: `[[5]]`, `[[ 5 ]]`, `[[8/10]]`, `[[4分]]`, `[[Rating: 7]]`, `【【７】】`.
+
+The common case comes first and has its own group: it is half the time.
+"""
+
+_MARK = re.compile(MARK)
+
+NAMES = "|".join(
+    rf"{word}[ \t*_]{{0,3}}[12１２](?!\d)"
+    for word in (
+        *("回[复複覆復答]", "答案", "助手", "模型", "Response", "response", "Answer", "answer"),
+        *("Assistant", "assistant", "Reply", "reply", "Model", "model"),
+    )
+)
+NAME = re.compile(NAMES)
+"""The name of one of the two answers; the last character is its number."""
+
 _WIDE = str.maketrans("【】［］", "[][]")
+_WIDE_PAIR = re.compile("【【|［［|】】|］］")
 _THOUGHT = re.compile(r"<(/?)think>", re.IGNORECASE)
 
 
@@ -58,6 +74,22 @@ class Mark(msgspec.Struct, frozen=True):
         return f"{self.value:g}" if self.top is None else f"{self.value:g}/{self.top:g}"
 
 
+def bracketed(match: re.Match[str]) -> Mark:
+    """Return the mark of a match of `MARK`."""
+    digit = match["digit"]
+    return mark_of(match) if digit is None else Mark(*match.span(), float(digit), None)
+
+
+def fitting(match: re.Match[str], scale: Scale) -> float | None:
+    """Return the value of a match of `MARK` if it is on the scale."""
+    digit = match[1]
+    if digit is not None:
+        value = float(digit)
+        return value if scale is None or scale[0] <= value <= scale[1] else None
+    mark = mark_of(match)
+    return mark.value if mark.fits(scale) else None
+
+
 def mark_of(match: re.Match[str]) -> Mark:
     """Return the mark of a match that has the groups `value` and `top`."""
     value, top = match.group("value", "top")
@@ -66,9 +98,8 @@ def mark_of(match: re.Match[str]) -> Mark:
 
 def marks(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[Mark]:
     """Return the numbers in double brackets, in the order of the text."""
-    for match in _BRACKETED.finditer(text, start, end):
-        digit = match["digit"]
-        yield mark_of(match) if digit is None else Mark(*match.span(), float(digit), None)
+    for match in _MARK.finditer(text, start, end):
+        yield bracketed(match)
 
 
 @lru_cache(maxsize=256)
@@ -102,9 +133,9 @@ def without_thought(text: str) -> str:
 
 def plain_brackets(text: str) -> str:
     """Return the text with full-width double brackets as plain ones; every character keeps its place."""
-    if text.isascii() or not any(wide in text for wide in ("【【", "［［", "】】", "］］")):
-        return text
-    return text.translate(_WIDE)
+    if text.isascii() or not ("【" in text or "】" in text or "［" in text or "］" in text):
+        return text  # one character is found ten times as fast as two
+    return text.translate(_WIDE) if _WIDE_PAIR.search(text) else text
 
 
 def unreadable(problem: str, detail: str, rule: str | None = None) -> Verdict:

@@ -1,0 +1,156 @@
+"""Whatever a user gets wrong: exit code 2, nothing sent, and the message that docs/bad-input.md promises."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "bad-input.md"
+DATASET = "dataset: {path: answers.jsonl}\n"
+JUDGE = "judge: {}\n"
+SERVICE = "service: {base_url: URL}\n"
+GOOD = DATASET + JUDGE + SERVICE
+TEMPLATE = "judge:\n  kind: template\n  user: '%s'\n  verdict: mt_bench_single\n"
+ANSWERS = '{"id": "a", "question": "Why?", "answer": "So."}\n{"id": "b", "question": "When?", "answer": "Now."}\n'
+
+
+class Case(NamedTuple):
+    """A mistake: the command, the files around it, and a command that runs before it without a mistake."""
+
+    command: str
+    yaml: str = GOOD
+    files: Mapping[str, str] = {}
+    env: Mapping[str, str | None] = {}
+    before: str = ""
+    then: Mapping[str, str] = {}
+
+
+RUN = "run judge.yaml --run-dir out"
+CASES = {
+    "an unknown key": Case(RUN, DATASET + JUDGE + "service:\n  base_url: URL\n  limits: {rmp: 600}\n"),
+    "a value of the wrong type": Case(RUN, DATASET + "judge:\n  repeats: two\n" + SERVICE),
+    "no judge": Case(RUN, DATASET + SERVICE),
+    "the YAML file does not exist": Case("run jugde.yaml"),
+    "it is not YAML": Case(RUN, GOOD + "output: {directory: a: b}\n"),
+    "an environment variable is not set": Case(RUN, GOOD + "output:\n  directory: ${JUDGE_RUNS}\n"),
+    "the dataset does not exist": Case(RUN, GOOD.replace("answers.jsonl", "anwsers.jsonl")),
+    "the dataset is empty": Case(RUN, files={"answers.jsonl": ""}),
+    "the dataset is not JSON lines": Case(RUN, files={"answers.jsonl": "id,question,answer\n1,Why?,So.\n"}),
+    "a column is missing": Case(RUN, files={"answers.jsonl": '{"id": "a", "questoin": "Why?", "answer": "So."}\n'}),
+    "a mapped column is missing": Case(
+        RUN, "dataset: {path: answers.jsonl, fields: {reference: gold}}\n" + JUDGE + SERVICE
+    ),
+    "the token is not set": Case(RUN, env={"JUDGE_MODEL_TOKEN": None}),
+    "the token is empty": Case(RUN, env={"JUDGE_MODEL_TOKEN": ""}),
+    "the token file does not exist": Case(RUN, DATASET + JUDGE + "service: {base_url: URL, token_file: token.txt}\n"),
+    "a token in the YAML": Case(RUN, DATASET + JUDGE + "service:\n  base_url: URL\n  token: SECRET\n"),
+    "a token in a header": Case(
+        RUN, DATASET + JUDGE + 'service:\n  base_url: URL\n  headers: {Authorization: "Bearer SECRET"}\n'
+    ),
+    "a token in `--set`": Case(f"{RUN} --set service.token=SECRET"),
+    "a template names an unknown field": Case(RUN, DATASET + TEMPLATE % "Rate {questoin} {answer}" + SERVICE),
+    "a prompt file does not exist": Case(RUN, DATASET + TEMPLATE % "file://prompt.txt" + SERVICE),
+    "two judges of one name": Case(
+        RUN, DATASET + "judges:\n  - {name: a}\n  - {name: a, model: pai-judge-plus}\n" + SERVICE
+    ),
+    "the run directory belongs to another model": Case(f"{RUN} --set judge.model=pai-judge-plus", before=RUN),
+    "the run directory belongs to another prompt": Case(
+        f"{RUN} --set 'judge.user=Grade {{answer}}'", DATASET + TEMPLATE % "Rate {answer}" + SERVICE, before=RUN
+    ),
+    "the dataset was changed between two runs": Case(
+        RUN, before=RUN, then={"answers.jsonl": ANSWERS.replace("When?", "Where?")}
+    ),
+    "another process works in the run directory": Case(RUN, files={"out/lock": "process 4711 on judgehost\n"}),
+    "the output place cannot be written": Case("run judge.yaml --run-dir answers.jsonl/out"),
+    "`--set` names an unknown key": Case(f"{RUN} --set judge.modle=pai-judge-plus"),
+    "`--set` without a value": Case(f"{RUN} --set judge.model"),
+    "`--set` of the wrong type": Case(f"{RUN} --set judge.repeats=two"),
+    "`--retry` of an unknown status": Case(f"{RUN} --retry faild"),
+    "a duration that is none": Case(f"{RUN} --max-time soon"),
+    "a duration that is none, in the YAML": Case(RUN, GOOD + "online:\n  retry: {patience: soon}\n"),
+    "`--limit` is not a number above 0": Case(f"{RUN} --limit 0"),
+    "an unknown command": Case("rnu judge.yaml"),
+    "an unknown option": Case(f"{RUN} --limt 3"),
+    "an argument is missing": Case("run"),
+    "`run` of a directory that is no run": Case("run folder", files={"folder/x": ""}),
+    "`status` of a directory that is no run": Case("status folder", files={"folder/x": ""}),
+    "`export` of a directory that is no run": Case("export folder out.csv", files={"folder/x": ""}),
+    "`export` with an unknown ending": Case("export folder out.xlsx", files={"folder/x": ""}),
+    "`init` where there is a judge.yaml": Case("init ."),
+    "`emulate` with an unknown option": Case("emulate --sed 3"),
+    "`emulate` with a wrong value": Case("emulate --port 0 --seed x"),
+    "`emulate` with a share above 1": Case("emulate --port 0 --faults.500 2"),
+    "`emulate` with a file that does not exist": Case("emulate --config emulator.yaml"),
+    "`emulate` on a port that is taken": Case("emulate --port PORT"),
+    "a wrong option of the embedded emulator": Case(
+        RUN, DATASET + JUDGE + "service: {kind: emulator, emulator: {sed: 3}}\n"
+    ),
+    "a section that is not in this version": Case(RUN, GOOD + "report: {group_by: [id]}\nrouter: {mode: batch}\n"),
+    "a dataset place that is not in this version": Case(RUN, "dataset: {path: hf://datasets/a/b}\n" + JUDGE + SERVICE),
+    "a command that is not in this version": Case("plan judge.yaml --json"),
+}
+
+
+def promised() -> dict[str, str]:
+    """What docs/bad-input.md says: the mistake, and its message."""
+    rows = re.findall(r"^\| (.+?) \| (`+) ?(.+?) ?\2 \| 2 \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {mistake: message.replace("\\|", "|") for mistake, _, message in rows}
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Hold a run directory's lock, as a run would."""
+    with lock.open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def test_the_page_and_the_cases_name_the_same_mistakes():
+    assert list(promised()) == list(CASES)
+
+
+@pytest.mark.parametrize("mistake", CASES)
+def test_a_mistake_is_explained_and_nothing_is_sent(mistake, cli, tmp_path, plain_emulator, secret):
+    case = CASES[mistake]
+    yaml = case.yaml.replace("URL", plain_emulator.url).replace("SECRET", secret)
+    write(tmp_path, {"judge.yaml": yaml, "answers.jsonl": ANSWERS, **case.files})
+    if case.before:
+        assert cli(*shlex.split(case.before)).returncode in (0, 1)
+        write(tmp_path, case.then)
+    command = case.command.replace("PORT", str(plain_emulator.port)).replace("SECRET", secret)
+    sent = plain_emulator.stats()["requests"]
+
+    lock = tmp_path / "out" / "lock"
+    with held(lock) if "out/lock" in case.files else nullcontext():
+        done = cli(*shlex.split(command), env=case.env)
+
+    assert done.returncode == 2, done.stderr
+    assert plain_emulator.stats()["requests"] == sent
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr and secret not in done.stderr
+    assert in_order(promised()[mistake].split("…"), done.stderr), done.stderr
+    assert case.before or not list(tmp_path.rglob("run.json"))
+
+
+def in_order(pieces: list[str], text: str) -> bool:
+    """Whether the text holds all pieces, one after the other."""
+    at = 0
+    for piece in pieces:
+        found = text.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True

@@ -1,0 +1,336 @@
+"""Every command as a user types it: what it prints where, its exit code, and what it leaves on the disk."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import sys
+import termios
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from runner import pipeline
+from runner.closing import close_run
+from runner.config import load_config
+
+LATENCY = 0.15
+
+
+def read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_bytes())
+    return data
+
+
+@pytest.fixture(scope="module")
+def slow_emulator(emulator_process):
+    """A service that takes its time, so that a run of it can be met while it goes on."""
+    process = emulator_process({"latency": {"median": LATENCY, "sigma": 0}})
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cli_in, plain_emulator, write_run):
+    """A folder with a finished run of 12 samples, and how the run ended."""
+    folder = tmp_path_factory.mktemp("finished")
+    notes = {"x-notes": {"by": "me"}, "name": "first", "tags": {"team": "evaluation", "round": "2"}}
+    write_run(folder, plain_emulator.url, 12, **notes, prices={"models": {"pai-judge": {"input": 4, "output": 12}}})
+    return folder, cli_in("run", "judge.yaml", cwd=folder)
+
+
+def test_init_writes_what_validate_and_run_take(cli, tmp_path, plain_emulator, secret, rows):
+    made = cli("init", "first")
+    assert made.returncode == 0
+    assert made.stdout.splitlines() == ["first/judge.yaml", "first/answers.jsonl"]
+    assert made.stderr == "next: judge-runner validate first/judge.yaml\n"
+
+    headers = "service.headers={X-Api-Key: '${JUDGE_MODEL_TOKEN}'}"
+    checked = cli("validate", "first/judge.yaml", "--set", headers)
+    assert checked.returncode == 0
+    assert json.loads(checked.stdout)["services"][0]["headers"] == {"X-Api-Key": "***"}
+    assert "fits; the first 30 rows make 30 requests" in checked.stderr
+    assert secret not in checked.stdout + checked.stderr
+
+    shown = cli("validate", "first/judge.yaml", "--show", "2")
+    asked = [json.loads(line)["messages"][0]["content"][0]["json"] for line in shown.stdout.splitlines()]
+    data = [json.loads(line) for line in (tmp_path / "first/answers.jsonl").read_text("utf-8").splitlines()[:2]]
+    assert [body["question"] for body in asked] == [line["question"] for line in data]
+
+    ran = cli("run", "first/judge.yaml", "--set", f"service.base_url={plain_emulator.url}")
+    assert ran.returncode == 0
+    assert len(rows(tmp_path / "first/runs/answers")) == 30
+    assert secret not in "".join(p.read_text("utf-8", "replace") for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_quickstart_shows_rows_and_paths(cli, tmp_path):
+    began = time.monotonic()
+    done = cli("quickstart", env={"JUDGE_MODEL_TOKEN": None})
+    assert done.returncode == 0
+    assert time.monotonic() - began < 60
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:5]] == [[f"qs-00{n}", "ok"] for n in range(1, 6)]
+    places = dict(line.split(maxsplit=1) for line in lines[5:])
+    assert places["rows:"] == f"{tmp_path / 'quickstart' / 'results'}/*.parquet"
+    assert pq.read_table(places["samples:"]).num_rows == 40
+    assert "40 of 40" in done.stderr and "error" not in done.stderr
+    assert read(tmp_path / "quickstart/run.json")["emulated"] is True
+
+
+def test_version_and_schema_go_to_stdout(cli):
+    version = cli("--version")
+    assert (version.returncode, version.stderr) == (0, "")
+    assert version.stdout.split()[0] == "judge-runner"
+    schema = cli("schema")
+    assert (schema.returncode, schema.stderr) == (0, "")
+    assert {"dataset", "judge", "judges", "service"} <= json.loads(schema.stdout)["properties"].keys()
+
+
+def test_a_run_says_how_it_ended_on_stderr_only(finished):
+    folder, done = finished
+    assert (done.returncode, done.stdout) == (0, "")
+    said = dict(line.split("  ", 1) for line in done.stderr.splitlines())
+    assert said["rows"].strip() == "12 of 12"
+    assert said["ok / unparsed / failed"].strip() == "12 / 0 / 0"
+    assert said["run directory"].strip() == str(folder / "out")
+    assert all(line == line.rstrip() for line in done.stderr.splitlines())
+
+
+def test_name_and_tags_are_carried_and_x_keys_are_not_in_the_way(finished, cli_in):
+    folder, _ = finished
+    for name in ("run.json", "status.json"):
+        data = read(folder / "out" / name)
+        assert (data["name"], data["tags"]) == ("first", {"team": "evaluation", "round": "2"})
+        assert (data["state"], data["exit_code"], data["stop_reason"]) == ("finished", 0, None)
+    assert (folder / "out/config.yaml").read_text("utf-8") == (folder / "judge.yaml").read_text("utf-8")
+
+    said = cli_in("status", "out", cwd=folder)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith("first: finished, 12 of 12 rows (100.0 %)\n")
+    assert json.loads(cli_in("status", "out", "--json", cwd=folder).stdout) == read(folder / "out/status.json")
+
+
+def test_exports_hold_the_same_rows(finished, cli_in, rows):
+    folder, _ = finished
+    expected = {row["custom_id"]: row["score"] for row in rows(folder / "out")}
+    assert len(expected) == 12
+    for ending in ("csv", "jsonl", "parquet"):
+        done = cli_in("export", "out", f"all.{ending}", cwd=folder)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"all.{ending}\n", "12 rows\n")
+    with (folder / "all.csv").open(newline="", encoding="utf-8") as lines:
+        assert {row["custom_id"]: float(row["score"]) for row in csv.DictReader(lines)} == expected
+    parsed = [json.loads(line) for line in (folder / "all.jsonl").read_text("utf-8").splitlines()]
+    assert {row["custom_id"]: row["score"] for row in parsed} == expected
+    table = pq.read_table(folder / "all.parquet")
+    assert dict(zip(*(table[name].to_pylist() for name in ("custom_id", "score")), strict=True)) == expected
+
+    assert cli_in("export", "out", "samples.csv", "--samples", cwd=folder).returncode == 0
+    with (folder / "samples.csv").open(newline="", encoding="utf-8") as lines:
+        assert [row["category"] for row in csv.DictReader(lines)] == [f"c{n % 3}" for n in range(12)]
+
+
+def test_a_finished_run_directory_sends_nothing_and_fresh_moves_it_aside(finished, cli_in, plain_emulator, rows):
+    folder, _ = finished
+    sent = plain_emulator.stats()["requests"]
+    again = cli_in("run", "out", "--quiet", cwd=folder)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert plain_emulator.stats()["requests"] == sent
+
+    fresh = cli_in("run", "judge.yaml", "--fresh", "--quiet", "--limit", "5", cwd=folder)
+    assert (fresh.returncode, fresh.stdout, fresh.stderr) == (0, "", "")
+    aside = [path for path in folder.iterdir() if path.name.startswith("out.")]
+    assert [len(rows(path)) for path in (*aside, folder / "out")] == [12, 5]
+
+    rest = cli_in("resume", "out", cwd=folder)
+    assert rest.returncode == 0 and "asked now               7 in" in rest.stderr
+    assert sorted(row["ordinal"] for row in rows(folder / "out")) == list(range(12))
+
+
+def test_emulate_takes_flags_and_a_file(tmp_path, spawn):
+    (tmp_path / "emulator.yaml").write_text("token: right\nfaults: {500: 1}\n", encoding="utf-8")
+    process = spawn("emulate", "--port", "0", "--config", "emulator.yaml", "--faults.500", "0", "--max_x=1")
+    assert process.wait(30) == 2
+    assert "unknown emulator option max_x" in process.stderr.read()
+
+    process = spawn("emulate", "--port", "0", "--config", "emulator.yaml", "--faults.500", "0", "--seed=7")
+    url = process.stdout.readline().strip()
+    pair = {"question": "Why?", "answer1": "So.", "answer2": "Because it is so."}
+    content = [{"mode": "pairwise", "type": "json", "json": pair}]
+    body = json.dumps({"model": "pai-judge", "messages": [{"role": "user", "content": content}]}).encode()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        opener.open(urllib.request.Request(f"{url}/chat/completions", body), timeout=10)
+    right = {"Authorization": "Bearer right"}
+    with opener.open(urllib.request.Request(f"{url}/chat/completions", body, right), timeout=10) as reply:
+        assert "[[" in json.load(reply)["choices"][0]["message"]["content"]
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == 0
+
+
+def test_rows_that_are_not_ok_end_with_1_and_can_be_asked_again(cli, tmp_path, emulator, write_run, rows):
+    service = emulator(seed=5, faults={"unparsable": 0.3, "refuse": 0.2})
+    write_run(tmp_path, service.url, 40, judge={"reask": 0})
+    first = cli("run", "judge.yaml")
+    before = {row["custom_id"]: row["status"] for row in rows(tmp_path / "out")}
+    failed, unparsed = (sum(s == word for s in before.values()) for word in ("failed", "unparsed"))
+    assert failed and unparsed
+    assert first.returncode == 1
+    assert f"error: {failed + unparsed} of 40 rows are not ok, more than output.tolerate allows" in first.stderr
+    assert {r["error_type"] for r in rows(tmp_path / "out") if r["status"] == "failed"} <= {
+        "content_filter",
+        "bad_request",
+    }
+
+    sent = service.stats()["requests"]
+    assert cli("run", "judge.yaml", "--set", "output.tolerate=0.9").returncode == 0
+    assert cli("run", "out", "--quiet", "--set", "output.tolerate=0").returncode == 1
+    assert service.stats()["requests"] == sent
+
+    cli("run", "judge.yaml", "--retry", "failed")
+    assert service.stats()["requests"] == sent + failed
+    cli("run", "judge.yaml", "--retry", "unparsed")
+    assert service.stats()["requests"] == sent + failed + unparsed
+    after = {row["custom_id"]: row["status"] for row in rows(tmp_path / "out")}
+    assert len(rows(tmp_path / "out")) == len(after) == 40
+    assert sum(s == "unparsed" for s in after.values()) < unparsed
+    assert all(after[name] == "ok" for name, status in before.items() if status == "ok")
+
+
+def test_a_wrong_token_stops_with_3_and_the_right_one_goes_on(cli, tmp_path, emulator, secret, write_run, rows, state):
+    service = emulator(token="right")
+    write_run(tmp_path, service.url, 8, service={"base_url": service.url})
+    wrong = cli("run", "judge.yaml")
+    assert wrong.returncode == 3
+    assert "error: authentication: the service refused: " in wrong.stderr
+    assert "Traceback" not in wrong.stderr and secret not in wrong.stderr
+    assert (state()["state"], state()["exit_code"]) == ("stopped", 3)
+    assert rows(tmp_path / "out") == []
+    assert cli("run", "judge.yaml", env={"JUDGE_MODEL_TOKEN": "right"}).returncode == 0
+    assert len(rows(tmp_path / "out")) == 8
+
+
+def test_max_time_drains_with_4_and_the_same_command_goes_on(cli, tmp_path, slow_emulator, write_run, rows, state):
+    write_run(tmp_path, slow_emulator.url, 40)
+    done = cli("run", "judge.yaml", "--max-time", "0.4s")
+    assert done.returncode == 4
+    assert "error: max_time: --max-time: 0.4 s are over; run the same command again to go on" in done.stderr
+    assert (state()["state"], state()["stop_reason"]) == ("stopped", "max_time")
+    some = len(rows(tmp_path / "out"))
+    assert 0 < some < 40
+    assert pq.read_table(tmp_path / "out/samples.parquet").num_rows == some
+    assert cli("run", "judge.yaml", "--set", "service.limits.concurrency=40").returncode == 0
+    assert len({row["custom_id"] for row in rows(tmp_path / "out")}) == len(rows(tmp_path / "out")) == 40
+
+
+def test_a_run_can_be_watched_and_exported_while_it_goes_and_after_a_kill(
+    cli, spawn, until, tmp_path, slow_emulator, write_run, rows, state
+):
+    write_run(tmp_path, slow_emulator.url, 200)
+    process = spawn("run", "judge.yaml")
+    until(lambda: state().get("done", 0) > 4)
+    watched = json.loads(cli("status", "out", "--json").stdout)
+    assert watched["state"] == "running" and watched["total"] == 200 and watched["in_flight"] == 4
+    second = cli("run", "judge.yaml")
+    assert second.returncode == 2
+    assert f"another judge-runner works in this run directory (process {process.pid} on" in second.stderr
+    assert cli("export", "out", "now.jsonl").returncode == 0
+    ids = [json.loads(line)["custom_id"] for line in (tmp_path / "now.jsonl").read_text("utf-8").splitlines()]
+    assert len(ids) == len(set(ids)) > 4
+    assert "not there yet" in cli("export", "out", "now.csv", "--samples").stderr
+
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    gone = cli("status", "out")
+    assert gone.stdout.startswith("judge: interrupted, ")
+    assert "nobody works on it; run the same command again to go on" in gone.stdout
+    assert cli("run", "judge.yaml", "--set", "service.limits.concurrency=80").returncode == 0
+    assert sorted(row["ordinal"] for row in rows(tmp_path / "out")) == list(range(200))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_drains(spawn, until, tmp_path, slow_emulator, number, code, word, write_run, rows, state):
+    before = slow_emulator.stats()
+    write_run(tmp_path, slow_emulator.url, 200)
+    process = spawn("run", "judge.yaml")
+    until(lambda: state().get("in_flight", 0) == 4)
+    process.send_signal(number)
+    out, said = process.communicate(timeout=10)
+    assert (process.returncode, out) == (code, "")
+    assert f"{word}: waiting for 4 requests under way; once more stops at once" in said
+    assert f"error: {word}: drained; run the same command again to go on" in said
+    assert (state()["exit_code"], state()["stop_reason"]) == (code, word)
+    written = rows(tmp_path / "out")
+    after = slow_emulator.stats()
+    assert len(written) == sum(after["status"].values()) - sum(before["status"].values())
+    assert {row["status"] for row in written} == {"ok"}
+
+
+def test_a_second_signal_stops_at_once(spawn, until, tmp_path, emulator, write_run):
+    service = emulator(faults={"hang": 1})
+    write_run(tmp_path, service.url, 20)
+    process = spawn("run", "judge.yaml")
+    until(lambda: service.stats()["in_flight"] == 4)
+    process.send_signal(signal.SIGINT)
+    until(lambda: "waiting for 4" in process.stderr.readline())
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert time.monotonic() - began < 3
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_signal_while_the_run_is_closed_does_not_break_it_off(tmp_path, plain_emulator, write_run, monkeypatch):
+    def close(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return close_run(*given)
+
+    write_run(tmp_path, plain_emulator.url, 5)
+    monkeypatch.setattr(pipeline, "close_run", close)
+    assert pipeline.run(load_config(tmp_path / "judge.yaml")).exit_code == 0
+    assert pq.read_table(tmp_path / "out/samples.parquet").num_rows == 5
+
+
+def test_a_run_can_be_started_in_a_thread(tmp_path, plain_emulator, write_run):
+    write_run(tmp_path, plain_emulator.url, 5)
+    with ThreadPoolExecutor(1) as thread:
+        summary = thread.submit(pipeline.run, load_config(tmp_path / "judge.yaml")).result(60)
+    assert (summary.exit_code, summary.counts.ok) == (0, 5)
+
+
+def test_a_terminal_sees_a_live_bar(tmp_path, slow_emulator, cli_environment, write_run):
+    write_run(tmp_path, slow_emulator.url, 40)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, [sys.executable, "-m", "runner", "run", "judge.yaml"], cli_environment())
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:
+            piece = b""
+        if not piece:
+            break
+        shown += piece
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    text = shown.decode()
+    assert "running" in text and "━" in text and "/40" in text and "rows/s  eta" in text and "in flight 4" in text
+    assert "…" not in text
+    assert text.rstrip().endswith(f"run directory           {tmp_path / 'out'}")

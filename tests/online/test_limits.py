@@ -1,0 +1,265 @@
+"""Never more a minute than the quota, nearly all of it, first come first served; never more at once than the size."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from virtual import now, run, settle
+
+from runner.online.limits import Slots, Turnstile
+from runner.online.weather import Drained
+
+MINUTE = 60.0
+
+
+def most_in_a_minute(times: Sequence[float], weights: Sequence[int] | None = None) -> int:
+    """The largest sum of weights that falls into any 60 seconds."""
+    sizes = weights or [1] * len(times)
+    most = total = first = 0
+    for moment, size in zip(times, sizes, strict=True):
+        total += size
+        while moment - times[first] >= MINUTE:
+            total -= sizes[first]
+            first += 1
+        most = max(most, total)
+    return most
+
+
+async def grants(
+    turnstile: Turnstile, arrivals: Sequence[tuple[float, int]], tokens: Sequence[int] = (0,)
+) -> tuple[list[float], list[int]]:
+    """Let visitors come, after each gap so many at once; the times and numbers of those let through, in order."""
+    times: list[float] = []
+    order: list[int] = []
+
+    async def visit(number: int) -> None:
+        await turnstile.enter(tokens[number % len(tokens)])
+        times.append(now())
+        order.append(number)
+
+    server = asyncio.create_task(turnstile.serve())
+    visitors: list[asyncio.Task[None]] = []
+    for gap, count in arrivals:
+        await asyncio.sleep(gap)
+        visitors += [asyncio.create_task(visit(len(visitors) + i)) for i in range(count)]
+    await asyncio.gather(*visitors)
+    server.cancel()
+    return times, order
+
+
+async def saturate(turnstile: Turnstile, seconds: float, tokens: int = 0, workers: int = 40) -> list[float]:
+    """Times of all grants while more is wanted than allowed."""
+    times: list[float] = []
+
+    async def work() -> None:
+        while True:
+            await turnstile.enter(tokens)
+            times.append(now())
+
+    tasks = [asyncio.create_task(work()) for _ in range(workers)] + [asyncio.create_task(turnstile.serve())]
+    await asyncio.sleep(seconds)
+    for task in tasks:
+        task.cancel()
+    return times
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rpm=st.sampled_from([1, 2, 6, 59, 60, 61]) | st.integers(1, 300),
+    arrivals=st.lists(st.tuples(st.floats(0, 200), st.integers(1, 90)), min_size=1, max_size=6),
+)
+def test_no_minute_holds_more_requests_than_the_quota(rpm: int, arrivals: list[tuple[float, int]]) -> None:
+    times, order = run(grants(Turnstile(rpm, None), arrivals))
+    assert most_in_a_minute(times) <= rpm
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("rpm", [1, 6, 60, 600, 6000, 12_100, 30_000])
+def test_a_saturated_quota_is_used_but_never_overdrawn(rpm: int) -> None:
+    minutes = 20 if rpm < 1000 else 1.2
+    times = run(saturate(Turnstile(rpm, None), minutes * MINUTE))
+    assert most_in_a_minute(times) <= rpm
+    assert len(times) >= 0.97 * rpm * minutes
+
+
+def test_a_pause_leaves_no_credit_beyond_the_quota() -> None:
+    rpm = 13_000
+    times, _ = run(grants(Turnstile(rpm, None), [(0, 3), (300, rpm + 50)]))
+    assert most_in_a_minute(times) <= rpm
+
+
+@pytest.mark.parametrize("weight", [10, 100, 700])
+def test_no_minute_holds_more_tokens_than_the_quota(weight: int) -> None:
+    tpm = 12_000
+    times = run(saturate(Turnstile(None, tpm), 10 * MINUTE, weight))
+    assert most_in_a_minute(times, [weight] * len(times)) <= tpm
+    assert len(times) * weight >= 0.9 * tpm * 10
+
+
+def test_a_request_larger_than_the_bucket_is_paid_in_full() -> None:
+    tpm, weight = 12_000, 4_000
+    times = run(saturate(Turnstile(None, tpm), 10 * MINUTE, weight))
+    assert most_in_a_minute(times, [weight] * len(times)) <= tpm + weight
+    assert 0.85 * tpm * 10 <= len(times) * weight <= tpm * 10 + weight
+
+
+def test_a_request_larger_than_a_minute_passes_in_the_end() -> None:
+    times, _ = run(grants(Turnstile(None, 1000), [(0, 2)], [5000]))
+    assert times[1] - times[0] >= 4.9 * MINUTE
+
+
+def test_large_and_small_requests_keep_their_order() -> None:
+    _, order = run(grants(Turnstile(None, 6000), [(0, 30), (1, 30)], [100, 2500, 1, 900]))
+    assert order == list(range(60))
+
+
+def test_both_quotas_hold_together() -> None:
+    times = run(saturate(Turnstile(30, 6000), 10 * MINUTE, 100))
+    assert most_in_a_minute(times) <= 30
+    assert len(times) >= 0.97 * 300
+    times = run(saturate(Turnstile(600, 6000), 10 * MINUTE, 100))
+    assert most_in_a_minute(times, [100] * len(times)) <= 6000
+
+
+def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
+    async def main() -> list[float]:
+        turnstile = Turnstile(6, None)
+        server = asyncio.create_task(turnstile.serve())
+        await turnstile.enter(0)
+        times: list[float] = []
+
+        async def visit() -> None:
+            await turnstile.enter(0)
+            times.append(now())
+
+        visitors = [asyncio.create_task(visit()) for _ in range(8)]
+        await asyncio.sleep(5)  # the first permit is being bought for the first visitor
+        for visitor in (*visitors[:3], visitors[5]):
+            visitor.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*visitors, return_exceptions=True)
+        server.cancel()
+        return times
+
+    times = run(main())
+    assert times == pytest.approx([10, 20, 30, 40], abs=0.1)
+
+
+def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
+    async def main() -> list[object]:
+        turnstile = Turnstile(6, None)
+        server = asyncio.create_task(turnstile.serve())
+        visitors = [asyncio.create_task(turnstile.enter(0)) for _ in range(4)]
+        await asyncio.sleep(1)
+        turnstile.drain()
+        results = await asyncio.gather(*visitors, turnstile.enter(0), return_exceptions=True)
+        server.cancel()
+        return list(results)
+
+    first, *others = run(main())
+    assert first is None
+    assert len(others) == 4
+    assert all(isinstance(other, Drained) for other in others)
+
+
+def test_without_quotas_the_turnstile_is_open() -> None:
+    assert Turnstile(None, None).open
+    assert not Turnstile(1, None).open
+    assert not Turnstile(1, None).weighs
+    assert Turnstile(None, 1).weighs
+
+
+Stay = tuple[float, float, float | None]
+stays = st.tuples(st.floats(0, 5), st.floats(0, 5), st.none() | st.floats(0, 5))
+
+
+@settings(max_examples=150, deadline=None)
+@given(size=st.integers(1, 5), visits=st.lists(stays, min_size=1, max_size=40))
+def test_slots_never_hold_more_than_their_size(size: int, visits: list[Stay]) -> None:
+    async def main() -> tuple[int, bool]:
+        slots = Slots(size)
+        inside = most = 0
+
+        async def visit(arrival: float, stay: float) -> None:
+            nonlocal inside, most
+            await asyncio.sleep(arrival)
+            await slots.enter()
+            try:
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(stay)
+            finally:
+                inside -= 1
+                slots.leave()
+
+        loop = asyncio.get_running_loop()
+        tasks = []
+        for arrival, stay, cancelled in visits:
+            task = asyncio.create_task(visit(arrival, stay))
+            tasks.append(task)
+            if cancelled is not None:
+                loop.call_later(cancelled, task.cancel)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(size):  # every slot was given back
+            await asyncio.wait_for(slots.enter(), 1)
+        another = asyncio.create_task(slots.enter())
+        await settle()
+        full = not another.done()
+        another.cancel()
+        return most, full
+
+    most, full = run(main())
+    assert most <= size
+    assert full
+
+
+def test_slots_are_first_come_first_served() -> None:
+    async def main() -> list[int]:
+        slots = Slots(2)
+        order: list[int] = []
+
+        async def visit(number: int) -> None:
+            await slots.enter()
+            order.append(number)
+            await asyncio.sleep(1)
+            slots.leave()
+
+        tasks = [asyncio.create_task(visit(number)) for number in range(9)]
+        await asyncio.sleep(0.5)
+        tasks[4].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return order
+
+    assert run(main()) == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
+def test_a_slot_handed_to_one_who_was_cancelled_goes_on_to_the_next() -> None:
+    async def main() -> bool:
+        slots = Slots(1)
+        await slots.enter()
+        first, second = (asyncio.create_task(slots.enter()) for _ in range(2))
+        await settle()
+        slots.leave()
+        first.cancel()  # in the same turn of the loop: it holds the slot, but never learns of it
+        await settle()
+        return first.cancelled() and second.done()
+
+    assert run(main())
+
+
+def test_draining_slots_sends_waiters_home() -> None:
+    async def main() -> list[object]:
+        slots = Slots(1)
+        await slots.enter()
+        waiting = [asyncio.create_task(slots.enter()) for _ in range(3)]
+        await settle()
+        slots.drain()
+        slots.leave()
+        return list(await asyncio.gather(*waiting, slots.enter(), return_exceptions=True))
+
+    assert all(isinstance(result, Drained) for result in run(main()))

@@ -1,0 +1,109 @@
+"""Parts: whole or not there, and told apart when they are damaged."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from result_rows import make
+
+from runner.errors import RunDirectoryError
+from runner.results.parts import PartWriter, batches, open_part, part_path, part_paths, rewrite_part
+from runner.results.schema import results_schema
+
+SCHEMA = results_schema(())
+
+
+def part(folder: Path, rows: int = 5, number: int = 0, schema: pa.Schema = SCHEMA) -> Path:
+    writer = PartWriter(part_path(folder, number), schema, "zstd")
+    writer.add([make(ordinal) for ordinal in range(rows)])
+    writer.finish()
+    return writer.final
+
+
+def test_a_part_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    writer = PartWriter(part_path(tmp_path, 3), SCHEMA, "zstd")
+    writer.add([make(0)])
+    assert part_paths(tmp_path) == {}
+    assert not list(tmp_path.glob("*.parquet"))
+    writer.finish()
+    assert part_paths(tmp_path) == {3: tmp_path / "part-00003.parquet"}
+    assert pq.read_table(writer.final).to_pylist()[0]["finished_at"] == make()["finished_at"]
+
+
+def test_row_groups_end_by_rows_or_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.results.parts.GROUP_ROWS", 4)
+    monkeypatch.setattr("runner.results.parts.GROUP_BYTES", 100_000)
+    writer = PartWriter(part_path(tmp_path, 0), SCHEMA, "zstd")
+    for rows in ([make(n) for n in range(5)], [make(5, "x" * 100_000)], [make(6)]):
+        writer.add(rows)
+    writer.finish()
+    meta = pq.read_metadata(writer.final)
+    assert [meta.row_group(index).num_rows for index in range(meta.num_row_groups)] == [5, 1, 1]
+    assert writer.rows == 7
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"not a Parquet file at all", None])
+def test_a_damaged_part_is_named(tmp_path: Path, damage: bytes | None) -> None:
+    path = part(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
+    with pytest.raises(RunDirectoryError, match=r"part-00000\.parquet: this part cannot be read"):
+        open_part(path)
+
+
+def test_damage_behind_a_good_footer_is_named_too(tmp_path: Path) -> None:
+    path = part(tmp_path, rows=500)
+    content = bytearray(path.read_bytes())
+    meta = pq.read_metadata(path).row_group(0).column(SCHEMA.get_field_index("custom_id"))
+    start = meta.data_page_offset
+    content[start : start + meta.total_compressed_size] = bytes(meta.total_compressed_size)
+    path.write_bytes(content)
+    open_part(path).close()
+    with pytest.raises(RunDirectoryError, match=r"part-00000\.parquet"):
+        list(batches(path))
+
+
+def test_columns_that_a_part_lacks_are_not_asked_of_it(tmp_path: Path) -> None:
+    (batch,) = batches(part(tmp_path), ["ordinal", "never_there"])
+    assert batch.schema.names == ["ordinal"]
+
+
+def test_rewriting_replaces_the_part_or_leaves_it(tmp_path: Path) -> None:
+    path = part(tmp_path)
+    before = path.read_bytes()
+
+    def fail(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        raise KeyError("change")
+
+    with pytest.raises(KeyError):
+        rewrite_part(path, SCHEMA, "zstd", fail)
+    assert path.read_bytes() == before
+    rewrite_part(path, SCHEMA, "zstd", lambda rows: [{**row, "score": 1.5} for row in rows])
+    assert pq.read_table(path)["score"].to_pylist() == [1.5] * 5
+    assert [entry.name for entry in tmp_path.iterdir()] == ["part-00000.parquet"]
+
+
+def test_abandoning_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    writer = PartWriter(part_path(tmp_path, 0), SCHEMA, "zstd")
+    monkeypatch.setattr(os, "unlink", read_only)
+    writer.abandon()
+    assert part_paths(tmp_path) == {}
+
+
+def test_only_columns_that_repeat_are_given_a_dictionary(tmp_path: Path) -> None:
+    nested = pa.field("own", pa.struct([("tags", pa.list_(pa.string())), ("n", pa.int64())]))
+    path = part(tmp_path, schema=results_schema([nested]))
+    group = pq.read_metadata(path).row_group(0)
+    by_path = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    plain = {name for name, column in by_path.items() if "RLE_DICTIONARY" not in column.encodings}
+    assert {"custom_id", "response", "ordinal"} <= plain
+    assert not {"judge", "status", "own.tags.list.element", "dimensions.list.element.name"} & plain
+    assert [name for name, column in by_path.items() if column.statistics is not None] == ["ordinal"]

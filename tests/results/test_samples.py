@@ -1,0 +1,216 @@
+"""One line per sample: counted again by hand, for random rows, by both ways of writing them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from result_rows import make
+
+from runner.results import samples as module
+from runner.results.parts import PartWriter, part_path
+from runner.results.resume import VariantKey
+from runner.results.samples import Aggregation, aggregate, write_samples
+from runner.results.schema import results_schema
+from runner.types import Row
+
+ONE: list[VariantKey] = [("j", False, 0)]
+FOUR: list[VariantKey] = [(judge, swapped, 0) for judge in ("j", "k") for swapped in (False, True)]
+EXTRA = (pa.field("human_winner", pa.string()), pa.field("category", pa.int64()))
+
+
+def how(variants: list[VariantKey], score: str = "mean", min_valid: int = 1) -> Aggregation:
+    return Aggregation(score, min_valid, frozenset(variants), any(swapped for _, swapped, _ in variants))
+
+
+scores = st.none() | st.integers(0, 20).map(lambda n: n / 2)
+dimensions = st.none() | st.lists(
+    st.builds(
+        lambda name, answer, score: {"name": name, "answer": answer, "score": score},
+        st.sampled_from(["depth", "tone"]),
+        st.none() | st.integers(1, 2),
+        st.integers(0, 10).map(float),
+    ),
+    unique_by=lambda item: (item["name"], item["answer"]),
+    max_size=3,
+)
+
+
+@st.composite
+def row_of(draw: Any, ordinal: int, variant: VariantKey) -> Row:
+    """What a request may have come to: only an `ok` row has a verdict."""
+    judge, swapped, repeat = variant
+    status = draw(st.sampled_from(["ok", "ok", "unparsed", "failed"]))
+    row = make(
+        ordinal,
+        judge=judge,
+        swapped=swapped,
+        repeat=repeat,
+        custom_id=f"{ordinal}-{judge}-{'s' if swapped else 'o'}-{repeat}",
+        status=status,
+        score=None,
+        dimensions=None,
+        cost=draw(scores),
+        human_winner="tie",
+        category=ordinal * 7,
+    )
+    if status == "ok":
+        row["winner"] = draw(st.sampled_from([None, "1", "2", "tie"]))
+        row["label"] = draw(st.sampled_from([None, None, "good", "bad"]))
+        row.update(score=draw(scores), score1=draw(scores), score2=draw(scores), dimensions=draw(dimensions))
+    return row
+
+
+@st.composite
+def runs(draw: Any, variants: list[VariantKey]) -> list[Row]:
+    """Rows of some samples in some order, and of a variant that this run does not have."""
+    every: list[VariantKey] = [*variants, ("gone", False, 0)]
+    keys = st.tuples(st.integers(0, 11), st.sampled_from(every))
+    return [draw(row_of(*key)) for key in draw(st.lists(keys, unique=True, max_size=30))]
+
+
+def recount(rows: list[Row], by: Aggregation) -> dict[str, Any]:
+    """The verdict of one sample, the long way."""
+    ok = [row for row in rows if row["status"] == "ok"]
+    enough = len(ok) >= by.min_valid
+    line: dict[str, Any] = dict.fromkeys(("winner", "label", "score", "score1", "score2", "agreement"))
+    costs = [row["cost"] for row in rows if row["cost"] is not None]
+    line["cost"] = math.fsum(costs) if costs else None
+    line["status"] = "ok" if ok and enough else "unparsed"
+    orders = {(row["judge"], row["repeat"], row["swapped"]): row.get("winner") for row in ok if row.get("winner")}
+    pairs = [(name, orders.get((j, r, True))) for (j, r, s), name in orders.items() if not s]
+    pairs = [pair for pair in pairs if pair[1] is not None]
+    line["consistent"] = all(a == b for a, b in pairs) if by.swap and pairs else None
+    line["votes"] = Counter((r["judge"], r["swapped"], r["repeat"], r.get("winner"), r["score"]) for r in ok)
+    if line["status"] == "unparsed":
+        return line
+    for name in ("label", "winner"):
+        counts = Counter(row[name] for row in ok if row.get(name) is not None)
+        if counts:
+            ranked = counts.most_common()
+            equal = len(ranked) > 1 and ranked[0][1] == ranked[1][1]
+            line[name] = ({"winner": "tie", "label": None}[name]) if equal else ranked[0][0]
+            line["agreement"] = counts[line[name]] / counts.total()
+    middle = statistics.mean if by.score == "mean" else statistics.median
+    for name in ("score", "score1", "score2"):
+        known = [row[name] for row in ok if row.get(name) is not None]
+        line[name] = middle(known) if known else None
+    return line
+
+
+def check(line: Row, rows: list[Row], by: Aggregation) -> None:
+    expected = recount(rows, by)
+    votes = Counter(tuple(vote.values()) for vote in line["votes"])
+    assert votes == expected.pop("votes")
+    assert {name: line.get(name) for name in expected} == pytest.approx(expected)
+
+
+def full(row: Row) -> Row:
+    return {**dict.fromkeys(results_schema(()).names), **row}
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.sampled_from(FOUR), unique=True, min_size=1).flatmap(
+        lambda keys: st.tuples(*(row_of(0, key) for key in keys))
+    ),
+    score=st.sampled_from(["mean", "median"]),
+    min_valid=st.integers(1, 4),
+)
+def test_votes_are_counted_as_by_hand(rows: tuple[Row, ...], score: str, min_valid: int) -> None:
+    by = how(FOUR, score, min_valid)
+    check(aggregate([full(row) for row in rows], by), list(rows), by)
+
+
+def write(folder: Path, rows: list[Row], by: Aggregation, **more: Any) -> list[Row]:
+    """Write rows as parts of three, then the lines of their samples."""
+    (folder / "results").mkdir(exist_ok=True)
+    for number in range(0, len(rows), 3):
+        writer = PartWriter(part_path(folder / "results", number), results_schema(EXTRA), "zstd")
+        writer.add(rows[number : number + 3])
+        writer.finish()
+    count = write_samples(folder, EXTRA, by, "zstd", more.get("names", ()), more.get("texts", lambda _: {}))
+    lines: list[Row] = pq.read_table(folder / "samples.parquet").to_pylist()
+    assert len(lines) == count
+    return lines
+
+
+@pytest.mark.parametrize("variants", [ONE, FOUR], ids=["one", "four"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_sample_that_was_asked_has_its_line(
+    tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch, variants: list[VariantKey], data: Any
+) -> None:
+    """For both ways of writing: whole columns where each sample is asked once, row by row elsewhere."""
+    monkeypatch.setattr(module, "WINDOW", data.draw(st.integers(1, 13), label="window"))
+    rows = data.draw(runs(variants), label="rows")
+    by = how(variants, data.draw(st.sampled_from(["mean", "median"])), data.draw(st.integers(1, 2), label="min_valid"))
+    lines = write(tmp_path_factory.mktemp("samples"), rows, by)
+    asked = [row for row in rows if (row["judge"], row["swapped"], row["repeat"]) in by.variants]
+    assert [line["ordinal"] for line in lines] == sorted({row["ordinal"] for row in asked})
+    for line in lines:
+        mine = [row for row in asked if row["ordinal"] == line["ordinal"]]
+        check(line, mine, by)
+        assert (line["sample_id"], line["human_winner"], line["category"]) == (
+            *(f"s{line['ordinal']}", "tie"),
+            line["ordinal"] * 7,
+        )
+        reference = aggregate([full(row) for row in mine], by)
+        if len(variants) == 1:
+            assert line["dimensions"] == reference["dimensions"]
+
+
+def test_dimensions_of_several_votes_are_put_together_by_name_and_answer() -> None:
+    first = [{"name": "depth", "answer": 1, "score": 2.0}, {"name": "tone", "answer": None, "score": 1.0}]
+    second = [{"name": "depth", "answer": 1, "score": 4.0}, {"name": "depth", "answer": 2, "score": 5.0}]
+    rows = [full(make(repeat=n, dimensions=each)) for n, each in enumerate((first, second, None))]
+    line = aggregate(rows, how([("j", False, n) for n in range(3)]))
+    assert line["dimensions"] == [
+        {"name": "depth", "answer": 1, "score": 3.0},
+        {"name": "tone", "answer": None, "score": 1.0},
+        {"name": "depth", "answer": 2, "score": 5.0},
+    ]
+
+
+@pytest.mark.parametrize("window", [1, 3, 4, 5, 100])
+def test_windows_meet_at_their_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    monkeypatch.setattr(module, "WINDOW", window)
+    asked: list[range] = []
+
+    def texts(ordinals: range) -> dict[int, dict[str, str | None]]:
+        asked.append(ordinals)
+        return {n: {"question": f"q{n}", "answer": None} for n in ordinals if n != 5}
+
+    rows = [make(n, human_winner=None, category=n) for n in (8, 3, 0, 4, 5, 12, 11, 7)]
+    lines = write(tmp_path, rows, how(ONE), names=("question", "answer"), texts=texts)
+    assert [line["ordinal"] for line in lines] == [0, 3, 4, 5, 7, 8, 11, 12]
+    assert [line["question"] for line in lines] == ["q0", "q3", "q4", None, "q7", "q8", "q11", "q12"]
+    assert {line["answer"] for line in lines} == {None}
+    assert [each.start for each in asked] == sorted(each.start for each in asked)
+    assert all(len(each) <= window for each in asked)
+
+
+def test_without_any_row_there_is_an_empty_table(tmp_path: Path) -> None:
+    assert write(tmp_path, [], how(ONE)) == []
+    assert write(tmp_path, [make(0, judge="gone", human_winner=None, category=1)], how(ONE)) == []
+
+
+def test_writing_that_fails_leaves_the_earlier_lines(tmp_path: Path) -> None:
+    rows = [make(0, human_winner=None, category=1)]
+    write(tmp_path, rows, how(ONE))
+
+    def broken(_: range) -> dict[int, dict[str, str | None]]:
+        raise OSError("the dataset is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write(tmp_path, [], how(ONE), names=("question",), texts=broken)
+    assert pq.read_table(tmp_path / "samples.parquet").num_rows == 1
+    assert not list(tmp_path.glob(".*"))

@@ -1,0 +1,312 @@
+"""What an answer means: the table from status, headers and body to a reply or an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from runner.errors import BadReply, Fatal, RateLimited, Refused, ServerFault, ServiceError
+from runner.replies import error_from, excerpt, read_completion, retry_after
+from runner.types import JudgeResponse, Usage
+
+OPENAI = b'{"error": {"message": "no such thing", "type": "invalid_request_error", "param": null, "code": null}}'
+FLAT = b'{"code": "InternalError", "message": "broken", "request_id": "r-1"}'
+NUMBER = b'{"code": 40012, "message": "odd", "request_id": "r-1"}'
+DETAIL = b'{"detail": [{"loc": ["body", "messages"], "msg": "field required"}]}'
+HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
+
+
+def said(code: str, message: str = "why") -> bytes:
+    return json.dumps({"code": code, "message": message, "request_id": "r-1"}).encode()
+
+
+def wrapped(code: str | None, kind: str | None = None, message: str = "why") -> bytes:
+    return json.dumps({"error": {"message": message, "type": kind, "code": code}}).encode()
+
+
+def completion(message: Any = None, **more: Any) -> bytes:
+    choice = {"index": 0, "message": message or {"role": "assistant", "content": "[[4]]"}, "finish_reason": "stop"}
+    return json.dumps({"id": "c-1", "object": "chat.completion", "choices": [choice], **more}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "kind", "word", "message"),
+    [
+        (400, OPENAI, Refused, "bad_request", "HTTP 400: no such thing (invalid_request_error)"),
+        (422, DETAIL, Refused, "bad_request", "field required"),
+        (413, HTML, Refused, "bad_request", "502 Bad Gateway nginx"),
+        (400, NUMBER, Refused, "bad_request", "odd (40012)"),
+        (400, b"", Refused, "bad_request", "HTTP 400: an empty body"),
+        (400, b'{"error": "plain words"}', Refused, "bad_request", "plain words"),
+        (418, b"[1, 2]", Refused, "bad_request", "[1, 2]"),
+        (400, wrapped("data_inspection_failed"), Refused, "content_filter", "why (data_inspection_failed)"),
+        (400, said("DataInspectionFailed"), Refused, "content_filter", "why (DataInspectionFailed)"),
+        (400, wrapped(None, "content_filter"), Refused, "content_filter", "why"),
+        (400, wrapped("content_filter", "invalid_request_error"), Refused, "content_filter", "why"),
+        (400, wrapped("x1", "DataInspectionFailed"), Refused, "content_filter", "why"),
+        (200, said("DataInspectionFailed"), Refused, "content_filter", "why"),
+        (500, said("DataInspectionFailed"), Refused, "content_filter", "why"),
+        (401, said("InvalidApiKey"), Fatal, "authentication", "why (InvalidApiKey)"),
+        (400, said("InvalidApiKey"), Fatal, "authentication", "why"),
+        (403, HTML, Fatal, "authentication", "HTTP 403"),
+        (407, HTML, Fatal, "authentication", "HTTP 407"),
+        (402, b"{}", Fatal, "quota", "HTTP 402"),
+        (429, said("PrepaidBillOverdue"), Fatal, "quota", "why"),
+        (429, said("PostpaidBillOverdue"), Fatal, "quota", "why"),
+        (429, said("CommodityNotPurchased"), Fatal, "quota", "why"),
+        (400, wrapped("Arrearage", "Arrearage"), Fatal, "quota", "why"),
+        (404, OPENAI, Fatal, "address", "no such thing"),
+        (405, b"", Fatal, "address", "HTTP 405"),
+        (301, b"", Fatal, "address", "HTTP 301"),
+        (307, b"", Fatal, "address", "HTTP 307"),
+        (429, b"", RateLimited, "server_error", "HTTP 429"),
+        (429, said("Throttling.RateQuota"), RateLimited, "server_error", "why"),
+        (429, wrapped("insufficient_quota", "insufficient_quota"), RateLimited, "server_error", "why"),
+        (429, said("Throttling.AllocationQuota"), RateLimited, "server_error", "why"),
+        (429, wrapped("limit_burst_rate"), RateLimited, "server_error", "why"),
+        (429, HTML, RateLimited, "server_error", "HTTP 429"),
+        (400, said("Throttling"), RateLimited, "server_error", "why"),
+        (503, wrapped("rate_limit_exceeded"), RateLimited, "server_error", "why"),
+        (200, said("Throttling.BurstRate"), RateLimited, "server_error", "why"),
+        (500, FLAT, ServerFault, "server_error", "broken (InternalError)"),
+        (501, b"", ServerFault, "server_error", "HTTP 501"),
+        (502, HTML, ServerFault, "server_error", "502 Bad Gateway nginx"),
+        (503, b"\xff\xfe\x00", ServerFault, "server_error", "HTTP 503"),
+        (599, b"null", ServerFault, "server_error", "HTTP 599: null"),
+        (408, b"", ServerFault, "server_error", "HTTP 408"),
+        (409, b"", ServerFault, "server_error", "HTTP 409"),
+        (425, b"", ServerFault, "server_error", "HTTP 425"),
+        (450, b"", ServerFault, "server_error", "HTTP 450"),
+        (200, FLAT, BadReply, "bad_reply", "broken (InternalError)"),
+        (200, NUMBER, BadReply, "bad_reply", "odd (40012)"),
+    ],
+)
+def test_status_and_code_decide_the_error(
+    status: int, raw: bytes, kind: type[ServiceError], word: str, message: str
+) -> None:
+    error = error_from(status, {}, raw)
+    assert type(error) is kind
+    assert (error.reason if isinstance(error, Fatal) else error.error_type) == word
+    assert error.status == status
+    assert message in str(error)
+    assert "\n" not in str(error)
+    assert "<" not in str(error)
+
+
+def test_what_an_insufficient_quota_means_depends_on_the_dialect() -> None:
+    raw = wrapped(None, "insufficient_quota")
+    assert isinstance(error_from(429, {}, raw, "pai"), RateLimited)
+    assert isinstance(error_from(429, {}, raw, "dashscope"), RateLimited)
+    at_openai = error_from(429, {}, raw, "openai")
+    assert isinstance(at_openai, Fatal)
+    assert at_openai.reason == "quota"
+    assert isinstance(error_from(429, {}, wrapped("rate_limit_exceeded", "requests"), "openai"), RateLimited)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 408])
+def test_transient_errors_carry_the_hint(status: int) -> None:
+    error = error_from(status, {"Retry-After": "7"}, b"")
+    assert error.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "12"}, 12),
+        ({"retry-after": "0"}, 0),
+        ({"Retry-After": " 1.5 "}, 1.5),
+        ({"Retry-After": "-3"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "1" + "0" * 400}, None),
+        ({"Retry-After": ""}, None),
+        ({"Retry-After": "86400000"}, 86_400_000),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:17:10 GMT"}, 30),
+        ({"Retry-After": "Thursday, 01-Jan-70 00:17:10 GMT"}, 30),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:00:10 GMT"}, 0),
+        ({"Retry-After": "Thu, 99 Foo 1970 00:00:10 GMT"}, None),
+        ({"retry-after-ms": "250", "Retry-After": "9"}, 0.25),
+        ({"retry-after-ms": "x", "Retry-After": "9"}, 9),
+        ({"retry-after-ms": "-1"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, now=1000.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (completion(), JudgeResponse("[[4]]", "stop", "c-1")),
+        (b"\xef\xbb\xbf" + completion(), JudgeResponse("[[4]]", "stop", "c-1")),
+        (b" \n" + completion() + b"\n", JudgeResponse("[[4]]", "stop", "c-1")),
+        (completion({"role": "assistant", "content": None}), JudgeResponse(None, "stop", "c-1")),
+        (completion({"role": "assistant"}), JudgeResponse(None, "stop", "c-1")),
+        (completion({"content": None, "refusal": "no"}), JudgeResponse(None, "stop", "c-1", refusal="no")),
+        (completion({"content": "x", "refusal": ""}), JudgeResponse("x", "stop", "c-1")),
+        (
+            completion(
+                {"content": [{"type": "text", "text": "[[4"}, {"type": "image"}, {"type": "text", "text": "]]"}]}
+            ),
+            JudgeResponse("[[4]]", "stop", "c-1"),
+        ),
+        (completion({"content": []}), JudgeResponse(None, "stop", "c-1")),
+        (completion({"content": {"score": 4}}), JudgeResponse('{"score": 4}', "stop", "c-1")),
+        (completion({"content": 4}), JudgeResponse("4", "stop", "c-1")),
+        (completion(id=17), JudgeResponse("[[4]]", "stop", "17")),
+        (completion(id=None), JudgeResponse("[[4]]", "stop", None)),
+        (b'{"choices": [{"message": {"content": "x"}, "finish_reason": null}]}', JudgeResponse("x")),
+        (b'{"choices": [{"message": {"content": "x"}, "finish_reason": 3}]}', JudgeResponse("x", "3")),
+    ],
+)
+def test_whole_answers(raw: bytes, expected: JudgeResponse) -> None:
+    assert read_completion(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, Usage()),
+        ({}, Usage()),
+        ([], Usage()),
+        ({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}, Usage(7, 3, 10)),
+        ({"prompt_tokens": 7.0, "completion_tokens": 3.0, "total_tokens": 10.5}, Usage(7, 3, 10)),
+        ({"prompt_tokens": -1, "completion_tokens": 10**30, "total_tokens": None}, Usage()),
+        ({"prompt_tokens": "7", "completion_tokens": [], "total_tokens": 2**31}, Usage()),
+        ({"prompt_tokens": 1e300, "completion_tokens": 0, "details": {"cached": 1}}, Usage(None, 0, None)),
+    ],
+)
+def test_odd_usage_is_not_known_rather_than_wrong(usage: Any, expected: Usage) -> None:
+    response = read_completion(completion(usage=usage))
+    assert response.text == "[[4]]"
+    assert response.usage == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"true",
+        completion()[:-9],
+        HTML,
+        b"data: {}\n\n",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": null}',
+        b'{"choices": [null]}',
+        b'{"choices": [{}]}',
+        b'{"choices": [{"message": null}]}',
+        b'{"choices": [{"message": "x"}]}',
+        b'{"choices": {"0": {"message": {"content": "x"}}}}',
+        b'{"request_id": "r", "code": "OK", "message": "fine"}',
+        b'{"error": null}',
+        b"\xff\xfe{\x00}\x00",
+        b'{"choices": [{"message": {"content": ' + b"[" * 5000 + b"]" * 5000 + b"}}]}",
+        b'{"choices": [{"message": {"content": "x"}}], "x": ' + b"[" * 5000,
+    ],
+)
+def test_a_200_without_an_answer_is_worth_another_attempt(raw: bytes) -> None:
+    with pytest.raises(BadReply) as caught:
+        read_completion(raw)
+    assert caught.value.status == 200
+    assert len(str(caught.value)) < 500
+
+
+def test_a_200_with_empty_choices_may_still_say_why() -> None:
+    raw = b'{"choices": [], "code": "DataInspectionFailed", "message": "no"}'
+    with pytest.raises(Refused) as caught:
+        read_completion(raw)
+    assert caught.value.error_type == "content_filter"
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character() -> None:
+    raw = rb"""{"id": "i\ud800", "choices": [{"finish_reason": "s\ud800",
+        "message": {"content": "a\ud83d\ude00b\ud83dc\udc00", "refusal": "\udfff"}}]}"""
+    response = read_completion(raw)
+    assert response == JudgeResponse("a😀b\ufffdc\ufffd", "s\ufffd", "i\ufffd", Usage(), "\ufffd")
+    assert str(error_from(400, {}, rb'{"code": "c\ud800", "message": "m\udc00"}')) == "HTTP 400: m\ufffd (c\ufffd)"
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+@pytest.mark.parametrize("depth", [100, 300, 400, 480, 600, 900, 960, 980, 50_000])
+def test_deep_nesting_is_no_trap(depth: int) -> None:
+    for raw in (
+        b'{"detail": ' + nested(depth) + b"}",
+        b'{"error": {"code": ' + nested(depth) + b', "message": "x"}}',
+    ):
+        assert isinstance(error_from(400, {}, raw), Refused)
+    for raw in (
+        b'{"choices": [{"message": {"content": {"a": ' + nested(depth) + b"}}}]}",
+        b'{"choices": [{"message": {"content": "x"}}], "id": ' + nested(depth) + b"}",
+    ):
+        try:
+            assert read_completion(raw).text
+        except BadReply as error:
+            assert "not JSON" in str(error)
+
+
+def test_a_body_is_told_in_one_short_line() -> None:
+    assert excerpt(b"") == "an empty body"
+    assert excerpt(b"a\n\n b\t<b>c</b>") == "a b c"
+    assert excerpt("好".encode() * 1000) == "好" * 160 + "…"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+words = st.sampled_from(["choices", "message", "content", "error", "code", "type", "usage", "id", "detail", "refusal"])
+near_misses = st.recursive(
+    json_values,
+    lambda inner: st.dictionaries(words, inner, max_size=5) | st.lists(inner, max_size=3),
+    max_leaves=10,
+)
+bodies = st.binary(max_size=300) | near_misses.map(lambda value: json.dumps(value).encode())
+
+
+def encodes(*texts: str | None) -> bool:
+    return all(text is None or text.encode("utf-8") is not None for text in texts)
+
+
+@given(raw=bodies)
+@example(raw=b'{"choices": [{"message": {"content": "\\ud800"}}]}')
+def test_any_bytes_are_an_answer_or_a_service_error(raw: bytes) -> None:
+    try:
+        response = read_completion(raw)
+    except ServiceError as error:
+        assert encodes(str(error))
+    else:
+        assert encodes(response.text, response.finish_reason, response.response_id, response.refusal)
+        assert all(n is None or 0 <= n < 2**31 for n in (response.usage.prompt, response.usage.total))
+
+
+@given(message=near_misses, choices=st.lists(near_misses, max_size=2), rest=near_misses)
+def test_any_json_in_the_place_of_a_message(message: Any, choices: list[Any], rest: Any) -> None:
+    data = {"choices": [{"message": message, "finish_reason": rest}, *choices], "usage": rest, "id": message}
+    try:
+        response = read_completion(json.dumps(data).encode())
+    except ServiceError as error:
+        assert encodes(str(error))
+    else:
+        assert encodes(response.text, response.finish_reason, response.response_id, response.refusal)
+
+
+@given(status=st.integers(100, 599), raw=bodies, hint=st.text(max_size=40), dialect=st.sampled_from(["pai", "openai"]))
+def test_any_failure_is_an_error_of_the_tree(status: int, raw: bytes, hint: str, dialect: str) -> None:
+    error = error_from(status, {"Retry-After": hint, "retry-after-ms": hint}, raw, dialect)
+    assert isinstance(error, ServiceError)
+    assert encodes(str(error))
+    assert "\n" not in str(error)
+    assert error.retry_after is None or error.retry_after >= 0
