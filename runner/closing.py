@@ -58,8 +58,8 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
     code, reason = _ended(opened, record, stop)
     try:
         record.end(code, reason)
-    except OSError as error:
-        stop = stop or output_failed(error)
+    except RunStopped as error:
+        stop = stop or error
         code, reason = stop.exit_code, stop.reason
     log.info("ended with %d%s", code, "" if stop is None else f": {stop}")
     return RunSummary(
@@ -92,18 +92,16 @@ def _write_samples(opened: OpenRun) -> None:
         variants=frozenset(opened.done.variants),
         swap=any(judge.swap for judge in config.judges),
     )
-    fields = checked.reader.result_fields()
-    kept = {field.name for field in fields}
+    extra = checked.reader.result_fields()
+    kept = {field.name for field in extra}
     names = tuple(name for name in checked.texts if name not in kept) if config.output.texts else ()
-    where = cursor(checked, opened.survey)
+    where = cursor(checked, opened.survey, checked.reader.mapped)
 
     def texts(ordinals: range) -> Mapping[int, Mapping[str, str | None]]:
-        samples = where.samples(ordinals)
-        return {
-            ordinal: {name: _text(sample.fields.get(name)) for name in names} for ordinal, sample in samples.items()
-        }
+        found = where.at(ordinals)
+        return {ordinal: {name: _text(fields.get(name)) for name in names} for ordinal, fields in found.items()}
 
-    write_samples(opened.directory.path, fields, how, config.output.compression, names, texts)
+    write_samples(opened.directory.path, extra, how, config.output.compression, names, texts)
 
 
 def _text(value: Any) -> str | None:

@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from runner.changes import asking, check_asking, reading, what_is_stale
 from runner.config import Constant, RunConfig, ServiceConfig
-from runner.cursor import Cursor
+from runner.cursor import Cursor, Read
 from runner.dataset import (
     Columns,
     DataFile,
+    RawRow,
     SampleReader,
     Survey,
     check_columns,
@@ -167,7 +168,12 @@ def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) 
     counted = survey(checked.files, known)
     written = directory.read_schema() or checked.schema
     next_part = recover(directory.path, written, config.output.compression)
-    again = Again(checked.panel, _variants(checked.panel), _prices(config, checked.panel), cursor(checked, counted))
+    again = Again(
+        checked.panel,
+        _variants(checked.panel),
+        _prices(config, checked.panel),
+        cursor(checked, counted, checked.reader.sample),
+    )
     changed = known is not None and growth(known, counted) == "changed"
     if changed:
         check_requests(directory.path, again)
@@ -207,9 +213,9 @@ def _read_again(directory: RunDirectory, checked: Checked, earlier: Mapping[str,
     log.info("read %d stored answers again", rows)
 
 
-def cursor(checked: Checked, counted: Survey) -> Cursor:
+def cursor(checked: Checked, counted: Survey, read: Callable[[RawRow], Read]) -> Cursor[Read]:
     """A cursor over the whole dataset, as it was counted."""
-    return Cursor(lambda: chunks(checked.files, rows=counted.counts, columns=checked.reader.columns), checked.reader)
+    return Cursor(lambda: chunks(checked.files, rows=counted.counts, columns=checked.reader.columns), read)
 
 
 def _variants(panel: Panel) -> dict[VariantKey, int]:

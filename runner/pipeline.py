@@ -50,9 +50,9 @@ async def arun(config: RunConfig, options: RunOptions = DEFAULTS) -> RunSummary:
 async def _run(opened: OpenRun) -> RunSummary:
     """Ask what is left, then close the run, however the asking ended."""
     record = RunRecord(opened)
-    record.save("running")
     stop = None
     try:
+        record.save("running")
         if opened.done.missing():
             await _ask(opened, record)
     except RunStopped as error:

@@ -18,6 +18,7 @@ from runner.online.lane import OnlineLane
 from runner.opening import OpenRun
 from runner.results.directory import schema_text
 from runner.results.disk import write_json
+from runner.results.sink import output_failed
 from runner.version import __version__
 
 log = logging.getLogger(__name__)
@@ -72,12 +73,15 @@ class RunRecord:
         return progress
 
     def end(self, exit_code: int, stop_reason: str | None) -> None:
-        """Write how the run ended into run.json and status.json; raises OSError."""
+        """Write how the run ended into run.json and status.json; raises RunStopped."""
         self.save("finished" if stop_reason is None else "stopped", exit_code, stop_reason)
-        write_json(self._opened.directory.status, msgspec.to_builtins(self._progress(exit_code, stop_reason)))
+        try:
+            write_json(self._opened.directory.status, msgspec.to_builtins(self._progress(exit_code, stop_reason)))
+        except OSError as error:
+            raise output_failed(error) from error
 
     def save(self, state: str, exit_code: int | None = None, stop_reason: str | None = None) -> None:
-        """Write run.json; raises OSError."""
+        """Write run.json; raises RunStopped where the output can no longer be written."""
         opened = self._opened
         config, earlier = opened.checked.config, opened.earlier
         data: dict[str, Any] = {
@@ -102,7 +106,10 @@ class RunRecord:
             "columns": {field.name: str(field.type) for field in opened.checked.schema},
             **opened.fingerprints,
         }
-        opened.directory.write_run(data)
+        try:
+            opened.directory.write_run(data)
+        except OSError as error:
+            raise output_failed(error) from error
 
     def _progress(self, exit_code: int | None, stop_reason: str | None) -> Progress:
         config, counts, total = self._opened.checked.config, self.counts, self._opened.total

@@ -34,7 +34,7 @@ class Again(msgspec.Struct, frozen=True):
     panel: Panel
     variants: dict[VariantKey, int]
     prices: tuple[Price, ...]
-    cursor: Cursor | None
+    cursor: Cursor[Sample] | None
 
 
 def reread(results: Path, schema: pa.Schema, compression: str, again: Again) -> int:
@@ -47,7 +47,7 @@ def reread(results: Path, schema: pa.Schema, compression: str, again: Again) -> 
     def change(rows: list[Row]) -> list[Row]:
         nonlocal rows_read
         rows_read += len(rows)
-        columns = {} if again.cursor is None else again.cursor.samples({row["ordinal"] for row in rows})
+        columns = {} if again.cursor is None else again.cursor.at({row["ordinal"] for row in rows})
         for row in rows:
             sample = columns.get(row["ordinal"])
             if sample is not None:
@@ -96,7 +96,7 @@ def check_requests(directory: Path, again: Again) -> None:
 
 def _differing(rows: list[Row], again: Again) -> list[str]:
     """The custom_ids of those rows that would ask something else now."""
-    samples = again.cursor.samples({row["ordinal"] for row in rows}) if again.cursor is not None else {}
+    samples = again.cursor.at({row["ordinal"] for row in rows}) if again.cursor is not None else {}
     return [row["custom_id"] for row in rows if _hash_now(row, samples, again) != row["request_hash"]]
 
 

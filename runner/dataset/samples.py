@@ -75,13 +75,7 @@ class SampleReader:
             record = record_of(raw.payload)
         except BadRow as error:
             return Sample(raw.ordinal, str(raw.ordinal), {}, {}, self._nothing, place, str(error))
-        fields = self._constants.copy()
-        for field, path in self._paths.items():
-            value = record.get(path, _MISSING)
-            if value is _MISSING and "." in path:
-                value = _nested(record, path)
-            if value is not _MISSING:
-                fields[field] = value
+        fields = self._mapped(record)
         columns, problem = self._carried(record, fields)
         id_ = str(raw.ordinal)
         try:
@@ -89,6 +83,23 @@ class SampleReader:
         except BadRow as error:
             problem = str(error)
         return Sample(raw.ordinal, id_, fields, record, columns, place, problem)
+
+    def mapped(self, raw: RawRow) -> Mapping[str, Any]:
+        """Read the mapped fields of one row alone; none where the row cannot be used."""
+        try:
+            return self._mapped(record_of(raw.payload))
+        except BadRow:
+            return {}
+
+    def _mapped(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        fields = self._constants.copy()
+        for field, path in self._paths.items():
+            value = record.get(path, _MISSING)
+            if value is _MISSING and "." in path:
+                value = _nested(record, path)
+            if value is not _MISSING:
+                fields[field] = value
+        return fields
 
     def _carried(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
         """Return the carried columns, and what is wrong with one of them."""

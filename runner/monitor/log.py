@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +30,11 @@ class JsonLines(logging.Formatter):
 class _Quiet(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name logging calls
         """A log that cannot be written must not end the run, nor fill the terminal."""
+
+    def close(self) -> None:
+        """Close the file; what a full disk does not take of it is lost."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class PartWriter:
         """Throw away what was written; never raises."""
         with suppress(OSError, pa.ArrowException):
             self._writer.close()
-        self._writer.is_open = False  # else pyarrow closes it once more when it is thrown away, and prints what it meets
+        self._writer.is_open = False  # else pyarrow tries once more when it is thrown away, and prints what it meets
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 

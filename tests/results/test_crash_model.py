@@ -526,7 +526,7 @@ def unwatched() -> Iterator[None]:
         yield
 
 
-@model
+@settings(model, max_examples=50)
 @given(
     steps=st.lists(st.sampled_from([step for step in STEPS if step != "kill"]), min_size=4, max_size=14),
     at=st.integers(0, 80),
