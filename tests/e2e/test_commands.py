@@ -237,11 +237,11 @@ def test_max_time_drains_with_4_and_the_same_command_goes_on(cli, tmp_path, slow
 def test_a_run_can_be_watched_and_exported_while_it_goes_and_after_a_kill(
     cli, spawn, until, tmp_path, slow_emulator, write_run, rows, state
 ):
-    write_run(tmp_path, slow_emulator.url, 200)
+    write_run(tmp_path, slow_emulator.url, 600)
     process = spawn("run", "judge.yaml")
     until(lambda: state().get("done", 0) > 4)
     watched = json.loads(cli("status", "out", "--json").stdout)
-    assert watched["state"] == "running" and watched["total"] == 200 and watched["in_flight"] == 4
+    assert watched["state"] == "running" and watched["total"] == 600 and watched["in_flight"] == 4
     second = cli("run", "judge.yaml")
     assert second.returncode == 2
     assert f"another judge-runner works in this run directory (process {process.pid} on" in second.stderr
@@ -257,7 +257,7 @@ def test_a_run_can_be_watched_and_exported_while_it_goes_and_after_a_kill(
     assert gone.stdout.startswith("judge: interrupted, ")
     assert "nobody works on it; run the same command again to go on" in gone.stdout
     assert cli("run", "judge.yaml", "--set", "service.limits.concurrency=80").returncode == 0
-    assert sorted(row["ordinal"] for row in rows(tmp_path / "out")) == list(range(200))
+    assert sorted(row["ordinal"] for row in rows(tmp_path / "out")) == list(range(600))
 
 
 @pytest.mark.parametrize(

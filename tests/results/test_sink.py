@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,11 +191,14 @@ def test_a_disk_that_really_is_full_loses_no_row(tiny: Path, loop: asyncio.Runne
                 taken.append(n)
                 await sink.room()
         assert (caught.value.reason, caught.value.exit_code) == ("output", 3)
+        with (tiny / "ballast").open("ab", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
         with pytest.raises(RunStopped):
             await sink.close()
 
     loop.run(run())
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="No space"):
         recover(place.path, SCHEMA, "zstd")
     subprocess.run(["mount", "-o", "remount,size=16m", str(tiny)], check=True)
     recover(place.path, SCHEMA, "zstd")

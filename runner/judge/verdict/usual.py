@@ -33,29 +33,30 @@ def usual_criteria(text: str, position: int) -> list[tuple[str, int, float]] | N
     owners: _Answers = ()
     named: _Answers = ()  # the last answer named since the score before
     mixed = plural = False  # whether the other one was named, too, and whether there was a word for both
+    doubtful = False  # whether that word came after the name of one
     for kind, answers, value in map(_meaning, _TOKEN.findall(text, position)):
         if kind == "name":
             if named and named != answers and len(named) == 1:
                 mixed = True
             named = answers
         elif kind == "score":
-            if (plural and (mixed or not named)) or (not named and len(owners) == 2):
+            if doubtful or (plural and (mixed or not named)) or (not named and len(owners) == 2):
                 return None
             owners = named or owners
             for answer in owners:
                 if answer not in found:
                     found[answer] = value
-            named, mixed, plural = (), False, False
+            named, mixed, plural, doubtful = (), False, False, False
         elif kind == "plural":
             plural = True
         elif kind == "both":
-            if len(named) == 1:
-                return None
+            doubtful = doubtful or len(named) == 1
             named, plural = answers or named, True
         elif kind == "break":
             if heading is not None:
                 listed += [(heading, answer, found[answer]) for answer in sorted(found)]
-            heading, found, owners, named, mixed, plural = value, {}, (), (), False, False
+            heading, found, owners, named = value, {}, (), ()
+            mixed = plural = doubtful = False
         else:
             return None
     if heading is not None:
