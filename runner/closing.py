@@ -55,6 +55,8 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
             _write_samples(opened)
         except (OSError, pa.ArrowException) as error:
             stop = stop or output_failed(error)
+    if stop is None and record.counts.done < opened.total:
+        stop = RunStopped("incomplete", "some requests have no row; run the same command again", exit_code=4)
     code, reason = _ended(opened, record, stop)
     try:
         record.end(code, reason)

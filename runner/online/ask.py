@@ -14,6 +14,7 @@ from runner.client import Client
 from runner.config import RetryConfig
 from runner.errors import Fatal, RateLimited, Refused, RunStopped, Transient
 from runner.judge import Panel
+from runner.online.desk import Desk, unreadable
 from runner.online.limits import Slots, Turnstile
 from runner.online.retry import backoff
 from runner.online.weather import Drained, Weather, may_be_the_rows_fault
@@ -54,7 +55,8 @@ class Asker:
 
     Args:
         client: the service.
-        panel: reads the verdicts.
+        panel: knows how to ask again.
+        desk: reads the verdicts and writes the rows.
         reasks: for each variant, how often it is asked again when its verdict cannot be read.
         policy: the YAML's `online.retry`.
         slots: how many are under way at once.
@@ -68,6 +70,7 @@ class Asker:
         self,
         client: Client,
         panel: Panel,
+        desk: Desk,
         reasks: tuple[int, ...],
         policy: RetryConfig,
         slots: Slots,
@@ -79,6 +82,7 @@ class Asker:
         self.traffic = Traffic()
         self._client = client
         self._panel = panel
+        self._desk = desk
         self._reasks = reasks
         self._policy = policy
         self._slots = slots
@@ -97,30 +101,31 @@ class Asker:
         self._weather.drain()
 
     async def judge(self, request: JudgeRequest) -> Asked:
-        """Ask one request until it is answered, refused or out of attempts, and read the verdict.
+        """Ask one request until it is answered, refused or out of attempts, and have its row written.
 
+        An answer without a readable verdict is asked again, as often as its judge says; then it stands as it is.
         Raises Drained where the lane ends before there is an answer, RunStopped where no request can be answered.
         """
-        tally = Tally()
-        asked = await self._ask(request, request.body, tally)
-        for _ in range(self._reasks[request.variant]):
-            if isinstance(asked.outcome, Failure) or asked.verdict is None or asked.verdict.problem is None:
-                break
+        tally, body, asked = Tally(), request.body, None
+        reasks = self._reasks[request.variant]
+        while True:
             try:
-                again = await self._ask(request, self._panel.reask_body(request, asked.outcome), tally)
+                outcome = await self._answer(body, tally)
             except (Drained, RunStopped):
-                break
-            failed = isinstance(again.outcome, Failure)
-            asked = msgspec.structs.replace(asked, attempts=again.attempts) if failed else again
-        return asked
-
-    async def _ask(self, request: JudgeRequest, body: bytes, tally: Tally) -> Asked:
-        outcome = await self._answer(body, tally)
-        verdict = None
-        if not isinstance(outcome, Failure):
+                if asked is None:
+                    raise
+                return await self._desk.settle(request, asked, last=True)
+            if isinstance(outcome, Failure):
+                came = asked or Asked(outcome, None, 0, tally.usage, tally.latency_s, "online")
+                came = msgspec.structs.replace(came, attempts=tally.attempts)
+                return await self._desk.settle(request, came, last=True)
             tally.usage = tally.usage + outcome.usage
-            verdict = self._panel.read(request, outcome)
-        return Asked(outcome, verdict, tally.attempts, tally.usage, tally.latency_s, "online")
+            came = Asked(outcome, None, tally.attempts, tally.usage, tally.latency_s, "online")
+            asked = await self._desk.settle(request, came, last=not reasks)
+            if not (reasks and unreadable(asked)):
+                return asked
+            reasks -= 1
+            body = self._panel.reask_body(request, outcome)
 
     async def _answer(self, body: bytes, tally: Tally) -> Outcome:
         """Send until the service answers or further attempts are not worth it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from anyio import CancelScope, create_task_group
 
@@ -12,12 +13,16 @@ from runner.errors import BadRow, DatasetError, RunStopped, Transient
 from runner.judge import Panel
 from runner.online.ask import Asker, Traffic
 from runner.online.crew import Crew
+from runner.online.desk import Desk
 from runner.online.limits import Slots, Turnstile
 from runner.online.weather import Drained, Weather
-from runner.remaining import Remaining, Ticket
+from runner.remaining import Remaining
 from runner.results.recorder import Recorder
 from runner.results.schema import Asked
 from runner.types import Failure, JudgeRequest
+
+READY = 16
+"""So many requests are made at a time."""
 
 
 class OnlineLane:
@@ -61,9 +66,12 @@ class OnlineLane:
         self._turnstile = Turnstile(rpm, tpm)
         self._weather = Weather(policy.patience, self._lost)
         self._crew = Crew(concurrency, self._work)
+        self._desk = Desk(panel, recorder)
+        self._ready: deque[JudgeRequest] = deque()
         self._asker = Asker(
             client,
             panel,
+            self._desk,
             reasks,
             policy,
             Slots(concurrency),
@@ -97,6 +105,7 @@ class OnlineLane:
         """Ask until nothing is left; raises RunStopped where the lane was ended before that."""
         async with create_task_group() as helpers:
             helpers.start_soon(self._turnstile.serve)
+            helpers.start_soon(self._desk.serve)
             async with create_task_group() as workers:
                 self._scope = workers.cancel_scope
                 self._crew.start(workers)
@@ -132,11 +141,10 @@ class OnlineLane:
     async def _work(self) -> bool:
         """One request's life, from the dataset to its row; whether there may be more."""
         try:
-            ticket = self._remaining.take()
-            if ticket is None:
-                return await self._remaining.refill()
-            asked, request = await self._judge(ticket)
-            self._recorder.record(request, asked)
+            if not self._ready and not self._make_ready():
+                return await self._remaining.refill() or bool(self._ready)
+            if self._ready:
+                await self._asker.judge(self._ready.popleft())
             await self._recorder.room()
         except Drained:
             return False
@@ -149,12 +157,17 @@ class OnlineLane:
             return False
         return True
 
-    async def _judge(self, ticket: Ticket) -> tuple[Asked, JudgeRequest]:
-        sample, variant = ticket
-        try:
-            request = self._panel.request(sample, variant)
-        except BadRow as error:
-            custom_id = self._panel.custom_id(sample.ordinal, variant)
-            failure = Failure(error.error_type, f"{sample.place}: {error}")
-            return Asked(failure), JudgeRequest(sample, variant, custom_id, b"", "")
-        return await self._asker.judge(request), request
+    def _make_ready(self) -> bool:
+        """Make the next few requests, one after the other while the code for it is warm; whether there was a sample."""
+        for made in range(READY):
+            ticket = self._remaining.take()
+            if ticket is None:
+                return made > 0
+            sample, variant = ticket
+            try:
+                self._ready.append(self._panel.request(sample, variant))
+            except BadRow as error:
+                custom_id = self._panel.custom_id(sample.ordinal, variant)
+                failure = Failure(error.error_type, f"{sample.place}: {error}")
+                self._recorder.record(JudgeRequest(sample, variant, custom_id, b"", ""), Asked(failure))
+        return True

@@ -17,8 +17,10 @@ from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped
 from runner.judge import Panel
 from runner.online.ask import Asker
 from runner.online.crew import Crew
+from runner.online.desk import Desk
 from runner.online.limits import Slots, Turnstile
 from runner.online.weather import Drained, Weather
+from runner.results.recorder import Recorder
 from runner.results.schema import Asked
 from runner.types import Failure, JudgeRequest, JudgeResponse, Sample
 
@@ -53,6 +55,13 @@ class Scripted:
         return JudgeResponse(READABLE, "stop")
 
 
+class Unwritten:
+    """Takes rows and writes none."""
+
+    def record(self, request: JudgeRequest, asked: Asked) -> None:
+        assert isinstance(asked.outcome, Failure) or asked.verdict is not None
+
+
 class Scene:
     """An asker with everything around it, and what its requests came to."""
 
@@ -72,9 +81,11 @@ class Scene:
         self.crew = Crew(concurrency, self._work)
         panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
         policy = RetryConfig(attempts=attempts, base=0.5, ceiling=30, patience=patience)
+        self.desk = Desk(panel, cast(Recorder, Unwritten()))
         self.asker = Asker(
             cast(Client, self.client),
             panel,
+            self.desk,
             (0,),
             policy,
             Slots(concurrency),
@@ -103,10 +114,11 @@ class Scene:
     async def judge(self, names: list[str]) -> dict[str, Asked | BaseException]:
         """What became of each that a worker took up."""
         self._names = iter(names)
-        server = asyncio.create_task(self.turnstile.serve())
+        servers = [asyncio.create_task(serve()) for serve in (self.turnstile.serve, self.desk.serve)]
         async with create_task_group() as group:
             self.crew.start(group)
-        server.cancel()
+        for server in servers:
+            server.cancel()
         return self._results
 
 
