@@ -140,7 +140,7 @@ def test_a_changed_dataset_is_compared_request_by_request(bench: Bench) -> None:
     bench.data.write_text("\n".join([*lines[:4], json.dumps(changed), lines[5]]) + "\n")
     refused(bench, {}, "1 of 6 requests", "(4-judge-o-0)")
     bench.write(3)
-    refused(bench, {}, "3 of 6 requests", "3-judge-o-0, 4-judge-o-0, 5-judge-o-0")
+    refused(bench, {}, "3 of 6 requests", "3-judge-o-0", "4-judge-o-0", "5-judge-o-0")
 
 
 def test_a_changed_datasets_labels_and_kept_columns_reach_the_rows(bench: Bench) -> None:
