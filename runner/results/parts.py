@@ -16,7 +16,7 @@ from runner.results.schema import to_batch
 from runner.types import Row
 
 GROUP_ROWS = 10_000
-GROUP_BYTES = 16_000_000
+GROUP_BYTES = 8_000_000
 UNIQUE = frozenset(
     {
         *("sample_id", "ordinal", "custom_id", "request_hash", "response_id", "finished_at", "latency_s"),

@@ -23,7 +23,7 @@ from runner.types import Row
 BATCH_ROWS = 64
 """Rows become Arrow so many at a time: a short pause of the loop, while they are still in its cache."""
 
-PENDING = 4
+PENDING = 2
 
 
 class SegmentClosing:
