@@ -145,9 +145,10 @@ def _check(path: Path, segment: Path | None) -> None:
 def _make_part(results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
     closing = SegmentClosing(results, segment, number, schema, compression)
     owners = _owners(results, {row["custom_id"] for _, row in read_segment(segment)})
-    group, fresh = Group(schema), []
+    group, fresh, count = Group(schema), [], 0
     try:
         for offset, row in read_segment(segment):
+            count += 1
             owner = owners.get(row["custom_id"])
             if owner is not None:
                 closing.replace(owner, row["custom_id"], offset)
@@ -161,7 +162,7 @@ def _make_part(results: Path, segment: Path, number: int, schema: pa.Schema, com
             group.add(to_batch(fresh, schema))
         if group.rows:
             closing.add(group.take())
-        closing.finish()
+        closing.finish(count)
     except BaseException:
         closing.abandon()
         raise

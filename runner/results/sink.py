@@ -41,6 +41,7 @@ class SegmentClosing:
         self._writer: PartWriter | None = None
         self._replaced: dict[int, dict[str, int]] = {}
         self._failed = False
+        self._taken = 0
 
     def add(self, group: pa.Table) -> None:
         """Take fresh rows, a row group of them."""
@@ -50,18 +51,23 @@ class SegmentClosing:
             path = part_path(self._results, self._number)
             self._writer = PartWriter(path, self._schema, self._compression)
         self._writer.write(group)
+        self._taken += group.num_rows
 
     def replace(self, part: int, custom_id: str, offset: int) -> None:
         """Take note of a row in the segment that replaces one of an older part."""
         self._replaced.setdefault(part, {})[custom_id] = offset
+        self._taken += 1
 
-    def finish(self) -> None:
+    def finish(self, rows: int) -> None:
         """Rewrite, put the part in place, drop the segment: in this order.
 
-        After a failure nothing is finished: the segment stays, and the next start makes its part.
+        After a failure nothing is finished: the segment stays, and the next start makes its part. The same where not
+        all of the segment's `rows` came here, which raises OSError: a segment is never dropped on trust.
         """
         if self._failed:
             return
+        if self._taken != rows:
+            raise OSError(f"{self._segment}: {rows} rows, of which {self._taken} were to become a part")
         for part, offsets in sorted(self._replaced.items()):
             self._rewrite(part_path(self._results, part), offsets)
         if self._writer is not None:
@@ -172,10 +178,15 @@ class Sink:
             self._closing.abandon()
 
     async def _oldest(self) -> None:
+        """Wait for the oldest piece of work; a worker that is cancelled meanwhile must not cancel the work with it."""
+        oldest = self._pending[0]
         try:
-            await asyncio.wrap_future(self._pending.pop(0))
+            await asyncio.shield(asyncio.wrap_future(oldest))
         except (OSError, pa.ArrowException) as error:
             raise output_failed(error) from error
+        finally:
+            if oldest.done() and self._pending and self._pending[0] is oldest:
+                self._pending.pop(0)
 
     def _open(self) -> Segment:
         path = segment_path(self._journal, self._number)
@@ -214,7 +225,7 @@ def _add(closing: SegmentClosing, group: pa.Table) -> None:
 def _finish(segment: Segment, closing: SegmentClosing) -> None:
     try:
         segment.close()
-        closing.finish()
+        closing.finish(segment.rows)
     except BaseException:
         closing.abandon()
         raise

@@ -8,11 +8,13 @@ import errno
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from result_rows import make
@@ -20,11 +22,11 @@ from result_rows import make
 from runner.errors import RunStopped
 from runner.results import parts
 from runner.results.directory import RunDirectory
-from runner.results.journal import segment_paths
+from runner.results.journal import Segment, segment_path, segment_paths
 from runner.results.parts import part_paths
 from runner.results.resume import recover
-from runner.results.schema import results_schema
-from runner.results.sink import Sink
+from runner.results.schema import results_schema, to_batch
+from runner.results.sink import SegmentClosing, Sink
 
 SCHEMA = results_schema(())
 
@@ -205,3 +207,40 @@ def test_a_disk_that_really_is_full_loses_no_row(tiny: Path, loop: asyncio.Runne
     rows = [row for path in part_paths(place.results).values() for row in pq.read_table(path).to_pylist()]
     assert sorted(row["ordinal"] for row in rows) == taken
     assert list(segment_paths(place.journal)) == []
+
+
+def test_a_worker_cancelled_while_it_waits_for_the_disk_loses_no_row(place: RunDirectory, stored: Any) -> None:
+    """The work it waits for goes on without it."""
+
+    async def through() -> None:
+        sink = new_sink(place, size=4)
+        held = threading.Event()
+        sink._thread.submit(held.wait)
+        for number in range(40):
+            sink.append(make(number))
+        waiting = [asyncio.create_task(sink.room()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        held.set()
+        await sink.close()
+
+    asyncio.run(through())
+    assert [row["ordinal"] for row in stored()] == list(range(40))
+    assert not segment_paths(place.journal)
+
+
+def test_a_segment_is_never_dropped_on_trust(place: RunDirectory, stored: Any) -> None:
+    """A piece of work that got lost keeps the segment, and the next start makes its part."""
+    segment = Segment(segment_path(place.journal, 0))
+    for number in range(3):
+        segment.append(make(number))
+    segment.close()
+    closing = SegmentClosing(place.results, segment.path, 0, SCHEMA, "zstd")
+    closing.add(pa.Table.from_batches([to_batch([make(0)], SCHEMA)]))
+    with pytest.raises(OSError, match="3 rows, of which 1"):
+        closing.finish(3)
+    closing.abandon()
+    assert recover(place.path, SCHEMA, "zstd") == 1
+    assert [row["ordinal"] for row in stored()] == [0, 1, 2]
