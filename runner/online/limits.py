@@ -19,8 +19,9 @@ HEADROOM = 0.999
 """Share of the quota that is used: two clocks never run quite alike."""
 
 BLOCK_S = 0.005
-BURST_S = 0.010
+BURST_S = 0.020
 MAX_BURST = 10
+FAST_RPM = 1200
 TOKEN_BURST_S = 5.0
 
 
@@ -145,11 +146,18 @@ class Turnstile:
 
 
 def _request_limiter(rpm: int | None) -> tuple[AsyncLimiter | None, int]:
+    """A small bucket, and how many permits to buy from it at a time.
+
+    A fast quota needs room for two: timers are late by up to a millisecond, and a bucket for one loses what ran out
+    meanwhile. That burst is taken out of the rate, so that no minute holds more than `rpm`.
+    """
     if rpm is None:
         return None, 1
-    rate = rpm * HEADROOM / 60
-    burst = max(1, min(MAX_BURST, int(rate * BURST_S)))
-    return AsyncLimiter(burst, burst / rate), max(1, min(burst, int(rate * BLOCK_S)))
+    if rpm < FAST_RPM:
+        return AsyncLimiter(1, 60 / (rpm * HEADROOM)), 1
+    burst = max(2, min(MAX_BURST, int(rpm / 60 * BURST_S)))
+    rate = min(rpm * HEADROOM, rpm - burst) / 60
+    return AsyncLimiter(burst, burst / rate), max(1, min(burst // 2, int(rate * BLOCK_S)))
 
 
 def _token_limiter(tpm: int | None) -> AsyncLimiter | None:
