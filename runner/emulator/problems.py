@@ -44,11 +44,6 @@ def unauthorized() -> ApiError:
     return ApiError(401, "The API key is missing or not valid.", kind="invalid_request_error", code="invalid_api_key")
 
 
-def not_found(message: str) -> ApiError:
-    """A 404 for a path or an id that does not exist."""
-    return ApiError(404, message, kind="invalid_request_error", code="not_found")
-
-
 def content_refused() -> ApiError:
     """A 400 for a body that the service's content inspection will never let pass."""
     return ApiError(
