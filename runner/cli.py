@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -19,13 +18,15 @@ from typing import Annotated, Any
 import typer
 
 from runner.closing import RunSummary
-from runner.config import RunConfig, json_schema, load_config, masked, parse_duration, parse_value, read_mapping
+from runner.config import RunConfig, json_schema, load_config, masked, parse_duration, read_mapping
 from runner.emulator import EmulatorOptions, serve
 from runner.errors import UsageError
+from runner.flags import put_flags
 from runner.monitor.progress import duration
 from runner.monitor.status import OVER, describe, read_status
 from runner.opening import RunOptions, check
 from runner.pipeline import run as run_pipeline
+from runner.plan import make_plan
 from runner.preview import first_requests, show_rows
 from runner.results.directory import RunDirectory
 from runner.results.view import export as export_rows
@@ -49,6 +50,7 @@ SetOption = Annotated[
     list[str],
     typer.Option("--set", help="Override a value, read as YAML: --set judge.model=x.", metavar="KEY=VALUE"),
 ]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="Judge only the first N samples.", min=1)]
 RunDirOption = Annotated[Path | None, typer.Option("--run-dir", help="The run directory, instead of output.directory.")]
 
 
@@ -114,15 +116,33 @@ def validate(
     _say(f"{config}: fits; {preview.described}")
 
 
+@app.command()
+def plan(
+    config: ConfigArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    run_dir: RunDirOption = None,
+    limit: LimitOption = None,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Say what a run would come to: requests, tokens, cost and time on each route, and the route; asks nothing."""
+    checked = check(_placed(load_config(config, overrides), run_dir))
+    planned = make_plan(checked, RunOptions(limit=limit))
+    typer.echo(planned.as_json() if as_json else planned.as_text())
+
+
 def run(
     target: Annotated[Path, typer.Argument(help="A YAML file or a run directory.", metavar="CONFIG|RUN_DIR")],
     run_dir: RunDirOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Judge only the first N samples.", min=1)] = None,
+    limit: LimitOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     retry: Annotated[str, typer.Option("--retry", help="Ask rows of these statuses again: failed,unparsed.")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier run aside, start anew.")] = False,
     max_time: Annotated[str | None, typer.Option("--max-time", help="Drain after this time, as 30s, 5m or 6h.")] = None,
     grace: Annotated[str | None, typer.Option("--grace", help="Time for what is under way at a drain.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit or collect what is ready by batch; leave.")] = False,
+    resubmit_unknown: Annotated[
+        bool, typer.Option("--resubmit-unknown", help="Ask again what waits for a decision; it may be paid twice.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Errors only.")] = False,
 ) -> None:
     """Run a configuration; on a run directory that already has rows, go on with it."""
@@ -133,6 +153,8 @@ def run(
         max_time=_seconds("--max-time", max_time),
         grace=_seconds("--grace", grace),
         quiet=quiet,
+        detach=detach,
+        resubmit_unknown=resubmit_unknown,
     )
     if quiet:
         logging.getLogger("runner").setLevel(logging.ERROR)
@@ -150,8 +172,25 @@ def _later(context: typer.Context) -> None:
     raise UsageError(f"{context.command.name}: not available in this version")
 
 
-for later in ("plan", "rescore", "cancel", "report"):
+for later in ("rescore", "report"):
     app.command(later, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_later)
+
+
+@app.command()
+def cancel(run_dir: DirectoryArgument) -> None:
+    """Drain a running run and cancel its open batches; what they answered is kept."""
+    directory = RunDirectory(run_dir)
+    if not directory.is_run():
+        raise UsageError(f"{run_dir}: no run is here")
+    if directory.is_held():
+        directory.ask_to_drain()
+        _say(f"{run_dir}: waiting for the running run to drain")
+        while directory.is_held():
+            time.sleep(0.2)
+    limit = directory.read_run().get("limit")
+    summary = run_pipeline(_load(run_dir, []), RunOptions(limit=limit, cancel=True))
+    _close(summary, quiet=False)
+    raise typer.Exit(summary.exit_code)
 
 
 @app.command()
@@ -191,8 +230,7 @@ def emulate(
 ) -> None:
     """Serve the local PAI-Judge emulator. Every option of docs/emulator.md is a flag: --seed 7 --faults.500 0.03."""
     options: dict[str, Any] = {} if config is None else read_mapping(config)
-    for keys, value in _flags(context.args):
-        _put(options, keys, value)
+    put_flags(context.args, options)
     options |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     options.setdefault("port", 8000)
     try:
@@ -258,30 +296,6 @@ def _statuses(given: str) -> tuple[str, ...]:
         if word not in ("failed", "unparsed"):
             raise UsageError(f"--retry: {word!r} is not a status to ask again; expected failed, unparsed or both")
     return words
-
-
-def _flags(words: list[str]) -> Iterator[tuple[list[str], Any]]:
-    """`--faults.500 0.03` and `--latency={median: 1}` as keys and values."""
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        if not word.startswith("--"):
-            raise UsageError(f"emulate: unexpected {word!r}; options are given as --seed 7 or --faults.500 0.03")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            if not queue:
-                raise UsageError(f"emulate: {word} needs a value")
-            value = queue.pop(0)
-        yield name.replace("-", "_").split("."), parse_value(value)
-
-
-def _put(options: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        inner = options.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise UsageError(f"emulate: --{'.'.join(keys)}: {key} is given as a value already")
-        options = inner
-    options[keys[-1]] = value
 
 
 def _seconds(option: str, given: str | None) -> float | None:

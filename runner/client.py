@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,8 +19,16 @@ from yarl import URL
 from runner.config import ServiceConfig
 from runner.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError, TimedOut
 from runner.replies import error_from, read_completion
+from runner.results.disk import TEMPORARY, put_in_place
 from runner.types import JudgeResponse, Secret
 from runner.version import __version__
+
+Sent = ParamSpec("Sent")
+Came = TypeVar("Came")
+
+CHUNK = 1 << 18
+SLOWEST = 20_000
+"""Bytes a second: a file that goes slower than this is given up."""
 
 
 class Client:
@@ -32,6 +43,7 @@ class Client:
     def __init__(self, service: ServiceConfig, base_url: str, token: Secret | None) -> None:
         self._service = service
         self._token = token
+        self.base_url = base_url
         self._chat_url = URL(f"{base_url}/chat/completions")
         proxy = _proxy_for(service, base_url)
         self._proxy = None if proxy is None else proxy.reveal()
@@ -56,13 +68,31 @@ class Client:
 
     async def chat(self, body: bytes) -> JudgeResponse:
         """Send one chat body and return the whole answer; raises ServiceError."""
+        return await self._authorized(self._chat, body)
+
+    async def call(
+        self, method: str, path: str, body: bytes | None = None, query: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Send any other call, such as `GET`, `/batches/b-1`, and return the body of the 200; raises ServiceError."""
+        return await self._authorized(self._call, method, path, body, query or {})
+
+    async def upload(self, path: str, file: Path, **fields: str) -> bytes:
+        """Post a file as a form with further fields, streamed, and return the body of the 200; raises ServiceError."""
+        return await self._authorized(self._upload, path, file, fields)
+
+    async def download(self, path: str, to: Path) -> None:
+        """Get a file, streamed to the disk, whole or not at all; raises ServiceError and OSError."""
+        await self._authorized(self._download, path, to)
+
+    async def _authorized(self, send: Callable[Sent, Awaitable[Came]], *args: Sent.args, **kwargs: Sent.kwargs) -> Came:
+        """Send; once more where the token was refused and its file holds another one by now."""
         sent = self._token
         try:
-            return await self._chat(body)
+            return await send(*args, **kwargs)
         except Fatal as error:
             if error.reason != "authentication" or not self._has_another_token(sent):
                 raise
-        return await self._chat(body)
+        return await send(*args, **kwargs)
 
     async def _chat(self, body: bytes) -> JudgeResponse:
         status, headers, raw = await self._post(self._chat_url, body)
@@ -72,6 +102,52 @@ class Client:
             raise error_from(status, headers, raw, self._service.dialect)
         except ServiceError as error:
             raise self._scrubbed(error) from None
+
+    async def _call(self, method: str, path: str, body: bytes | None, query: Mapping[str, str]) -> bytes:
+        async with self._reply(method, path, data=body, params=query) as response:
+            return await response.read()
+
+    async def _upload(self, path: str, file: Path, fields: Mapping[str, str]) -> bytes:
+        timeout = self._service.timeout
+        with file.open("rb") as content:
+            size = os.fstat(content.fileno()).st_size
+            form = aiohttp.FormData(fields)
+            form.add_field("file", content, filename=file.name, content_type="application/jsonl")
+            payload = form()
+            async with self._reply(
+                "POST",
+                path,
+                data=payload,
+                headers={"Content-Type": payload.headers["Content-Type"]},
+                timeout=aiohttp.ClientTimeout(timeout.total + size / SLOWEST, sock_connect=timeout.connect),
+            ) as response:
+                return await response.read()
+
+    async def _download(self, path: str, to: Path) -> None:
+        timeout = self._service.timeout
+        limits = aiohttp.ClientTimeout(None, sock_connect=timeout.connect, sock_read=timeout.total)
+        temporary = to.with_name(f".{to.name}{TEMPORARY}")
+        async with self._reply("GET", path, timeout=limits) as response:
+            with temporary.open("wb") as file:
+                async for chunk in response.content.iter_chunked(CHUNK):
+                    file.write(chunk)
+        put_in_place(temporary, to)
+
+    @asynccontextmanager
+    async def _reply(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The reply of a call while its body is read; raises ServiceError for all that is no whole 200."""
+        url = URL(f"{self.base_url}{path}", encoded=True)
+        try:
+            async with self._opened.request(
+                method, url, proxy=self._proxy, allow_redirects=False, **options
+            ) as response:
+                if response.status != 200:
+                    raise error_from(response.status, response.headers, await response.read(), self._service.dialect)
+                yield response
+        except ServiceError as error:
+            raise self._scrubbed(error) from None
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
 
     def _has_another_token(self, sent: Secret | None) -> bool:
         """Read `token_file` again; say whether another token than the one that was sent stands in it now."""
@@ -87,11 +163,15 @@ class Client:
             self._session.headers.update(self._headers())
         return sent is not self._token
 
-    async def _post(self, url: URL, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    @property
+    def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             raise RuntimeError("the client is used outside its context")
+        return self._session
+
+    async def _post(self, url: URL, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            async with self._session.post(url, data=body, proxy=self._proxy, allow_redirects=False) as response:
+            async with self._opened.post(url, data=body, proxy=self._proxy, allow_redirects=False) as response:
                 return response.status, response.headers, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None

@@ -16,6 +16,7 @@ JudgeRunnerError
 │   │   └── BadReply            a 200 that holds no answer
 │   ├── Refused               this request will never be answered: `bad_request` or `content_filter`
 │   └── Fatal                 no request will: authentication, quota gone for good, wrong address
+├── NoBatchApi                the service has no Files or no Batch API: the run goes online
 └── RunStopped                the run ends early, with exit code 3 or 4
 """
 
@@ -122,12 +123,16 @@ class Fatal(ServiceError):
         self.reason = reason
 
 
+class NoBatchApi(JudgeRunnerError):
+    """The service has no Files or no Batch API (404, 405 or 501 on it)."""
+
+
 class RunStopped(JudgeRunnerError):
     """The run ends before every request has its row.
 
     Args:
         reason: a short word for `stop_reason`: `authentication`, `quota`, `address`, `output`, `outage`, `max_time`,
-            `interrupted`, `terminated`.
+            `interrupted`, `terminated`, `detached`, `cancelled`, `undecided`, `storage`.
         message: what was seen and what to do, for a person.
         exit_code: 3 a person must act, 4 run again later, 130 / 143 drained after a signal.
     """

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from runner.batch.ledger import Ledger
+from runner.batch.members import claim, refresh, replaced
 from runner.changes import asking, check_asking, reading, what_is_stale
 from runner.config import Constant, RunConfig, ServiceConfig
 from runner.cursor import Cursor, Read
@@ -38,7 +40,7 @@ from runner.results.disk import write_text
 from runner.results.recorder import Price, no_price, price_of
 from runner.results.resume import Done, VariantKey, recover, scan
 from runner.results.samples import TEXTS
-from runner.results.schema import results_schema
+from runner.results.schema import own_floats, results_schema
 from runner.types import Row, Secret
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,9 @@ class RunOptions(msgspec.Struct, frozen=True):
         max_time: drain after so many seconds.
         grace: seconds that requests under way get when the run is drained; None: as long as their own timeout.
         quiet: show errors only.
+        detach: submit or collect what is ready by batch, and leave.
+        cancel: cancel the open batches, keep what they answered, and ask nothing else.
+        resubmit_unknown: ask requests again whose batch may have been paid for, but cannot be found out about.
     """
 
     limit: int | None = None
@@ -62,6 +67,9 @@ class RunOptions(msgspec.Struct, frozen=True):
     max_time: float | None = None
     grace: float | None = None
     quiet: bool = False
+    detach: bool = False
+    cancel: bool = False
+    resubmit_unknown: bool = False
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -82,6 +90,7 @@ class OpenRun(msgspec.Struct, frozen=True):
     checked: Checked
     options: RunOptions
     directory: RunDirectory
+    ledger: Ledger
     survey: Survey
     done: Done
     next_part: int
@@ -160,7 +169,7 @@ def _writing(directory: RunDirectory, work: Callable[[], OpenRun]) -> OpenRun:
 def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) -> OpenRun:
     config = checked.config
     earlier = directory.read_run()
-    if not earlier and directory.has_rows():
+    if not earlier and (directory.has_rows() or directory.has_shards()):
         raise RunDirectoryError(f"{directory.path}: there are rows but no run.json; put it back, or use --fresh")
     asked = asking(config)
     check_asking(str(directory.path), earlier.get("asking", {}), asked)
@@ -168,28 +177,30 @@ def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) 
     counted = survey(checked.files, known)
     written = directory.read_schema() or checked.schema
     next_part = recover(directory.path, written, config.output.compression)
-    again = Again(
-        checked.panel,
-        _variants(checked.panel),
-        _prices(config, checked.panel),
-        cursor(checked, counted, checked.reader.sample),
-    )
+    ledger = _ledger(directory, config)
+    samples_again = cursor(checked, counted, checked.reader.sample)
+    again = Again(checked.panel, _variants(checked.panel), _prices(config, checked.panel), samples_again)
     changed = known is not None and growth(known, counted) == "changed"
     if changed:
-        check_requests(directory.path, again)
-    if earlier and directory.has_rows():
+        check_requests(directory.path, again, ledger)
+    if earlier and (directory.has_rows() or ledger.open):
         stale = what_is_stale(earlier, reading(config))
         columns = changed or stale.columns or written != checked.schema
         if columns or stale.verdicts:
             _read_again(directory, checked, earlier, again if columns else msgspec.structs.replace(again, cursor=None))
+        if columns:
+            refresh(ledger, samples_again, own_floats(checked.schema))
     samples = counted.rows if options.limit is None else min(options.limit, counted.rows)
+    done = scan(directory.path, samples, again.variants, options.retry, replaced(ledger))
+    claim(ledger, checked.panel, done, directory.path)
     write_text(directory.config, config.document)
     return OpenRun(
         checked,
         options,
         directory,
+        ledger,
         counted,
-        scan(directory.path, samples, again.variants, options.retry),
+        done,
         next_part,
         tuple(_shared(config, variant) for variant in checked.panel.variants),
         again.prices,
@@ -200,6 +211,17 @@ def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) 
             "dataset": counted.to_data(),
         },
     )
+
+
+def _ledger(directory: RunDirectory, config: RunConfig) -> Ledger:
+    """The shards there are; those of an embedded emulator ended with it, but for what was collected already."""
+    ledger = Ledger(directory.batches)
+    ledger.tidy()
+    embedded = {service.name for service in config.services if service.kind == "emulator"}
+    for shard in ledger.open:
+        if shard.service in embedded and shard.step not in ("reconcile", "delete"):
+            ledger.give_up(shard, "its batch ended with the embedded emulator that held it")
+    return ledger
 
 
 def _read_again(directory: RunDirectory, checked: Checked, earlier: Mapping[str, Any], again: Again) -> None:
@@ -228,7 +250,7 @@ def _prices(config: RunConfig, panel: Panel) -> tuple[Price, ...]:
     if prices is None:
         return (no_price,) * len(panel.variants)
     models = [prices.models.get(config.judges[variant.judge_index].model) for variant in panel.variants]
-    return tuple(no_price if m is None else price_of(m.input, m.output, prices.per) for m in models)
+    return tuple(no_price if m is None else price_of(m.input, m.output, prices.per, m.batch) for m in models)
 
 
 def _shared(config: RunConfig, variant: Variant) -> Row:

@@ -7,24 +7,26 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import anyio
 
 from runner.client import Client
 from runner.closing import RunSummary, close_run
-from runner.config import Adaptive, RunConfig, ServiceConfig
-from runner.dataset import Feed, chunks
+from runner.config import RunConfig, ServiceConfig
 from runner.embedded import embedded_emulator
 from runner.errors import RunStopped
+from runner.estimate import estimate_requests
+from runner.lanes import Lanes, Way
 from runner.monitor.console import Watcher, watcher
-from runner.online.lane import OnlineLane
 from runner.opening import OpenRun, RunOptions, open_run
+from runner.plan import route_of
 from runner.record import RunRecord
-from runner.remaining import Remaining
 from runner.results.recorder import Recorder
 from runner.results.sink import Sink
+from runner.router import Route, has_batch_api
+from runner.workshop import Workshop
 
 TICK_S = 1.0
 SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
@@ -53,7 +55,7 @@ async def _run(opened: OpenRun) -> RunSummary:
     stop = None
     try:
         record.save("running")
-        if opened.done.missing():
+        if opened.done.missing() or opened.ledger.open:
             await _ask(opened, record)
     except RunStopped as error:
         stop = error
@@ -61,35 +63,49 @@ async def _run(opened: OpenRun) -> RunSummary:
 
 
 async def _ask(opened: OpenRun, record: RunRecord) -> None:
-    """The online lane over what is left; raises RunStopped where it ended early."""
+    """The lanes over what is left; raises RunStopped where that ended early."""
     checked = opened.checked
     service = checked.config.services[0]
-    async with (
-        _sink(opened, record) as sink,
-        _address(service) as base_url,
-        Client(service, base_url, checked.tokens[service.name]) as client,
-        _feed(opened) as feed,
-    ):
-        recorder = Recorder(sink, opened.shared, opened.prices, record.counts, opened.done.earlier)
-        remaining = Remaining(feed, checked.reader, opened.done)
-        lane = _lane(opened, service, client, remaining, recorder)
-        record.lane = lane
+    async with _sink(opened, record) as sink, _address(service) as base_url, _clients(opened, base_url) as clients:
+        record.route = await anyio.to_thread.run_sync(_route, opened)
+        workshop = Workshop(opened, Recorder(sink, opened.shared, opened.prices, opened.done), clients, base_url)
+        lanes = Lanes(opened, record, _way(opened, record.route), workshop.lane)
         screen = watcher(checked.config.monitor.progress, opened.options.quiet)
         stop = None
         async with anyio.create_task_group() as helpers:
             if _hears_signals():
-                helpers.start_soon(_heed_signals, lane)
-            helpers.start_soon(_tick, record, sink, lane, screen)
+                helpers.start_soon(_heed_signals, lanes)
+            helpers.start_soon(_tick, record, sink, lanes, screen)
             if opened.options.max_time is not None:
-                helpers.start_soon(_heed_time, lane, opened.options.max_time)
+                helpers.start_soon(_heed_time, lanes, opened.options.max_time)
             try:
-                await lane.run()
+                await lanes.run()
             except RunStopped as error:
                 stop = error  # raised below: what leaves a task group comes out as an exception group
             finally:
                 helpers.cancel_scope.cancel()
         if stop is not None:
             raise stop
+
+
+def _route(opened: OpenRun) -> Route:
+    """The lane for what is in no batch yet; the dataset is looked at where its tokens matter for that."""
+    config = opened.checked.config
+    estimate = None
+    if config.router.mode == "auto" and config.services[0].limits.tpm is not None:
+        estimate = estimate_requests(opened.checked, opened.survey, opened.done)
+    return route_of(opened.checked, opened.done.missing(), estimate)
+
+
+def _way(opened: OpenRun, route: Route) -> Way:
+    config = opened.checked.config
+    falls_back = config.router.on_exhausted_quota == "batch" and config.router.mode != "online"
+    return Way(
+        route,
+        config.router.leftovers,
+        config.batch.resubmits,
+        falls_back and has_batch_api(config.services[0]),
+    )
 
 
 async def _close(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> RunSummary:
@@ -99,25 +115,6 @@ async def _close(opened: OpenRun, record: RunRecord, stop: RunStopped | None) ->
         summary = await anyio.to_thread.run_sync(close_run, opened, record, stop)
         helpers.cancel_scope.cancel()
     return summary
-
-
-def _lane(
-    opened: OpenRun, service: ServiceConfig, client: Client, remaining: Remaining, recorder: Recorder
-) -> OnlineLane:
-    config, panel, limits = opened.checked.config, opened.checked.panel, service.limits
-    concurrency, grace = limits.concurrency, opened.options.grace
-    return OnlineLane(
-        client,
-        panel,
-        remaining,
-        recorder,
-        policy=config.online.retry,
-        reasks=tuple(config.judges[variant.judge_index].reask for variant in panel.variants),
-        concurrency=concurrency.start if isinstance(concurrency, Adaptive) else concurrency,
-        rpm=limits.rpm,
-        tpm=limits.tpm if isinstance(limits.tpm, int) else None,
-        grace=service.timeout.total if grace is None else grace,
-    )
 
 
 @asynccontextmanager
@@ -142,11 +139,6 @@ async def _sink(opened: OpenRun, record: RunRecord) -> AsyncIterator[Sink]:
                 await sink.close()
 
 
-def _feed(opened: OpenRun) -> Feed:
-    checked, wanted = opened.checked, opened.done.next_wanted
-    return Feed(chunks(checked.files, wanted, rows=opened.survey.counts, columns=checked.reader.columns))
-
-
 @asynccontextmanager
 async def _address(service: ServiceConfig) -> AsyncIterator[str]:
     if service.kind == "emulator":
@@ -156,29 +148,44 @@ async def _address(service: ServiceConfig) -> AsyncIterator[str]:
         yield service.base_url
 
 
-async def _tick(record: RunRecord, sink: Sink, lane: OnlineLane, screen: Watcher) -> None:
+@asynccontextmanager
+async def _clients(opened: OpenRun, base_url: str) -> AsyncIterator[dict[str, Client]]:
+    """The service at its present address, and at those where it stood when open batches were made."""
+    service, token = opened.checked.config.services[0], opened.checked.tokens[opened.checked.config.services[0].name]
+    async with AsyncExitStack() as stack:
+        clients = {base_url: await stack.enter_async_context(Client(service, base_url, token))}
+        for shard in opened.ledger.open:
+            if shard.base_url not in clients:
+                other = base_url if service.kind == "emulator" else shard.base_url
+                clients[shard.base_url] = await stack.enter_async_context(Client(service, other, token))
+        yield clients
+
+
+async def _tick(record: RunRecord, sink: Sink, lanes: Lanes, screen: Watcher) -> None:
     """Once a second: rows to the disk, status.json, the terminal."""
     with screen:
         while True:
             try:
                 await sink.sync()
             except RunStopped as stop:
-                lane.drain(stop, grace=0)
+                lanes.drain(stop, grace=0)
+            if record.told_to_drain():
+                lanes.drain(RunStopped("cancelled", "drained for `cancel`; run the same command again to go on", 4))
             screen.show(record.tick())
             await anyio.sleep(TICK_S)
 
 
-async def _heed_signals(lane: OnlineLane) -> None:
+async def _heed_signals(lanes: Lanes) -> None:
     """The first signal drains, the second stops at once."""
     with anyio.open_signal_receiver(*SIGNALS) as signals:
         async for number in signals:
             reason, code = SIGNALS[number]
-            if lane.draining:
-                lane.cancel()
+            if lanes.draining:
+                lanes.cancel()
                 continue
-            flying = lane.traffic.in_flight
-            sys.stderr.write(f"\n{reason}: waiting for {flying} requests under way; once more stops at once\n")
-            lane.drain(RunStopped(reason, "drained; run the same command again to go on", code))
+            waits = "" if lanes.lane is None else f" {lanes.lane.under_way};"
+            sys.stderr.write(f"\n{reason}:{waits} once more stops at once\n")
+            lanes.drain(RunStopped(reason, "drained; run the same command again to go on", code))
 
 
 async def _heed_while_closing() -> None:
@@ -198,6 +205,6 @@ def _hears_signals() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-async def _heed_time(lane: OnlineLane, seconds: float) -> None:
+async def _heed_time(lanes: Lanes, seconds: float) -> None:
     await anyio.sleep(seconds)
-    lane.drain(RunStopped("max_time", f"--max-time: {seconds:g} s are over; run the same command again to go on", 4))
+    lanes.drain(RunStopped("max_time", f"--max-time: {seconds:g} s are over; run the same command again to go on", 4))

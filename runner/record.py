@@ -7,18 +7,19 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
+from runner.lane import Lane, Traffic
 from runner.monitor.progress import Progress, RateMeter, eta
-from runner.online.ask import Traffic
-from runner.online.lane import OnlineLane
 from runner.opening import OpenRun
 from runner.results.directory import schema_text
 from runner.results.disk import write_json
 from runner.results.sink import output_failed
+from runner.router import Route
 from runner.version import __version__
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,17 @@ class RunRecord:
 
     Attributes:
         counts: of the rows there are, kept up to date by who records them.
+        route: the lane that was chosen, and why.
         lane: the lane that is running, once there is one.
     """
 
     def __init__(self, opened: OpenRun) -> None:
         self.counts = opened.done.counts
-        self.lane: OnlineLane | None = None
+        self.route: Route | None = None
+        self.lane: Lane | None = None
         self._opened = opened
+        self._story: list[dict[str, Any]] = list(opened.earlier.get("story", ()))
+        self._before = Traffic()
         self._began = time.monotonic()
         self._started_at = now()
         self._rows_before = self.counts.done
@@ -45,8 +50,9 @@ class RunRecord:
 
     @property
     def traffic(self) -> Traffic:
-        """What goes over the wire just now."""
-        return NO_TRAFFIC if self.lane is None else self.lane.traffic
+        """What goes over the wire just now, and what went wrong on it, of all lanes of this call."""
+        now, before = NO_TRAFFIC if self.lane is None else self.lane.traffic, self._before
+        return Traffic(now.in_flight, before.retries + now.retries, before.throttled + now.throttled)
 
     @property
     def hurried(self) -> bool:
@@ -62,6 +68,17 @@ class RunRecord:
     def elapsed_s(self) -> float:
         """Seconds since the run was opened."""
         return time.monotonic() - self._began
+
+    def begin(self, lane: Lane, reason: str) -> None:
+        """Write down that a lane begins, and why; raises RunStopped where the output can no longer be written."""
+        self._before = self.traffic
+        self.lane = lane
+        self._story.append({"lane": lane.name, "reason": reason, "at": now(), "left": self._opened.done.missing()})
+        self.save("running")
+
+    def told_to_drain(self) -> bool:
+        """Whether another process asks this one to drain (`cancel`)."""
+        return self._opened.directory.is_asked_to_drain()
 
     def tick(self) -> Progress:
         """Write status.json and return what stands in it; that it cannot be written does not end a run."""
@@ -95,9 +112,12 @@ class RunRecord:
             "state": state,
             "exit_code": exit_code,
             "stop_reason": stop_reason,
-            "route": "online",
-            "route_reason": _route_reason(config.router.mode),
-            "lanes": ["online"],
+            "limit": opened.options.limit,
+            "route": earlier.get("route") if self.route is None else self.route.lane,
+            "route_reason": earlier.get("route_reason") if self.route is None else self.route.reason,
+            "lanes": [name for name, _ in groupby(turn["lane"] for turn in self._story)],
+            "story": self._story,
+            "batches": self._opened.ledger.by_state(),
             "counts": {"total": opened.total, **msgspec.to_builtins(self.counts)},
             "created_at": earlier.get("created_at") or self._started_at,
             "started_at": self._started_at,
@@ -113,10 +133,12 @@ class RunRecord:
 
     def _progress(self, exit_code: int | None, stop_reason: str | None) -> Progress:
         config, counts, total = self._opened.checked.config, self.counts, self._opened.total
-        rate = self._rate.note(time.monotonic(), counts.done)
+        ledger = self._opened.ledger
+        in_batches = ledger.answered_lines()
+        rate = self._rate.note(time.monotonic(), counts.done + in_batches)
         return Progress(
             state=self._state(exit_code, stop_reason),
-            route="online",
+            route=self._route(),
             total=total,
             done=counts.done,
             ok=counts.ok,
@@ -124,12 +146,14 @@ class RunRecord:
             failed=counts.failed,
             in_flight=self.traffic.in_flight,
             rate=rate,
-            eta_s=eta(total, counts.done, rate),
+            eta_s=eta(total, counts.done + in_batches, rate),
             retries=self.traffic.retries,
             throttled=self.traffic.throttled,
             tokens=counts.prompt_tokens + counts.completion_tokens,
             cost=None if config.prices is None else counts.cost,
-            batches={},
+            batches=ledger.by_state(),
+            jobs=ledger.jobs(time.time()),
+            answered_in_batches=in_batches,
             started_at=self._started_at,
             updated_at=now(),
             name=config.name,
@@ -144,13 +168,12 @@ class RunRecord:
             return "finished" if stop_reason is None else "stopped"
         return "starting" if self.lane is None else self.lane.state
 
+    def _route(self) -> str | None:
+        if self.lane is not None:
+            return self.lane.name
+        return self.route.lane if self.route is not None else self._opened.earlier.get("route")
+
 
 def now() -> str:
     """The time as the files tell it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _route_reason(mode: str) -> str:
-    if mode == "online":
-        return "router.mode is online"
-    return "router.mode is auto, and this version has only the online lane"

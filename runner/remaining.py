@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from runner.dataset import Feed, SampleReader
 from runner.results.resume import Done
@@ -19,26 +20,34 @@ class Remaining:
         feed: raw rows of the samples that lack a row.
         reader: makes samples of them.
         done: which requests have their row.
+        accept: whether a request is for this lane, by how many batches it went unanswered in; None: each is.
     """
 
-    def __init__(self, feed: Feed, reader: SampleReader, done: Done) -> None:
+    def __init__(
+        self, feed: Feed, reader: SampleReader, done: Done, accept: Callable[[int], bool] | None = None
+    ) -> None:
         self._feed = feed
         self._reader = reader
         self._done = done
+        self._accept = accept
         self._tickets: deque[Ticket] = deque()
         self._variants = range(len(done.variants))
 
     def take(self) -> Ticket | None:
         """The next request to ask; None where `refill` is needed first."""
-        if self._tickets:
-            return self._tickets.popleft()
-        raw = self._feed.take()
-        if raw is None:
-            return None
-        sample = self._reader.sample(raw)
-        missing = [variant for variant in self._variants if not self._done.has(sample.ordinal, variant)]
-        self._tickets.extend((sample, variant) for variant in missing)
-        return self._tickets.popleft() if self._tickets else self.take()
+        while not self._tickets:
+            raw = self._feed.take()
+            if raw is None:
+                return None
+            sample = self._reader.sample(raw)
+            wanted = [variant for variant in self._variants if self._is_left(sample.ordinal, variant)]
+            self._tickets.extend((sample, variant) for variant in wanted)
+        return self._tickets.popleft()
+
+    def _is_left(self, ordinal: int, variant: int) -> bool:
+        if self._done.has(ordinal, variant):
+            return False
+        return self._accept is None or self._accept(self._done.tries(ordinal, variant))
 
     async def refill(self) -> bool:
         """Wait for the next chunk of the dataset; False where it ends."""

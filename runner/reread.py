@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from runner.batch.ledger import Ledger
+from runner.batch.members import compare
 from runner.cursor import Cursor
 from runner.errors import BadRow, RunDirectoryError
 from runner.judge import Panel
@@ -65,14 +67,15 @@ def _read_again(row: Row, again: Again) -> None:
     variant = again.variants.get(_variant_key(row))
     if variant is None or row["attempts"] == 0:
         return
-    row["cost"] = again.prices[variant](Usage(row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]))
+    usage = Usage(row["prompt_tokens"], row["completion_tokens"], row["total_tokens"])
+    row["cost"] = again.prices[variant](usage, row["route"])
     if row["status"] != "failed":
         response = JudgeResponse(row["response"], row["finish_reason"], row["response_id"])
         row.update(verdict_columns(again.panel.read_variant(variant, response)))
 
 
-def check_requests(directory: Path, again: Again) -> None:
-    """Compare what every stored row asked with what the dataset asks now, for a dataset whose bytes changed.
+def check_requests(directory: Path, again: Again, ledger: Ledger) -> None:
+    """Compare what every stored row and open batch asked with what the dataset asks now, its bytes having changed.
 
     Raises RunDirectoryError with how many requests differ, and which.
     """
@@ -86,6 +89,11 @@ def check_requests(directory: Path, again: Again) -> None:
             checked += len(rows)
             differing += len(others)
             examples += others[: SHOWN - len(examples)]
+    if again.cursor is not None:
+        submitted = compare(ledger, again.panel, again.cursor)
+        checked += submitted.checked
+        differing += len(submitted.differing)
+        examples += submitted.differing[: SHOWN - len(examples)]
     if differing:
         raise RunDirectoryError(
             f"{directory}: the dataset changed under the rows that are there: {differing:,} of {checked:,} requests "

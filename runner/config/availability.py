@@ -33,7 +33,6 @@ GATES = (
     ),
     Gate("services", lambda services: len(services) > 1, "more than one service"),
     Gate("services.*.limits.tpm", lambda tpm: isinstance(tpm, TokenLimits), "a limit for input and output apart"),
-    Gate("router.mode", lambda mode: mode == "batch", "the mode batch"),
     Gate("budget.cost", _given, "a budget"),
     Gate("budget.requests", _given, "a budget"),
     Gate("budget.tokens", _given, "a budget"),

@@ -29,6 +29,7 @@ def misfits(config: RunConfig) -> Iterator[Problem]:
         yield from _service(service, ("services", index))
     yield from _unique("judges", [judge.name for judge in config.judges])
     yield from _unique("services", [service.name for service in config.services])
+    yield from _route(config)
     yield from _orders(config)
     yield from _budget(config)
 
@@ -141,6 +142,12 @@ def _unique(section: str, names: list[str]) -> Iterator[Problem]:
     for index, name in enumerate(names):
         if name in names[:index]:
             yield Problem((section, index, "name"), f"two {section} are called '{name}'; give each its own 'name'")
+
+
+def _route(config: RunConfig) -> Iterator[Problem]:
+    for service in config.services:
+        if config.router.mode == "batch" and service.batch is False:
+            yield Problem(("router", "mode"), f"the service '{service.name}' takes no batches: its 'batch' is false")
 
 
 def _orders(config: RunConfig) -> Iterator[Problem]:

@@ -107,7 +107,7 @@ def read_ask(value: Any) -> Ask:
     try:
         body = msgspec.convert(value, ChatBody)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error)) from None
+        raise misfit(str(error)) from None
     if body.stream:
         raise bad_request("This service does not stream: leave `stream` out.", param="stream")
     if body.n is not None and body.n > 1:
@@ -195,7 +195,7 @@ def _top(max_score: str | int | None, place: str) -> int:
     return top
 
 
-def _misfit(message: str) -> ApiError:
+def misfit(message: str) -> ApiError:
     """Turn ``... - at `$.messages[0].role` `` into an error that names the parameter."""
     what, _, place = message.partition(" - at `$")
     param = place.rstrip("`").lstrip(".") or None

@@ -12,6 +12,7 @@ DIGEST_BYTES = 16
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
 _eight = Struct("<4Q16s")
+_five = Struct("<5Q")
 _two = Struct("<2Q")
 _SCALE = 1.0 / (1 << 64)
 
@@ -24,6 +25,16 @@ class Draws(NamedTuple):
     delay: float
     noise: float
     id: bytes
+
+
+class Fate(NamedTuple):
+    """The draws of one result line of a batch, each for what may happen to it."""
+
+    lose: float
+    error: float
+    garble: float
+    repeat: float
+    stranger: float
 
 
 class Lot(NamedTuple):
@@ -49,3 +60,8 @@ def lot(seed: int, body: bytes) -> Lot:
     """Draw for the body of this digest, once and for all."""
     refuse, bias = _two.unpack(blake2b(body + b"%d" % seed, digest_size=_two.size).digest())
     return Lot(refuse * _SCALE, bias * _SCALE)
+
+
+def fate(name: bytes) -> Fate:
+    """Draw for the result line with this id, which is itself a draw."""
+    return Fate(*(number * _SCALE for number in _five.unpack(blake2b(name, digest_size=_five.size).digest())))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 
 import msgspec
 from aiohttp import web
 
 from runner.emulator.bodies import Ask, read_body
 from runner.emulator.completions import completion
-from runner.emulator.problems import ApiError, content_refused, server_error
+from runner.emulator.problems import ApiError
 from runner.emulator.state import Emulator, Turn
-from runner.emulator.wire import EMULATOR, JSON, admitted, problem_response
+from runner.emulator.wire import EMULATOR, JSON, admitted, problem_response, reset
 
 HANG_SECONDS = 600.0
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _HTML = b"<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>\n"
 _NO_CHOICES = b'{"request_id":"0","code":"InternalError","message":"No result."}'
 
@@ -29,10 +26,11 @@ async def complete(request: web.Request) -> web.StreamResponse:
             admitted(request)
             ask = read_body(await request.read())
             turn = emulator.turn(ask, emulator.admit)
-            if turn.fault == "429":
-                raise emulator.stray_429()
-            if turn.delay:
+            refusal = emulator.problem(turn.fault)
+            if turn.delay and turn.fault != "429":
                 await asyncio.sleep(turn.delay)
+            if refusal is not None:
+                raise refusal
             return await _play(request, emulator, ask, turn)
         except ApiError as problem:
             response = problem_response(problem)
@@ -43,14 +41,10 @@ async def complete(request: web.Request) -> web.StreamResponse:
 async def _play(request: web.Request, emulator: Emulator, ask: Ask, turn: Turn) -> web.StreamResponse:
     """Send the answer, or what stands in its place."""
     fault, answer = turn.fault, turn.answer
-    if fault == "refuse":
-        raise content_refused()
-    if fault == "500" or fault == "503":
-        raise server_error(int(fault))
     if fault == "hang":
         await asyncio.sleep(HANG_SECONDS)
     if fault == "hang" or fault == "reset":
-        return _reset(request)
+        return reset(request)
     body = msgspec.json.encode(completion(answer, emulator.options.dialect))
     if fault == "truncate":
         return await _truncate(request, body)
@@ -73,16 +67,6 @@ async def _send(request: web.Request, emulator: Emulator, response: web.Response
     if whole:
         emulator.stats.status[response.status] += 1
     return whole
-
-
-def _reset(request: web.Request) -> web.Response:
-    """Break the connection with a TCP reset, before any byte of an answer."""
-    transport = request.transport
-    if transport is not None:
-        connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        transport.abort()
-    return web.Response()
 
 
 async def _truncate(request: web.Request, body: bytes) -> web.StreamResponse:

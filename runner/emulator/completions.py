@@ -43,7 +43,7 @@ def answer(ask: Ask, options: EmulatorOptions, draws: Draws, lot: Lot, *, unpars
     if ask.limit is not None and count > ask.limit:
         text, count, reason = cut(text, ask.limit), ask.limit, "length"
     return Answer(
-        id=_uuid(draws.id),
+        id=uuid_text(draws.id),
         model=ask.model,
         text=text,
         finish_reason=reason,
@@ -79,6 +79,22 @@ def completion(answer: Answer, dialect: Dialect) -> dict[str, Any]:
     return body
 
 
+def line_completion(answer: Answer, dialect: Dialect) -> dict[str, Any]:
+    """Put an answer into the chat.completion object of a dialect, as it stands in a batch's output."""
+    online = completion(answer, dialect)
+    if dialect != "pai":
+        return online
+    choice = {"finish_reason": answer.finish_reason, "index": 0, "message": {"content": answer.text}}
+    return {
+        "created": int(time.time()),
+        "usage": online["usage"],
+        "model": answer.model,
+        "id": f"chatcmpl-{answer.id}",
+        "choices": [choice],
+        "object": "chat.completion",
+    }
+
+
 def _sway(options: EmulatorOptions, draws: Draws, lot: Lot) -> Sway:
     favour = None
     if lot.bias < abs(options.bias):
@@ -103,6 +119,7 @@ def _worth(fields: Fields, answer: str, model: str) -> float:
     return quality(fields.question or "", answer, fields.ref_answer, model)
 
 
-def _uuid(raw: bytes) -> str:
+def uuid_text(raw: bytes) -> str:
+    """Write 16 bytes as a UUID."""
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

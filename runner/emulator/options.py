@@ -49,7 +49,16 @@ class Batch(Section, frozen=True):
         lose: share of lines that stand in no result file.
         errors_in_output: share of failed lines that are written to the output file.
         drop_create: share of creations that take effect but whose answer is lost.
-        unsupported: calls that answer 404.
+        unsupported: calls that answer 404; `files` is uploading, `batches` creating.
+        storage_mb: what all stored files together may have.
+        hold: this many jobs, the first ones, before those that expire or fail, run on until they are cancelled.
+        ignore_cancel: a job that is cancelled goes on.
+        enqueued: lines that open jobs may have together; a job beyond that fails.
+        status_word: what a running job calls its status.
+        garble: share of result lines that are torn.
+        strangers: share of result lines that are followed by one with a custom_id nobody asked.
+        repeats: share of result lines that are written twice.
+        body_as_text: the body in a result line is a text that holds JSON.
     """
 
     delay: Seconds = 1.0
@@ -58,7 +67,16 @@ class Batch(Section, frozen=True):
     lose: Share = 0.0
     errors_in_output: Share = 0.0
     drop_create: Share = 0.0
-    unsupported: tuple[Literal["list", "cancel", "delete"], ...] = ()
+    unsupported: tuple[Literal["list", "cancel", "delete", "files", "batches"], ...] = ()
+    storage_mb: Annotated[float, msgspec.Meta(ge=0)] = 102_400.0
+    hold: Count = 0
+    ignore_cancel: bool = False
+    enqueued: Positive | None = None
+    status_word: str | None = None
+    garble: Share = 0.0
+    strangers: Share = 0.0
+    repeats: Share = 0.0
+    body_as_text: bool = False
 
 
 class EmulatorOptions(Section, frozen=True):
@@ -70,6 +88,7 @@ class EmulatorOptions(Section, frozen=True):
         seed: what faults, latency, bias and noise are drawn from.
         dialect: whose field names and error codes it uses.
         rpm, tpm: requests and tokens per minute; None is unlimited. The bucket holds a minute.
+        credit: online requests that the account pays for; after them each is refused for good. None is unlimited.
         burst: requests that may pass at once, where that is less than a minute's worth.
         noise: share of verdicts that are changed at random.
         bias: share of pairwise verdicts that go to the first answer whatever the texts say; negative: to the second.
@@ -84,6 +103,7 @@ class EmulatorOptions(Section, frozen=True):
     rpm: Positive | None = None
     tpm: Positive | None = None
     burst: Positive | None = None
+    credit: Count | None = None
     noise: Share = 0.0
     bias: Annotated[float, msgspec.Meta(ge=-1, le=1)] = 0.0
     faults: Faults = Faults()

@@ -54,6 +54,17 @@ def content_refused() -> ApiError:
     )
 
 
+def nothing_at(path: str) -> ApiError:
+    """A 404 for a path that is not served."""
+    return ApiError(404, f"There is nothing at {path}.", kind="invalid_request_error", code="unknown_url")
+
+
+def not_found(kind: str, key: str, param: str = "id") -> ApiError:
+    """A 404 for an id that names nothing."""
+    message = f"There is no {kind} with the id {key!r}."
+    return ApiError(404, message, kind="invalid_request_error", code="not_found", param=param)
+
+
 def server_error(status: int) -> ApiError:
     """A 500 or 503 at the service's side."""
     if status == 503:
@@ -70,3 +81,12 @@ def throttled(dialect: Dialect, denial: Denial, headers: Mapping[str, str]) -> A
     else:
         message, kind, code = "Allocated quota exceeded.", "insufficient_quota", "Throttling.AllocationQuota"
     return ApiError(429, message, kind=kind, code=code, headers={**retry_headers(denial.wait), **headers})
+
+
+def penniless(dialect: Dialect) -> ApiError:
+    """A 429 for an account without money, which no waiting mends; the same status as that of a spent minute."""
+    if dialect == "openai":
+        message, code = "You exceeded your current quota, please check your plan and billing.", "insufficient_quota"
+    else:
+        message, code = "The bill of this account is overdue.", "PostpaidBillOverdue"
+    return ApiError(429, message, kind=code, code=code)

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -60,14 +61,17 @@ class Running:
         await self.aclose()
 
 
-async def start(options: EmulatorOptions) -> Running:
+async def start(options: EmulatorOptions, clock: Callable[[], float] = time.monotonic) -> Running:
     """Start an emulator on the running event loop.
+
+    Args:
+        clock: seconds; what batch jobs go by.
 
     Raises:
         OSError: when it cannot listen there; the message names the address.
     """
     runner = web.AppRunner(
-        build(options),
+        build(options, clock),
         access_log=None,
         handler_cancellation=True,
         keepalive_timeout=_KEEPALIVE_SECONDS,

@@ -12,12 +12,14 @@ from runner.emulator.chance import Draws, draw, lot
 from runner.emulator.completions import Answer, answer
 from runner.emulator.faults import Fault, FaultPlan
 from runner.emulator.options import EmulatorOptions
-from runner.emulator.problems import ApiError, throttled, unauthorized
+from runner.emulator.problems import ApiError, content_refused, penniless, server_error, throttled, unauthorized
 from runner.emulator.quota import Denial, Quota
 from runner.emulator.stats import Stats
 
 _normal = NormalDist().inv_cdf
 _STRAY = Denial("requests", 0.1)
+_IN_LINES: frozenset[Fault | None] = frozenset({"refuse", "500", "503", "429", "unparsable"})
+"""The faults a line of a batch can meet; the others are those of a connection."""
 
 
 class Turn(NamedTuple):
@@ -44,19 +46,22 @@ class Emulator:
         if self._accepted is not None and (header or "").strip() not in self._accepted:
             raise unauthorized()
 
-    def turn(self, ask: Ask, admit: Callable[[int], None]) -> Turn:
+    def turn(self, ask: Ask, admit: Callable[[int], None] | None = None) -> Turn:
         """Decide what this attempt meets, and note that the body was seen.
 
         Args:
             admit: called with the tokens of prompt and answer; raises where there is no quota, and then the body does
-                not count as seen, so that a run's faults do not depend on its pace. Not called for a stray 429.
+                not count as seen, so that a run's faults do not depend on its pace. Not called for a stray 429. None
+                for a line of a batch, which has no quota and no connection to break.
         """
         options = self.options
         seen = self.stats.times_seen(ask.digest)
         draws, fixed = draw(options.seed, ask.digest, seen), lot(options.seed, ask.digest)
         fault = self._plan.choose(draws, fixed)
+        if admit is None and fault not in _IN_LINES:
+            fault = None
         reply = answer(ask, options, draws, fixed, unparsable=fault == "unparsable")
-        if fault != "429":
+        if admit is not None and fault != "429":
             admit(reply.tokens)
         self.stats.let_in(ask.digest)
         if fault:
@@ -65,14 +70,24 @@ class Emulator:
 
     def admit(self, tokens: int) -> None:
         """Let an online request of this many tokens through the quota, or raise a 429."""
+        credit = self.options.credit
+        if credit is not None and self.stats.accepted_in_all >= credit:
+            raise penniless(self.options.dialect)
         denial = self.quota.take(tokens)
         if denial:
             raise throttled(self.options.dialect, denial, self.quota.headers())
         self.stats.accepted()
 
-    def stray_429(self) -> ApiError:
-        """Return a 429 that no quota asked for; the next attempt may pass at once."""
-        return throttled(self.options.dialect, _STRAY, {})
+    def problem(self, fault: Fault | None) -> ApiError | None:
+        """Return what the service answers in place of a verdict, where this fault is an answer at all.
+
+        A stray 429 is one that no quota asked for: the next attempt may pass at once.
+        """
+        if fault == "refuse":
+            return content_refused()
+        if fault == "429":
+            return throttled(self.options.dialect, _STRAY, {})
+        return server_error(int(fault)) if fault in ("500", "503") else None
 
     def _delay(self, draws: Draws) -> float:
         latency = self.options.latency

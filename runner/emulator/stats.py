@@ -34,9 +34,15 @@ class Stats:
         self.dup_ok = 0
         self.paid_twice = 0
         self.batches = 0
+        self.batch_lines = 0
+        self.lines_twice = 0
+        self.lines_lost = 0
+        self.files = 0
+        self.polls = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self._bodies: dict[bytes, int] = {}
+        self._lines: set[bytes] = set()
         self._first_accepted: float | None = None
         self._accepted: list[int] = []
 
@@ -68,6 +74,11 @@ class Stats:
         self._accepted.extend([0] * (second + 1 - len(self._accepted)))
         self._accepted[second] += 1
 
+    @property
+    def accepted_in_all(self) -> int:
+        """Online requests that passed the quota."""
+        return sum(self._accepted)
+
     def answered(self, body: bytes, prompt_tokens: int, completion_tokens: int, *, batch: bool = False) -> None:
         """Count one whole answer, written online or as a line of a batch's output."""
         lane = _BATCH if batch else _ONLINE
@@ -79,8 +90,15 @@ class Stats:
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
 
+    def created(self, lines: list[bytes]) -> None:
+        """Count one batch job with its accepted lines, each by what identifies its custom_id and body."""
+        self.batches += 1
+        self.batch_lines += len(lines)
+        self.lines_twice += sum(line in self._lines for line in lines)
+        self._lines.update(lines)
+
     def snapshot(self) -> dict[str, Any]:
-        """Return everything as `GET /emulator/stats` gives it."""
+        """Return all counters as `GET /emulator/stats` gives them."""
         return {
             "requests": self.requests,
             "status": {str(code): count for code, count in sorted(self.status.items())},
@@ -92,6 +110,11 @@ class Stats:
             "in_flight": self.in_flight,
             "accepted_per_s": list(self._accepted),
             "batches": self.batches,
+            "batch_lines": self.batch_lines,
+            "lines_twice": self.lines_twice,
+            "lines_lost": self.lines_lost,
+            "files": self.files,
+            "polls": self.polls,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "faults": dict(sorted(self.faults.items())),

@@ -54,12 +54,19 @@ class Panel:
         bodies = {(v.judge_index, v.swapped): _body(self.judges[v.judge_index], v.swapped) for v in self.variants}
         self._bodies = tuple(bodies[v.judge_index, v.swapped] for v in self.variants)
         self._names = tuple(f"-{v.judge}-{'s' if v.swapped else 'o'}-{v.repeat}" for v in self.variants)
+        self._variant_of = {name[1:]: number for number, name in enumerate(self._names)}
         readers = [reader_for(judge) for judge in self.judges]
         self._readers = tuple(readers[v.judge_index] for v in self.variants)
 
     def custom_id(self, ordinal: int, variant: int) -> str:
         """Return the stable name of a request, `{ordinal}-{judge}-{o|s}-{repeat}`."""
         return f"{ordinal}{self._names[variant]}"
+
+    def place(self, custom_id: str) -> tuple[int, int] | None:
+        """Return the ordinal and the variant that a custom_id stands for; None where no judge asks that."""
+        ordinal, _, name = custom_id.partition("-")
+        variant = self._variant_of.get(name)
+        return None if variant is None else (int(ordinal), variant)
 
     def request(self, sample: Sample, variant: int) -> JudgeRequest:
         """Return one request of a sample.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,7 +12,14 @@ RATE_WINDOW_S = 30.0
 
 
 class Progress(msgspec.Struct):
-    """The figures of `status.json` (contract, section 3)."""
+    """The figures of `status.json` (contract, section 3).
+
+    Attributes:
+        route: the lane at work, or the one that was chosen.
+        batches: how many shards are in each state, the closed ones by how their batch ended.
+        jobs: the open ones: shard, batch_id, state, the service's word, requests, finished, age_s, stuck.
+        answered_in_batches: lines that the service has finished and that are no rows yet.
+    """
 
     state: str
     route: str | None
@@ -28,6 +36,8 @@ class Progress(msgspec.Struct):
     tokens: int
     cost: float | None
     batches: dict[str, int]
+    jobs: list[dict[str, Any]]
+    answered_in_batches: int
     started_at: str
     updated_at: str
     name: str
@@ -35,6 +45,12 @@ class Progress(msgspec.Struct):
     paused_because: str | None = None
     exit_code: int | None = None
     stop_reason: str | None = None
+
+    @property
+    def shown(self) -> int:
+        """What is done, for who watches: rows, and finished lines of batches; all of it only when each is a row."""
+        most = self.total if self.done >= self.total else self.total - 1
+        return min(self.done + self.answered_in_batches, most)
 
 
 class RateMeter:
@@ -76,7 +92,7 @@ def duration(seconds: float | None) -> str:
 
 def one_line(progress: Progress) -> str:
     """Progress as one plain line."""
-    share = f" ({100 * progress.done / progress.total:.1f}%)" if progress.total else ""
+    share = f" ({100 * progress.shown / progress.total:.1f}%)" if progress.total else ""
     pieces = [
         f"{progress.state}: {progress.done:,} of {progress.total:,}{share}",
         f"{progress.rate:.1f} rows/s" if progress.rate is not None else "- rows/s",
@@ -90,6 +106,13 @@ def one_line(progress: Progress) -> str:
     ]
     if progress.cost is not None:
         pieces.append(f"cost {progress.cost:.4f}")
+    if progress.batches:
+        pieces.append(f"batches: {counted(progress.batches)}")
     if progress.paused_because:
         pieces.append(f"paused: {progress.paused_because}")
     return ", ".join(pieces)
+
+
+def counted(batches: Mapping[str, int]) -> str:
+    """`3 running, 12 completed`."""
+    return ", ".join(f"{count} {state}" for state, count in batches.items())

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runner.errors import UsageError
-from runner.monitor.progress import duration
+from runner.monitor.progress import counted, duration
 
 ENDED = frozenset({"finished", "stopped"})
 OVER = ENDED | {"interrupted"}
@@ -46,6 +46,9 @@ def describe(data: Mapping[str, Any]) -> str:
     if data.get("state") not in OVER:
         pace = "-" if rate is None else f"{rate:.1f} rows/s"
         lines.insert(2, f"  rate {pace}   eta {duration(data.get('eta_s'))}   in flight {data.get('in_flight')}")
+    if data.get("batches"):
+        lines.append(f"  batches: {counted(data['batches'])}")
+    lines += [_job(job) for job in data.get("jobs") or ()]
     if data.get("paused_because"):
         lines.append(f"  paused: {data['paused_because']}")
     if data.get("stop_reason"):
@@ -53,3 +56,12 @@ def describe(data: Mapping[str, Any]) -> str:
     if data.get("state") == "interrupted":
         lines.append("  nobody works on it; run the same command again to go on")
     return "\n".join(lines)
+
+
+def _job(job: Mapping[str, Any]) -> str:
+    """One open batch as a line."""
+    line = (
+        f"    {job.get('batch_id') or 'shard ' + str(job.get('shard'))}: {job.get('state')}, "
+        f"{job.get('finished'):,} of {job.get('requests'):,} lines, for {duration(job.get('age_s'))}"
+    )
+    return f"{line}; {job['stuck']}" if job.get("stuck") else line

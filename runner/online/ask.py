@@ -14,27 +14,14 @@ from runner.client import Client
 from runner.config import RetryConfig
 from runner.errors import Fatal, RateLimited, Refused, RunStopped, Transient
 from runner.judge import Panel
+from runner.lane import Drained, Traffic, refused
 from runner.online.desk import Desk, unreadable
 from runner.online.limits import Slots, Turnstile
-from runner.online.retry import backoff
-from runner.online.weather import Drained, Weather, may_be_the_rows_fault
+from runner.online.weather import Weather, may_be_the_rows_fault
 from runner.results.schema import Asked
+from runner.retry import backoff
 from runner.tokens import estimate_body
 from runner.types import Failure, JudgeRequest, JudgeResponse, Outcome, Usage
-
-STOP_HINTS = {
-    "authentication": "check the token and what it may use, then run the same command again",
-    "quota": "see to the account, then run the same command again",
-    "address": "check service.base_url and judge.model, then run the same command again",
-}
-
-
-class Traffic(msgspec.Struct):
-    """What goes over the wire just now, and what went wrong on it."""
-
-    in_flight: int = 0
-    retries: int = 0
-    throttled: int = 0
 
 
 class Tally(msgspec.Struct):
@@ -137,8 +124,7 @@ class Asker:
                 self._weather.answered()
                 return Failure(error.error_type, str(error))
             except Fatal as error:
-                hint = STOP_HINTS[error.reason]
-                raise RunStopped(error.reason, f"the service refused: {error}; {hint}", exit_code=3) from error
+                raise refused(error) from error
             except Transient as error:
                 wait = self._after(error, tally)
                 if wait is None:

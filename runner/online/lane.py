@@ -11,11 +11,12 @@ from runner.client import Client
 from runner.config import RetryConfig
 from runner.errors import BadRow, DatasetError, RunStopped, Transient
 from runner.judge import Panel
-from runner.online.ask import Asker, Traffic
+from runner.lane import Drained, Traffic
+from runner.online.ask import Asker
 from runner.online.crew import Crew
 from runner.online.desk import Desk
 from runner.online.limits import Slots, Turnstile
-from runner.online.weather import Drained, Weather
+from runner.online.weather import Weather
 from runner.remaining import Remaining
 from runner.results.recorder import Recorder
 from runner.results.schema import Asked
@@ -27,6 +28,9 @@ READY = 16
 
 class OnlineLane:
     """Asks every remaining request of one service.
+
+    Attributes:
+        hurried: whether it was told to leave at once.
 
     Args:
         client: the service.
@@ -55,6 +59,7 @@ class OnlineLane:
         tpm: int | None,
         grace: float,
     ) -> None:
+        self.name = "online"
         self._panel = panel
         self._remaining = remaining
         self._recorder = recorder
@@ -85,6 +90,11 @@ class OnlineLane:
     def traffic(self) -> Traffic:
         """What goes over the wire just now."""
         return self._asker.traffic
+
+    @property
+    def under_way(self) -> str:
+        """What a drain waits for, in words."""
+        return f"waiting for {self.traffic.in_flight} requests under way"
 
     @property
     def paused(self) -> str | None:

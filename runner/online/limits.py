@@ -13,7 +13,7 @@ from collections import deque
 
 from aiolimiter import AsyncLimiter
 
-from runner.online.weather import Drained
+from runner.lane import Drained
 
 HEADROOM = 0.999
 """Share of the quota that is used: two clocks never run quite alike."""

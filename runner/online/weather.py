@@ -12,16 +12,13 @@ from collections import deque
 from collections.abc import Callable
 
 from runner.errors import ConnectFailed, RateLimited, Transient
+from runner.lane import Drained
 
 STREAK = 5
 """So many failures in a row, none succeeding between them, are an outage."""
 
 FIRST_PROBE = 1.0
 LAST_PROBE = 30.0
-
-
-class Drained(Exception):
-    """The lane is ending: a request that is not under way is not sent any more."""
 
 
 class Weather:

@@ -33,21 +33,35 @@ class RunDirectory:
         self.path = path
         self.results = path / "results"
         self.journal = path / "journal"
+        self.batches = path / "batches"
         self.config = path / "config.yaml"
         self.status = path / "status.json"
         self.log = path / "run.log"
         self.samples = path / "samples.parquet"
+        self._drain = path / "drain"
         self._run = path / "run.json"
 
     def is_run(self) -> bool:
         """Whether something was run here: without run.json, part or journal a directory counts as new."""
-        return self._run.exists() or self.has_rows()
+        return self._run.exists() or self.has_rows() or self.has_shards()
 
     def has_rows(self) -> bool:
         """Whether any part or segment is there."""
         return (self.results.is_dir() and bool(part_paths(self.results))) or (
             self.journal.is_dir() and bool(segment_paths(self.journal))
         )
+
+    def has_shards(self) -> bool:
+        """Whether the state of any shard is there."""
+        return self.batches.is_dir() and any(self.batches.glob("shard-*.json"))
+
+    def ask_to_drain(self) -> None:
+        """Ask the process that holds the directory, wherever it is, to drain."""
+        self._drain.touch()
+
+    def is_asked_to_drain(self) -> bool:
+        """Whether somebody asked for that."""
+        return self._drain.exists()
 
     def read_run(self) -> dict[str, Any]:
         """`run.json` as data; empty where there is none. Raises RunDirectoryError where it cannot be read."""
@@ -100,6 +114,7 @@ class RunDirectory:
             with suppress(OSError):  # it is only a name for messages; a full disk is told where rows are written
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                self._drain.unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from runner.results.resume import Counts
+from runner.results.resume import Done
 from runner.results.schema import Asked, make_row
 from runner.results.sink import Sink
 from runner.types import JudgeRequest, Row, Usage
 
-Price = Callable[[Usage], float | None]
-"""What the tokens of a request cost; None where the tokens or the price are not known."""
+
+class Price(Protocol):
+    """What the tokens of a request cost on its route; None where the tokens or the price are not known."""
+
+    def __call__(self, usage: Usage, route: str | None) -> float | None: ...
 
 
 class Recorder:
@@ -21,8 +24,7 @@ class Recorder:
         sink: where the rows go.
         shared: for each variant, the columns that all its rows share.
         prices: for each variant, what its tokens cost.
-        counts: of the rows there are; kept up to date.
-        earlier: attempts, tokens and cost of rows that are replaced, by custom_id.
+        done: which requests have their row; kept up to date, its counts too.
     """
 
     def __init__(
@@ -30,39 +32,44 @@ class Recorder:
         sink: Sink,
         shared: Sequence[Mapping[str, Any]],
         prices: Sequence[Price],
-        counts: Counts,
-        earlier: Mapping[str, Row],
+        done: Done,
     ) -> None:
-        self.counts = counts
+        self.done = done
         self._sink = sink
         self._shared = shared
         self._prices = prices
-        self._earlier = earlier
+        self._earlier: Mapping[str, Row] = done.earlier
 
     def record(self, request: JudgeRequest, asked: Asked) -> None:
         """Write one row; when this returns, SIGKILL does not lose it. Raises RunStopped where it cannot be written."""
-        cost = self._prices[request.variant](asked.usage)
+        cost = self._prices[request.variant](asked.usage, asked.route)
         earlier = self._earlier.get(request.custom_id) if self._earlier else None
         row = make_row(request, self._shared[request.variant], asked, cost, earlier)
         self._sink.append(row)
-        self.counts.add(row)
+        self.done.answered(row, request.variant)
 
     async def room(self) -> None:
         """Wait while the disk is behind."""
         await self._sink.room()
 
+    async def kept(self) -> None:
+        """Wait until every row is on the disk, safe from a power cut; raises RunStopped where that failed."""
+        await self._sink.sync()
+        await self._sink.settled()
 
-def price_of(input_price: float, output_price: float, per: float, factor: float = 1.0) -> Price:
-    """Price by tokens: `input_price` and `output_price` per `per` tokens, times `factor`."""
 
-    def price(usage: Usage) -> float | None:
+def price_of(input_price: float, output_price: float, per: float, batch: float = 1.0) -> Price:
+    """Price by tokens: `input_price` and `output_price` per `per` tokens, times `batch` on that route."""
+
+    def price(usage: Usage, route: str | None) -> float | None:
         if usage.prompt is None and usage.completion is None:
             return None
-        return factor * ((usage.prompt or 0) * input_price + (usage.completion or 0) * output_price) / per
+        cost = ((usage.prompt or 0) * input_price + (usage.completion or 0) * output_price) / per
+        return cost * batch if route == "batch" else cost
 
     return price
 
 
-def no_price(_: Usage) -> float | None:
+def no_price(usage: Usage, route: str | None) -> float | None:  # noqa: ARG001 - the shape of a Price
     """Where the YAML names no price."""
     return None

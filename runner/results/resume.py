@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -56,6 +56,10 @@ class Counts(msgspec.Struct):
         self.cost += sign * (row["cost"] or 0.0)
 
 
+MISSING, ANSWERED, SUBMITTED = 0, 1, 2
+"""What is known of a request: it lacks its row, has it, or is in a batch that is not collected yet."""
+
+
 class Done:
     """Which requests have their row: one byte for each, ordinal by ordinal, variant by variant.
 
@@ -72,10 +76,11 @@ class Done:
         self.owners: dict[str, int] = {}
         self.earlier: dict[str, Row] = {}
         self._flags = bytearray(samples * len(variants))
+        self._tries: dict[int, int] = {}
 
     def has(self, ordinal: int, variant: int) -> bool:
-        """Whether this request has its row."""
-        return bool(self._flags[ordinal * len(self.variants) + variant])
+        """Whether this request has its row, or is in a batch that will say."""
+        return self._flags[ordinal * len(self.variants) + variant] != MISSING
 
     def next_wanted(self, ordinal: int) -> int:
         """The first sample from `ordinal` on that lacks a row; `sys.maxsize` where there is none."""
@@ -84,8 +89,53 @@ class Done:
         return sys.maxsize if found < 0 else found // width
 
     def missing(self) -> int:
-        """How many requests lack their row."""
-        return self._flags.count(0)
+        """How many requests lack their row and are in no batch."""
+        return self._flags.count(MISSING)
+
+    def submitted(self) -> int:
+        """How many requests are in batches that are not collected yet."""
+        return self._flags.count(SUBMITTED)
+
+    def submit(self, ordinal: int, variant: int) -> None:
+        """Note that a request is in a batch, so that nobody else asks it; one that has its row is left as it is."""
+        index = self._index(ordinal, variant)
+        if self._flags[index] == MISSING:
+            self._flags[index] = SUBMITTED
+
+    def withdraw(self, ordinal: int, variant: int) -> None:
+        """Note that a request is in no batch after all."""
+        index = self._index(ordinal, variant)
+        if self._flags[index] == SUBMITTED:
+            self._flags[index] = MISSING
+
+    def unanswered(self, ordinal: int, variant: int) -> None:
+        """Note that a request was in a batch and got no answer there; one that has its row is left as it is."""
+        index = self._index(ordinal, variant)
+        if self._flags[index] != ANSWERED:
+            self._flags[index] = MISSING
+            self._tries[index] = self._tries.get(index, 0) + 1
+
+    def answered(self, row: Row, variant: int) -> None:
+        """Note that a request has its row now."""
+        self._flags[self._index(row["ordinal"], variant)] = ANSWERED
+        self.counts.add(row)
+
+    def settled(self, ordinal: int, variant: int) -> bool:
+        """Whether a request has its row."""
+        return self._flags[self._index(ordinal, variant)] == ANSWERED
+
+    def tries(self, ordinal: int, variant: int) -> int:
+        """In how many batches a request went unanswered."""
+        return self._tries.get(self._index(ordinal, variant), 0) if self._tries else 0
+
+    def missing_by_tries(self) -> dict[int, int]:
+        """How many of the missing requests went unanswered in no batch, in one, in two ..."""
+        counts = Counter(tries for index, tries in self._tries.items() if self._flags[index] == MISSING)
+        fresh = self.missing() - counts.total()
+        return {**({0: fresh} if fresh else {}), **dict(sorted(counts.items()))}
+
+    def _index(self, ordinal: int, variant: int) -> int:
+        return ordinal * len(self.variants) + variant
 
     def mark(self, ordinals: Collection[int], variant: int) -> None:
         """Note that these samples have their row of `variant`."""
@@ -179,7 +229,13 @@ def _owners(results: Path, ids: Collection[str]) -> dict[str, int]:
     return owners
 
 
-def scan(directory: Path, samples: int, variants: Mapping[VariantKey, int], retry: Collection[str] = ()) -> Done:
+def scan(
+    directory: Path,
+    samples: int,
+    variants: Mapping[VariantKey, int],
+    retry: Collection[str] = (),
+    replaced: Mapping[str, str | None] | None = None,
+) -> Done:
     """Read from the parts which requests have their row, and which of those are asked again.
 
     Args:
@@ -188,22 +244,29 @@ def scan(directory: Path, samples: int, variants: Mapping[VariantKey, int], retr
         variants: the number of each variant of this run; rows of others are left alone.
         retry: statuses (`failed`, `unparsed`) whose rows are asked again; rows that failed for a transient cause
             always are.
+        replaced: requests in open batches that replace their row, by custom_id, and the batch its new row names.
     """
     done = Done(samples, variants)
     columns = ["ordinal", "judge", "swapped", "repeat", "custom_id", "status", "error_type", *CARRIED]
+    columns += ["batch_id"] if replaced else []
     for number, path in part_paths(directory / "results").items():
         for batch in batches(path, columns, size=65536):
-            _note(done, batch, number, retry)
+            _note(done, batch, number, retry, replaced or {})
     return done
 
 
-def _note(done: Done, batch: pa.RecordBatch, part: int, retry: Collection[str]) -> None:
+def _note(
+    done: Done, batch: pa.RecordBatch, part: int, retry: Collection[str], replaced: Mapping[str, str | None]
+) -> None:
     inside = batch.filter(pc.less(batch["ordinal"], done.samples))
     for variant, rows in _by_variant(inside, done.variants):
         done.mark(rows["ordinal"].to_pylist(), variant)
         _count(done.counts, rows)
         again = pc.and_(pc.equal(rows["status"], "failed"), pc.is_in(rows["error_type"], pa.array(TRANSIENT)))
         again = pc.or_(again, pc.is_in(rows["status"], pa.array(list(retry), pa.string())))
+        if replaced:
+            old = [replaced.get(row["custom_id"], row["batch_id"]) != row["batch_id"] for row in rows.to_pylist()]
+            again = pc.or_(again, pa.array(old, pa.bool_()))
         for row in rows.filter(again).to_pylist():
             done.ask_again(row, part, variant)
 

@@ -66,6 +66,7 @@ class Asked(msgspec.Struct, frozen=True):
         usage: tokens of all attempts, where the service counted them.
         latency_s: seconds of the answering attempt.
         route: `online` or `batch`; None where nothing was sent.
+        batch_id: the batch that answered, or did not.
     """
 
     outcome: Outcome
@@ -74,6 +75,7 @@ class Asked(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     latency_s: float | None = None
     route: str | None = None
+    batch_id: str | None = None
 
 
 def results_schema(extra: Iterable[pa.Field]) -> pa.Schema:
@@ -108,6 +110,7 @@ def make_row(
         "total_tokens": usage.total,
         "cost": cost,
         "latency_s": asked.latency_s,
+        "batch_id": asked.batch_id,
         "finished_at": datetime.now(UTC),
         **sample.columns,
     }

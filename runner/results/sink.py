@@ -161,13 +161,17 @@ class Sink:
             except OSError as error:
                 raise output_failed(error) from error
 
+    async def settled(self) -> None:
+        """Wait until the thread has done what was handed to it; raises RunStopped where that failed."""
+        while self._pending:
+            await self._oldest()
+
     async def close(self) -> None:
         """Make the open segment a part and wait until it is one; raises RunStopped where that failed."""
         if self._segment is not None:
             self._roll()
         try:
-            while self._pending:
-                await self._oldest()
+            await self.settled()
         finally:
             self._thread.shutdown(wait=True)
 

@@ -19,7 +19,6 @@ REFUSED = [
     ),
     (HEAD + "judge: {service: a}\nservices: [{name: a}, {name: b}]\n", "judge.yaml:3: services: more than one service"),
     (HEAD + JUDGE + "service: {limits: {tpm: {input: 5, output: 5}}}\n", "service.limits.tpm: a limit for input and"),
-    (HEAD + JUDGE + "router: {mode: batch}\n", "judge.yaml:3: router.mode: the mode batch"),
     (HEAD + JUDGE + "budget: {requests: 5}\n", "judge.yaml:3: budget.requests: a budget"),
     (HEAD + "judge: {parameters: {max_tokens: 9}}\nbudget: {tokens: 5}\n", "judge.yaml:3: budget.tokens: a budget"),
     (HEAD + JUDGE + "budget: {cost: 5}\n", "judge.yaml:3: budget.cost: a budget"),
@@ -54,8 +53,8 @@ def test_every_gate_is_tested(complaint):
 
 def test_a_removed_gate_lets_through(load, monkeypatch):
     config = load(HEAD + JUDGE)
-    changed = config.model_copy(update={"router": config.router.model_copy(update={"mode": "batch"})})
-    assert [problem.path for problem in availability.unavailable(changed)] == [("router", "mode")]
+    changed = config.model_copy(update={"budget": config.budget.model_copy(update={"requests": 5})})
+    assert [problem.path for problem in availability.unavailable(changed)] == [("budget", "requests")]
     assert not list(availability.unavailable(changed, ()))
 
 

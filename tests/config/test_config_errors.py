@@ -187,6 +187,10 @@ BAD = [
     (HEAD + "judge: {user: hi}\n", "judge.user: only a judge of kind template has 'user'; this one is pai_single"),
     (HEAD + "judge: {system: hi}\n", "judge.system: only a judge of kind template has 'system'"),
     (HEAD + "judge: {verdict: pai_single}\n", "judge.verdict: only a judge of kind template has 'verdict'"),
+    (
+        HEAD + JUDGE + "service: {batch: false}\nrouter:\n  mode: batch\n",
+        "judge.yaml:6: router.mode: the service 'default' takes no batches: its 'batch' is false",
+    ),
     # templates
     (HEAD + TEMPLATE + "  verdict: pai_single\n", "judge.yaml:3: judge: a template needs 'user'"),
     (HEAD + TEMPLATE + "  user: hi\n", "judge: a template needs 'verdict'"),

@@ -60,6 +60,9 @@ CASES = {
     "two judges of one name": Case(
         RUN, DATASET + "judges:\n  - {name: a}\n  - {name: a, model: pai-judge-plus}\n" + SERVICE
     ),
+    "batches of a service that takes none": Case(
+        RUN, DATASET + JUDGE + "service: {base_url: URL, batch: false}\nrouter:\n  mode: batch\n"
+    ),
     "the run directory belongs to another model": Case(f"{RUN} --set judge.model=pai-judge-plus", before=RUN),
     "the run directory belongs to another prompt": Case(
         f"{RUN} --set 'judge.user=Grade {{answer}}'", DATASET + TEMPLATE % "Rate {answer}" + SERVICE, before=RUN
@@ -92,9 +95,9 @@ CASES = {
     "a wrong option of the embedded emulator": Case(
         RUN, DATASET + JUDGE + "service: {kind: emulator, emulator: {sed: 3}}\n"
     ),
-    "a section that is not in this version": Case(RUN, GOOD + "report: {group_by: [id]}\nrouter: {mode: batch}\n"),
+    "a section that is not in this version": Case(RUN, GOOD + "report: {group_by: [id]}\n"),
     "a dataset place that is not in this version": Case(RUN, "dataset: {path: hf://datasets/a/b}\n" + JUDGE + SERVICE),
-    "a command that is not in this version": Case("plan judge.yaml --json"),
+    "a command that is not in this version": Case("rescore out"),
 }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -51,13 +52,52 @@ class Caller:
     async def chat(self, body: Any, **kwargs: Any) -> Reply:
         return await self.call("POST", "/v1/chat/completions", body, **kwargs)
 
+    async def upload(self, data: bytes, name: str = "in.jsonl", purpose: str = "batch", **kwargs: Any) -> Reply:
+        form = aiohttp.FormData()
+        form.add_field("purpose", purpose)
+        form.add_field("file", data, filename=name)
+        async with self._session.post(f"{self.url}/v1/files", data=form, **kwargs) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    async def create(self, file_id: str, **more: Any) -> Reply:
+        body = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h", **more}
+        return await self.call("POST", "/v1/batches", body)
+
+    async def submit(self, lines: Iterable[Any]) -> dict[str, Any]:
+        """Upload lines and make a job of them."""
+        file = await self.upload(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        return (await self.create(file.json["id"])).json
+
+    async def job(self, key: str) -> dict[str, Any]:
+        return (await self.call("GET", f"/v1/batches/{key}")).json
+
+    async def lines(self, file_id: str | None) -> list[Any]:
+        """The decoded lines of a result file; of none where there is none."""
+        raw = (await self.call("GET", f"/v1/files/{file_id}/content")).raw if file_id else b""
+        return [json.loads(line) for line in raw.splitlines()]
+
+    async def results(self, key: str) -> tuple[list[Any], list[Any]]:
+        """The lines of a job's output file and of its error file."""
+        job = await self.job(key)
+        return await self.lines(job["output_file_id"]), await self.lines(job["error_file_id"])
+
     async def stats(self) -> dict[str, Any]:
         return (await self.call("GET", "/emulator/stats")).json
 
 
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @asynccontextmanager
-async def _emulate(**options: Any) -> AsyncIterator[Caller]:
-    running = await start(EmulatorOptions.from_mapping(options))
+async def _emulate(clock: Callable[[], float] = time.monotonic, **options: Any) -> AsyncIterator[Caller]:
+    running = await start(EmulatorOptions.from_mapping(options), clock)
     async with running, aiohttp.ClientSession() as session:
         yield Caller(running, session)
 
@@ -86,6 +126,24 @@ class Bodies:
         if system is not None:
             body["messages"].insert(0, {"role": "system", "content": system})
         return body
+
+
+def _lines(count: int, start: int = 0, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"custom_id": f"request-{number}", "body": Bodies.single("Why?", f"because {number}"), **more}
+        for number in range(start, start + count)
+    ]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lines() -> Callable[..., list[dict[str, Any]]]:
+    """Lines of a batch file: `lines(3)`, in the dialects that want more `lines(3, method=..., url=...)`."""
+    return _lines
 
 
 @pytest.fixture

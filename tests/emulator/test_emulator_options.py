@@ -57,6 +57,8 @@ def test_nothing_given_is_a_quiet_service():
         ({"port": 70000}, "emulator option port: expected `int` <= 65535"),
         ({"dialect": "azure"}, "emulator option dialect: invalid enum value 'azure'"),
         ({"noise": True}, "emulator option noise: expected `float`, got `bool`"),
+        ({"batch": {"enqueued": 0}}, "emulator option batch.enqueued: expected `int` >= 1"),
+        ({"batch": {"garbled": 0.1}}, "unknown emulator option batch.garbled; did you mean batch.garble?"),
         ({"batch": {"unsupported": ["lists"]}}, "emulator option batch.unsupported[0]: invalid enum value"),
     ],
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -30,6 +31,30 @@ def test_an_embedded_child_ignores_signals_and_ends_with_its_parent():
         child.kill()
         child.stdout.close()
         child.wait()
+
+
+def test_files_leave_nothing_behind_even_when_it_is_killed(tmp_path):
+    child = subprocess.Popen(
+        [*COMMAND, "--options-json", "{}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    try:
+        url = child.stdout.readline().strip()
+        head = '--x\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
+        line = '{"custom_id": "a", "body": {}}'
+        form = head.format("purpose", "", "batch") + head.format("file", '; filename="in.jsonl"', line) + "--x--\r\n"
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        with urlopen(Request(f"{url}/files", form.encode(), headers), timeout=10) as response:
+            key = json.load(response)["id"]
+        with urlopen(f"{url}/files/{key}/content", timeout=10) as response:
+            assert response.read() == line.encode()
+    finally:
+        child.kill()
+        child.stdout.close()
+        child.wait()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,11 +15,12 @@ from runner.client import Client
 from runner.config import JudgeConfig, RetryConfig
 from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
 from runner.judge import Panel
+from runner.lane import Drained
 from runner.online.ask import Asker
 from runner.online.crew import Crew
 from runner.online.desk import Desk
 from runner.online.limits import Slots, Turnstile
-from runner.online.weather import Drained, Weather
+from runner.online.weather import Weather
 from runner.results.recorder import Recorder
 from runner.results.schema import Asked
 from runner.types import Failure, JudgeRequest, JudgeResponse, Sample

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual import now, run, settle
 
+from runner.lane import Drained
 from runner.online.limits import Slots, Turnstile
-from runner.online.weather import Drained
 
 MINUTE = 60.0
 

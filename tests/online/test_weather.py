@@ -8,7 +8,8 @@ import pytest
 from virtual import now, run, settle
 
 from runner.errors import BadReply, ConnectFailed, ConnectionLost, RateLimited, ServerFault, TimedOut, Transient
-from runner.online.weather import STREAK, Drained, Weather, may_be_the_rows_fault
+from runner.lane import Drained
+from runner.online.weather import STREAK, Weather, may_be_the_rows_fault
 
 PATIENCE = 1800.0
 

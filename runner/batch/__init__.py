@@ -1,0 +1,1 @@
+"""The batch lane: one shard at a time, answered by a job of the service."""

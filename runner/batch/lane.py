@@ -1,0 +1,183 @@
+"""The batch lane over what is left: workers pull shards and see each through to its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Mapping
+
+from anyio import CancelScope, create_task_group
+
+from runner.batch.api import BatchApi
+from runner.batch.ledger import Ledger, Shard
+from runner.batch.lifecycle import UNSENT, Lifecycle, Manner, Parting
+from runner.batch.pulse import Pulse
+from runner.batch.reconcile import Reconciler
+from runner.batch.shards import Packer
+from runner.client import Client
+from runner.config import BatchConfig, RetryConfig
+from runner.errors import DatasetError, NoBatchApi, RunDirectoryError, RunStopped
+from runner.lane import Drain, Drained, Traffic
+from runner.results.sink import output_failed
+
+
+class BatchLane:
+    """Sees every open shard through to its rows, and makes new ones of what is left.
+
+    Attributes:
+        hurried: whether it was told to leave at once.
+
+    Args:
+        ledger: the shards there are.
+        clients: the service, by the addresses at which open shards have batches and the present one.
+        dialect: of the service.
+        packer: makes new shards; None where none are wanted.
+        reconciler: makes rows.
+        batch, policy: the YAML's `batch` and `online.retry`.
+        grace: seconds that what is under way gets when the lane is drained.
+        detach: begin and collect what can be, and leave batches running.
+        cancel: cancel all batches, and keep what they answered.
+        resubmit_unknown: give up shards that wait for a decision; their requests are asked anew.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clients: Mapping[str, Client],
+        dialect: str,
+        packer: Packer | None,
+        reconciler: Reconciler,
+        *,
+        batch: BatchConfig,
+        policy: RetryConfig,
+        grace: float,
+        detach: bool = False,
+        cancel: bool = False,
+        resubmit_unknown: bool = False,
+    ) -> None:
+        self.name = "batch"
+        self.hurried = False
+        self.traffic = Traffic()
+        self._ledger = ledger
+        self._packer = packer
+        self._grace = grace
+        self._parallel = batch.parallel
+        self._drain = Drain()
+        self._stopped: RunStopped | None = None
+        self._no_api: NoBatchApi | None = None
+        self._scope: CancelScope | None = None
+        self._waiting: deque[Shard] = deque(ledger.open)
+        self._parted = 0
+        self._apis = {
+            url: BatchApi(client, dialect, batch.window, policy, self._drain.rest, self.traffic)
+            for url, client in clients.items()
+        }
+        pulse = Pulse(batch.poll.first, batch.poll.ceiling, random.random)
+        manner = Manner(batch.window, batch.poll.ceiling, batch.delete_files, detach, cancel, resubmit_unknown)
+        self._life = Lifecycle(ledger, self._api, reconciler, pulse, manner, self._drain)
+
+    @property
+    def paused(self) -> str | None:
+        """Why everybody waits, while the service does not answer."""
+        return next((api.trouble for api in self._apis.values() if api.trouble), None)
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is begun any more."""
+        return self._stopped is not None
+
+    @property
+    def under_way(self) -> str:
+        """What a drain waits for, in words."""
+        return f"{len(self._ledger.open)} batches go on at the service; waiting for what is being sent or collected"
+
+    @property
+    def state(self) -> str:
+        """The state as `status.json` names it."""
+        if self.draining:
+            return "draining"
+        if self.paused:
+            return "paused"
+        waits = all(shard.step == "poll" for shard in self._ledger.open)
+        return "waiting_batch" if waits and self._ledger.open else "running"
+
+    async def run(self) -> None:
+        """Go on until every shard is closed and nothing is left to make one of.
+
+        Raises RunStopped where it ends before that, and NoBatchApi where the service has none. A shard that waits for
+        a decision stays open, and is no reason not to go on.
+        """
+        begun = sum(1 for shard in self._waiting if shard.step == "poll")
+        try:
+            async with create_task_group() as workers:
+                self._scope = workers.cancel_scope
+                for number in range(max(self._parallel, begun)):
+                    workers.start_soon(self._work, number < self._parallel)
+        finally:
+            if self._packer is not None:
+                self._packer.abandon()
+        if self._stopped is not None:
+            raise self._stopped
+        if self._no_api is not None:
+            self._give_up_unsent(str(self._no_api))
+            raise self._no_api
+        if self._parted:
+            raise self._detached()
+
+    def drain(self, stop: RunStopped, grace: float | None = None) -> None:
+        """Begin nothing more; what is being sent or collected gets `grace` seconds. The first cause is kept."""
+        if self._stopped is None:
+            self._stopped = stop
+            self._drain.begin()
+            asyncio.get_running_loop().call_later(self._grace if grace is None else grace, self._leave)
+
+    def cancel(self) -> None:
+        """Leave what is under way as it is, at once."""
+        self.hurried = True
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def _work(self, packs: bool) -> None:
+        """One shard after the other, until there is none, or one stays running at the service."""
+        try:
+            while not self._drain.begun and self._no_api is None:
+                shard = await self._next(packs)
+                if shard is None:
+                    return
+                await self._life.run(shard)
+        except Drained:
+            return
+        except Parting:
+            self._parted += 1
+        except NoBatchApi as error:
+            self._no_api = error
+        except DatasetError as error:
+            message = f"the dataset can no longer be read: {error}; run the same command again when it can"
+            self.drain(RunStopped("dataset", message, exit_code=3))
+        except (OSError, RunDirectoryError) as error:
+            self.drain(output_failed(error), grace=0)
+        except RunStopped as stop:
+            self.drain(stop, grace=0 if stop.reason == "output" else None)
+
+    async def _next(self, packs: bool) -> Shard | None:
+        if self._waiting:
+            return self._waiting.popleft()
+        return await self._packer.next() if packs and self._packer is not None else None
+
+    def _api(self, shard: Shard) -> BatchApi:
+        return self._apis[shard.base_url]
+
+    def _give_up_unsent(self, reason: str) -> None:
+        for shard in self._ledger.open:
+            if shard.step in UNSENT:
+                self._life.drop(shard, reason)
+
+    def _detached(self) -> RunStopped:
+        message = (
+            f"{self._parted} batches go on at the service; run the same command again later to collect what they answer"
+        )
+        return RunStopped("detached", message, exit_code=4)

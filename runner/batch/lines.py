@@ -1,0 +1,260 @@
+"""What a line of a batch's result files means, and where the line of each request stands. Nothing is kept decoded.
+
+No service promises an order, a file for each kind of line, or that a count is right: an answer is a line with status
+200, without an error and with a whole completion in it, in whichever file it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Container, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import msgspec
+
+from runner.batch.words import meaning, one_line, text_of, told
+from runner.errors import Refused, ServiceError
+from runner.replies import error_from, excerpt, read_completion
+from runner.types import Failure, JudgeResponse
+
+AGAIN_STATUS = frozenset({408, 409, 429})
+"""The 4xx of a line that leave its request open; every other one settles it."""
+
+NOTHING: tuple[Any, ...] = (None, "", {})
+"""What services write where there is no error: PAI fills other nulls with empty texts too."""
+
+_BUFFER = 1 << 18
+_LENGTH = 32
+_START = 48
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """Why a batch left a request unanswered that may be asked again: a transient `error_type` and what was seen."""
+
+    error_type: str
+    message: str
+
+
+Finding = JudgeResponse | Failure | Leftover
+
+_RANK = {JudgeResponse: 0, Failure: 1, Leftover: 2}
+
+
+class _Response(msgspec.Struct):
+    status_code: Any = None
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Line(msgspec.Struct):
+    response: _Response | None = None
+    error: Any = None
+
+
+class _Named(msgspec.Struct):
+    custom_id: str
+
+
+_line = msgspec.json.Decoder(_Line).decode
+_named = msgspec.json.Decoder(_Named).decode
+_string = msgspec.json.Decoder(str).decode
+_ODD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def read_line(line: bytes, dialect: str = "pai") -> Finding:
+    """Tell what one line of an output or error file means; any bytes mean something."""
+    try:
+        found = _line(line)
+    except _ODD:
+        odd = _lenient(line)
+        if odd is None:
+            return Leftover("bad_reply", f"not a result line: {excerpt(line)}")
+        found = odd
+    response = found.response
+    if found.error not in NOTHING:
+        return _from_error(found.error, response, dialect)
+    if response is None:
+        return Leftover("bad_reply", f"a result line without a response: {excerpt(line)}")
+    status = _status(response.status_code)
+    if status == 200:
+        return _from_answer(_body(response.body))
+    if status is None:
+        return Leftover("bad_reply", one_line(f"an unreadable status_code: {text_of(response.status_code)}"))
+    return _unanswered(error_from(status, {}, _body(response.body), dialect), _settles(status))
+
+
+class ResultFiles:
+    """The downloaded files of one batch, each line found by its custom_id; a context manager.
+
+    Entering reads every line once. Where a custom_id has several lines, an answer counts before a failure and that
+    before a leftover, else the first of them.
+
+    Args:
+        paths: the output and error files there are; they may be empty.
+        wanted: the custom_ids of the shard.
+        dialect: of the service.
+
+    Attributes:
+        torn: lines that are not whole JSON with a custom_id.
+        strangers: lines whose custom_id nobody asked for.
+        doubled: further lines of a custom_id.
+    """
+
+    def __init__(self, paths: Sequence[Path], wanted: Container[str], dialect: str) -> None:
+        self.torn = 0
+        self.strangers = 0
+        self.doubled = 0
+        self._paths = paths
+        self._wanted = wanted
+        self._dialect = dialect
+        self._files: list[BinaryIO] = []
+        self._places: dict[str, int] = {}
+        self._ranks: dict[str, int] = {}
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            self._files = [opened.enter_context(path.open("rb", buffering=_BUFFER)) for path in self._paths]
+            for number in range(len(self._files)):
+                self._index(number)
+            self._closing = opened.pop_all()
+        self._ranks.clear()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def find(self, custom_id: str) -> Finding | None:
+        """What the files say of a request; None where no line of them names it."""
+        place = self._places.get(custom_id)
+        return None if place is None else self._read(place)
+
+    def _index(self, number: int) -> None:
+        places, wanted = self._places, self._wanted
+        start = number << _START
+        for line in self._files[number]:
+            place = start << _LENGTH | len(line)
+            start += len(line)
+            custom_id = _custom_id(line)
+            if custom_id is None:
+                self.torn += not line.isspace()
+            elif custom_id not in wanted:
+                self.strangers += 1
+            elif custom_id in places:
+                self.doubled += 1
+                self._prefer(custom_id, place)
+            else:
+                places[custom_id] = place
+
+    def _prefer(self, custom_id: str, place: int) -> None:
+        """Keep the better of two lines; how good the kept one is stays known, so that each line is read once."""
+        rank = self._ranks.get(custom_id)
+        if rank is None:
+            rank = _RANK[type(self._read(self._places[custom_id]))]
+        if rank > 0:
+            other = _RANK[type(self._read(place))]
+            if other < rank:
+                self._places[custom_id], rank = place, other
+        self._ranks[custom_id] = rank
+
+    def _read(self, place: int) -> Finding:
+        where, length = place >> _LENGTH, place & ((1 << _LENGTH) - 1)
+        file, start = self._files[where >> _START], where & ((1 << _START) - 1)
+        return read_line(os.pread(file.fileno(), length, start), self._dialect)
+
+
+def _custom_id(line: bytes) -> str | None:
+    try:
+        return _named(line).custom_id
+    except _ODD:
+        data = _loads(line)
+    custom_id = data.get("custom_id") if isinstance(data, dict) else None
+    return custom_id if isinstance(custom_id, str) else None
+
+
+def _lenient(line: bytes) -> _Line | None:
+    """Read what is whole but odd: a mark at the start of the file, NaN, escapes that stand for no character."""
+    data = _loads(line)
+    if not isinstance(data, dict):
+        return None
+    response = data.get("response")
+    if not isinstance(response, dict):
+        return _Line(None, data.get("error"))
+    try:
+        body = json.dumps(response["body"]).encode() if "body" in response else b""
+    except RecursionError:
+        return None
+    return _Line(_Response(response.get("status_code"), msgspec.Raw(body)), data.get("error"))
+
+
+def _loads(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _from_answer(body: bytes) -> Finding:
+    try:
+        return read_completion(body)
+    except ServiceError as error:
+        return _unanswered(error, isinstance(error, Refused))
+
+
+def _from_error(error: Any, response: _Response | None, dialect: str) -> Finding:
+    code, message = told(error)
+    said = one_line(": ".join(filter(None, (code, message)))) or "an error without a word"
+    ending, _ = meaning(code.lower().replace("batch", "", 1), dialect)
+    if ending == "expired":
+        return Leftover("batch_expired", one_line(message) or said)
+    if ending == "cancelled":
+        return Leftover("batch_lost", one_line(message) or said)
+    named = error_from(400, {}, text_of({"error": error}).encode("utf-8", "replace"), dialect)
+    if named.error_type == "content_filter":
+        return Failure("content_filter", said)
+    status = None if response is None else _status(response.status_code)
+    if response is not None and status is not None and _settles(status):
+        refused = _unanswered(error_from(status, {}, _body(response.body), dialect), True)
+        return Failure(refused.error_type, one_line(f"HTTP {status}: {said}"))
+    return Leftover("server_error", said)
+
+
+def _unanswered(error: ServiceError, settled: bool) -> Failure | Leftover:
+    message = one_line(str(error))
+    if error.error_type == "content_filter":
+        return Failure("content_filter", message)
+    if settled:
+        return Failure("bad_request", message)
+    return Leftover("bad_reply" if isinstance(error, Refused) else error.error_type, message)
+
+
+def _settles(status: int) -> bool:
+    return 400 <= status < 500 and status not in AGAIN_STATUS
+
+
+def _status(value: Any) -> int | None:
+    """The status as a number, 200 where it is missing (the body must then be an answer), None where it is neither."""
+    if value is None:
+        return 200
+    if isinstance(value, str):
+        digits = value.strip()
+        return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else None
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1000 and value == int(value)
+    return int(value) if whole else None
+
+
+def _body(raw: msgspec.Raw) -> bytes:
+    """The body's own JSON, also where a service wraps it into a string."""
+    body = bytes(raw)
+    if not body.startswith(b'"'):
+        return body
+    try:
+        return _string(body).encode()
+    except _ODD:
+        text = _loads(body)
+        return text.encode("utf-8", "replace") if isinstance(text, str) else body

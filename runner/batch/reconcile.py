@@ -1,0 +1,158 @@
+"""From result files to rows: every line of both files is looked at, and whoever got no answer is told apart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
+
+import msgspec
+import pyarrow as pa
+
+from runner.batch.ledger import Ledger, Member, Shard
+from runner.batch.lines import Finding, Leftover, ResultFiles
+from runner.errors import RunDirectoryError
+from runner.judge import Panel
+from runner.results.recorder import Recorder
+from runner.results.schema import Asked, revive
+from runner.types import Failure, JudgeRequest, JudgeResponse, Sample, Usage
+
+log = logging.getLogger(__name__)
+
+SLICE = 64
+"""So many rows are made between two looks at the event loop."""
+
+LOST = {
+    "expired": ("batch_expired", "the batch expired before this request was answered"),
+    "failed": ("batch_lost", "the batch failed as a whole"),
+    "cancelled": ("batch_lost", "the batch was cancelled before this request was answered"),
+    "completed": ("batch_lost", "the batch ended without a line for this request"),
+}
+"""What is said of a request without a line, by how its batch ended."""
+
+
+class Tally(msgspec.Struct):
+    """What became of a shard's requests."""
+
+    answered: int = 0
+    left: list[str] = []
+
+
+class Reconciler:
+    """Turns the results of one shard at a time into rows.
+
+    Args:
+        ledger: where result files and members are.
+        panel: reads the verdicts.
+        recorder: takes the rows.
+        own: the dataset's own columns.
+        dialect: whose lines they are.
+        give_up: from how often a request was in a batch without an answer to whether its row says so now; else it is
+            left for another try.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        panel: Panel,
+        recorder: Recorder,
+        own: Collection[pa.Field],
+        dialect: str,
+        give_up: Callable[[int], bool],
+    ) -> None:
+        self._ledger = ledger
+        self._panel = panel
+        self._recorder = recorder
+        self._own = pa.schema(own)
+        self._dialect = dialect
+        self._give_up = give_up
+        self._turn = asyncio.Lock()
+
+    async def settle(self, shard: Shard) -> Tally:
+        """Write a row for each request that has an answer or is refused; returns who has none.
+
+        When this returns, every row is on the disk. A request that has its row of this shard already, because this
+        was cut off before, is passed over. Raises RunStopped and OSError.
+        """
+        async with self._turn:
+            members = list(self._ledger.read_members(shard.number))
+            files = (self._ledger.output(shard.number), self._ledger.errors(shard.number))
+            wanted = {member.custom_id for member in members}
+            with ResultFiles([path for path in files if path.exists()], wanted, self._dialect) as results:
+                tally = await self._go_through(shard, members, results)
+            self._warn(shard, results)
+            await self._recorder.kept()
+            return tally
+
+    def release(self, custom_ids: Iterable[str]) -> None:
+        """Note that these requests got no answer: whoever asks what is left meets them again."""
+        for custom_id in custom_ids:
+            ordinal, variant = self._place(custom_id)
+            self._recorder.done.unanswered(ordinal, variant)
+
+    def withdraw(self, shard: Shard) -> None:
+        """Note that the requests of a shard are in no batch."""
+        for member in self._ledger.read_members(shard.number):
+            self._recorder.done.withdraw(*self._place(member.custom_id))
+
+    async def _go_through(self, shard: Shard, members: list[Member], results: ResultFiles) -> Tally:
+        tally, queue = Tally(), iter(members)
+        while some := list(islice(queue, SLICE)):
+            for member in some:
+                self._settle_one(shard, member, results.find(member.custom_id), tally)
+            self._ledger.seen(msgspec.structs.replace(shard, answered=tally.answered))
+            await self._recorder.room()
+            await asyncio.sleep(0)
+        return tally
+
+    def _settle_one(self, shard: Shard, member: Member, finding: Finding | None, tally: Tally) -> None:
+        done = self._recorder.done
+        ordinal, variant = self._place(member.custom_id)
+        if done.settled(ordinal, variant):
+            tally.answered += 1
+            return
+        tries = done.tries(ordinal, variant)
+        if finding is None:
+            finding = lost(shard)
+        if isinstance(finding, Leftover):
+            if not self._give_up(tries + 1):
+                tally.left.append(member.custom_id)
+                return
+            finding = Failure(finding.error_type, finding.message)
+        request = JudgeRequest(self._sample(member), variant, member.custom_id, b"", member.request_hash)
+        self._recorder.record(request, self._asked(shard, request, finding, tries + 1))
+        tally.answered += 1
+
+    def _asked(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure, attempts: int) -> Asked:
+        if isinstance(finding, Failure):
+            return Asked(finding, None, attempts, Usage(), None, "batch", shard.batch_id)
+        verdict = self._panel.read(request, finding)
+        return Asked(finding, verdict, attempts, finding.usage, None, "batch", shard.batch_id)
+
+    def _sample(self, member: Member) -> Sample:
+        columns = msgspec.json.decode(member.columns)
+        if columns:
+            columns = revive(columns, self._own)
+        return Sample(member.ordinal, member.sample_id, {}, {}, columns, "")
+
+    def _place(self, custom_id: str) -> tuple[int, int]:
+        place = self._panel.place(custom_id)
+        if place is None:
+            raise RunDirectoryError(f"{custom_id}: no judge of this configuration asks this")
+        return place
+
+    def _warn(self, shard: Shard, results: ResultFiles) -> None:
+        for count, what in (
+            (results.torn, "lines that are no whole JSON"),
+            (results.strangers, "lines for requests that are not in it"),
+            (results.doubled, "further lines for requests that have one"),
+        ):
+            if count:
+                log.warning("batch %s: %d %s were ignored", shard.batch_id, count, what)
+
+
+def lost(shard: Shard) -> Leftover:
+    """What is said of a request that no line of its batch's results names."""
+    error_type, message = LOST[shard.ended or "completed"]
+    return Leftover(error_type, f"{message}: {shard.reason}" if shard.reason else message)

@@ -1,0 +1,110 @@
+"""What the two lanes have in common: how a run steers one, and what it sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+import msgspec
+
+from runner.errors import Fatal, RunStopped
+
+STOP_HINTS = {
+    "authentication": "check the token and what it may use, then run the same command again",
+    "quota": "see to the account, then run the same command again",
+    "address": "check service.base_url and judge.model, then run the same command again",
+}
+
+
+class Drained(Exception):
+    """The lane is ending: a request that is not under way is not sent any more."""
+
+
+class Drain:
+    """Whether a lane is ending, and waits that end with it."""
+
+    def __init__(self) -> None:
+        self._begun = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the lane is ending."""
+        return self._begun.is_set()
+
+    def begin(self) -> None:
+        """End the lane."""
+        self._begun.set()
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep; raises Drained where the lane ends meanwhile."""
+        try:
+            await asyncio.wait_for(self._begun.wait(), seconds)
+        except TimeoutError:
+            return
+        raise Drained
+
+    async def unless(self, awaited: Awaitable[Any]) -> None:
+        """Wait for something; raises Drained where the lane ends before that."""
+        other, ending = asyncio.ensure_future(awaited), asyncio.ensure_future(self._begun.wait())
+        try:
+            await asyncio.wait((other, ending), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            other.cancel()
+            ending.cancel()
+        if self.begun:
+            raise Drained
+
+
+class Traffic(msgspec.Struct):
+    """What goes over the wire just now, and what went wrong on it."""
+
+    in_flight: int = 0
+    retries: int = 0
+    throttled: int = 0
+
+
+class Lane(Protocol):
+    """Asks what is left, one way or the other."""
+
+    @property
+    def name(self) -> str:
+        """`online` or `batch`."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What goes over the wire just now."""
+
+    @property
+    def paused(self) -> str | None:
+        """Why everybody waits, while the service does not answer."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is sent any more."""
+
+    @property
+    def hurried(self) -> bool:
+        """Whether it was told to leave at once."""
+
+    @property
+    def under_way(self) -> str:
+        """What a drain waits for, in words."""
+
+    @property
+    def state(self) -> str:
+        """The state as `status.json` names it."""
+
+    async def run(self) -> None:
+        """Ask until nothing is left for this lane; raises RunStopped where it was ended before that."""
+
+    def drain(self, stop: RunStopped, grace: float | None = None) -> None:
+        """End the lane: begin nothing more, give what is under way `grace` seconds. The first cause is kept."""
+
+    def cancel(self) -> None:
+        """Leave what is under way as it is, at once."""
+
+
+def refused(error: Fatal) -> RunStopped:
+    """The run stops because the service will answer no request of it."""
+    return RunStopped(error.reason, f"the service refused: {error}; {STOP_HINTS[error.reason]}", exit_code=3)

@@ -1,0 +1,259 @@
+"""What a run would come to: requests, tokens, cost and time on each route; nothing is asked and nothing written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+
+import msgspec
+
+from runner.batch.ledger import Ledger
+from runner.changes import asking, check_asking
+from runner.dataset import Survey, survey
+from runner.errors import RunDirectoryError
+from runner.estimate import Estimate, estimate_requests
+from runner.judge import Panel
+from runner.monitor.progress import duration
+from runner.opening import Checked, RunOptions
+from runner.results.directory import RunDirectory
+from runner.results.journal import read_segment, segment_paths
+from runner.results.parts import part_paths
+from runner.results.resume import Done, scan
+from runner.results.schema import TRANSIENT
+from runner.router import Lane, Route, batch_factor, choose_route, has_batch_api, online_seconds
+from runner.types import Row, Usage
+
+_NOTED = ("ordinal", "judge", "swapped", "repeat", "status", "error_type", "prompt_tokens", "completion_tokens", "cost")
+
+
+class PlannedJudge(msgspec.Struct, frozen=True):
+    """The requests of one judge.
+
+    Attributes:
+        name: the judge's.
+        model: the judge's.
+        requests: of all samples, answered ones included.
+        prompt_tokens: of those that are open, together.
+        completion_tokens: the same; `completion_from` says where the mean length of an answer comes from.
+        completion_from: `assumed`, `parameters.max_tokens`, or the answers that are there.
+    """
+
+    name: str
+    model: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    completion_from: str
+
+
+class OnlinePlan(msgspec.Struct, frozen=True):
+    """All open requests online: `seconds` by the quota alone (None: no limit is set), `cost` (None: no prices)."""
+
+    seconds: float | None
+    cost: float | None
+
+
+class BatchPlan(msgspec.Struct, frozen=True):
+    """All open requests by batch.
+
+    Attributes:
+        available: whether the service has a Batch API.
+        shards: upload files.
+        bytes: their size together.
+        seconds_at_most: until the last of them is due, so many at a time as `batch.parallel` lets.
+        cost: None without prices.
+    """
+
+    available: bool
+    shards: int
+    bytes: int
+    seconds_at_most: float
+    cost: float | None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a run would come to, as `plan --json` prints it.
+
+    Attributes:
+        name: the run's.
+        samples: of the dataset, or the first so many with `--limit`.
+        requests: of all these samples.
+        answered: how many of them have their row in the run directory.
+        in_batches: how many are in batches that are not collected yet.
+        open: how many are left to ask; all tokens, costs and times are of these.
+        judges: the same by judge.
+        prompt_tokens: estimated.
+        completion_tokens: estimated.
+        currency: of the costs; None without prices.
+        online: what they come to online.
+        batch: what they come to by batch.
+        route: which of both a run would take.
+        reason: why.
+        samples_read: how many samples the figures come from.
+        exact: whether these are all that are open, or an even sample of them.
+        bad_rows: how many of the samples read cannot be asked and become failed rows.
+        problems: what is wrong with the first of them.
+    """
+
+    name: str
+    samples: int
+    requests: int
+    answered: int
+    in_batches: int
+    open: int
+    judges: tuple[PlannedJudge, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    currency: str | None
+    online: OnlinePlan
+    batch: BatchPlan
+    route: Lane
+    reason: str
+    samples_read: int
+    exact: bool
+    bad_rows: int
+    problems: tuple[str, ...]
+
+    def as_json(self) -> str:
+        """The plan for programs."""
+        return msgspec.json.format(msgspec.json.encode(self)).decode()
+
+    def as_text(self) -> str:
+        """The plan for people, in a few lines."""
+        judges = ", ".join(f"{judge.name} {judge.requests:,}" for judge in self.judges)
+        known = [(self.answered, "answered already"), (self.in_batches, "in batches"), (self.open, "open")]
+        left = "".join(f", {count:,} {what}" for count, what in known if self.open < self.requests and count)
+        lengths = ", ".join(dict.fromkeys(judge.completion_from for judge in self.judges))
+        online, batch = self.online, self.batch
+        lines = [
+            f"{self.name}: {self.samples:,} samples, {self.requests:,} requests ({judges}){left}",
+            f"  tokens  about {self.prompt_tokens:,} prompt, {self.completion_tokens:,} completion (length: {lengths})",
+            f"  online  {_cost(online.cost, self.currency)}, {_time(online.seconds)}",
+            f"  batch   {_cost(batch.cost, self.currency)}, at most {duration(batch.seconds_at_most)}, "
+            f"{batch.shards:,} shards, {batch.bytes / 1e6:,.1f} MB" + ("" if batch.available else " (no Batch API)"),
+            f"  route   {self.route}: {self.reason}",
+            f"  read    {self.samples_read:,} samples, {'all that are open' if self.exact else 'evenly chosen'}",
+        ]
+        if self.bad_rows:
+            lines.append(f"  bad     {self.bad_rows:,} of them cannot be asked and would be failed rows:")
+            lines += [f"          {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+
+def make_plan(checked: Checked, options: RunOptions) -> Plan:
+    """Plan a run, or what is left of one; raises UsageError where the run directory or the dataset does not fit."""
+    config, panel = checked.config, checked.panel
+    counted, done = _stock(checked, options)
+    estimate = estimate_requests(checked, counted, done)
+    route = route_of(checked, done.missing(), estimate)
+    usage, prices, requests = estimate.usage, config.prices, done.samples * len(panel.variants)
+    seconds = online_seconds(done.missing(), usage, config.services[0].limits)
+    return Plan(
+        name=config.name,
+        samples=done.samples,
+        requests=requests,
+        answered=requests - done.missing() - done.submitted(),
+        in_batches=done.submitted(),
+        open=done.missing(),
+        judges=_judges(checked, done, estimate),
+        prompt_tokens=usage.prompt or 0,
+        completion_tokens=usage.completion or 0,
+        currency=None if prices is None else prices.currency,
+        online=OnlinePlan(seconds, estimate.cost(prices, "online")),
+        batch=_by_batch(checked, estimate),
+        route=route.lane,
+        reason=route.reason,
+        samples_read=estimate.samples,
+        exact=estimate.exact,
+        bad_rows=estimate.bad_rows,
+        problems=estimate.problems,
+    )
+
+
+def route_of(checked: Checked, requests: int, estimate: Estimate | None = None) -> Route:
+    """The route of so many open requests; without an estimate, a limit of tokens is not looked at."""
+    config = checked.config
+    service = config.services[0]
+    usage = Usage() if estimate is None else estimate.usage
+    seconds = online_seconds(requests, usage, service.limits)
+    factor = batch_factor(config.prices, [judge.model for judge in config.judges])
+    return choose_route(config.router, has_batch_api(service), requests, seconds, factor)
+
+
+def _judges(checked: Checked, done: Done, estimate: Estimate) -> tuple[PlannedJudge, ...]:
+    counts = [0] * len(checked.panel.judges)
+    for variant in checked.panel.variants:
+        counts[variant.judge_index] += done.samples
+    return tuple(
+        PlannedJudge(j.name, j.model, requests, j.usage.prompt or 0, j.usage.completion or 0, j.completion_from)
+        for j, requests in zip(estimate.judges, counts, strict=True)
+    )
+
+
+def _by_batch(checked: Checked, estimate: Estimate) -> BatchPlan:
+    batch = checked.config.batch
+    return BatchPlan(
+        available=has_batch_api(checked.config.services[0]),
+        shards=estimate.shards,
+        bytes=estimate.bytes,
+        seconds_at_most=math.ceil(estimate.shards / batch.parallel) * batch.window,
+        cost=estimate.cost(checked.config.prices, "batch"),
+    )
+
+
+def _stock(checked: Checked, options: RunOptions) -> tuple[Survey, Done]:
+    """The rows of the dataset, and which requests have theirs; another process may be writing them meanwhile."""
+    directory = RunDirectory(checked.config.output.directory)
+    earlier = directory.read_run()
+    check_asking(str(directory.path), earlier.get("asking", {}), asking(checked.config))
+    counted = survey(checked.files, Survey.from_data(earlier["dataset"]) if earlier else None)
+    samples = counted.rows if options.limit is None else min(options.limit, counted.rows)
+    variants = {(v.judge, v.swapped, v.repeat): number for number, v in enumerate(checked.panel.variants)}
+    if not (directory.results.is_dir() and directory.journal.is_dir()):
+        return counted, Done(samples, variants)
+    try:
+        waiting = list(_waiting(directory))
+        done = scan(directory.path, samples, variants, options.retry)
+    except OSError as error:
+        raise RunDirectoryError(f"{directory.path}: cannot be read: {error.strerror or error}") from error
+    for row in waiting:
+        variant = variants.get((row["judge"], row["swapped"], row["repeat"]))
+        if variant is not None and not _asked_again(row, options.retry):
+            done.answered(row, variant)
+    for ordinal, variant in _in_batches(directory, checked.panel):
+        done.submit(ordinal, variant)
+    return counted, done
+
+
+def _waiting(directory: RunDirectory) -> Iterator[Row]:
+    """The rows that are in no part yet; read before the parts are, so that none is missed when it becomes one."""
+    parts = part_paths(directory.results)
+    for number, path in segment_paths(directory.journal).items():
+        if number not in parts:
+            with suppress(FileNotFoundError):  # it became a part just now
+                for _, row in read_segment(path):
+                    yield {name: row[name] for name in _NOTED}
+
+
+def _in_batches(directory: RunDirectory, panel: Panel) -> Iterator[tuple[int, int]]:
+    """The requests of batches that are not collected yet, by ordinal and variant."""
+    ledger = Ledger(directory.path / "batches")
+    for shard in ledger.open:
+        with suppress(RunDirectoryError):  # it was collected just now
+            for member in ledger.read_members(shard.number):
+                place = panel.place(member.custom_id)
+                if place is not None:
+                    yield place
+
+
+def _asked_again(row: Row, retry: Collection[str]) -> bool:
+    return row["status"] in retry or (row["status"] == "failed" and row["error_type"] in TRANSIENT)
+
+
+def _cost(cost: float | None, currency: str | None) -> str:
+    return "cost unknown (no price)" if cost is None else f"about {cost:,.{2 if cost >= 1 else 4}f} {currency}"
+
+
+def _time(seconds: float | None) -> str:
+    return "time unknown (no rpm or tpm)" if seconds is None else f"about {duration(seconds)} by its limits"

@@ -1,0 +1,106 @@
+"""Where lanes are put together from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from runner.batch.lane import BatchLane
+from runner.batch.reconcile import Reconciler
+from runner.batch.shards import MB, Packer
+from runner.client import Client
+from runner.config import Adaptive
+from runner.dataset import Feed, chunks
+from runner.lane import Lane
+from runner.online.lane import OnlineLane
+from runner.opening import OpenRun
+from runner.remaining import Remaining
+from runner.results.recorder import Recorder
+from runner.results.schema import own_floats
+
+
+class Workshop:
+    """Makes the lanes of one run.
+
+    Args:
+        opened: the run.
+        recorder: takes the rows of all lanes.
+        clients: the service, by its addresses.
+        base_url: the present one.
+    """
+
+    def __init__(self, opened: OpenRun, recorder: Recorder, clients: Mapping[str, Client], base_url: str) -> None:
+        self._opened = opened
+        self._recorder = recorder
+        self._clients = clients
+        self._base_url = base_url
+        self._config = opened.checked.config
+        self._service = self._config.services[0]
+
+    @asynccontextmanager
+    async def lane(
+        self, name: str, accept: Callable[[int], bool], gives_up: Callable[[int], bool]
+    ) -> AsyncIterator[Lane]:
+        """A lane for the requests it is to accept, by how many batches they went unanswered in.
+
+        `gives_up` says from how many on a request is not asked any more.
+        """
+        async with self._feed() as feed:
+            remaining = Remaining(feed, self._opened.checked.reader, self._opened.done, accept)
+            yield self._online(remaining) if name == "online" else self._batch(remaining, gives_up)
+
+    def _feed(self) -> Feed:
+        checked, wanted = self._opened.checked, self._opened.done.next_wanted
+        return Feed(chunks(checked.files, wanted, rows=self._opened.survey.counts, columns=checked.reader.columns))
+
+    def _online(self, remaining: Remaining) -> OnlineLane:
+        config, panel, limits = self._config, self._opened.checked.panel, self._service.limits
+        concurrency = limits.concurrency
+        return OnlineLane(
+            self._clients[self._base_url],
+            panel,
+            remaining,
+            self._recorder,
+            policy=config.online.retry,
+            reasks=tuple(config.judges[variant.judge_index].reask for variant in panel.variants),
+            concurrency=concurrency.start if isinstance(concurrency, Adaptive) else concurrency,
+            rpm=limits.rpm,
+            tpm=limits.tpm if isinstance(limits.tpm, int) else None,
+            grace=self._grace,
+        )
+
+    def _batch(self, remaining: Remaining, gives_up: Callable[[int], bool]) -> BatchLane:
+        opened, options, batch = self._opened, self._opened.options, self._config.batch
+        panel, schema = opened.checked.panel, opened.checked.schema
+        dialect = self._service.dialect
+        packer = Packer(
+            opened.ledger,
+            remaining,
+            panel,
+            self._recorder,
+            service=self._service.name,
+            base_url=self._base_url,
+            dialect=dialect,
+            most_bytes=batch.shard_mb * MB,
+            most_lines=batch.shard_lines,
+            floats=own_floats(schema),
+        )
+        own = opened.checked.reader.result_fields()
+        return BatchLane(
+            opened.ledger,
+            self._clients,
+            dialect,
+            None if options.cancel else packer,
+            Reconciler(opened.ledger, panel, self._recorder, own, dialect, gives_up),
+            batch=batch,
+            policy=self._config.online.retry,
+            grace=self._grace,
+            detach=options.detach,
+            cancel=options.cancel,
+            resubmit_unknown=options.resubmit_unknown,
+        )
+
+    @property
+    def _grace(self) -> float:
+        grace = self._opened.options.grace
+        return self._service.timeout.total if grace is None else grace

@@ -1,0 +1,187 @@
+"""The options of batches: each kind of loss and disorder, on purpose and again with the same seed."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+
+def ids(found) -> set[str]:
+    return {line["custom_id"] for line in found}
+
+
+async def test_the_first_jobs_are_held_expire_and_fail(emulate, clock, lines):
+    async with emulate(clock, batch={"delay": 10, "hold": 1, "expire": 1, "fail": 1}) as caller:
+        keys = [(await caller.submit(lines(9, start=10 * number)))["id"] for number in range(4)]
+        clock.now += 1000
+        jobs = [await caller.job(key) for key in keys]
+        stats = await caller.stats()
+        output, errors = await caller.results(keys[1])
+        await caller.call("POST", f"/v1/batches/{keys[0]}/cancel")
+        clock.now += 1
+        held, left = await caller.results(keys[0])
+    assert [job["status"] for job in jobs] == ["Running", "Expired", "Failed", "Succeeded"]
+    assert jobs[1]["request_counts"] == {"total": 9, "completed": 4, "failed": 5}
+    assert jobs[1]["expired_at"] == jobs[1]["created_at"] + 10
+    assert (len(output), len(errors), len(ids(output + errors))) == (4, 5, 9)
+    assert {line["error"]["code"] for line in errors} == {"batch_expired"}
+    assert [problem["code"] for problem in jobs[2]["errors"]["data"]] == ["internal_error"]
+    assert (jobs[2]["output_file_id"], jobs[2]["error_file_id"]) == (None, None)
+    assert jobs[2]["request_counts"] == {"total": 9, "completed": 0, "failed": 0}
+    assert stats["distinct_ok"] == 4 + 9
+    assert (len(held), len(left)) == (4, 5)
+
+
+async def test_lost_lines_stand_nowhere_and_are_not_paid(emulate, lines):
+    async with emulate(seed=5, batch={"delay": 0, "lose": 0.2}) as caller:
+        first = await caller.submit(lines(200))
+        output, errors = await caller.results(first["id"])
+        job = await caller.job(first["id"])
+        missing = [line for line in lines(200) if line["custom_id"] not in ids(output)]
+        again, _ = await caller.results((await caller.submit(missing))["id"])
+        stats = await caller.stats()
+    assert (errors, job["request_counts"]["completed"], job["error_file_id"]) == ([], 200, None)
+    assert 20 < len(missing) < 60
+    assert 0 < len(again) < len(missing)
+    assert stats["distinct_ok"] == len(output) + len(again)
+    assert stats["lines_lost"] == 2 * len(missing) - len(again)
+    assert (stats["paid_twice"], stats["lines_twice"]) == (0, len(missing))
+
+
+async def test_errors_in_the_output_do_not_count_as_failed(emulate, lines):
+    async with emulate(batch={"delay": 0, "errors_in_output": 0.25}) as caller:
+        key = (await caller.submit(lines(200)))["id"]
+        output, errors = await caller.results(key)
+        job = await caller.job(key)
+        stats = await caller.stats()
+    failed = [line for line in output if line["response"]["status_code"] != 200]
+    assert (len(output), errors, job["request_counts"]["failed"]) == (200, [], 0)
+    assert 30 < len(failed) < 70
+    assert {(line["response"]["status_code"], line["error"]) for line in failed} == {(500, None)}
+    assert failed[0]["response"]["body"]["error"]["code"] == "internal_error"
+    assert stats["distinct_ok"] == 200 - len(failed)
+
+
+@pytest.mark.parametrize("dialect", ["pai", "dashscope"])
+async def test_line_faults_are_failed_lines_and_those_of_connections_do_not_happen(emulate, lines, dialect):
+    faults = {"500": 0.1, "503": 0.1, "429": 0.1, "refuse": 0.1, "unparsable": 0.1, "reset": 0.2, "malformed": 0.2}
+    made = lines(200, method="POST", url="/v1/chat/completions")
+    async with emulate(dialect=dialect, faults=faults, batch={"delay": 0}) as caller:
+        key = (await caller.submit(made))["id"]
+        output, errors = await caller.results(key)
+        job = await caller.job(key)
+        stats = await caller.stats()
+    statuses = [line["response"]["status_code"] for line in output + errors]
+    failed = [status for status in statuses if status != 200]
+    assert (len(statuses), set(statuses)) == (200, {200, 400, 429, 500, 503})
+    assert set(stats["faults"]) == {"429", "500", "503", "refuse", "unparsable"}
+    assert sum(stats["faults"].values()) - stats["faults"]["unparsable"] == len(failed)
+    assert stats["distinct_ok"] == 200 - len(failed)
+    if dialect == "pai":
+        assert (len(errors), job["request_counts"]["failed"]) == (len(failed), len(failed))
+        assert "data_inspection_failed" in {line["response"]["body"]["error"]["code"] for line in errors}
+    else:
+        assert (errors, job["request_counts"]["failed"]) == ([], 0)
+
+
+async def test_a_lost_answer_still_made_the_job(emulate, lines):
+    async with emulate(batch={"delay": 0, "drop_create": 1}) as caller:
+        file = await caller.upload(json.dumps(lines(1)[0]).encode())
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await caller.create(file.json["id"])
+        (job,) = (await caller.call("GET", "/v1/batches")).json["data"]
+        stats = await caller.stats()
+    assert (job["input_file_id"], job["status"]) == (file.json["id"], "Succeeded")
+    assert stats["batches"] == 1
+
+
+async def test_calls_that_are_not_supported_are_404(emulate, lines):
+    async with emulate(batch={"unsupported": ["list", "cancel", "delete"]}) as caller:
+        job = await caller.submit(lines(1))
+        replies = [
+            await caller.call("GET", "/v1/batches"),
+            await caller.call("GET", "/v1/files"),
+            await caller.call("POST", f"/v1/batches/{job['id']}/cancel"),
+            await caller.call("DELETE", f"/v1/files/{job['input_file_id']}"),
+        ]
+        known = await caller.call("GET", f"/v1/files/{job['input_file_id']}")
+    assert [(reply.status, reply.error["code"]) for reply in replies] == [(404, "unknown_url")] * 4
+    assert known.status == 200
+
+
+async def test_cancelling_can_be_without_effect(emulate, clock, lines):
+    async with emulate(clock, batch={"delay": 10, "ignore_cancel": True}) as caller:
+        key = (await caller.submit(lines(2)))["id"]
+        reply = await caller.call("POST", f"/v1/batches/{key}/cancel")
+        clock.now += 10
+        ended = await caller.job(key)
+    assert (reply.status, reply.json["status"], ended["status"]) == (200, "Creating", "Succeeded")
+
+
+async def test_too_many_lines_in_open_jobs_fail_a_job_until_others_end(emulate, clock, lines):
+    async with emulate(clock, batch={"delay": 10, "enqueued": 5}) as caller:
+        keys = [(await caller.submit(lines(3, start=3 * number)))["id"] for number in range(2)]
+        refused = await caller.job(keys[1])
+        clock.now += 10
+        keys.append((await caller.submit(lines(3, start=3)))["id"])
+        clock.now += 10
+        jobs = [await caller.job(key) for key in keys]
+        stats = await caller.stats()
+    (problem,) = refused["errors"]["data"]
+    assert (refused["status"], problem["code"], problem["line"]) == ("Failed", "token_limit_exceeded", None)
+    assert problem["message"].startswith("Enqueued token limit reached")
+    assert [job["status"] for job in jobs] == ["Succeeded", "Failed", "Succeeded"]
+    assert (stats["batches"], stats["batch_lines"], stats["lines_twice"]) == (3, 6, 0)
+
+
+async def test_a_running_job_can_have_any_word(emulate, clock, lines):
+    async with emulate(clock, batch={"delay": 10, "status_word": "scheduling"}) as caller:
+        key = (await caller.submit(lines(2)))["id"]
+        clock.now += 5
+        running = await caller.job(key)
+        stats = await caller.stats()
+        clock.now += 5
+        ended = await caller.job(key)
+    assert (running["status"], stats["batch_status"]) == ("scheduling", {"scheduling": 1})
+    assert ended["status"] == "Succeeded"
+
+
+async def test_result_lines_can_be_torn_doubled_strange_and_text(emulate, lines):
+    options = {"delay": 0, "garble": 0.2, "repeats": 0.2, "strangers": 0.2, "body_as_text": True}
+    async with emulate(batch=options) as caller:
+        job = await caller.job((await caller.submit(lines(200)))["id"])
+        raw = (await caller.call("GET", f"/v1/files/{job['output_file_id']}/content")).raw
+        stats = await caller.stats()
+    whole, torn = [], 0
+    for text in raw.splitlines():
+        try:
+            whole.append(json.loads(text))
+        except ValueError:
+            torn += 1
+    asked = [line["custom_id"] for line in whole if line["custom_id"].startswith("request-")]
+    strangers = len(whole) - len(asked)
+    assert 20 < torn < 100
+    assert 20 < strangers < 60
+    assert 15 < len(asked) - len(set(asked)) < 60
+    assert stats["distinct_ok"] == len(set(asked)) < 200
+    assert stats["dup_ok"] == stats["paid_twice"] == 0
+    assert {json.loads(line["response"]["body"])["object"] for line in whole} == {"chat.completion"}
+
+
+async def test_the_same_seed_brings_the_same_results(emulate, lines):
+    options = {"delay": 0, "expire": 1, "lose": 0.1, "errors_in_output": 0.1, "garble": 0.1, "repeats": 0.1}
+    seen = []
+    for seed in (3, 3, 4):
+        async with emulate(seed=seed, faults={"500": 0.1}, noise=0.2, batch=options) as caller:
+            found = []
+            for start in (0, 0, 40):
+                job = await caller.job((await caller.submit(lines(40, start)))["id"])
+                for key in (job["output_file_id"], job["error_file_id"]):
+                    raw = (await caller.call("GET", f"/v1/files/{key}/content")).raw
+                    found.append([line[:100] for line in raw.splitlines()])
+            seen.append(found)
+    assert seen[0] == seen[1] != seen[2]

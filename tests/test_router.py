@@ -1,0 +1,103 @@
+"""The choice of the route: every rule, on both sides of its boundary, with the figures in its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.config import LimitsConfig, ModelPrice, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
+from runner.router import Route, batch_factor, choose_route, has_batch_api, online_seconds
+from runner.types import Usage
+
+AUTO = RouterConfig()
+HOUR = 3600.0
+MANY = "20,000 open requests, and from 20,000 (router.batch_from) on they go by batch"
+FEW = "19,999 open requests, fewer than 20,000 (router.batch_from)"
+
+CHOICES = [
+    # what the YAML demands counts before everything else
+    (RouterConfig(mode="online"), True, 90_000, 90 * HOUR, None, "online", "router.mode is online"),
+    (RouterConfig(mode="batch"), True, 1, 1.0, 9.0, "batch", "router.mode is batch"),
+    (RouterConfig(mode="batch"), False, 1, None, None, "batch", "router.mode is batch"),
+    # auto, without a choice
+    (AUTO, True, 0, None, None, "online", "nothing is left to ask"),
+    (RouterConfig(batch_from=0), True, 0, None, None, "online", "nothing is left to ask"),
+    (AUTO, False, 90_000, 90 * HOUR, 0.5, "online", "the service has no Batch API (service.batch)"),
+    # how many are open
+    (AUTO, True, 19_999, None, None, "online", FEW),
+    (AUTO, True, 20_000, None, None, "batch", MANY),
+    (AUTO, True, 20_000, 10.0, 0.5, "batch", MANY),
+    (RouterConfig(batch_from=0), True, 1, None, None, "batch", "1 open request, and from 0 (router.batch_from) on"),
+    (AUTO, True, 19_999, 185.0, 0.5, "online", f"{FEW}, and done online in about 3m05s"),
+    # how long it takes
+    (AUTO, True, 19_999, 6 * HOUR, None, "online", f"{FEW}, and done online in about 6h00m"),
+    (
+        *(AUTO, True, 19_999, 6 * HOUR + 60, None, "batch"),
+        "19,999 open requests would take 6h01m online, longer than 6h00m (router.online_within)",
+    ),
+    (RouterConfig(online_within=60), True, 1, 61.0, None, "batch", "1 open request would take 1m01s online"),
+    # what it costs
+    (AUTO, True, 20_000, HOUR, 1.0, "batch", MANY),
+    (
+        *(AUTO, True, 20_000, HOUR, 1.5, "online"),
+        "20,000 open requests would cost 1.5 times as much by batch, and online takes about 1h00m, within 6h00m "
+        "(router.online_within)",
+    ),
+    (AUTO, True, 20_000, 6 * HOUR, 1.5, "online", "1.5 times as much by batch"),
+    (AUTO, True, 20_000, None, 1.5, "online", "1.5 times as much by batch, and online has no known limit"),
+    (AUTO, True, 20_000, 7 * HOUR, 1.5, "batch", "20,000 open requests would take 7h00m online"),
+    (AUTO, True, 19_999, None, 1.5, "online", FEW),
+]
+
+
+@pytest.mark.parametrize(("router", "has_batch", "requests", "online_s", "factor", "lane", "reason"), CHOICES)
+def test_the_route_and_its_reason(router, has_batch, requests, online_s, factor, lane, reason):
+    route = choose_route(router, has_batch, requests, online_s, factor)
+    assert isinstance(route, Route)
+    assert route.lane == lane
+    assert reason in route.reason
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        ({}, True),
+        ({"dialect": "dashscope", "base_url": "https://host/v1"}, True),
+        ({"dialect": "openai", "base_url": "https://api.openai.com/v1"}, True),
+        ({"dialect": "openai", "base_url": "https://api.openai.com.evil.example/v1"}, False),
+        ({"dialect": "openai", "base_url": "http://127.0.0.1:8000/v1"}, False),
+        ({"dialect": "openai", "base_url": "http://127.0.0.1:8000/v1", "batch": True}, True),
+        ({"dialect": "openai", "kind": "emulator"}, True),
+        ({"kind": "emulator", "batch": False}, False),
+        ({"batch": False}, False),
+    ],
+)
+def test_who_has_a_batch_api(service, expected):
+    assert has_batch_api(ServiceConfig.model_validate(service)) is expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "expected"),
+    [
+        ({}, Usage(500, 100, 600), None),
+        ({"rpm": 60}, Usage(500, 100, 600), 30.0),
+        ({"rpm": 60}, Usage(), 30.0),
+        ({"tpm": 600}, Usage(500, 100, 600), 60.0),
+        ({"tpm": 600}, Usage(), None),
+        ({"rpm": 60, "tpm": 60_000}, Usage(500, 100, 600), 30.0),
+        ({"rpm": 60, "tpm": 100}, Usage(500, 100, 600), 360.0),
+        ({"tpm": TokenLimits(input=500, output=50)}, Usage(500, 100, 600), 120.0),
+        ({"tpm": TokenLimits(input=100, output=50)}, Usage(500, 100, 600), 300.0),
+    ],
+)
+def test_online_takes_as_long_as_the_tightest_limit(limits, tokens, expected):
+    assert online_seconds(30, tokens, LimitsConfig.model_validate(limits)) == expected
+
+
+def test_the_dearest_model_says_what_batches_cost():
+    prices = PricesConfig(
+        models={"a": ModelPrice(input=1, output=1, batch=0.5), "b": ModelPrice(input=1, output=1, batch=1.5)}
+    )
+    assert batch_factor(None, ["a"]) is None
+    assert batch_factor(prices, ["c"]) is None
+    assert batch_factor(prices, ["a", "c"]) == 0.5
+    assert batch_factor(prices, ["a", "b"]) == 1.5
