@@ -89,14 +89,16 @@ class Lanes:
         record: told of every lane.
         way: where requests go.
         make: makes a lane.
+        say: tells the user.
     """
 
-    def __init__(self, opened: OpenRun, record: RunRecord, way: Way, make: Make) -> None:
+    def __init__(self, opened: OpenRun, record: RunRecord, way: Way, make: Make, say: Callable[[str], None]) -> None:
         self.lane: Lane | None = None
         self._opened = opened
         self._record = record
         self._way = way
         self._make = make
+        self._say = say
         self._stopped: RunStopped | None = None
         self._looked = False
 
@@ -136,6 +138,7 @@ class Lanes:
         way = self._way
         async with self._make(name, lambda tries: way.lane_of(tries) == name, way.gives_up) as lane:
             self._record.begin(lane, reason)
+            self._say(f"{name}: {reason}")
             self.lane = lane
             try:
                 await lane.run()

@@ -69,8 +69,8 @@ async def _ask(opened: OpenRun, record: RunRecord) -> None:
     async with _sink(opened, record) as sink, _address(service) as base_url, _clients(opened, base_url) as clients:
         record.route = await anyio.to_thread.run_sync(_route, opened)
         workshop = Workshop(opened, Recorder(sink, opened.shared, opened.prices, opened.done), clients, base_url)
-        lanes = Lanes(opened, record, _way(opened, record.route), workshop.lane)
         screen = watcher(checked.config.monitor.progress, opened.options.quiet)
+        lanes = Lanes(opened, record, _way(opened, record.route), workshop.lane, screen.say)
         stop = None
         async with anyio.create_task_group() as helpers:
             if _hears_signals():

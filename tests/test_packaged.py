@@ -60,6 +60,7 @@ def commented_blocks(text: str) -> Iterator[dict[str, Any]]:
 
 def test_all_shipped_files_are_there() -> None:
     assert [path.stem for path in EXAMPLES] == [
+        "pai_batch",
         "pai_pairwise",
         "pai_single",
         "template_mt_bench",

@@ -30,6 +30,9 @@ class Watcher(Protocol):
     def show(self, progress: Progress) -> None:
         """Look at the run's progress."""
 
+    def say(self, text: str) -> None:
+        """Take note of something that happens once."""
+
 
 class Silent:
     """Shows nothing (`--quiet`)."""
@@ -45,6 +48,9 @@ class Silent:
     def show(self, progress: Progress) -> None:
         """Show nothing."""
 
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
 
 class PlainLines(Silent):
     """A line every ten seconds, for logs."""
@@ -52,13 +58,17 @@ class PlainLines(Silent):
     def __init__(self) -> None:
         self._next = time.monotonic() + PLAIN_EVERY_S
 
+    def say(self, text: str) -> None:
+        """Print it."""
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
     def show(self, progress: Progress) -> None:
         """Print the line when it is due."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + PLAIN_EVERY_S
-            sys.stderr.write(one_line(progress) + "\n")
-            sys.stderr.flush()
+            self.say(one_line(progress))
 
 
 class _Bar(Bar):
@@ -94,6 +104,10 @@ class LiveBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print it above the bar."""
+        self._bar.console.print(Text(text))
 
     def show(self, progress: Progress) -> None:
         """Draw the bar."""

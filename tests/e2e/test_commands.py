@@ -100,7 +100,9 @@ def test_version_and_schema_go_to_stdout(cli):
 def test_a_run_says_how_it_ended_on_stderr_only(finished):
     folder, done = finished
     assert (done.returncode, done.stdout) == (0, "")
-    said = dict(line.split("  ", 1) for line in done.stderr.splitlines())
+    way, *lines = done.stderr.splitlines()
+    assert way == "online: 12 open requests, fewer than 20,000 (router.batch_from)"
+    said = dict(line.split("  ", 1) for line in lines)
     assert said["rows"].strip() == "12 of 12"
     assert said["ok / unparsed / failed"].strip() == "12 / 0 / 0"
     assert said["run directory"].strip() == str(folder / "out")

@@ -1,0 +1,340 @@
+"""A judge service with Files and Batch that does as it should, but where a test's script says otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from aiohttp import web
+
+from runner import RunOptions, RunSummary, arun, load_config
+
+READABLE = "我认为该回复的综合评分为[[4]],理由如下。"
+
+
+class Broken(Enum):
+    """Replies that are none."""
+
+    RESET = "the connection is reset"
+    CUT = "a 200 that ends before its promised length"
+
+
+Do = Callable[[], web.Response]
+Hook = Callable[[int, Do], "web.Response | Broken"]
+"""From how often a route was called, and a call that does what the route does, to what is answered."""
+
+End = Callable[[int, list[str]], dict[str, Any]]
+"""From a job's number and its custom_ids to what becomes of it; see `ending`."""
+
+
+def completion(text: str = READABLE) -> dict[str, Any]:
+    """A chat completion."""
+    message = {"role": "assistant", "content": text}
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    return {"id": "c-1", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+
+
+def said(status: int, message: str = "as the test wants it", code: str = "Odd", **headers: str) -> web.Response:
+    """An error reply."""
+    return web.json_response({"error": {"message": message, "code": code}}, status=status, headers=headers)
+
+
+def good(custom_id: str) -> dict[str, Any]:
+    """A result line with an answer."""
+    response = {"status_code": 200, "request_id": "r", "body": completion()}
+    return {"id": "l", "custom_id": custom_id, "response": response, "error": None}
+
+
+def bad(custom_id: str, status: int = 500, message: str = "broken") -> dict[str, Any]:
+    """A result line without one."""
+    response = {"status_code": status, "request_id": "r", "body": {"error": {"message": message}}}
+    return {"id": "l", "custom_id": custom_id, "response": response, "error": None}
+
+
+def lines(*found: dict[str, Any]) -> bytes:
+    """Result lines as a file."""
+    return b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in found)
+
+
+def ending(
+    status: object = "Succeeded",
+    answered: Iterable[str] = (),
+    failed: Iterable[str] = (),
+    **fields: Any,
+) -> dict[str, Any]:
+    """How a job ends: its word, who is answered in its output file and who fails in its error file.
+
+    `output` and `error` give the files' bytes themselves; all else is a field of the job.
+    """
+    done, lost = list(answered), list(failed)
+    counts = {"total": len(done) + len(lost), "completed": len(done), "failed": len(lost)}
+    output = lines(*map(good, done)) if done else None
+    error = lines(*map(bad, lost)) if lost else None
+    return {"status": status, "request_counts": counts, "output": output, "error": error, **fields}
+
+
+def all_answered(_: int, ids: list[str]) -> dict[str, Any]:
+    """Every line is answered."""
+    return ending(answered=ids)
+
+
+def first(times: int, reply: web.Response | Broken | Callable[[], web.Response], then: Hook | None = None) -> Hook:
+    """Answer so many calls with this, and do what is right from then on."""
+
+    def hook(count: int, do: Do) -> web.Response | Broken:
+        if count > times:
+            return do() if then is None else then(count, do)
+        return reply() if callable(reply) else reply
+
+    return hook
+
+
+class Scripted:
+    """The service; every hook is named like its route: upload, create, list, job, cancel, content, delete, chat.
+
+    Attributes:
+        calls: how often each route was called.
+        queries: what lists were asked for.
+        files: by id, what is stored.
+        jobs: by id, in the order of their creation.
+        submitted: in how many jobs each custom_id was.
+        asked: how often each sample was asked online.
+        deleted: files that were deleted, in order.
+    """
+
+    def __init__(self, end: End = all_answered, **hooks: Hook) -> None:
+        self.end = end
+        self.hooks = hooks
+        self.calls: Counter[str] = Counter()
+        self.queries: list[dict[str, str]] = []
+        self.files: dict[str, bytes] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.submitted: Counter[str] = Counter()
+        self.asked: Counter[int] = Counter()
+        self.deleted: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.port = 0
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def __aenter__(self) -> Scripted:
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_post("/v1/files", self._upload)
+        app.router.add_get("/v1/files/{id}/content", self._content)
+        app.router.add_delete("/v1/files/{id}", self._delete)
+        app.router.add_post("/v1/batches", self._create)
+        app.router.add_get("/v1/batches", self._list)
+        app.router.add_get("/v1/batches/{id}", self._job)
+        app.router.add_post("/v1/batches/{id}/cancel", self._cancel)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        content = form["file"].file.read()  # type: ignore[union-attr]
+
+        def do() -> web.Response:
+            file_id = f"file-{len(self.files) + len(self.deleted)}"
+            self.files[file_id] = content
+            return web.json_response({"id": file_id, "object": "file", "bytes": len(content)})
+
+        return await self._reply("upload", request, do)
+
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.bodies.append(body)
+
+        def do() -> web.Response:
+            ids = [json.loads(line)["custom_id"] for line in self.files[body["input_file_id"]].splitlines()]
+            self.submitted.update(ids)
+            job = {"id": f"batch-{len(self.jobs)}", "status": "Creating", **body, "number": len(self.jobs), "ids": ids}
+            self.jobs[job["id"]] = job
+            return self._described(job)
+
+        return await self._reply("create", request, do)
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        self.queries.append(dict(request.query))
+
+        def do() -> web.Response:
+            return web.json_response({"data": [self.public(job) for job in reversed(self.jobs.values())]})
+
+        return await self._reply("list", request, do)
+
+    async def _job(self, request: web.Request) -> web.StreamResponse:
+        self.paths.append(request.raw_path)
+        job = self.jobs.get(request.match_info["id"])
+
+        def do() -> web.Response:
+            if job is None:
+                return said(404, "no such batch")
+            self.settle(job)
+            return self._described(job)
+
+        return await self._reply("job", request, do)
+
+    async def _cancel(self, request: web.Request) -> web.StreamResponse:
+        job = self.jobs[request.match_info["id"]]
+
+        def do() -> web.Response:
+            self._end(job, ending("Cancelled", job["ids"][: len(job["ids"]) // 2]))
+            return self._described(job)
+
+        return await self._reply("cancel", request, do)
+
+    async def _content(self, request: web.Request) -> web.StreamResponse:
+        def do() -> web.Response:
+            content = self.files.get(request.match_info["id"])
+            return said(404, "no such file") if content is None else web.Response(body=content)
+
+        return await self._reply("content", request, do)
+
+    async def _delete(self, request: web.Request) -> web.StreamResponse:
+        file_id = request.match_info["id"]
+
+        def do() -> web.Response:
+            if self.files.pop(file_id, None) is None:
+                return said(404, "no such file")
+            self.deleted.append(file_id)
+            return web.json_response({"id": file_id, "deleted": True})
+
+        return await self._reply("delete", request, do)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.asked[int(body["messages"][0]["content"][0]["json"]["question"].removeprefix("question "))] += 1
+        return await self._reply("chat", request, lambda: web.json_response(completion()))
+
+    async def _reply(self, route: str, request: web.Request, do: Do) -> web.StreamResponse:
+        self.calls[route] += 1
+        hook = self.hooks.get(route)
+        reply = do() if hook is None else hook(self.calls[route], do)
+        if isinstance(reply, web.Response):
+            return reply
+        half = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
+        if reply is Broken.CUT:
+            await half.prepare(request)
+            await half.write(b'{"id": "batch-')
+        if request.transport is not None:
+            request.transport.abort()
+        return half
+
+    def settle(self, job: dict[str, Any]) -> None:
+        """Let a job end as the script says, if it has not ended."""
+        if job["status"] == "Creating":
+            self._end(job, self.end(job["number"], job["ids"]))
+
+    def _end(self, job: dict[str, Any], end: dict[str, Any]) -> None:
+        for name in ("output", "error"):
+            content = end.pop(name, None)
+            if content is not None:
+                self.files[f"{job['id']}-{name}"] = content
+                job[f"{name}_file_id"] = f"{job['id']}-{name}"
+        job.update(end)
+
+    def public(self, job: dict[str, Any]) -> dict[str, Any]:
+        """A job as the service describes it."""
+        return {key: value for key, value in job.items() if key not in ("ids", "number")}
+
+    def _described(self, job: dict[str, Any]) -> web.Response:
+        return web.json_response(self.public(job))
+
+    @property
+    def twice(self) -> dict[str, int]:
+        """Requests that were in more than one job."""
+        return {name: count for name, count in self.submitted.items() if count > 1}
+
+
+class Bench:
+    """A dataset and a configuration in a folder, run again and again.
+
+    Attributes:
+        config: what the YAML says; tests change it between runs.
+    """
+
+    def __init__(self, folder: Path, url: str, rows: int = 4, **sections: Any) -> None:
+        self.folder = folder
+        self.directory = folder / "run"
+        self.config: dict[str, Any] = {
+            "dataset": {"path": "data.jsonl"},
+            "judge": {"kind": "pai_single"},
+            "service": {"base_url": url, "token_env": None, "limits": {"concurrency": 4}, "timeout": {"total": 5}},
+            "router": {"mode": "batch"},
+            "online": {"retry": {"attempts": 2, "base": 0.01, "ceiling": 0.02, "patience": 5}},
+            "batch": {"shard_lines": 50, "parallel": 3, "poll": {"first": 0.01, "ceiling": 0.02}},
+            "output": {"directory": "run"},
+            "monitor": {"progress": False},
+        }
+        for name, section in sections.items():
+            self.config[name] = {**self.config.get(name, {}), **section}
+        self.write(rows)
+
+    def write(self, rows: int, **more: Any) -> None:
+        """Write the dataset."""
+        samples = [{"id": f"s{n}", "question": f"question {n}", "answer": f"answer {n}", **more} for n in range(rows)]
+        text = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+        (self.folder / "data.jsonl").write_text(text, encoding="utf-8")
+
+    async def run(self, **options: Any) -> RunSummary:
+        """Run once."""
+        path = self.folder / "judge.yaml"
+        path.write_text(json.dumps(self.config), encoding="utf-8")
+        return await arun(load_config(path), RunOptions(quiet=True, **options))
+
+    @property
+    def rows(self) -> dict[int, dict[str, Any]]:
+        """The rows of a single judge by ordinal; exactly one each."""
+        rows = self.all_rows
+        assert len({row["ordinal"] for row in rows}) == len(rows)
+        return {row["ordinal"]: row for row in rows}
+
+    @property
+    def all_rows(self) -> list[dict[str, Any]]:
+        """All rows; no request has two."""
+        parts = sorted((self.directory / "results").glob("*.parquet"))
+        rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+        assert len({row["custom_id"] for row in rows}) == len(rows)
+        return rows
+
+    def column(self, name: str) -> list[Any]:
+        """One column, by ordinal."""
+        return [row[name] for _, row in sorted(self.rows.items())]
+
+    def shard(self, number: int = 0) -> dict[str, Any]:
+        """A shard's state file."""
+        state: dict[str, Any] = json.loads((self.directory / "batches" / f"shard-{number:05d}.json").read_text("utf-8"))
+        return state
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What run.json says."""
+        record: dict[str, Any] = json.loads((self.directory / "run.json").read_text("utf-8"))
+        return record
+
+    def logged(self, *words: str) -> list[str]:
+        """The messages of run.log that hold all of these words."""
+        entries = [json.loads(line) for line in (self.directory / "run.log").read_text("utf-8").splitlines()]
+        return [entry["message"] for entry in entries if all(word in entry["message"] for word in words)]
+
+
+def page(jobs: Collection[dict[str, Any]], **more: Any) -> web.Response:
+    """One page of a list."""
+    return web.json_response({"object": "list", "data": list(jobs), **more})
