@@ -62,7 +62,7 @@ class Workshop:
             remaining,
             self._recorder,
             policy=config.online.retry,
-            reasks=tuple(config.judges[variant.judge_index].reask for variant in panel.variants),
+            reasks=self._reasks,
             concurrency=concurrency.start if isinstance(concurrency, Adaptive) else concurrency,
             rpm=limits.rpm,
             tpm=limits.tpm if isinstance(limits.tpm, int) else None,
@@ -91,7 +91,7 @@ class Workshop:
             self._clients,
             dialect,
             None if options.cancel else packer,
-            Reconciler(opened.ledger, panel, self._recorder, own, dialect, gives_up),
+            Reconciler(opened.ledger, panel, self._recorder, own, dialect, self._reasks, gives_up),
             batch=batch,
             policy=self._config.online.retry,
             grace=self._grace,
@@ -99,6 +99,10 @@ class Workshop:
             cancel=options.cancel,
             resubmit_unknown=options.resubmit_unknown,
         )
+
+    @property
+    def _reasks(self) -> tuple[int, ...]:
+        return tuple(self._config.judges[v.judge_index].reask for v in self._opened.checked.panel.variants)
 
     @property
     def _grace(self) -> float:

@@ -27,12 +27,14 @@ PAGE = 100
 HOUR = 3600.0
 
 _STORAGE = re.compile(r"(storage|file).{0,60}(quota|limit|exceed|full)|(quota|limit|exceed).{0,60}(storage|files)")
-_PACE = re.compile(r"rate limit|per minute|per hour|enqueued")
+_OTHER = re.compile(r"rate limit|per minute|per hour|enqueued|too.large|(?<!total )file size|per file")
 _SHARED = frozenset({400, 403, 409, 413, 429, 507})
 
 Came = TypeVar("Came")
 Rest = Callable[[float], Awaitable[None]]
 """Sleeps so many seconds; raises Drained where the lane ends meanwhile."""
+Unless = Callable[[ServiceError], bool]
+"""Whether a call is not sent again after this error."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -138,24 +140,29 @@ class BatchApi:
         seen: set[str] = set()
         query = {"limit": str(PAGE)}
         while True:
-            page = await self._get("/batches", query)
-            listed = page.get("data")
-            jobs = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-            fresh = {str(job.get("id")) for job in jobs} - seen
-            found += [self._job(job) for job in jobs if job.get("input_file_id") == file_id and str(job["id"]) in fresh]
+            page = await self._get("/batches", query, unless=not_allowed)
+            jobs = _listed(page)
+            fresh = {str(job["id"]) for job in jobs} - seen
+            ours = [job for job in jobs if str(job["id"]) in fresh and str(job.get("input_file_id")) == file_id]
+            found += map(self._job, ours)
             seen |= fresh
-            if not fresh or page.get("has_more") is False:
-                return found
-            query["after"] = str(page.get("last_id") or jobs[-1].get("id"))
+            if fresh and page.get("has_more") is not False:
+                query["after"] = str(page.get("last_id") or jobs[-1]["id"])
+                continue
+            if jobs and not fresh and page.get("has_more") and not found:
+                raise BadReply("its list of batches shows one page only, but has more", status=200)
+            return found
 
     async def cancel(self, batch_id: str) -> None:
         """Ask for a batch's cancellation; raises ServiceError where the service refuses."""
-        await self._patiently(lambda: self._client.call("POST", f"/batches/{quote(batch_id, safe='')}/cancel"))
+        path = f"/batches/{quote(batch_id, safe='')}/cancel"
+        await self._patiently(lambda: self._client.call("POST", path), unless=not_allowed)
 
     async def delete(self, file_id: str) -> None:
         """Delete a file at the service; one that is gone already is fine. Raises ServiceError."""
         try:
-            await self._patiently(lambda: self._client.call("DELETE", f"/files/{quote(file_id, safe='')}"))
+            path = f"/files/{quote(file_id, safe='')}"
+            await self._patiently(lambda: self._client.call("DELETE", path), unless=not_allowed)
         except ServiceError as error:
             if error.status != 404:
                 raise
@@ -164,15 +171,18 @@ class BatchApi:
         """Get a file's content onto the disk; raises ServiceError and OSError."""
         await self._patiently(lambda: self._client.download(f"/files/{quote(file_id, safe='')}/content", to))
 
-    async def _get(self, path: str, query: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+    async def _get(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        unless: Callable[[ServiceError], bool] = lambda _: False,
+    ) -> Mapping[str, Any]:
         async def send() -> Mapping[str, Any]:
             return _object(await self._client.call("GET", path, None, query))
 
-        return await self._patiently(send)
+        return await self._patiently(send, unless)
 
-    async def _patiently(
-        self, send: Callable[[], Awaitable[Came]], unless: Callable[[Transient], bool] = lambda _: False
-    ) -> Came:
+    async def _patiently(self, send: Callable[[], Awaitable[Came]], unless: Unless = lambda _: False) -> Came:
         """Send until there is a reply, a refusal, or an error after which it must not be sent again (`unless`)."""
         began, failures = asyncio.get_running_loop().time(), 0
         while True:
@@ -180,9 +190,11 @@ class BatchApi:
                 came = await send()
             except ServiceError as error:
                 self._count(error)
+                if unless(error):
+                    raise
                 if isinstance(error, Fatal) and error.reason != "address":
                     raise refused(error) from error
-                if not isinstance(error, Transient) or error.status == 501 or unless(error):
+                if not isinstance(error, Transient) or error.status == 501:
                     raise
                 failures += 1
                 self.trouble = str(error)
@@ -225,15 +237,20 @@ class BatchApi:
         )
 
 
-def in_doubt(error: Transient) -> bool:
+def in_doubt(error: ServiceError) -> bool:
     """Whether what was sent may have taken effect although there was no proper answer."""
-    return not isinstance(error, ConnectFailed | RateLimited)
+    return isinstance(error, Transient) and not isinstance(error, ConnectFailed | RateLimited)
+
+
+def not_allowed(error: ServiceError) -> bool:
+    """Whether only this call is refused, to this token or by the state of things: others may still be answered."""
+    return error.status in (403, 409)
 
 
 def storage_full(error: ServiceError) -> bool:
     """Whether an upload was refused because the account holds too many bytes or files (PAI: 100 GB in all)."""
     said = str(error).lower()
-    return error.status in _SHARED and not _PACE.search(said) and _STORAGE.search(said) is not None
+    return error.status in _SHARED and not _OTHER.search(said) and _STORAGE.search(said) is not None
 
 
 def _object(raw: bytes) -> Mapping[str, Any]:
@@ -244,6 +261,14 @@ def _object(raw: bytes) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         raise BadReply("a 200 that is not a JSON object", status=200)
     return data
+
+
+def _listed(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The batches on a page of the list; a page of another shape does not say that there are none."""
+    jobs = page.get("data")
+    if not (isinstance(jobs, list) or (jobs is None and ("data" in page or page.get("object") == "list"))):
+        raise BadReply("a 200 that is no list of batches", status=200)
+    return [job for job in jobs or () if isinstance(job, dict) and job.get("id") is not None]
 
 
 def _text(value: object, what: str) -> str:

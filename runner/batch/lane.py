@@ -60,6 +60,8 @@ class BatchLane:
         self.hurried = False
         self.traffic = Traffic()
         self._ledger = ledger
+        self._reconciler = reconciler
+        self._cancels = cancel
         self._packer = packer
         self._grace = grace
         self._parallel = batch.parallel
@@ -124,6 +126,8 @@ class BatchLane:
             raise self._no_api
         if self._parted:
             raise self._detached()
+        if not self._cancels:
+            await self._reconciler.reopen()
 
     def drain(self, stop: RunStopped, grace: float | None = None) -> None:
         """Begin nothing more; what is being sent or collected gets `grace` seconds. The first cause is kept."""

@@ -83,6 +83,11 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.step != "closed"
 
     @property
+    def is_collected(self) -> bool:
+        """Whether every request that it answered has its row, and who got no answer is known."""
+        return self.step in ("delete", "closed")
+
+    @property
     def state(self) -> str:
         """Its state in one word for a person."""
         if self.stuck is not None:
@@ -218,10 +223,10 @@ class Ledger:
             put_in_place(temporary, path)
 
     def left(self) -> Iterator[str]:
-        """The requests that got no answer in a batch that is closed; once for each such batch."""
+        """The requests that got no answer in a batch that is collected; once for each such batch."""
         for number, shard in self.shards.items():
             path = self._path(number, "left")
-            if not shard.is_open and path.exists():
+            if shard.is_collected and path.exists():
                 yield from path.read_text(encoding="utf-8").split()
 
     def _path(self, number: int, ending: str) -> Path:

@@ -18,7 +18,7 @@ from runner.batch.pulse import Pulse
 from runner.batch.reconcile import Reconciler
 from runner.batch.words import enqueued_limit, reasons
 from runner.errors import Fatal, NoBatchApi, Refused, RunStopped, ServiceError, Transient
-from runner.lane import Drain
+from runner.lane import Drain, Drained
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Lifecycle:
         """Delete what this run has collected and try once more; raises RunStopped where that does not help."""
         deleted = 0
         for other in list(self._ledger.shards.values()):
-            if not other.is_open and other.kept_files:
+            if not other.is_open and other.kept_files and other.base_url == shard.base_url:
                 deleted += await self._delete_files(other, other.kept_files)
                 self._note(other, kept_files=())
         if deleted:
@@ -163,7 +163,7 @@ class Lifecycle:
         shard = self._note(shard, step="confirm", sent_at=time.time())
         try:
             job = await self._api(shard).create(shard.input_file_id or "")
-        except (NoBatchApi, RunStopped):
+        except (NoBatchApi, RunStopped, Drained):
             self._note(shard, step="create")  # for sure nothing was created
             raise
         except (Fatal, Refused) as error:
@@ -188,11 +188,12 @@ class Lifecycle:
             if look:
                 await self._drain.rest(LISTS_APART_S)
             try:
-                jobs = await self._api(shard).jobs_of(shard.input_file_id or "")
+                listed = await self._api(shard).jobs_of(shard.input_file_id or "")
             except ServiceError as error:
                 if error.status not in MISSING:
                     raise Undecided(f"whether its batch was created cannot be found out: {error}") from error
                 raise Undecided("whether its batch was created cannot be found out: the service lists none") from error
+            jobs = [job for job in listed if job.id not in shard.former]
             if jobs:
                 if len(jobs) > 1:
                     log.warning("shard %d: the service made %d batches of it", shard.number, len(jobs))

@@ -42,6 +42,8 @@ def claim(ledger: Ledger, panel: Panel, done: Done, where: Path) -> None:
         if place is not None and place[0] < done.samples and custom_id not in done.owners:
             done.unanswered(*place)
     for shard in ledger.open:
+        if shard.is_collected:
+            continue
         for member in ledger.read_members(shard.number):
             place = panel.place(member.custom_id)
             if place is None or place[0] >= done.samples:

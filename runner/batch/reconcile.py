@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
 import msgspec
@@ -16,7 +16,7 @@ from runner.errors import RunDirectoryError
 from runner.judge import Panel
 from runner.results.recorder import Recorder
 from runner.results.schema import Asked, revive
-from runner.types import Failure, JudgeRequest, JudgeResponse, Sample, Usage
+from runner.types import Failure, JudgeRequest, JudgeResponse, Row, Sample, Usage
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class Reconciler:
         recorder: takes the rows.
         own: the dataset's own columns.
         dialect: whose lines they are.
+        reasks: for each variant, how often it is asked again when its verdict cannot be read.
         give_up: from how often a request was in a batch without an answer to whether its row says so now; else it is
             left for another try.
     """
@@ -59,6 +60,7 @@ class Reconciler:
         recorder: Recorder,
         own: Collection[pa.Field],
         dialect: str,
+        reasks: Sequence[int],
         give_up: Callable[[int], bool],
     ) -> None:
         self._ledger = ledger
@@ -66,7 +68,9 @@ class Reconciler:
         self._recorder = recorder
         self._own = pa.schema(own)
         self._dialect = dialect
+        self._reasks = reasks
         self._give_up = give_up
+        self._unreadable: list[tuple[Row, int, int]] = []
         self._turn = asyncio.Lock()
 
     async def settle(self, shard: Shard) -> Tally:
@@ -121,8 +125,18 @@ class Reconciler:
                 return
             finding = Failure(finding.error_type, finding.message)
         request = JudgeRequest(self._sample(member), variant, member.custom_id, b"", member.request_hash)
-        self._recorder.record(request, self._asked(shard, request, finding, tries + 1))
+        asked = self._asked(shard, request, finding, tries + 1)
+        row, part = self._recorder.record(request, asked)
         tally.answered += 1
+        if row["status"] == "unparsed" and tries < self._reasks[variant]:
+            self._unreadable.append((row, part, variant))
+
+    async def reopen(self) -> None:
+        """Have answers whose verdict could not be read asked again, now that no shard is out."""
+        if self._unreadable:
+            log.info("%d answers without a readable verdict are asked again", len(self._unreadable))
+            await self._recorder.reopen(self._unreadable)
+            self._unreadable = []
 
     def _asked(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure, attempts: int) -> Asked:
         if isinstance(finding, Failure):

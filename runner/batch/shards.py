@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from io import BufferedWriter
 from os import fsync
 
@@ -44,13 +45,15 @@ class Draft:
         self.requests = 0
         self.size = 0
         self.replaces = False
+        self.places: list[tuple[int, int]] = []
         self._lines: BufferedWriter = ledger.requests(number).open("wb")
         self._members: BufferedWriter = ledger.members(number).open("wb")
 
-    def add(self, line: bytes, member: bytes) -> None:
-        """Take one request."""
+    def add(self, line: bytes, member: bytes, place: tuple[int, int]) -> None:
+        """Take one request, the variant of a sample."""
         self._lines.write(line)
         self._members.write(member)
+        self.places.append(place)
         self.requests += 1
         self.size += len(line)
 
@@ -64,7 +67,8 @@ class Draft:
     def abandon(self) -> None:
         """Leave it: the next start removes it."""
         for file in (self._lines, self._members):
-            file.close()
+            with suppress(OSError):  # a full disk: what was not written is not missed
+                file.close()
 
 
 class Packer:
@@ -128,9 +132,11 @@ class Packer:
                 await asyncio.sleep(0)
 
     def abandon(self) -> None:
-        """Leave what is not whole."""
+        """Leave what is not whole; its requests are in no batch."""
         for draft in self._drafts.values():
             draft.abandon()
+            for place in draft.places:
+                self._recorder.done.withdraw(*place)
         self._drafts.clear()
 
     def _take(self) -> Draft | None:
@@ -162,7 +168,7 @@ class Packer:
             self._number += 1
         columns = columns_of(sample, self._floats)
         member = Member(request.custom_id, request.request_hash, sample.id, sample.ordinal, columns)
-        draft.add(line, member_line(member))
+        draft.add(line, member_line(member), (sample.ordinal, request.variant))
         draft.replaces = draft.replaces or request.custom_id in done.owners
         done.submit(sample.ordinal, request.variant)
         return full

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from runner.results.resume import Done
@@ -40,13 +40,28 @@ class Recorder:
         self._prices = prices
         self._earlier: Mapping[str, Row] = done.earlier
 
-    def record(self, request: JudgeRequest, asked: Asked) -> None:
-        """Write one row; when this returns, SIGKILL does not lose it. Raises RunStopped where it cannot be written."""
+    def record(self, request: JudgeRequest, asked: Asked) -> tuple[Row, int]:
+        """Write one row; when this returns, SIGKILL does not lose it. Raises RunStopped where it cannot be written.
+
+        A failure does not take the place of an answer, be it one without a readable verdict. Returns the row, and the
+        number of the part that it will stand in.
+        """
         cost = self._prices[request.variant](asked.usage, asked.route)
         earlier = self._earlier.get(request.custom_id) if self._earlier else None
         row = make_row(request, self._shared[request.variant], asked, cost, earlier)
-        self._sink.append(row)
+        if earlier is not None and row["status"] == "failed" and request.custom_id in self.done.unreadable:
+            self.done.kept(row, request.variant)
+            return row, self.done.owners[request.custom_id]
+        part = self._sink.append(row)
         self.done.answered(row, request.variant)
+        return row, part
+
+    async def reopen(self, rows: Iterable[tuple[Row, int, int]]) -> None:
+        """Have rows (with their parts and variants) asked again, as often as they were in batches once more."""
+        await self._sink.all_in_parts()
+        for row, part, variant in rows:
+            self.done.ask_again(row, part, variant)
+            self.done.unanswered(row["ordinal"], variant)
 
     async def room(self) -> None:
         """Wait while the disk is behind."""

@@ -67,6 +67,7 @@ class Done:
         counts: of the rows there are.
         owners: for each request that is asked again, the part that holds its present row.
         earlier: what those present rows hand on, by custom_id.
+        unreadable: those of them that are answers without a readable verdict.
     """
 
     def __init__(self, samples: int, variants: Mapping[VariantKey, int]) -> None:
@@ -75,6 +76,7 @@ class Done:
         self.counts = Counts()
         self.owners: dict[str, int] = {}
         self.earlier: dict[str, Row] = {}
+        self.unreadable: set[str] = set()
         self._flags = bytearray(samples * len(variants))
         self._tries: dict[int, int] = {}
 
@@ -120,6 +122,11 @@ class Done:
         self._flags[self._index(row["ordinal"], variant)] = ANSWERED
         self.counts.add(row)
 
+    def kept(self, row: Row, variant: int) -> None:
+        """Note that a request keeps the row it had, an answer without a readable verdict."""
+        self._flags[self._index(row["ordinal"], variant)] = ANSWERED
+        self.counts.add({"status": "unparsed", **self.earlier[row["custom_id"]]})
+
     def settled(self, ordinal: int, variant: int) -> bool:
         """Whether a request has its row."""
         return self._flags[self._index(ordinal, variant)] == ANSWERED
@@ -152,6 +159,8 @@ class Done:
             self.owners[row["custom_id"]] = part
             self.earlier[row["custom_id"]] = {name: row[name] for name in CARRIED}
             self.counts.add(row, -1)
+            if row["status"] == "unparsed":
+                self.unreadable.add(row["custom_id"])
 
 
 def recover(directory: Path, schema: pa.Schema, compression: str) -> int:

@@ -127,10 +127,11 @@ class Sink:
         self._segment: Segment | None = None
         self._closing: SegmentClosing | None = None
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Row) -> int:
         """Hand one row to the operating system; after this, SIGKILL does not lose it.
 
-        Raises RunStopped (exit code 3) where the output can no longer be written.
+        Returns the number of the part that it will stand in. Raises RunStopped (exit code 3) where the output can no
+        longer be written.
         """
         try:
             segment = self._segment or self._open()
@@ -138,6 +139,7 @@ class Sink:
         except OSError as error:
             raise output_failed(error) from error
         owner = self._owners.get(row["custom_id"]) if self._owners else None
+        part = self._number - 1 if owner is None else owner
         if owner is None:
             self._rows.append(row)
             if len(self._rows) >= BATCH_ROWS:
@@ -146,6 +148,7 @@ class Sink:
             self._closing.replace(owner, row["custom_id"], offset)
         if segment.rows >= self._rows_per_part:
             self._roll()
+        return part
 
     async def room(self) -> None:
         """Wait while the thread is behind, so that memory stays bounded; raises RunStopped where it failed."""
@@ -166,12 +169,16 @@ class Sink:
         while self._pending:
             await self._oldest()
 
-    async def close(self) -> None:
-        """Make the open segment a part and wait until it is one; raises RunStopped where that failed."""
+    async def all_in_parts(self) -> None:
+        """Make the open segment a part and wait until every row is in one; raises RunStopped where that failed."""
         if self._segment is not None:
             self._roll()
+        await self.settled()
+
+    async def close(self) -> None:
+        """Make the open segment a part and wait until it is one; raises RunStopped where that failed."""
         try:
-            await self.settled()
+            await self.all_in_parts()
         finally:
             self._thread.shutdown(wait=True)
 
