@@ -4,13 +4,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: quickstart test check format clean
+.PHONY: quickstart test test-compat check format clean
 
 quickstart: $(STAMP)  ## judge the packaged samples on the embedded emulator: no key, no network
 	$(BIN)/judge-runner quickstart
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-compat: $(STAMP)  ## with clients and servers of others, installed into .compat/: opt-in, needs the network
+	JUDGE_RUNNER_COMPAT=1 $(BIN)/python -m pytest tests/compat -rs --durations=5
 
 check: $(STAMP)  ## style, types, direction of imports
 	$(BIN)/ruff check .
@@ -23,7 +26,7 @@ format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what tests and runs left
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs quickstart
+	rm -rf $(VENV) .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis runs quickstart
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("judge-runner needs Python 3.11 or newer; name one with make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

@@ -22,7 +22,6 @@ from runner.config import RunConfig, json_schema, load_config, masked, parse_dur
 from runner.emulator import EmulatorOptions, serve
 from runner.errors import UsageError
 from runner.flags import put_flags
-from runner.monitor.progress import duration
 from runner.monitor.status import OVER, describe, read_status
 from runner.opening import RunOptions, check
 from runner.pipeline import run as run_pipeline
@@ -31,6 +30,9 @@ from runner.preview import first_requests, show_rows
 from runner.results.directory import RunDirectory
 from runner.results.view import export as export_rows
 from runner.version import __version__
+
+AS_TOLD = ("detached", "cancelled")
+"""Reasons to stop early that are what the command line asked for."""
 
 GC_THRESHOLD = 50_000
 """Rows come and go without cycles: looking for some at every 700 allocations is an eighth of a run's CPU."""
@@ -309,28 +311,13 @@ def _seconds(option: str, given: str | None) -> float | None:
 
 def _close(summary: RunSummary, quiet: bool) -> None:
     """The closing lines, and why the run stopped or its exit code is not 0."""
-    counts = summary.counts
     if not quiet:
-        rate = summary.asked / summary.elapsed_s if summary.elapsed_s else 0.0
-        rows = {
-            "rows": f"{counts.done:,} of {summary.total:,}",
-            "ok / unparsed / failed": f"{counts.ok:,} / {counts.unparsed:,} / {counts.failed:,}",
-            "asked now": f"{summary.asked:,} in {duration(summary.elapsed_s)} ({rate:.1f} rows/s)",
-            "retries / 429s": f"{summary.retries:,} / {summary.throttled:,}",
-            "tokens": f"{counts.prompt_tokens:,} + {counts.completion_tokens:,}",
-            **({"cost": f"{counts.cost:.4f}"} if counts.cost else {}),
-            "run directory": str(summary.directory),
-        }
-        for name, value in rows.items():
-            _say(f"{name:<24}{value}")
-    if summary.message is not None:
-        _complain(f"{summary.stop_reason}: {summary.message}")
-    elif summary.exit_code == 1:
-        bad = counts.unparsed + counts.failed
-        _complain(
-            f"{bad:,} of {counts.done:,} rows are not ok, more than output.tolerate allows: "
-            "error_type and error_message of each say why, --retry failed,unparsed asks them again"
-        )
+        for line in summary.lines():
+            _say(line)
+    if summary.stop_reason in AS_TOLD:
+        _say(f"{summary.stop_reason}: {summary.message}")
+    elif (problem := summary.problem()) is not None:
+        _complain(problem)
 
 
 def _say(text: str) -> None:

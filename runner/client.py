@@ -73,7 +73,7 @@ class Client:
     async def call(
         self, method: str, path: str, body: bytes | None = None, query: Mapping[str, str] | None = None
     ) -> bytes:
-        """Send any other call, such as `GET`, `/batches/b-1`, and return the body of the 200; raises ServiceError."""
+        """Send any other call, such as `GET`, `/batches/b-1`, and return the body of the 2xx; raises ServiceError."""
         return await self._authorized(self._call, method, path, body, query or {})
 
     async def upload(self, path: str, file: Path, **fields: str) -> bytes:
@@ -135,13 +135,13 @@ class Client:
 
     @asynccontextmanager
     async def _reply(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The reply of a call while its body is read; raises ServiceError for all that is no whole 200."""
+        """The reply of a call while its body is read; raises ServiceError for all that is no whole 2xx."""
         url = URL(f"{self.base_url}{path}", encoded=True)
         try:
             async with self._opened.request(
                 method, url, proxy=self._proxy, allow_redirects=False, **options
             ) as response:
-                if response.status != 200:
+                if not 200 <= response.status < 300:
                     raise error_from(response.status, response.headers, await response.read(), self._service.dialect)
                 yield response
         except ServiceError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from runner.errors import RunStopped
+from runner.monitor.progress import counted, duration
 from runner.opening import OpenRun, cursor
 from runner.record import RunRecord
 from runner.results.resume import Counts
@@ -34,6 +35,9 @@ class RunSummary(msgspec.Struct, frozen=True):
         elapsed_s: seconds this call took.
         retries: attempts that were repeated.
         throttled: 429s.
+        lanes: which asked, in their order.
+        in_batches: requests in batches that are open.
+        open_batches: how many those are; an embedded emulator's end with the run.
     """
 
     directory: Path
@@ -46,6 +50,42 @@ class RunSummary(msgspec.Struct, frozen=True):
     elapsed_s: float
     retries: int
     throttled: int
+    lanes: tuple[str, ...] = ()
+    in_batches: int = 0
+    open_batches: int = 0
+
+    def lines(self) -> Iterator[str]:
+        """How it ended, for a person."""
+        counts = self.counts
+        rate = self.asked / self.elapsed_s if self.elapsed_s else 0.0
+        rows = {
+            "rows": f"{counts.done:,} of {self.total:,}",
+            "ok / unparsed / failed": f"{counts.ok:,} / {counts.unparsed:,} / {counts.failed:,}",
+            "asked now": f"{self.asked:,} in {duration(self.elapsed_s)} ({rate:.1f} rows/s)",
+            "retries / 429s": f"{self.retries:,} / {self.throttled:,}",
+            "tokens": f"{counts.prompt_tokens:,} + {counts.completion_tokens:,}",
+        }
+        if counts.cost:
+            rows["cost"] = f"{counts.cost:.4f}"
+        if len(self.lanes) > 1:
+            rows["lanes"] = ", then ".join(self.lanes)
+        if self.open_batches:
+            batches = counted(self.open_batches, "batch", "batches")
+            rows["in batches"] = f"{self.in_batches:,} in {batches}, which the same command collects later"
+        rows["run directory"] = str(self.directory)
+        return (f"{name:<24}{value}" for name, value in rows.items())
+
+    def problem(self) -> str | None:
+        """Why it stopped early, or why its exit code is 1."""
+        if self.message is not None:
+            return f"{self.stop_reason}: {self.message}"
+        if self.exit_code != 1:
+            return None
+        bad = self.counts.unparsed + self.counts.failed
+        return (
+            f"{bad:,} of {self.counts.done:,} rows are not ok, more than output.tolerate allows: "
+            "error_type and error_message of each say why, --retry failed,unparsed asks them again"
+        )
 
 
 def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> RunSummary:
@@ -63,6 +103,7 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
     except RunStopped as error:
         stop = stop or error
         code, reason = stop.exit_code, stop.reason
+    embedded = {service.name for service in opened.checked.config.services if service.kind == "emulator"}
     log.info("ended with %d%s", code, "" if stop is None else f": {stop}")
     return RunSummary(
         directory=opened.directory.path,
@@ -75,6 +116,9 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
         elapsed_s=record.elapsed_s,
         retries=record.traffic.retries,
         throttled=record.traffic.throttled,
+        lanes=record.lanes,
+        in_batches=opened.done.submitted(),
+        open_batches=len([shard for shard in opened.ledger.open if shard.service not in embedded]),
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from runner.errors import NoBatchApi, RunStopped
 from runner.lane import Lane
+from runner.monitor.progress import counted
 from runner.opening import OpenRun
 from runner.record import RunRecord
 from runner.router import Route
@@ -74,8 +75,9 @@ class Way(msgspec.Struct):
             return self.route.reason
         count = sum(n for tries, n in left.items() if tries and self.lane_of(tries) == name)
         if count:
-            return f"{count:,} requests that batches did not answer (router.leftovers: {self.leftovers})"
-        return f"{batches} batches of this run are open"
+            requests = counted(count, "request", "requests")
+            return f"{requests} that batches did not answer (router.leftovers: {self.leftovers})"
+        return f"{counted(batches, 'batch', 'batches')} of this run to collect"
 
 
 class Lanes:
@@ -165,7 +167,9 @@ class Lanes:
         if stuck:
             raise _undecided([f"shard {shard.number}: {shard.stuck}" for shard in stuck])
         if done.missing() and self._opened.options.cancel:
-            message = f"{done.missing():,} requests are open; run the same command again to ask them"
+            message = (
+                f"{counted(done.missing(), 'request', 'requests')} left; run the same command again to ask the rest"
+            )
             raise RunStopped("cancelled", message, exit_code=4)
         if done.missing() and self._way.online_gone is not None:
             raise self._way.online_gone
@@ -175,7 +179,7 @@ def _undecided(why: list[str]) -> RunStopped:
     shown = "; ".join(why[:5]) + ("; ..." if len(why) > 5 else "")
     return RunStopped(
         "undecided",
-        f"{len(why)} shards wait for a decision ({shown}). All else is done. Look at the service's console; with "
-        "--resubmit-unknown their requests are asked again, and may be paid for twice",
+        f"{counted(len(why), 'shard waits', 'shards wait')} for a decision ({shown}). All else is done. Look at the "
+        "service's console; with --resubmit-unknown their requests are asked again, and may be paid for twice",
         exit_code=3,
     )

@@ -31,9 +31,10 @@ from runner.dataset import (
     survey,
 )
 from runner.embedded import check_options
-from runner.errors import ConfigError, RunDirectoryError
+from runner.errors import ConfigError, RunDirectoryError, UsageError
 from runner.judge import Panel, Variant
 from runner.monitor.log import logged_to
+from runner.monitor.progress import counted
 from runner.reread import Again, check_requests, reread
 from runner.results.directory import RunDirectory, move_aside
 from runner.results.disk import write_text
@@ -148,11 +149,21 @@ def _has(config: RunConfig, field: str, found: Columns) -> bool:
 def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
     """Hold the run directory, bring it into order, and find out what is left; raises UsageError, nothing was sent."""
     checked = check(config)
+    if options.detach and any(service.kind == "emulator" for service in config.services):
+        raise UsageError("--detach: the embedded emulator ends with the run, and its batches with it")
     directory = RunDirectory(config.output.directory)
     if options.fresh and directory.path.exists() and directory.is_run():
         if directory.is_held():
             raise RunDirectoryError(f"{directory.path}: another judge-runner works in this run directory")
-        log.warning("the earlier run was moved to %s", move_aside(directory.path))
+        aside = move_aside(directory.path)
+        log.warning("the earlier run was moved to %s", aside)
+        if open_shards := len(Ledger(RunDirectory(aside).batches).open):
+            log.warning(
+                "%s of it %s open at the service: `judge-runner run %s` collects them, `cancel` cancels them",
+                counted(open_shards, "batch", "batches"),
+                "is" if open_shards == 1 else "are",
+                aside,
+            )
     directory.prepare()
     with directory.held(), logged_to(directory.log):
         yield _writing(directory, partial(_take_stock, checked, options, directory))

@@ -67,10 +67,12 @@ async def _ask(opened: OpenRun, record: RunRecord) -> None:
     checked = opened.checked
     service = checked.config.services[0]
     async with _sink(opened, record) as sink, _address(service) as base_url, _clients(opened, base_url) as clients:
-        record.route = await anyio.to_thread.run_sync(_route, opened)
+        route = await anyio.to_thread.run_sync(_route, opened)
+        if opened.done.missing():
+            record.route = route
         workshop = Workshop(opened, Recorder(sink, opened.shared, opened.prices, opened.done), clients, base_url)
         screen = watcher(checked.config.monitor.progress, opened.options.quiet)
-        lanes = Lanes(opened, record, _way(opened, record.route), workshop.lane, screen.say)
+        lanes = Lanes(opened, record, _way(opened, route), workshop.lane, screen.say)
         stop = None
         async with anyio.create_task_group() as helpers:
             if _hears_signals():
@@ -112,6 +114,7 @@ async def _close(opened: OpenRun, record: RunRecord, stop: RunStopped | None) ->
     async with anyio.create_task_group() as helpers:
         if _hears_signals():
             helpers.start_soon(_heed_while_closing)
+        record.tick()
         summary = await anyio.to_thread.run_sync(close_run, opened, record, stop)
         helpers.cancel_scope.cancel()
     return summary

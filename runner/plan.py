@@ -222,7 +222,8 @@ def _stock(checked: Checked, options: RunOptions) -> tuple[Survey, Done]:
         if variant is not None and not _asked_again(row, options.retry):
             done.answered(row, variant)
     for ordinal, variant in _in_batches(directory, checked.panel):
-        done.submit(ordinal, variant)
+        if ordinal < samples:
+            done.submit(ordinal, variant)
     return counted, done
 
 

@@ -55,6 +55,11 @@ class RunRecord:
         return Traffic(now.in_flight, before.retries + now.retries, before.throttled + now.throttled)
 
     @property
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes that asked, in their order, of earlier calls too."""
+        return tuple(name for name, _ in groupby(turn["lane"] for turn in self._story))
+
+    @property
     def hurried(self) -> bool:
         """Whether the run was told to stop at once."""
         return self.lane is not None and self.lane.hurried
@@ -115,7 +120,7 @@ class RunRecord:
             "limit": opened.options.limit,
             "route": earlier.get("route") if self.route is None else self.route.lane,
             "route_reason": earlier.get("route_reason") if self.route is None else self.route.reason,
-            "lanes": [name for name, _ in groupby(turn["lane"] for turn in self._story)],
+            "lanes": list(self.lanes),
             "story": self._story,
             "batches": self._opened.ledger.by_state(),
             "counts": {"total": opened.total, **msgspec.to_builtins(self.counts)},
@@ -146,13 +151,13 @@ class RunRecord:
             failed=counts.failed,
             in_flight=self.traffic.in_flight,
             rate=rate,
-            eta_s=eta(total, counts.done + in_batches, rate),
+            eta_s=eta(total, counts.done, in_batches, rate),
             retries=self.traffic.retries,
             throttled=self.traffic.throttled,
             tokens=counts.prompt_tokens + counts.completion_tokens,
             cost=None if config.prices is None else counts.cost,
             batches=ledger.by_state(),
-            jobs=ledger.jobs(time.time()),
+            jobs=ledger.jobs(),
             answered_in_batches=in_batches,
             started_at=self._started_at,
             updated_at=now(),

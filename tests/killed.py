@@ -1,26 +1,33 @@
 """Commands of judge-runner that are killed where a test says; nothing in the product knows of it.
 
 A nursery: it imports everything once and runs each command in a fork of its own, so that a hundred kills cost no
-hundred starts. Orders come in as JSON lines, and how each command ended goes out the same way. What happens between
-two things that must not come apart is a point: a command notes every point it passes, and dies at the one it is told.
+hundred starts. Orders come in as JSON lines; process ids and exit codes go out, a signal as a negative code. Wherever
+two things that must not come apart follow one another there is a point: a command notes every point that it passes, and
+is killed at the one it is told.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import select
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import aiohttp
+import anyio
+import pyarrow.parquet as pq
 
 from runner import client
-from runner.batch import ledger, lifecycle
+from runner.batch import lifecycle
 from runner.batch.api import BatchApi
 from runner.batch.ledger import Ledger, Shard
 from runner.batch.reconcile import Reconciler
@@ -29,7 +36,6 @@ from runner.cli import main
 from runner.results import disk
 from runner.results.recorder import Recorder
 from runner.results.schema import Asked
-from runner.types import JudgeRequest
 
 CHUNK = 8192
 """Small enough for a result file of forty lines to come in several."""
@@ -119,29 +125,34 @@ def watched_call(call: Callable[..., Awaitable[Any]], name: str, points: Points)
 
 
 def watch_rows(points: Points) -> None:
-    """After each request of a batch is settled, and after each row that was asked online."""
-    settle, record = Reconciler._settle_one, Recorder.record
+    """After each request that is packed or settled, and after each row that was asked online."""
+    record = Recorder.record
 
-    def watched_settle(self: Reconciler, *args: Any) -> None:
-        settle(self, *args)
-        points.passed("settled")
-
-    def watched_record(self: Recorder, request: JudgeRequest, asked: Asked) -> None:
-        record(self, request, asked)
-        if asked.route == "online":
+    def watched_record(*given: Any) -> Any:
+        came = record(*given)
+        if any(isinstance(asked, Asked) and asked.route == "online" for asked in given):
             points.passed("asked online")
+        return came
 
-    Reconciler._settle_one = watched_settle  # type: ignore[method-assign]
-    Recorder.record = watched_record  # type: ignore[method-assign]
+    Recorder.record = watched_record  # type: ignore[assignment,method-assign]
+    Draft.add = watched_end(Draft.add, "packed", points)  # type: ignore[method-assign]
+    Reconciler._settle_one = watched_end(Reconciler._settle_one, "settled", points)  # type: ignore[method-assign]
+
+
+def watched_end(call: Callable[..., Any], name: str, points: Points) -> Callable[..., Any]:
+    """A function with a point behind it."""
+
+    def watched(*given: Any) -> Any:
+        came = call(*given)
+        points.passed(name)
+        return came
+
+    return watched
 
 
 def watch_files(points: Points) -> None:
-    """In the middle of an upload file and of a download, and around the list of who got no answer."""
-    add, read, write_left = Draft.add, aiohttp.StreamReader.iter_chunked, Ledger.write_left
-
-    def watched_add(self: Draft, line: bytes, member: bytes) -> None:
-        add(self, line, member)
-        points.passed("packed")
+    """In the middle of a download, and around the list of who got no answer."""
+    read, write_left = aiohttp.StreamReader.iter_chunked, Ledger.write_left
 
     async def watched_read(self: aiohttp.StreamReader, size: int) -> AsyncIterator[bytes]:
         async for chunk in read(self, size):
@@ -155,8 +166,7 @@ def watch_files(points: Points) -> None:
         if custom_ids:
             points.passed("left kept")
 
-    Draft.add = watched_add  # type: ignore[method-assign]
-    aiohttp.StreamReader.iter_chunked = watched_read  # type: ignore[method-assign,assignment]
+    aiohttp.StreamReader.iter_chunked = watched_read  # type: ignore[assignment,method-assign]
     Ledger.write_left = watched_left  # type: ignore[method-assign]
     client.CHUNK = CHUNK
 
@@ -195,10 +205,112 @@ def live(order: dict[str, Any]) -> int:
 
 
 def serve() -> None:
-    """Carry out orders until there are none; a signal that ended a command is a negative code."""
+    """Carry out orders until there are none: tell each command's process id, and then how it ended."""
+    anyio.run(anyio.sleep, 0)  # imports what an event loop needs
+    gc.freeze()
     for line in sys.stdin:
-        _, status = os.waitpid(bear(json.loads(line)), 0)
+        process = bear(json.loads(line))
+        print(process, flush=True)
+        _, status = os.waitpid(process, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+class Nursery:
+    """Runs commands in forks of one process, and has them killed where it is told."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._process = Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            bufsize=0,
+        )
+
+    def begin(self, **order: Any) -> int:
+        """Begin one command; its process id."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        return self._number()
+
+    def end(self, within: float | None = None) -> int | None:
+        """Wait for its end; its exit code, or minus the signal that ended it. None where it lives after that time."""
+        return self._number() if select.select([self._process.stdout], [], [], within)[0] else None
+
+    def _number(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=30)
+
+
+class Scene:
+    """A folder with a run in it, the service of that run, and what is done there."""
+
+    def __init__(self, folder: Path, nursery: Nursery, service: Any, samples: int) -> None:
+        self.folder = folder
+        self.samples = samples
+        self.out = folder / "out"
+        self._nursery = nursery
+        self._service = service
+
+    def run(self, *arguments: str, deadly: tuple[str, int] | None = None, lists_apart: float = 0.2) -> int | None:
+        """Run one command to its end, or to its death."""
+        self._begin(arguments, deadly, lists_apart)
+        return self._nursery.end()
+
+    def kill(self, *arguments: str, after: float) -> int | None:
+        """Run one command, and kill it after so many seconds."""
+        process = self._begin(arguments, None, 0.2)
+        code = self._nursery.end(after)
+        if code is None:
+            os.kill(process, signal.SIGKILL)
+            code = self._nursery.end()
+        return code
+
+    def _begin(self, arguments: tuple[str, ...], deadly: tuple[str, int] | None, lists_apart: float) -> int:
+        (self.folder / "journal").unlink(missing_ok=True)
+        return self._nursery.begin(
+            arguments=arguments,
+            folder=str(self.folder),
+            journal=str(self.folder / "journal"),
+            said=str(self.folder / "said"),
+            deadly=deadly,
+            lists_apart=lists_apart,
+        )
+
+    @property
+    def said(self) -> str:
+        """What the last command wrote to the terminal."""
+        return (self.folder / "said").read_text(encoding="utf-8")
+
+    @property
+    def passed(self) -> list[tuple[float, str]]:
+        """The points the last command passed, and when."""
+        lines = (self.folder / "journal").read_text(encoding="utf-8").splitlines()
+        return [(float(at), name) for at, name in (line.split(" ", 1) for line in lines)]
+
+    def times(self, point: str) -> list[float]:
+        """When the last command passed a point."""
+        return [at for at, name in self.passed if name == point]
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """The emulator's counters."""
+        counters: dict[str, Any] = self._service.stats()
+        return counters
+
+    @property
+    def ledger(self) -> Ledger:
+        """The shards as they stand in their files."""
+        return Ledger(self.out / "batches")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of all parts."""
+        return [row for path in sorted(self.out.glob("results/*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ ENDPOINT = "/v1/chat/completions"
 MISSING = frozenset({404, 405, 501})
 PAGE = 100
 HOUR = 3600.0
+TIDYING_S = 60.0
+"""So long it is tried to delete a file; then it stays at the service."""
 
 _STORAGE = re.compile(r"(storage|file).{0,60}(quota|limit|exceed|full)|(quota|limit|exceed).{0,60}(storage|files)")
 _OTHER = re.compile(r"rate limit|per minute|per hour|enqueued|too.large|(?<!total )file size|per file")
@@ -56,6 +58,13 @@ class Job(msgspec.Struct, frozen=True):
     completed: int | None = None
     failed: int | None = None
     errors: Any = None
+
+    @property
+    def hides_answers(self) -> bool:
+        """Whether it has ended and counts answers, or may have some, but names no file they would stand in."""
+        if self.output_file_id or self.error_file_id or self.state in ("running", "cancelling"):
+            return False
+        return bool(self.completed) or (self.state == "completed" and not self.failed)
 
     @property
     def finished(self) -> int:
@@ -138,7 +147,7 @@ class BatchApi:
         """
         found: list[Job] = []
         seen: set[str] = set()
-        query = {"limit": str(PAGE)}
+        query, blind = {"limit": str(PAGE)}, False
         while True:
             page = await self._get("/batches", query, unless=not_allowed)
             jobs = _listed(page)
@@ -146,11 +155,12 @@ class BatchApi:
             ours = [job for job in jobs if str(job["id"]) in fresh and str(job.get("input_file_id")) == file_id]
             found += map(self._job, ours)
             seen |= fresh
+            blind = blind or any("input_file_id" not in job for job in jobs)
             if fresh and page.get("has_more") is not False:
                 query["after"] = str(page.get("last_id") or jobs[-1]["id"])
                 continue
-            if jobs and not fresh and page.get("has_more") and not found:
-                raise BadReply("its list of batches shows one page only, but has more", status=200)
+            if not found and (blind or (jobs and not fresh and page.get("has_more"))):
+                raise BadReply("its list of batches is not whole, or names no input files", status=200)
             return found
 
     async def cancel(self, batch_id: str) -> None:
@@ -162,7 +172,7 @@ class BatchApi:
         """Delete a file at the service; one that is gone already is fine. Raises ServiceError."""
         try:
             path = f"/files/{quote(file_id, safe='')}"
-            await self._patiently(lambda: self._client.call("DELETE", path), unless=not_allowed)
+            await self._patiently(lambda: self._client.call("DELETE", path), unless=not_allowed, most=TIDYING_S)
         except ServiceError as error:
             if error.status != 404:
                 raise
@@ -182,8 +192,13 @@ class BatchApi:
 
         return await self._patiently(send, unless)
 
-    async def _patiently(self, send: Callable[[], Awaitable[Came]], unless: Unless = lambda _: False) -> Came:
-        """Send until there is a reply, a refusal, or an error after which it must not be sent again (`unless`)."""
+    async def _patiently(
+        self, send: Callable[[], Awaitable[Came]], unless: Unless = lambda _: False, most: float = math.inf
+    ) -> Came:
+        """Send until there is a reply, a refusal, or an error after which it must not be sent again (`unless`).
+
+        For `most` seconds: what is not worth a longer wait raises its last error then.
+        """
         began, failures = asyncio.get_running_loop().time(), 0
         while True:
             try:
@@ -198,7 +213,10 @@ class BatchApi:
                     raise
                 failures += 1
                 self.trouble = str(error)
-                if asyncio.get_running_loop().time() - began > self._policy.patience:
+                waited = asyncio.get_running_loop().time() - began
+                if waited > most:
+                    raise
+                if waited > self._policy.patience:
                     raise self._outage(error) from error
                 wait = backoff(error, failures, 0, self._policy, self._rng)
             else:
@@ -214,7 +232,7 @@ class BatchApi:
     def _outage(self, error: Transient) -> RunStopped:
         message = (
             f"no answer to batch calls for {self._policy.patience:g} s (online.retry.patience); the last failure was: "
-            f"{error}. Batches go on at the service; run the same command again when it is back"
+            f"{error}. Run the same command again when the service is back"
         )
         return RunStopped("outage", message, exit_code=4)
 

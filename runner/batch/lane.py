@@ -92,7 +92,7 @@ class BatchLane:
     @property
     def under_way(self) -> str:
         """What a drain waits for, in words."""
-        return f"{len(self._ledger.open)} batches go on at the service; waiting for what is being sent or collected"
+        return "waiting for what is being sent or collected"
 
     @property
     def state(self) -> str:
@@ -122,7 +122,7 @@ class BatchLane:
         if self._stopped is not None:
             raise self._stopped
         if self._no_api is not None:
-            self._give_up_unsent(str(self._no_api))
+            await self._give_up_unsent(str(self._no_api))
             raise self._no_api
         if self._parted:
             raise self._detached()
@@ -175,13 +175,11 @@ class BatchLane:
     def _api(self, shard: Shard) -> BatchApi:
         return self._apis[shard.base_url]
 
-    def _give_up_unsent(self, reason: str) -> None:
+    async def _give_up_unsent(self, reason: str) -> None:
         for shard in self._ledger.open:
             if shard.step in UNSENT:
-                self._life.drop(shard, reason)
+                await self._life.drop(shard, reason)
 
     def _detached(self) -> RunStopped:
-        message = (
-            f"{self._parted} batches go on at the service; run the same command again later to collect what they answer"
-        )
+        message = "run the same command again later to collect what the batches answer"
         return RunStopped("detached", message, exit_code=4)

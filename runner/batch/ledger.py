@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,8 +147,8 @@ class Ledger:
         """Lines that the service has finished and that are no rows yet."""
         return sum(max(0, shard.finished - shard.answered) for shard in self.open)
 
-    def jobs(self, now: float) -> list[dict[str, Any]]:
-        """The open shards for who watches; `now` by our clock."""
+    def jobs(self) -> list[dict[str, Any]]:
+        """The open shards for who watches."""
         return [
             {
                 "shard": shard.number,
@@ -156,7 +157,8 @@ class Ledger:
                 "word": shard.word,
                 "requests": shard.requests,
                 "finished": shard.finished,
-                "age_s": None if shard.created_at is None else round(now - shard.created_at, 1),
+                "created_at": shard.created_at,
+                "age_s": None if shard.created_at is None else round(time.time() - shard.created_at, 1),
                 "stuck": shard.stuck,
             }
             for shard in self.open
@@ -205,14 +207,18 @@ class Ledger:
 
     def read_members(self, number: int) -> Iterator[Member]:
         """The requests of a shard, in its order; raises RunDirectoryError where the file is damaged."""
-        path = self.members(number)
+        path, count = self.members(number), 0
         decode = msgspec.json.Decoder(Member).decode
         try:
             with path.open("rb") as lines:
                 for line in lines:
+                    count += 1
                     yield decode(line)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RunDirectoryError(f"{path}: cannot be read: {error}") from error
+        whole = self.shards[number].requests
+        if count != whole:
+            raise RunDirectoryError(f"{path}: cannot be read: {count} of its {whole} lines are there")
 
     def write_left(self, number: int, custom_ids: list[str]) -> None:
         """Keep which requests of a shard got no answer, durably."""
@@ -227,7 +233,10 @@ class Ledger:
         for number, shard in self.shards.items():
             path = self._path(number, "left")
             if shard.is_collected and path.exists():
-                yield from path.read_text(encoding="utf-8").split()
+                try:
+                    yield from path.read_text(encoding="utf-8").split()
+                except UnicodeDecodeError as error:
+                    raise RunDirectoryError(f"{path}: cannot be read: {error}") from error
 
     def _path(self, number: int, ending: str) -> Path:
         return self.folder / f"shard-{number:05d}.{ending}"

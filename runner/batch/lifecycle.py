@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import msgspec
 
 from runner.batch.api import MISSING, BatchApi, Job, storage_full
 from runner.batch.ledger import Ledger, Shard, Step
+from runner.batch.lines import ends_whole
 from runner.batch.pulse import Pulse
 from runner.batch.reconcile import Reconciler
+from runner.batch.storage import Storage
 from runner.batch.words import enqueued_limit, reasons
 from runner.errors import Fatal, NoBatchApi, Refused, RunStopped, ServiceError, Transient
 from runner.lane import Drain, Drained
@@ -96,6 +98,7 @@ class Lifecycle:
         self._pulse = pulse
         self._manner = manner
         self._drain = drain
+        self._storage = Storage(ledger, api)
         self._odd_words: set[str] = set()
         self._cancelling: dict[int, float] = {}
         self._steps: dict[Step, Callable[[Shard], Awaitable[Shard]]] = {
@@ -118,45 +121,27 @@ class Lifecycle:
         try:
             while shard.is_open:
                 if self._manner.cancel and shard.step in UNSENT:
-                    return self.drop(shard, "cancelled before it was submitted")
+                    return await self.drop(shard, "cancelled before it was submitted")
                 shard = await self._steps[shard.step](shard)
         except Undecided as why:
             shard = self._ledger.shards[shard.number]
             if self._manner.resubmit_unknown:
-                return self.drop(shard, f"{why}; its requests are asked anew, as told")
+                return await self.drop(shard, f"{why}; its requests are asked anew, as told")
             log.error("shard %d waits for a decision: %s", shard.number, why)
             shard = self._note(shard, stuck=str(why))
         return shard
 
     async def _upload(self, shard: Shard) -> Shard:
-        path = self._ledger.requests(shard.number)
         try:
-            file_id = await self._api(shard).upload(path)
-        except ServiceError as error:
-            if not storage_full(error):
-                return self._give_back(shard, f"the upload was refused: {error}")
-            file_id = await self._upload_into_room(shard, error)
-        return self._note(shard, step="create", input_file_id=file_id)
-
-    async def _upload_into_room(self, shard: Shard, error: ServiceError) -> str:
-        """Delete what this run has collected and try once more; raises RunStopped where that does not help."""
-        deleted = 0
-        for other in list(self._ledger.shards.values()):
-            if not other.is_open and other.kept_files and other.base_url == shard.base_url:
-                deleted += await self._delete_files(other, other.kept_files)
-                self._note(other, kept_files=())
-        if deleted:
-            log.warning("the account is full (%s): deleted %d finished files of this run there", error, deleted)
             try:
-                return await self._api(shard).upload(self._ledger.requests(shard.number))
-            except ServiceError as again:
-                error = again
-        raise RunStopped(
-            "storage",
-            f"the service takes no more files: {error}. Deleted {deleted} finished files of this run there, all it "
-            "had; delete others, then run the same command again",
-            exit_code=3,
-        )
+                file_id = await self._api(shard).upload(self._ledger.requests(shard.number))
+            except ServiceError as error:
+                if not storage_full(error):
+                    raise
+                file_id = await self._storage.upload_into_room(shard, error)
+        except ServiceError as error:
+            return self._give_back(shard, f"the upload was refused: {error}")
+        return self._note(shard, step="create", input_file_id=file_id)
 
     async def _create(self, shard: Shard) -> Shard:
         """Create the batch: what may happen is on the disk before it can happen."""
@@ -190,9 +175,11 @@ class Lifecycle:
             try:
                 listed = await self._api(shard).jobs_of(shard.input_file_id or "")
             except ServiceError as error:
-                if error.status not in MISSING:
-                    raise Undecided(f"whether its batch was created cannot be found out: {error}") from error
-                raise Undecided("whether its batch was created cannot be found out: the service lists none") from error
+                sent = datetime.fromtimestamp(shard.sent_at or 0, UTC).isoformat(timespec="seconds")
+                said = "the service lists no batches" if error.status in MISSING else str(error)
+                raise Undecided(
+                    f"whether a batch was created of the file {shard.input_file_id} at {sent} cannot be known: {said}"
+                ) from error
             jobs = [job for job in listed if job.id not in shard.former]
             if jobs:
                 if len(jobs) > 1:
@@ -211,9 +198,9 @@ class Lifecycle:
                 raise Undecided(f"the service no longer knows its batch {shard.batch_id}")
             if job is not None:
                 shard = self._seen(shard, job)
-                nameless += 1 if hides_answers(job) else 0
+                nameless += 1 if job.hides_answers else 0
                 if job.state not in ("running", "cancelling"):
-                    if not hides_answers(job):
+                    if not job.hides_answers:
                         return await self._ended(shard, job)
                     if nameless >= UNKNOWN_POLLS:
                         raise Undecided(f"its batch {job.id} is {job.word}, but names no file with results")
@@ -275,7 +262,10 @@ class Lifecycle:
                 raise Parting
             await self._drain.rest(self._manner.ceiling * min(2 ** (len(shard.former) - 1), PATIENT_POLLS))
             return shard
-        log.info("batch %s ended: %s, %d of %d lines", job.id, job.word, job.finished, shard.requests)
+        log.info(
+            "batch %s ended: %s, %s answered and %s failed of %d lines",
+            *(job.id, job.word, *("?" if n is None else n for n in (job.completed, job.failed)), shard.requests),
+        )
         return self._note(
             shard,
             step="download",
@@ -324,23 +314,14 @@ class Lifecycle:
     async def _delete(self, shard: Shard) -> Shard:
         if not self._manner.delete_files:
             return self._note(shard, step="closed")
-        deleted = await self._delete_files(shard, shard.kept_files)
+        deleted = await self._storage.delete(shard, shard.kept_files)
         return self._note(shard, step="closed", kept_files=() if deleted == len(shard.kept_files) else shard.kept_files)
 
-    async def _delete_files(self, shard: Shard, ids: tuple[str, ...]) -> int:
-        """Delete files at the service; how many are gone. That it does not let us is no reason to stop."""
-        gone = 0
-        for file_id in ids:
-            try:
-                await self._api(shard).delete(file_id)
-                gone += 1
-            except ServiceError as error:
-                log.warning("file %s stays at the service: %s", file_id, error)
-        return gone
-
-    def drop(self, shard: Shard, reason: str) -> Shard:
+    async def drop(self, shard: Shard, reason: str) -> Shard:
         """Close a shard of which nothing was or will be collected; its requests are as if never submitted."""
         self._reconciler.withdraw(shard)
+        if shard.input_file_id is not None and self._manner.delete_files:
+            await self._storage.delete(shard, (shard.input_file_id,))
         return self._ledger.give_up(shard, reason)
 
     def _give_back(self, shard: Shard, reason: str) -> Shard:
@@ -350,26 +331,3 @@ class Lifecycle:
 
     def _note(self, shard: Shard, **changes: Any) -> Shard:
         return self._ledger.save(msgspec.structs.replace(shard, **changes))
-
-
-def hides_answers(job: Job) -> bool:
-    """Whether a batch that has ended counts answers, or may have some, but names no file they would stand in."""
-    if job.output_file_id or job.error_file_id or job.state in ("running", "cancelling"):
-        return False
-    return bool(job.completed) or (job.state == "completed" and not job.failed)
-
-
-def ends_whole(path: Path) -> bool:
-    """Whether a file of lines was not cut off in the middle of its last one."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 1))
-        if size == 0 or file.read(1) == b"\n":
-            return True
-        file.seek(0)
-        last = deque(file, maxlen=1).pop()
-    try:
-        msgspec.json.decode(last)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Container, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -258,3 +259,19 @@ def _body(raw: msgspec.Raw) -> bytes:
     except _ODD:
         text = _loads(body)
         return text.encode("utf-8", "replace") if isinstance(text, str) else body
+
+
+def ends_whole(path: Path) -> bool:
+    """Whether a file of lines was not cut off in the middle of its last one."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 1))
+        if size == 0 or file.read(1) == b"\n":
+            return True
+        file.seek(0)
+        last = deque(file, maxlen=1).pop()
+    try:
+        msgspec.json.decode(last)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True

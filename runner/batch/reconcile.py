@@ -125,7 +125,7 @@ class Reconciler:
                 return
             finding = Failure(finding.error_type, finding.message)
         request = JudgeRequest(self._sample(member), variant, member.custom_id, b"", member.request_hash)
-        asked = self._asked(shard, request, finding, tries + 1)
+        asked = self._asked(shard, request, finding)
         row, part = self._recorder.record(request, asked)
         tally.answered += 1
         if row["status"] == "unparsed" and tries < self._reasks[variant]:
@@ -138,11 +138,11 @@ class Reconciler:
             await self._recorder.reopen(self._unreadable)
             self._unreadable = []
 
-    def _asked(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure, attempts: int) -> Asked:
+    def _asked(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure) -> Asked:
         if isinstance(finding, Failure):
-            return Asked(finding, None, attempts, Usage(), None, "batch", shard.batch_id)
+            return Asked(finding, None, 1, Usage(), None, "batch", shard.batch_id)
         verdict = self._panel.read(request, finding)
-        return Asked(finding, verdict, attempts, finding.usage, None, "batch", shard.batch_id)
+        return Asked(finding, verdict, 1, finding.usage, None, "batch", shard.batch_id)
 
     def _sample(self, member: Member) -> Sample:
         columns = msgspec.json.decode(member.columns)

@@ -66,7 +66,7 @@ class Panel:
         """Return the ordinal and the variant that a custom_id stands for; None where no judge asks that."""
         ordinal, _, name = custom_id.partition("-")
         variant = self._variant_of.get(name)
-        return None if variant is None else (int(ordinal), variant)
+        return None if variant is None or not ordinal.isdecimal() else (int(ordinal), variant)
 
     def request(self, sample: Sample, variant: int) -> JudgeRequest:
         """Return one request of a sample.

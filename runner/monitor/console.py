@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from runner.monitor.progress import Progress, counted, duration, one_line
+from runner.monitor.progress import Progress, duration, one_line, states
 
 PLAIN_EVERY_S = 10.0
 
@@ -119,7 +119,7 @@ class LiveBar:
         if progress.cost is not None:
             below += f"  cost {progress.cost:.4f}"
         if progress.batches:
-            below += f"\nbatches: {counted(progress.batches)}"
+            below += f"\nbatches: {states(progress.batches)}"
         if progress.paused_because:
             below += f"\nwaiting for the service: {progress.paused_because}"
         self._bar.below = below

@@ -69,11 +69,12 @@ class RateMeter:
         return (done - seen[0][1]) / span if span > 0 else None
 
 
-def eta(total: int, done: int, rate: float | None) -> float | None:
-    """Seconds that are left at this rate; None where nothing moves."""
+def eta(total: int, done: int, in_batches: int, rate: float | None) -> float | None:
+    """Seconds that are left at this rate; None where nothing moves, or only the service knows (it is finalizing)."""
     if total <= done:
         return 0.0
-    return (total - done) / rate if rate else None
+    left = total - done - in_batches
+    return left / rate if rate and left > 0 else None
 
 
 def duration(seconds: float | None) -> str:
@@ -107,12 +108,17 @@ def one_line(progress: Progress) -> str:
     if progress.cost is not None:
         pieces.append(f"cost {progress.cost:.4f}")
     if progress.batches:
-        pieces.append(f"batches: {counted(progress.batches)}")
+        pieces.append(f"batches: {states(progress.batches)}")
     if progress.paused_because:
         pieces.append(f"paused: {progress.paused_because}")
     return ", ".join(pieces)
 
 
-def counted(batches: Mapping[str, int]) -> str:
+def states(batches: Mapping[str, int]) -> str:
     """`3 running, 12 completed`."""
     return ", ".join(f"{count} {state}" for state, count in batches.items())
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """`1 batch`, `3,000 batches`."""
+    return f"{count:,} {one if count == 1 else many}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 
 from runner.errors import UsageError
-from runner.monitor.progress import counted, duration
+from runner.monitor.progress import duration, states
 
 ENDED = frozenset({"finished", "stopped"})
 OVER = ENDED | {"interrupted"}
@@ -28,6 +29,8 @@ def read_status(status: Path, held: bool) -> dict[str, Any]:
         raise UsageError(f"{status}: cannot be read: {error}") from error
     if data.get("state") not in ENDED and not held:
         data["state"] = "interrupted"
+    for job in data.get("jobs") or ():  # batches grow older also while nobody works on the run
+        job["age_s"] = None if job.get("created_at") is None else round(time.time() - job["created_at"], 1)
     return data
 
 
@@ -36,8 +39,10 @@ def describe(data: Mapping[str, Any]) -> str:
     total, done = data.get("total") or 0, data.get("done") or 0
     share = f" ({100 * done / total:.1f} %)" if total else ""
     rate = data.get("rate")
+    finished = data.get("answered_in_batches")
+    more = f", and {finished:,} lines finished in batches" if finished else ""
     lines = [
-        f"{data.get('name')}: {data.get('state')}, {done:,} of {total:,} rows{share}",
+        f"{data.get('name')}: {data.get('state')}, {done:,} of {total:,} rows{share}{more}",
         f"  ok {data.get('ok'):,}   unparsed {data.get('unparsed'):,}   failed {data.get('failed'):,}",
         f"  retries {data.get('retries'):,}   429s {data.get('throttled'):,}   tokens {data.get('tokens'):,}"
         + (f"   cost {data['cost']:.4f}" if data.get("cost") is not None else ""),
@@ -47,7 +52,7 @@ def describe(data: Mapping[str, Any]) -> str:
         pace = "-" if rate is None else f"{rate:.1f} rows/s"
         lines.insert(2, f"  rate {pace}   eta {duration(data.get('eta_s'))}   in flight {data.get('in_flight')}")
     if data.get("batches"):
-        lines.append(f"  batches: {counted(data['batches'])}")
+        lines.append(f"  batches: {states(data['batches'])}")
     lines += [_job(job) for job in data.get("jobs") or ()]
     if data.get("paused_because"):
         lines.append(f"  paused: {data['paused_because']}")

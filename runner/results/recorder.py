@@ -49,6 +49,8 @@ class Recorder:
         cost = self._prices[request.variant](asked.usage, asked.route)
         earlier = self._earlier.get(request.custom_id) if self._earlier else None
         row = make_row(request, self._shared[request.variant], asked, cost, earlier)
+        if earlier is None and asked.attempts:
+            row["attempts"] += self.done.tries(request.sample.ordinal, request.variant)
         if earlier is not None and row["status"] == "failed" and request.custom_id in self.done.unreadable:
             self.done.kept(row, request.variant)
             return row, self.done.owners[request.custom_id]

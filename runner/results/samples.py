@@ -135,7 +135,7 @@ def aggregate(rows: Sequence[Row], how: Aggregation) -> Row:
     Most votes win and equal top counts are a tie; scores are averaged; fewer than `min_valid` votes leave nothing.
     `consistent` says whether every pair of orders names the same answer; None without swap or without such a pair.
     """
-    votes = [row for row in rows if row["status"] == "ok"]
+    votes = sorted((row for row in rows if row["status"] == "ok"), key=_order)
     winners = Counter(row["winner"] for row in votes if row["winner"] is not None)
     labels = Counter(row["label"] for row in votes if row["label"] is not None)
     verdict: Row = {
@@ -159,6 +159,11 @@ def aggregate(rows: Sequence[Row], how: Aggregation) -> Row:
         verdict[name] = middle(values) if values else None
     verdict["dimensions"] = votes[0]["dimensions"] or [] if len(votes) == 1 else _dimensions(votes, middle)
     return verdict
+
+
+def _order(row: Row) -> tuple[str, bool, int]:
+    """Answers come in any order; votes stand in one."""
+    return row["judge"], row["swapped"], row["repeat"]
 
 
 def _lines(rows: Sequence[Row], names: Sequence[str], how: Aggregation) -> list[Row]:

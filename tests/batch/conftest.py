@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
-from runner.batch import lifecycle
+from runner.batch import lifecycle, shards
+
+sys.path.append(str(Path(__file__).parents[1] / "online"))  # for the virtual clock
 
 
 @pytest.fixture
@@ -14,7 +20,9 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask for a list twice in a row; and no proxy of the machine's own."""
+    """Ask for a list twice in a row, do not wait for the disk; and no proxy of the machine's own."""
     monkeypatch.setattr(lifecycle, "LISTS_APART_S", 0.001)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(shards, "fsync", lambda _: None)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)

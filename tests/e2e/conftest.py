@@ -4,14 +4,83 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from runner.emulator import EmulatorOptions, start
 
 Rows = list[dict[str, Any]]
+
+BY_BATCH = {
+    "router": {"mode": "batch"},
+    "batch": {"shard_lines": 50, "parallel": 3, "poll": {"first": 0.05, "ceiling": 0.2}},
+}
+
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Service:
+    """An emulator in this process, whose jobs may go by a clock that a test sets, and that can stop answering.
+
+    Attributes:
+        clock: the time of its jobs in seconds; None: as it goes.
+    """
+
+    def __init__(self, portal: BlockingPortal, clock: float | None, options: dict[str, Any]) -> None:
+        self.clock = clock
+        self._portal = portal
+        self._running = portal.call(partial(start, EmulatorOptions.from_mapping({"port": 0, **options}), self._time))
+        self.url = f"{self._running.url}/v1"
+
+    def stats(self) -> dict[str, Any]:
+        """Its counters."""
+        with _direct.open(f"{self._running.url}/emulator/stats", timeout=10) as reply:
+            counters: dict[str, Any] = json.load(reply)
+        return counters
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it answer nothing for a while, though its connections stand."""
+        thawed = threading.Event()
+        held = self._portal.start_task_soon(thawed.wait)
+        try:
+            yield
+        finally:
+            thawed.set()
+            held.result()
+
+    def close(self) -> None:
+        """End it."""
+        self._portal.call(self._running.aclose)
+
+    def _time(self) -> float:
+        return time.monotonic() if self.clock is None else self.clock
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Service]]:
+    """Start emulators in this process: `serve(batch={"expire": 1})`; they end with the test."""
+    started: list[Service] = []
+    with start_blocking_portal() as portal:
+
+        def begin(clock: float | None = None, **options: Any) -> Service:
+            started.append(Service(portal, clock, options))
+            return started[-1]
+
+        yield begin
+        for service in started:
+            service.close()
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +91,10 @@ def long() -> bool:
 
 @pytest.fixture(scope="session")
 def write_run() -> Callable[..., None]:
-    """Write a dataset of N samples and a judge.yaml beside it (JSON is YAML); sections replace those given here."""
+    """Write a dataset of N samples and a judge.yaml beside it (JSON is YAML).
+
+    Sections replace those given here; None takes one away.
+    """
 
     def write(folder: Path, url: str, samples: int, **sections: Any) -> None:
         lines = [
@@ -37,7 +109,8 @@ def write_run() -> Callable[..., None]:
             "output": {"directory": "out"},
             **sections,
         }
-        (folder / "judge.yaml").write_text(json.dumps(document), encoding="utf-8")
+        given = {name: section for name, section in document.items() if section is not None}
+        (folder / "judge.yaml").write_text(json.dumps(given), encoding="utf-8")
 
     return write
 
@@ -48,6 +121,29 @@ def rows() -> Callable[[Path], Rows]:
 
     def read(directory: Path) -> Rows:
         return [row for path in sorted(directory.glob("results/*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+    return read
+
+
+@pytest.fixture
+def write_batch_run(tmp_path: Path, write_run: Callable[..., None]) -> Callable[..., None]:
+    """Write a run by batch that looks often; keys of the sections given here are put over those it has."""
+
+    def write(url: str, samples: int, **sections: Any) -> None:
+        plain = {"service": {"base_url": url, "token_env": None}, **BY_BATCH}
+        mixed = {name: {**section, **sections.get(name, {})} for name, section in plain.items()}
+        write_run(tmp_path, url, samples, **{**sections, **mixed})
+
+    return write
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """Read run.json of the run in `out`."""
+
+    def read() -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((tmp_path / "out" / "run.json").read_bytes())
+        return data
 
     return read
 

@@ -1,0 +1,48 @@
+"""Tests with tools of other people; `make test-compat` runs them. They install what they need into `.compat/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from outside import Server, node_modules, python_home
+from page_examples import Page, read_page
+
+
+@pytest.fixture(scope="session", params=("1", "2", "3"))
+def sdk(request: pytest.FixtureRequest) -> Path:
+    """A Python that has the official openai client of this major version."""
+    return python_home(f"openai-{request.param}") / "python"
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """The folder of the npm packages."""
+    return node_modules()
+
+
+@pytest.fixture(scope="session", params=("service", "ours"))
+def page(request: pytest.FixtureRequest) -> Page:
+    """The examples of the service's own page, where it is beside the repository, and ours of the same form."""
+    if request.param == "ours":
+        return read_page(Path(__file__).with_name("examples.txt").read_text(encoding="utf-8"))
+    shared: Path = request.getfixturevalue("shared")
+    texts = sorted(shared.glob("seed/*.txt"))
+    if not texts:
+        pytest.skip("the service's page is not beside the repository")
+    return read_page(texts[0].read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Start servers; they end with the test."""
+    started: list[Server] = []
+
+    def start(*args: object, **more: object) -> Server:
+        started.append(Server(*args, **more))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
