@@ -235,6 +235,7 @@ class Nursery:
 
     def end(self, within: float | None = None) -> int | None:
         """Wait for its end; its exit code, or minus the signal that ended it. None where it lives after that time."""
+        assert self._process.stdout is not None
         return self._number() if select.select([self._process.stdout], [], [], within)[0] else None
 
     def _number(self) -> int:

@@ -7,6 +7,7 @@ the minute: the window alone would hand out a minute's worth at once, and the sa
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Sequence
 
@@ -115,15 +116,9 @@ class Account:
         self._level = min(self._burst, self._level + (now - self._at) * self._rate)
         self._at = now
         tick, granted = int(now * TICKS_PER_S), self._granted
-        if tick == self._tick:
-            return
-        if tick - self._tick >= TICKS:
-            granted[:] = [0] * TICKS
-            self._sum = 0
-        else:
-            for number in range(self._tick + 1, tick + 1):
-                self._sum -= granted[number % TICKS]
-                granted[number % TICKS] = 0
+        for number in range(max(self._tick, tick - TICKS) + 1, tick + 1):
+            self._sum -= granted[number % TICKS]
+            granted[number % TICKS] = 0
         self._tick = tick
 
     def _until_gone(self, excess: int) -> float:
@@ -146,8 +141,8 @@ class Expectation:
 
     def __init__(self, template: int, completion: int, cap: int | None) -> None:
         self._template = template
-        self._completion = min(completion, cap) if cap is not None else completion
-        self._cap = cap
+        self._completion = completion
+        self._cap = sys.maxsize if cap is None else cap
         self._prompts = self._answers = 0
         self._x = self._y = self._xx = self._xy = 0.0
         self._length = 0.0
@@ -157,13 +152,14 @@ class Expectation:
         if self._prompts < FEW:
             return max(1, size + self._template)
         doubt = SLOPE_TRUST * self._x * self._x / self._prompts
-        slope = (self._xy + doubt) / (self._xx + doubt)
+        slope = max(0.0, (self._xy + doubt) / (self._xx + doubt))
         return max(1, round(self._y + slope * (size - self._x)))
 
     @property
     def completion(self) -> int:
         """Tokens of the answer."""
-        return self._completion if self._answers < FEW else max(1, round(self._length))
+        expected = self._completion if self._answers < FEW else round(self._length)
+        return max(1, min(expected, self._cap))
 
     def learn(self, size: int, usage: Usage) -> None:
         """Take note of what the service counted for a body of this size."""
@@ -171,8 +167,7 @@ class Expectation:
             self._learn_prompt(size, usage.prompt)
         if usage.completion is not None:
             self._answers = min(self._answers + 1, MEMORY)
-            length = usage.completion if self._cap is None else min(usage.completion, self._cap)
-            self._length += (length - self._length) / self._answers
+            self._length += (usage.completion - self._length) / self._answers
 
     def _learn_prompt(self, size: int, tokens: int) -> None:
         """Move means, variance and covariance on: these do not grow, so nothing is lost in long runs."""
@@ -228,12 +223,9 @@ class TokenGate:
     def settle(self, estimates: Amounts, actual: Amounts, granted: float) -> None:
         """Charge what the service counted in place of the estimates."""
         now = asyncio.get_running_loop().time()
-        favour = False
         for account, estimate, amount in zip(self._accounts, estimates, actual, strict=True):
-            if amount != estimate:
-                account.settle(estimate, amount, granted, now)
-                favour = favour or amount < estimate
-        if favour and self._waiting:
+            account.settle(estimate, amount, granted, now)
+        if self._waiting:
             self._serve()
 
     def refund(self, amounts: Amounts, granted: float) -> None:
@@ -243,10 +235,10 @@ class TokenGate:
     def drain(self) -> None:
         """Send everybody who waits home and let nobody in any more."""
         self._drained = True
-        for turn, _ in self._waiting:
+        while self._waiting:
+            turn, _ = self._waiting.popleft()
             if not turn.done():
                 turn.set_exception(Drained())
-        self._waiting.clear()
         self._rest(None)
 
     def _grant(self, amounts: Amounts, now: float) -> float:
@@ -299,14 +291,7 @@ class TokenGate:
 
 
 class Paid(msgspec.Struct, frozen=True, gc=False):
-    """What was reserved for a request.
-
-    Attributes:
-        variant: its number within the sample.
-        size: our own estimate of its body.
-        amounts: what was reserved in each account.
-        granted: when, on the loop's clock.
-    """
+    """What was reserved for a request of a variant: in which accounts, when, and our own estimate of its body."""
 
     variant: int
     size: int
@@ -339,7 +324,7 @@ class Tokens:
     def settle(self, paid: Paid, usage: Usage) -> None:
         """Charge what an answer took, and learn from it; where the service does not say, the estimate stands."""
         self._expectations[paid.variant].learn(paid.size, usage)
-        self._gate.settle(paid.amounts, self._counted(paid.amounts, usage), paid.granted)
+        self._gate.settle(paid.amounts, _counted(paid.amounts, usage), paid.granted)
 
     def refund(self, paid: Paid) -> None:
         """Give back what was reserved for a request that the service did not count."""
@@ -349,14 +334,11 @@ class Tokens:
         """Send everybody who waits home and let nobody in any more."""
         self._gate.drain()
 
-    def _counted(self, amounts: Amounts, usage: Usage) -> Amounts:
-        prompt, completion = usage.prompt, usage.completion
-        if self._apart:
-            expected_prompt, expected_completion = amounts
-            return (
-                expected_prompt if prompt is None else prompt,
-                expected_completion if completion is None else completion,
-            )
-        if prompt is not None and completion is not None:
-            return (prompt + completion,)
-        return amounts if usage.total is None else (usage.total,)
+
+def _counted(amounts: Amounts, usage: Usage) -> Amounts:
+    """What the service counted for each account; what was expected, where it does not say."""
+    prompt, completion = usage.prompt, usage.completion
+    if len(amounts) == 2:
+        return amounts[0] if prompt is None else prompt, amounts[1] if completion is None else completion
+    total = usage.total if prompt is None or completion is None else prompt + completion
+    return amounts if total is None else (total,)

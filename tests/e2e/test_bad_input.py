@@ -95,6 +95,7 @@ CASES = {
     "a wrong option of the embedded emulator": Case(
         RUN, DATASET + JUDGE + "service: {kind: emulator, emulator: {sed: 3}}\n"
     ),
+    "`--detach` with the embedded emulator": Case(RUN + " --detach", DATASET + JUDGE + "service: {kind: emulator}\n"),
     "a section that is not in this version": Case(RUN, GOOD + "report: {group_by: [id]}\n"),
     "a dataset place that is not in this version": Case(RUN, "dataset: {path: hf://datasets/a/b}\n" + JUDGE + SERVICE),
     "a command that is not in this version": Case("rescore out"),
