@@ -27,7 +27,7 @@ import anyio
 import pyarrow.parquet as pq
 
 from runner import client
-from runner.batch import lifecycle
+from runner.batch import lifecycle, reconcile
 from runner.batch.api import BatchApi
 from runner.batch.ledger import Ledger, Shard
 from runner.batch.reconcile import Reconciler
@@ -125,7 +125,7 @@ def watched_call(call: Callable[..., Awaitable[Any]], name: str, points: Points)
 
 
 def watch_rows(points: Points) -> None:
-    """After each request that is packed or settled, and after each row that was asked online."""
+    """After each request that is packed, each few that are settled, and each row that was asked online."""
     record = Recorder.record
 
     def watched_record(*given: Any) -> Any:
@@ -136,7 +136,8 @@ def watch_rows(points: Points) -> None:
 
     Recorder.record = watched_record  # type: ignore[assignment,method-assign]
     Draft.add = watched_end(Draft.add, "packed", points)  # type: ignore[method-assign]
-    Reconciler._settle_one = watched_end(Reconciler._settle_one, "settled", points)  # type: ignore[method-assign]
+    reconcile.SLICE = 8
+    Reconciler._settle = watched_end(Reconciler._settle, "settled", points)  # type: ignore[method-assign]
 
 
 def watched_end(call: Callable[..., Any], name: str, points: Points) -> Callable[..., Any]:

@@ -7,10 +7,11 @@ No service promises an order, a file for each kind of line, or that a count is r
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections import deque
-from collections.abc import Container, Sequence
-from contextlib import ExitStack
+from collections.abc import Container, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -29,6 +30,7 @@ NOTHING: tuple[Any, ...] = (None, "", {})
 """What services write where there is no error: PAI fills other nulls with empty texts too."""
 
 _BUFFER = 1 << 18
+_FORGET = 4096
 _LENGTH = 32
 _START = 48
 
@@ -111,16 +113,18 @@ class ResultFiles:
         self._paths = paths
         self._wanted = wanted
         self._dialect = dialect
-        self._files: list[BinaryIO] = []
+        self._maps: list[mmap.mmap | bytes] = []
+        self._looks = 0
         self._places: dict[str, int] = {}
         self._ranks: dict[str, int] = {}
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            self._files = [opened.enter_context(path.open("rb", buffering=_BUFFER)) for path in self._paths]
-            for number in range(len(self._files)):
-                self._index(number)
+            for number, path in enumerate(self._paths):
+                file = opened.enter_context(path.open("rb", buffering=_BUFFER))
+                self._maps.append(opened.enter_context(_mapped(file)))
+                self._index(number, file)
             self._closing = opened.pop_all()
         self._ranks.clear()
         return self
@@ -135,10 +139,10 @@ class ResultFiles:
         place = self._places.get(custom_id)
         return None if place is None else self._read(place)
 
-    def _index(self, number: int) -> None:
+    def _index(self, number: int, file: BinaryIO) -> None:
         places, wanted = self._places, self._wanted
         start = number << _START
-        for line in self._files[number]:
+        for line in file:
             place = start << _LENGTH | len(line)
             start += len(line)
             custom_id = _custom_id(line)
@@ -165,8 +169,22 @@ class ResultFiles:
 
     def _read(self, place: int) -> Finding:
         where, length = place >> _LENGTH, place & ((1 << _LENGTH) - 1)
-        file, start = self._files[where >> _START], where & ((1 << _START) - 1)
-        return read_line(os.pread(file.fileno(), length, start), self._dialect)
+        content, start = self._maps[where >> _START], where & ((1 << _START) - 1)
+        line = content[start : start + length]
+        self._looks += 1
+        if not self._looks % _FORGET and isinstance(content, mmap.mmap):
+            content.madvise(mmap.MADV_DONTNEED)  # what was looked at counts as this process's memory until then
+        return read_line(line, self._dialect)
+
+
+@contextmanager
+def _mapped(file: BinaryIO) -> Iterator[mmap.mmap | bytes]:
+    """A file's content without reading it: reading each line on its own would hand the interpreter over each time."""
+    if os.fstat(file.fileno()).st_size == 0:
+        yield b""
+        return
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
 
 
 def _custom_id(line: bytes) -> str | None:

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from runner.batch.ledger import Ledger, Member, Shard
-from runner.batch.lines import Finding, Leftover, ResultFiles
+from runner.batch.lines import Leftover, ResultFiles
 from runner.errors import RunDirectoryError
 from runner.judge import Panel
 from runner.results.recorder import Recorder
@@ -20,7 +20,7 @@ from runner.types import Failure, JudgeRequest, JudgeResponse, Row, Sample, Usag
 
 log = logging.getLogger(__name__)
 
-SLICE = 64
+SLICE = 256
 """So many rows are made between two looks at the event loop."""
 
 LOST = {
@@ -103,33 +103,42 @@ class Reconciler:
     async def _go_through(self, shard: Shard, members: list[Member], results: ResultFiles) -> Tally:
         tally, queue = Tally(), iter(members)
         while some := list(islice(queue, SLICE)):
-            for member in some:
-                self._settle_one(shard, member, results.find(member.custom_id), tally)
+            self._settle(shard, some, results, tally)
             self._ledger.seen(msgspec.structs.replace(shard, answered=tally.answered))
             await self._recorder.room()
             await asyncio.sleep(0)
         return tally
 
-    def _settle_one(self, shard: Shard, member: Member, finding: Finding | None, tally: Tally) -> None:
-        done = self._recorder.done
-        ordinal, variant = self._place(member.custom_id)
-        if done.settled(ordinal, variant):
-            tally.answered += 1
-            return
-        tries = done.tries(ordinal, variant)
-        if finding is None:
-            finding = lost(shard)
-        if isinstance(finding, Leftover):
-            if not self._give_up(tries + 1):
+    def _settle(self, shard: Shard, members: list[Member], results: ResultFiles, tally: Tally) -> None:
+        """Write the rows of some members, in one go."""
+        came = []
+        for member in members:
+            ordinal, variant = self._place(member.custom_id)
+            if self._recorder.done.settled(ordinal, variant):
+                tally.answered += 1
+                continue
+            finding = self._final(shard, member, results, variant)
+            if finding is None:
                 tally.left.append(member.custom_id)
-                return
-            finding = Failure(finding.error_type, finding.message)
-        request = JudgeRequest(self._sample(member), variant, member.custom_id, b"", member.request_hash)
-        asked = self._asked(shard, request, finding)
-        row, part = self._recorder.record(request, asked)
-        tally.answered += 1
-        if row["status"] == "unparsed" and tries < self._reasks[variant]:
-            self._unreadable.append((row, part, variant))
+                continue
+            request = JudgeRequest(self._sample(member), variant, member.custom_id, b"", member.request_hash)
+            came.append((request, self._asked(shard, request, finding)))
+        for row, part in self._recorder.record_all(came):
+            ordinal, variant = self._place(row["custom_id"])
+            if row["status"] == "unparsed" and self._recorder.done.tries(ordinal, variant) < self._reasks[variant]:
+                self._unreadable.append((row, part, variant))
+        tally.answered += len(came)
+
+    def _final(
+        self, shard: Shard, member: Member, results: ResultFiles, variant: int
+    ) -> JudgeResponse | Failure | None:
+        """What a request came to; None where it is left for another try."""
+        finding = results.find(member.custom_id) or lost(shard)
+        if not isinstance(finding, Leftover):
+            return finding
+        if not self._give_up(self._recorder.done.tries(member.ordinal, variant) + 1):
+            return None
+        return Failure(finding.error_type, finding.message)
 
     async def reopen(self) -> None:
         """Have answers whose verdict could not be read asked again, now that no shard is out."""

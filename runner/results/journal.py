@@ -10,7 +10,8 @@ import errno
 import math
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +50,28 @@ class Segment:
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def append(self, row: Row) -> int:
-        """Hand one row to the operating system and return where its line begins.
+        """The same as `extend` for one row."""
+        return self.extend([row])[0]
 
-        Raises OSError where it could not be written whole; what was written of it is taken back.
+    def extend(self, rows: Sequence[Row]) -> list[int]:
+        """Hand rows to the operating system, in one go, and return where each one's line begins.
+
+        Raises OSError where they could not be written whole; what was written of them is taken back.
         """
         if self._torn:
             raise OSError(errno.EIO, "the line that was cut off before could not be taken back", str(self.path))
-        line = encode_row(row, self._floats) + b"\n"
-        start = self._size
-        written = os.write(self._handle, line)
-        while written < len(line):
+        lines = [encode_row(row, self._floats) + b"\n" for row in rows]
+        block, start = b"".join(lines), self._size
+        written = os.write(self._handle, block)
+        while written < len(block):
             try:
-                written += os.write(self._handle, line[written:])
+                written += os.write(self._handle, block[written:])
             except OSError:
                 self._take_back(start)
                 raise
-        self._size = start + len(line)
-        self.rows += 1
-        return start
+        self._size = start + len(block)
+        self.rows += len(rows)
+        return list(accumulate(map(len, lines[:-1]), initial=start))
 
     def sync(self) -> None:
         """Bring what was appended to the disk (fsync), if anything was."""

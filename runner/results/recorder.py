@@ -40,23 +40,37 @@ class Recorder:
         self._prices = prices
         self._earlier: Mapping[str, Row] = done.earlier
 
-    def record(self, request: JudgeRequest, asked: Asked) -> tuple[Row, int]:
+    def record(self, request: JudgeRequest, asked: Asked) -> None:
         """Write one row; when this returns, SIGKILL does not lose it. Raises RunStopped where it cannot be written.
 
-        A failure does not take the place of an answer, be it one without a readable verdict. Returns the row, and the
-        number of the part that it will stand in.
+        A failure does not take the place of an answer, be it one without a readable verdict.
         """
+        row = self._row(request, asked)
+        if self._keeps_old(row):
+            self.done.kept(row, request.variant)
+        else:
+            self._sink.append(row)
+            self.done.answered(row, request.variant)
+
+    def record_all(self, came: Sequence[tuple[JudgeRequest, Asked]]) -> list[tuple[Row, int]]:
+        """The same for several, in one go; returns those that were written, each with the part it will stand in."""
+        rows = [(self._row(request, asked), request.variant) for request, asked in came]
+        fresh = [(row, variant) for row, variant in rows if not self._keeps_old(row)]
+        parts = self._sink.extend([row for row, _ in fresh]) if fresh else []
+        for row, variant in rows:
+            (self.done.kept if self._keeps_old(row) else self.done.answered)(row, variant)
+        return [(row, part) for (row, _), part in zip(fresh, parts, strict=True)]
+
+    def _row(self, request: JudgeRequest, asked: Asked) -> Row:
         cost = self._prices[request.variant](asked.usage, asked.route)
         earlier = self._earlier.get(request.custom_id) if self._earlier else None
         row = make_row(request, self._shared[request.variant], asked, cost, earlier)
         if earlier is None and asked.attempts:
             row["attempts"] += self.done.tries(request.sample.ordinal, request.variant)
-        if earlier is not None and row["status"] == "failed" and request.custom_id in self.done.unreadable:
-            self.done.kept(row, request.variant)
-            return row, self.done.owners[request.custom_id]
-        part = self._sink.append(row)
-        self.done.answered(row, request.variant)
-        return row, part
+        return row
+
+    def _keeps_old(self, row: Row) -> bool:
+        return row["status"] == "failed" and row["custom_id"] in self.done.unreadable
 
     async def reopen(self, rows: Iterable[tuple[Row, int, int]]) -> None:
         """Have rows (with their parts and variants) asked again, as often as they were in batches once more."""

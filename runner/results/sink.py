@@ -7,7 +7,7 @@ parts whose rows are replaced are rewritten first, then the part of the segment 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -128,27 +128,40 @@ class Sink:
         self._closing: SegmentClosing | None = None
 
     def append(self, row: Row) -> int:
-        """Hand one row to the operating system; after this, SIGKILL does not lose it.
+        """The same as `extend` for one row."""
+        return self.extend([row])[0]
 
-        Returns the number of the part that it will stand in. Raises RunStopped (exit code 3) where the output can no
+    def extend(self, rows: Sequence[Row]) -> list[int]:
+        """Hand rows to the operating system; after this, SIGKILL does not lose them.
+
+        Returns the number of the part that each will stand in. Raises RunStopped (exit code 3) where the output can no
         longer be written.
         """
         try:
             segment = self._segment or self._open()
-            offset = segment.append(row)
+            offsets = segment.extend(rows)
         except OSError as error:
             raise output_failed(error) from error
-        owner = self._owners.get(row["custom_id"]) if self._owners else None
-        part = self._number - 1 if owner is None else owner
-        if owner is None:
-            self._rows.append(row)
-            if len(self._rows) >= BATCH_ROWS:
-                self._convert()
-        elif self._closing is not None:
-            self._closing.replace(owner, row["custom_id"], offset)
+        parts = [self._number - 1] * len(rows)
+        if self._owners:
+            parts = [self._place(row, offset) for row, offset in zip(rows, offsets, strict=True)]
+        else:
+            self._rows += rows
+        if len(self._rows) >= BATCH_ROWS:
+            self._convert()
         if segment.rows >= self._rows_per_part:
             self._roll()
-        return part
+        return parts
+
+    def _place(self, row: Row, offset: int) -> int:
+        """Put a row where it belongs: into the part of the row that it replaces, or into the present one."""
+        owner = self._owners.get(row["custom_id"])
+        if owner is None:
+            self._rows.append(row)
+            return self._number - 1
+        if self._closing is not None:
+            self._closing.replace(owner, row["custom_id"], offset)
+        return owner
 
     async def room(self) -> None:
         """Wait while the thread is behind, so that memory stays bounded; raises RunStopped where it failed."""
