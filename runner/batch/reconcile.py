@@ -15,7 +15,7 @@ from runner.batch.lines import Leftover, ResultFiles
 from runner.errors import RunDirectoryError
 from runner.judge import Panel
 from runner.results.recorder import Recorder
-from runner.results.schema import Asked, revive
+from runner.results.schema import Asked, needing_revival, revive
 from runner.types import Failure, JudgeRequest, JudgeResponse, Row, Sample, Usage
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Reconciler:
         self._ledger = ledger
         self._panel = panel
         self._recorder = recorder
-        self._own = pa.schema(own)
+        self._odd = needing_revival(own)
         self._dialect = dialect
         self._reasks = reasks
         self._give_up = give_up
@@ -155,8 +155,8 @@ class Reconciler:
 
     def _sample(self, member: Member) -> Sample:
         columns = msgspec.json.decode(member.columns)
-        if columns:
-            columns = revive(columns, self._own)
+        if self._odd:
+            columns = revive(columns, self._odd)
         return Sample(member.ordinal, member.sample_id, {}, {}, columns, "")
 
     def _place(self, custom_id: str) -> tuple[int, int]:

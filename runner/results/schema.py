@@ -156,7 +156,8 @@ def verdict_columns(verdict: Verdict) -> Row:
 
 def to_batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
     """Rows as one Arrow batch; a column a row does not name is null."""
-    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    columns = zip(schema.names, schema.types, strict=True)  # asking a field for its name costs as much as a cell
+    arrays = [pa.array([row.get(name) for row in rows], kind) for name, kind in columns]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -167,6 +168,11 @@ def revive(row: Row, schema: pa.Schema) -> Row:
         if value is not None and not isinstance(value, bool | int | float) and _needs_reviving(field.type):
             row[field.name] = _revived(value, field.type)
     return row
+
+
+def needing_revival(fields: Iterable[pa.Field]) -> pa.Schema:
+    """Those of some columns that JSON gives back as another type than they had."""
+    return pa.schema([field for field in fields if _needs_reviving(field.type)])
 
 
 def own_floats(schema: pa.Schema) -> tuple[str, ...]:
