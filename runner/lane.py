@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any, Protocol
 
 import msgspec
+from anyio import CancelScope
 
 from runner.errors import Fatal, RunStopped
 
@@ -103,6 +104,48 @@ class Lane(Protocol):
 
     def cancel(self) -> None:
         """Leave what is under way as it is, at once."""
+
+
+class Endable:
+    """How a lane is ended, by whoever runs it or by itself.
+
+    Attributes:
+        hurried: whether it was told to leave at once.
+
+    Args:
+        grace: seconds that what is under way gets when the lane is drained.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self.hurried = False
+        self._grace = grace
+        self._stopped: RunStopped | None = None
+        self._scope: CancelScope | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is begun any more."""
+        return self._stopped is not None
+
+    def drain(self, stop: RunStopped, grace: float | None = None) -> None:
+        """End the lane: begin nothing more, give what is under way `grace` seconds. The first cause is kept."""
+        if self._stopped is None:
+            self._stopped = stop
+            self._wind_down()
+            asyncio.get_running_loop().call_later(self._grace if grace is None else grace, self._leave)
+
+    def cancel(self) -> None:
+        """Leave what is under way as it is, at once."""
+        self.hurried = True
+        self._leave()
+
+    def _wind_down(self) -> None:
+        """See to it that nothing new is begun."""
+        raise NotImplementedError
+
+    def _leave(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
 
 
 def refused(error: Fatal) -> RunStopped:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import deque
 from collections.abc import Mapping
 
-from anyio import CancelScope, create_task_group
+from anyio import create_task_group
 
 from runner.batch.api import BatchApi
 from runner.batch.ledger import Ledger, Shard
@@ -18,15 +17,12 @@ from runner.batch.shards import Packer
 from runner.client import Client
 from runner.config import BatchConfig, RetryConfig
 from runner.errors import DatasetError, NoBatchApi, RunDirectoryError, RunStopped
-from runner.lane import Drain, Drained, Traffic
+from runner.lane import Drain, Drained, Endable, Traffic
 from runner.results.sink import output_failed
 
 
-class BatchLane:
+class BatchLane(Endable):
     """Sees every open shard through to its rows, and makes new ones of what is left.
-
-    Attributes:
-        hurried: whether it was told to leave at once.
 
     Args:
         ledger: the shards there are.
@@ -56,19 +52,16 @@ class BatchLane:
         cancel: bool = False,
         resubmit_unknown: bool = False,
     ) -> None:
+        super().__init__(grace)
         self.name = "batch"
-        self.hurried = False
         self.traffic = Traffic()
         self._ledger = ledger
         self._reconciler = reconciler
         self._cancels = cancel
         self._packer = packer
-        self._grace = grace
         self._parallel = batch.parallel
         self._drain = Drain()
-        self._stopped: RunStopped | None = None
         self._no_api: NoBatchApi | None = None
-        self._scope: CancelScope | None = None
         self._waiting: deque[Shard] = deque(ledger.open)
         self._parted = 0
         self._apis = {
@@ -83,11 +76,6 @@ class BatchLane:
     def paused(self) -> str | None:
         """Why everybody waits, while the service does not answer."""
         return next((api.trouble for api in self._apis.values() if api.trouble), None)
-
-    @property
-    def draining(self) -> bool:
-        """Whether nothing new is begun any more."""
-        return self._stopped is not None
 
     @property
     def under_way(self) -> str:
@@ -129,21 +117,8 @@ class BatchLane:
         if not self._cancels:
             await self._reconciler.reopen()
 
-    def drain(self, stop: RunStopped, grace: float | None = None) -> None:
-        """Begin nothing more; what is being sent or collected gets `grace` seconds. The first cause is kept."""
-        if self._stopped is None:
-            self._stopped = stop
-            self._drain.begin()
-            asyncio.get_running_loop().call_later(self._grace if grace is None else grace, self._leave)
-
-    def cancel(self) -> None:
-        """Leave what is under way as it is, at once."""
-        self.hurried = True
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._scope is not None:
-            self._scope.cancel()
+    def _wind_down(self) -> None:
+        self._drain.begin()
 
     async def _work(self, packs: bool) -> None:
         """One shard after the other, until there is none, or one stays running at the service."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 
-from anyio import CancelScope, create_task_group
+from anyio import create_task_group
 
 from runner.client import Client
 from runner.config import RetryConfig
 from runner.errors import BadRow, DatasetError, RunStopped, Transient
 from runner.judge import Panel
-from runner.lane import Drained, Traffic
+from runner.lane import Drained, Endable, Traffic
 from runner.online.ask import Asker
 from runner.online.crew import Crew
 from runner.online.desk import Desk
@@ -26,11 +25,8 @@ READY = 16
 """So many requests are made at a time."""
 
 
-class OnlineLane:
+class OnlineLane(Endable):
     """Asks every remaining request of one service.
-
-    Attributes:
-        hurried: whether it was told to leave at once.
 
     Args:
         client: the service.
@@ -59,15 +55,12 @@ class OnlineLane:
         tpm: int | None,
         grace: float,
     ) -> None:
+        super().__init__(grace)
         self.name = "online"
         self._panel = panel
         self._remaining = remaining
         self._recorder = recorder
         self._patience = policy.patience
-        self._grace = grace
-        self.hurried = False
-        self._stopped: RunStopped | None = None
-        self._scope: CancelScope | None = None
         self._turnstile = Turnstile(rpm, tpm)
         self._weather = Weather(policy.patience, self._lost)
         self._crew = Crew(concurrency, self._work)
@@ -102,11 +95,6 @@ class OnlineLane:
         return str(self._weather.last_error) if self._weather.paused else None
 
     @property
-    def draining(self) -> bool:
-        """Whether nothing new is sent any more."""
-        return self._stopped is not None
-
-    @property
     def state(self) -> str:
         """The state as `status.json` names it."""
         return "draining" if self.draining else "paused" if self._weather.paused else "running"
@@ -123,23 +111,9 @@ class OnlineLane:
         if self._stopped is not None:
             raise self._stopped
 
-    def drain(self, stop: RunStopped, grace: float | None = None) -> None:
-        """End the lane: send nothing more, give what is under way `grace` seconds. The first cause is kept."""
-        if self._stopped is None:
-            self._stopped = stop
-            self._crew.stop()
-            self._asker.drain()
-            wait = self._grace if grace is None else grace
-            asyncio.get_running_loop().call_later(wait, self._leave)
-
-    def cancel(self) -> None:
-        """Leave what is under way as it is, at once."""
-        self.hurried = True
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._scope is not None:
-            self._scope.cancel()
+    def _wind_down(self) -> None:
+        self._crew.stop()
+        self._asker.drain()
 
     def _lost(self, error: Transient) -> None:
         message = (

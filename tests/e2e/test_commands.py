@@ -243,7 +243,8 @@ def test_a_run_can_be_watched_and_exported_while_it_goes_and_after_a_kill(
     process = spawn("run", "judge.yaml")
     until(lambda: state().get("done", 0) > 4)
     watched = json.loads(cli("status", "out", "--json").stdout)
-    assert watched["state"] == "running" and watched["total"] == 600 and watched["in_flight"] == 4
+    assert watched["state"] == "running" and watched["total"] == 600
+    assert 1 <= watched["in_flight"] <= 4  # a worker may be between two requests when the clock ticks
     second = cli("run", "judge.yaml")
     assert second.returncode == 2
     assert f"another judge-runner works in this run directory (process {process.pid} on" in second.stderr
