@@ -16,21 +16,14 @@ from runner.opening import Checked
 from runner.results.recorder import price_of
 from runner.results.resume import Counts, Done
 from runner.router import Lane
-from runner.tokens import estimate_body
+from runner.tokens import CAPS, COMPLETION_TOKENS, TEMPLATE_TOKENS, estimate_body
 from runner.types import JudgeRequest, Sample, Usage
 
 SAMPLES = 5000
 """No more samples than these are read, evenly over those that are open."""
 
-TEMPLATE_TOKENS = 700
-"""What PAI's own prompt adds to a request: the service's page shows 790 and 823 prompt tokens for tiny texts."""
-
-COMPLETION_TOKENS = 300
-"""Tokens of an answer until there are answers to go by: the service's page shows 257 to 438."""
-
 MB = 1_000_000
 SHOWN = 5
-_CAPS = ("max_tokens", "max_completion_tokens")
 
 
 class JudgeEstimate(msgspec.Struct, frozen=True):
@@ -145,7 +138,7 @@ def _of_judge(judge: JudgeConfig, requests: int, prompt_tokens: float, counts: C
         source = f"the mean of {answered:,} answers"
     else:
         completion, source = float(COMPLETION_TOKENS), "assumed"
-    for cap in _CAPS:
+    for cap in CAPS:
         most = judge.parameters.get(cap)
         if isinstance(most, int) and most < completion:
             completion, source = float(most), f"parameters.{cap}"

@@ -6,6 +6,15 @@ import re
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 
+TEMPLATE_TOKENS = 700
+"""What PAI's own prompt adds to a request: the service's page shows 790 and 823 prompt tokens for tiny texts."""
+
+COMPLETION_TOKENS = 300
+"""Tokens of an answer until there are answers to go by: the service's page shows 257 to 438."""
+
+CAPS = ("max_tokens", "max_completion_tokens")
+"""The parameters that bound an answer."""
+
 BYTES_PER_TOKEN = 4
 """No text has a `lower_bound` above its UTF-8 bytes divided by this."""
 

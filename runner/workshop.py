@@ -11,12 +11,15 @@ from runner.batch.shards import MB, Packer
 from runner.client import Client
 from runner.config import Adaptive
 from runner.dataset import Feed, chunks
+from runner.judge.pai import FIELDS
 from runner.lane import Lane
+from runner.online.account import Expectation, Tokens
 from runner.online.lane import OnlineLane
 from runner.opening import OpenRun
 from runner.remaining import Remaining
 from runner.results.recorder import Recorder
 from runner.results.schema import own_floats
+from runner.tokens import CAPS, COMPLETION_TOKENS, TEMPLATE_TOKENS
 
 
 class Workshop:
@@ -65,7 +68,7 @@ class Workshop:
             reasks=self._reasks,
             concurrency=concurrency.start if isinstance(concurrency, Adaptive) else concurrency,
             rpm=limits.rpm,
-            tpm=limits.tpm if isinstance(limits.tpm, int) else None,
+            tokens=None if limits.tpm is None else Tokens(limits.tpm, self._expectations()),
             grace=self._grace,
         )
 
@@ -99,6 +102,21 @@ class Workshop:
             cancel=options.cancel,
             resubmit_unknown=options.resubmit_unknown,
         )
+
+    def _expectations(self) -> list[Expectation]:
+        """What the requests of each variant will take; those of one judge learn together."""
+        by_judge = [
+            Expectation(
+                TEMPLATE_TOKENS if judge.kind in FIELDS else 0,
+                COMPLETION_TOKENS,
+                min(
+                    (judge.parameters[name] for name in CAPS if isinstance(judge.parameters.get(name), int)),
+                    default=None,
+                ),
+            )
+            for judge in self._config.judges
+        ]
+        return [by_judge[variant.judge_index] for variant in self._opened.checked.panel.variants]
 
     @property
     def _reasks(self) -> tuple[int, ...]:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from runner.config.models import BreakerConfig, RunConfig
 from runner.config.problems import Path, Problem
-from runner.config.services import TokenLimits
 
 _VERDICTS = ("pai_single", "pai_pairwise", "mt_bench_single", "mt_bench_pair")
 
@@ -32,7 +31,6 @@ GATES = (
         "judges.*.verdict", lambda verdict: verdict and verdict.format not in (None, *_VERDICTS), "this verdict format"
     ),
     Gate("services", lambda services: len(services) > 1, "more than one service"),
-    Gate("services.*.limits.tpm", lambda tpm: isinstance(tpm, TokenLimits), "a limit for input and output apart"),
     Gate("budget.cost", _given, "a budget"),
     Gate("budget.requests", _given, "a budget"),
     Gate("budget.tokens", _given, "a budget"),

@@ -14,14 +14,13 @@ from runner.judge.bodies import Body, template_body
 from runner.judge.pai import FIELDS, pai_body
 from runner.judge.template import Template, unknown_names
 from runner.judge.verdict import reader_for
-from runner.tokens import BYTES_PER_TOKEN, lower_bound
+from runner.tokens import BYTES_PER_TOKEN, CAPS, lower_bound
 from runner.types import Dimension, JudgeRequest, JudgeResponse, Sample, Verdict, Winner
 
 CONTEXTS = {"pai-judge": 32768, "pai-judge-plus": 32768}
 """Tokens of input that a model is known to take, from the service's page."""
 
 _OTHER: dict[Winner, Winner] = {"1": "2", "2": "1", "tie": "tie"}
-_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class Variant(NamedTuple):
@@ -101,7 +100,7 @@ class Panel:
         if response.finish_reason != "length":
             return request.body
         body: dict[str, Any] = msgspec.json.decode(request.body)
-        for key in _LIMITS:
+        for key in CAPS:
             if isinstance(body.get(key), int):
                 body[key] *= 2
         return msgspec.json.encode(body)

@@ -12,15 +12,15 @@ import msgspec
 
 from runner.client import Client
 from runner.config import RetryConfig
-from runner.errors import Fatal, RateLimited, Refused, RunStopped, Transient
+from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, Transient
 from runner.judge import Panel
 from runner.lane import Drained, Traffic, refused
+from runner.online.account import Paid, Tokens
 from runner.online.desk import Desk, unreadable
 from runner.online.limits import Slots, Turnstile
 from runner.online.weather import Weather, may_be_the_rows_fault
 from runner.results.schema import Asked
 from runner.retry import backoff
-from runner.tokens import estimate_body
 from runner.types import Failure, JudgeRequest, JudgeResponse, Outcome, Usage
 
 
@@ -47,7 +47,8 @@ class Asker:
         reasks: for each variant, how often it is asked again when its verdict cannot be read.
         policy: the YAML's `online.retry`.
         slots: how many are under way at once.
-        turnstile: requests and tokens per minute.
+        turnstile: requests per minute.
+        tokens: tokens per minute; None where they are not limited by us.
         weather: whether the service answers at all.
         away: a context in which a worker sleeps and holds no capacity.
         last_stretch: whether there is nothing left to ask but what is being asked.
@@ -62,6 +63,7 @@ class Asker:
         policy: RetryConfig,
         slots: Slots,
         turnstile: Turnstile,
+        tokens: Tokens | None,
         weather: Weather,
         away: Callable[[], AbstractContextManager[None]],
         last_stretch: Callable[[], bool],
@@ -74,6 +76,7 @@ class Asker:
         self._policy = policy
         self._slots = slots
         self._turnstile = turnstile
+        self._tokens = tokens
         self._weather = weather
         self._away = away
         self._last_stretch = last_stretch
@@ -85,6 +88,8 @@ class Asker:
         self._draining.set()
         self._slots.drain()
         self._turnstile.drain()
+        if self._tokens is not None:
+            self._tokens.drain()
         self._weather.drain()
 
     async def judge(self, request: JudgeRequest) -> Asked:
@@ -97,7 +102,7 @@ class Asker:
         reasks = self._reasks[request.variant]
         while True:
             try:
-                outcome = await self._answer(body, tally)
+                outcome = await self._answer(request.variant, body, tally)
             except (Drained, RunStopped):
                 if asked is None:
                     raise
@@ -114,12 +119,12 @@ class Asker:
             reasks -= 1
             body = self._panel.reask_body(request, outcome)
 
-    async def _answer(self, body: bytes, tally: Tally) -> Outcome:
+    async def _answer(self, variant: int, body: bytes, tally: Tally) -> Outcome:
         """Send until the service answers or further attempts are not worth it."""
         tally.strikes, tally.failures = [], 0
         while True:
             try:
-                return await self._attempt(body, tally)
+                return await self._attempt(variant, body, tally)
             except Refused as error:
                 self._weather.answered()
                 return Failure(error.error_type, str(error))
@@ -131,10 +136,14 @@ class Asker:
                     return Failure(error.error_type, f"{error} (after {tally.attempts} attempts)")
             await self._rest(wait)
 
-    async def _attempt(self, body: bytes, tally: Tally) -> JudgeResponse:
-        """Wait for the turn, then send."""
+    async def _attempt(self, variant: int, body: bytes, tally: Tally) -> JudgeResponse:
+        """Wait for the turn, then send.
+
+        What was reserved of the tokens is given back where the service counted nothing for sure. After a time-out or a
+        broken connection it may have.
+        """
         traffic = self.traffic
-        await self._turn(body)
+        paid = await self._turn(variant, body)
         try:
             if self._draining.is_set():
                 raise Drained
@@ -146,33 +155,47 @@ class Asker:
             finally:
                 traffic.in_flight -= 1
                 tally.latency_s = time.perf_counter() - began
+        except (Drained, RateLimited, ConnectFailed, Refused):
+            self._give_back(paid)
+            raise
         finally:
             self._slots.leave()
+        if self._tokens is not None and paid is not None:
+            self._tokens.settle(paid, response.usage)
         self._weather.answered()
         return response
 
-    async def _turn(self, body: bytes) -> None:
-        """Wait for good weather, for a slot, which the caller then holds, and for a permit.
+    async def _turn(self, variant: int, body: bytes) -> Paid | None:
+        """Wait for good weather, for a slot, which the caller then holds, for tokens, which it reserves, and a permit.
 
         Who waited while the weather turned begins again. Who waits for the weather counts as away: others bring other
         requests to look with, or a few that kill their server would pass for an outage without end.
         """
-        weather, turnstile = self._weather, self._turnstile
+        weather, turnstile, tokens = self._weather, self._turnstile, self._tokens
         while True:
             looks = False
             if weather.paused:
                 with self._away():
                     looks = await weather.gate()
             await self._slots.enter()
+            paid = None
             try:
+                if tokens is not None:
+                    paid = await tokens.enter(variant, body)
                 if not turnstile.open:
-                    await turnstile.enter(estimate_body(body) if turnstile.weighs else 0)
+                    await turnstile.enter()
             except BaseException:
+                self._give_back(paid)
                 self._slots.leave()
                 raise
             if looks or not weather.paused:
-                return
+                return paid
+            self._give_back(paid)
             self._slots.leave()
+
+    def _give_back(self, paid: Paid | None) -> None:
+        if self._tokens is not None and paid is not None:
+            self._tokens.refund(paid)
 
     def _after(self, error: Transient, tally: Tally) -> float | None:
         """Note a failure; seconds until the next attempt, or None to give up."""

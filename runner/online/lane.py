@@ -11,6 +11,7 @@ from runner.config import RetryConfig
 from runner.errors import BadRow, DatasetError, RunStopped, Transient
 from runner.judge import Panel
 from runner.lane import Drained, Endable, Traffic
+from runner.online.account import Tokens
 from runner.online.ask import Asker
 from runner.online.crew import Crew
 from runner.online.desk import Desk
@@ -37,7 +38,7 @@ class OnlineLane(Endable):
         reasks: for each variant, how often it is asked again when its verdict cannot be read.
         concurrency: requests under way at once.
         rpm: requests per minute, or None.
-        tpm: tokens per minute, or None.
+        tokens: tokens per minute, or None.
         grace: seconds that requests under way get when the lane is drained.
     """
 
@@ -52,7 +53,7 @@ class OnlineLane(Endable):
         reasks: tuple[int, ...],
         concurrency: int,
         rpm: int | None,
-        tpm: int | None,
+        tokens: Tokens | None,
         grace: float,
     ) -> None:
         super().__init__(grace)
@@ -61,7 +62,7 @@ class OnlineLane(Endable):
         self._remaining = remaining
         self._recorder = recorder
         self._patience = policy.patience
-        self._turnstile = Turnstile(rpm, tpm)
+        self._turnstile = Turnstile(rpm)
         self._weather = Weather(policy.patience, self._lost)
         self._crew = Crew(concurrency, self._work)
         self._desk = Desk(panel, recorder)
@@ -74,6 +75,7 @@ class OnlineLane(Endable):
             policy,
             Slots(concurrency),
             self._turnstile,
+            tokens,
             self._weather,
             self._crew.away,
             lambda: self._crew.finished,

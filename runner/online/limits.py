@@ -1,9 +1,10 @@
 """How many at once, and how many a minute.
 
-Requests and tokens per minute: permits bought from aiolimiter by one buyer, handed out first come, first served.
+Requests per minute: permits bought from aiolimiter by one buyer, handed out first come, first served. Tokens per minute
+are `account.py`'s: aiolimiter knows neither refunds nor debts.
 
-aiolimiter orders its waiters by amount and re-arms a timer for each, so only one task ever waits in it; at high rates
-it buys permits in blocks worth a few milliseconds.
+aiolimiter re-arms a timer for each of its waiters, so only one task ever waits in it; at high rates it buys permits in
+blocks worth a few milliseconds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ BLOCK_S = 0.005
 BURST_S = 0.020
 MAX_BURST = 10
 FAST_RPM = 1200
-TOKEN_BURST_S = 5.0
 
 
 class Slots:
@@ -69,41 +69,30 @@ class Slots:
 
 
 class Turnstile:
-    """Lets one request through at a time, as fast as the quotas allow.
+    """Lets one request through at a time, as fast as the quota allows.
 
     Args:
         rpm: requests per minute, or None.
-        tpm: tokens per minute, or None.
     """
 
-    def __init__(self, rpm: int | None, tpm: int | None) -> None:
+    def __init__(self, rpm: int | None) -> None:
         self._requests, self._block = _request_limiter(rpm)
-        self._tokens = _token_limiter(tpm)
         self._permits = 0
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._wake = asyncio.Event()
         self._drained = False
 
     @property
     def open(self) -> bool:
         """Whether nothing is limited here, so that nobody need come."""
-        return self._requests is None and self._tokens is None
+        return self._requests is None
 
-    @property
-    def weighs(self) -> bool:
-        """Whether the tokens of a request matter here."""
-        return self._tokens is not None
-
-    async def enter(self, tokens: int) -> None:
-        """Wait for a permit, in the order of arrival; raises Drained when the lane ends meanwhile.
-
-        Args:
-            tokens: what the request is expected to use, prompt and answer together.
-        """
+    async def enter(self) -> None:
+        """Wait for a permit, in the order of arrival; raises Drained when the lane ends meanwhile."""
         if self._drained:
             raise Drained
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, tokens))
+        self._waiting.append(turn)
         self._wake.set()
         await turn
 
@@ -111,9 +100,9 @@ class Turnstile:
         """Buy permits and hand them out, until cancelled; one task runs this."""
         while True:
             while self._waiting:
-                turn, tokens = self._waiting[0]
+                turn = self._waiting[0]
                 if not turn.done():
-                    await self._pay(tokens)
+                    await self._pay()
                     if turn.done():
                         self._permits += 1  # cancelled meanwhile: the permit is for the next
                     else:
@@ -127,17 +116,11 @@ class Turnstile:
         """Send everybody who waits home and let nobody in any more."""
         self._drained = True
         while self._waiting:
-            turn, _ = self._waiting.popleft()
+            turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_exception(Drained())
 
-    async def _pay(self, tokens: int) -> None:
-        if self._tokens is not None:
-            unpaid = float(tokens)
-            while unpaid > 0:  # by instalments: the bucket is smaller than many a request
-                instalment = min(unpaid, self._tokens.max_rate)
-                await self._tokens.acquire(instalment)
-                unpaid -= instalment
+    async def _pay(self) -> None:
         if self._requests is not None:
             if not self._permits:
                 await self._requests.acquire(self._block)
@@ -158,12 +141,3 @@ def _request_limiter(rpm: int | None) -> tuple[AsyncLimiter | None, int]:
     burst = max(2, min(MAX_BURST, int(rpm / 60 * BURST_S)))
     rate = min(rpm * HEADROOM, rpm - burst) / 60
     return AsyncLimiter(burst, burst / rate), max(1, min(burst // 2, int(rate * BLOCK_S)))
-
-
-def _token_limiter(tpm: int | None) -> AsyncLimiter | None:
-    """A bucket of a few seconds' worth; the burst is taken out of the rate, so that no minute holds more than `tpm`."""
-    if tpm is None:
-        return None
-    burst = tpm * TOKEN_BURST_S / 60
-    rate = (tpm - burst) * HEADROOM / 60
-    return AsyncLimiter(burst, burst / rate)

@@ -18,7 +18,6 @@ REFUSED = [
         "judge.yaml:2: judge.service: a judge that is asked by several services",
     ),
     (HEAD + "judge: {service: a}\nservices: [{name: a}, {name: b}]\n", "judge.yaml:3: services: more than one service"),
-    (HEAD + JUDGE + "service: {limits: {tpm: {input: 5, output: 5}}}\n", "service.limits.tpm: a limit for input and"),
     (HEAD + JUDGE + "budget: {requests: 5}\n", "judge.yaml:3: budget.requests: a budget"),
     (HEAD + "judge: {parameters: {max_tokens: 9}}\nbudget: {tokens: 5}\n", "judge.yaml:3: budget.tokens: a budget"),
     (HEAD + JUDGE + "budget: {cost: 5}\n", "judge.yaml:3: budget.cost: a budget"),

@@ -77,7 +77,7 @@ class Scene:
     ) -> None:
         self.client = Scripted(behaviour)
         self.lost: list[float] = []
-        self.turnstile = Turnstile(rpm, None)
+        self.turnstile = Turnstile(rpm)
         self.weather = Weather(patience, self._lost)
         self.crew = Crew(concurrency, self._work)
         panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
@@ -91,6 +91,7 @@ class Scene:
             policy,
             Slots(concurrency),
             self.turnstile,
+            None,
             self.weather,
             self.crew.away,
             lambda: self.crew.finished,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from virtual import now, run, settle
 
 from runner.lane import Drained
+from runner.online.account import Account, TokenGate
 from runner.online.limits import Slots, Turnstile
 
 MINUTE = 60.0
@@ -30,15 +31,13 @@ def most_in_a_minute(times: Sequence[float], weights: Sequence[int] | None = Non
     return most
 
 
-async def grants(
-    turnstile: Turnstile, arrivals: Sequence[tuple[float, int]], tokens: Sequence[int] = (0,)
-) -> tuple[list[float], list[int]]:
+async def grants(turnstile: Turnstile, arrivals: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
     """Let visitors come, after each gap so many at once; the times and numbers of those let through, in order."""
     times: list[float] = []
     order: list[int] = []
 
     async def visit(number: int) -> None:
-        await turnstile.enter(tokens[number % len(tokens)])
+        await turnstile.enter()
         times.append(now())
         order.append(number)
 
@@ -52,13 +51,13 @@ async def grants(
     return times, order
 
 
-async def saturate(turnstile: Turnstile, seconds: float, tokens: int = 0, workers: int = 40) -> list[float]:
+async def saturate(turnstile: Turnstile, seconds: float, workers: int = 40) -> list[float]:
     """Times of all grants while more is wanted than allowed."""
     times: list[float] = []
 
     async def work() -> None:
         while True:
-            await turnstile.enter(tokens)
+            await turnstile.enter()
             times.append(now())
 
     tasks = [asyncio.create_task(work()) for _ in range(workers)] + [asyncio.create_task(turnstile.serve())]
@@ -74,7 +73,7 @@ async def saturate(turnstile: Turnstile, seconds: float, tokens: int = 0, worker
     arrivals=st.lists(st.tuples(st.floats(0, 200), st.integers(1, 90)), min_size=1, max_size=6),
 )
 def test_no_minute_holds_more_requests_than_the_quota(rpm: int, arrivals: list[tuple[float, int]]) -> None:
-    times, order = run(grants(Turnstile(rpm, None), arrivals))
+    times, order = run(grants(Turnstile(rpm), arrivals))
     assert most_in_a_minute(times) <= rpm
     assert order == sorted(order)
 
@@ -82,59 +81,51 @@ def test_no_minute_holds_more_requests_than_the_quota(rpm: int, arrivals: list[t
 @pytest.mark.parametrize("rpm", [1, 6, 60, 600, 6000, 12_100, 30_000])
 def test_a_saturated_quota_is_used_but_never_overdrawn(rpm: int) -> None:
     minutes = 20 if rpm < 1000 else 1.2
-    times = run(saturate(Turnstile(rpm, None), minutes * MINUTE))
+    times = run(saturate(Turnstile(rpm), minutes * MINUTE))
     assert most_in_a_minute(times) <= rpm
     assert len(times) >= 0.97 * rpm * minutes
 
 
 def test_a_pause_leaves_no_credit_beyond_the_quota() -> None:
     rpm = 13_000
-    times, _ = run(grants(Turnstile(rpm, None), [(0, 3), (300, rpm + 50)]))
+    times, _ = run(grants(Turnstile(rpm), [(0, 3), (300, rpm + 50)]))
     assert most_in_a_minute(times) <= rpm
 
 
-@pytest.mark.parametrize("weight", [10, 100, 700])
-def test_no_minute_holds_more_tokens_than_the_quota(weight: int) -> None:
-    tpm = 12_000
-    times = run(saturate(Turnstile(None, tpm), 10 * MINUTE, weight))
-    assert most_in_a_minute(times, [weight] * len(times)) <= tpm
-    assert len(times) * weight >= 0.9 * tpm * 10
-
-
-def test_a_request_larger_than_the_bucket_is_paid_in_full() -> None:
-    tpm, weight = 12_000, 4_000
-    times = run(saturate(Turnstile(None, tpm), 10 * MINUTE, weight))
-    assert most_in_a_minute(times, [weight] * len(times)) <= tpm + weight
-    assert 0.85 * tpm * 10 <= len(times) * weight <= tpm * 10 + weight
-
-
-def test_a_request_larger_than_a_minute_passes_in_the_end() -> None:
-    times, _ = run(grants(Turnstile(None, 1000), [(0, 2)], [5000]))
-    assert times[1] - times[0] >= 4.9 * MINUTE
-
-
-def test_large_and_small_requests_keep_their_order() -> None:
-    _, order = run(grants(Turnstile(None, 6000), [(0, 30), (1, 30)], [100, 2500, 1, 900]))
-    assert order == list(range(60))
-
-
 def test_both_quotas_hold_together() -> None:
-    times = run(saturate(Turnstile(30, 6000), 10 * MINUTE, 100))
+    async def main(rpm: int, tpm: int, weight: int) -> list[float]:
+        turnstile, gate, times = Turnstile(rpm), TokenGate([Account(tpm)]), list[float]()
+        server = asyncio.create_task(turnstile.serve())
+
+        async def work() -> None:
+            while True:
+                await gate.enter((weight,))
+                await turnstile.enter()
+                times.append(now())
+
+        workers = [asyncio.create_task(work()) for _ in range(40)]
+        await asyncio.sleep(10 * MINUTE)
+        for task in (server, *workers):
+            task.cancel()
+        return times
+
+    times = run(main(30, 6000, 100))
     assert most_in_a_minute(times) <= 30
     assert len(times) >= 0.97 * 300
-    times = run(saturate(Turnstile(600, 6000), 10 * MINUTE, 100))
+    times = run(main(600, 6000, 100))
     assert most_in_a_minute(times, [100] * len(times)) <= 6000
+    assert len(times) >= 0.97 * 600
 
 
 def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
     async def main() -> list[float]:
-        turnstile = Turnstile(6, None)
+        turnstile = Turnstile(6)
         server = asyncio.create_task(turnstile.serve())
-        await turnstile.enter(0)
+        await turnstile.enter()
         times: list[float] = []
 
         async def visit() -> None:
-            await turnstile.enter(0)
+            await turnstile.enter()
             times.append(now())
 
         visitors = [asyncio.create_task(visit()) for _ in range(8)]
@@ -152,12 +143,12 @@ def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
 
 def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
     async def main() -> list[object]:
-        turnstile = Turnstile(6, None)
+        turnstile = Turnstile(6)
         server = asyncio.create_task(turnstile.serve())
-        visitors = [asyncio.create_task(turnstile.enter(0)) for _ in range(4)]
+        visitors = [asyncio.create_task(turnstile.enter()) for _ in range(4)]
         await asyncio.sleep(1)
         turnstile.drain()
-        results = await asyncio.gather(*visitors, turnstile.enter(0), return_exceptions=True)
+        results = await asyncio.gather(*visitors, turnstile.enter(), return_exceptions=True)
         server.cancel()
         return list(results)
 
@@ -168,10 +159,8 @@ def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
 
 
 def test_without_quotas_the_turnstile_is_open() -> None:
-    assert Turnstile(None, None).open
-    assert not Turnstile(1, None).open
-    assert not Turnstile(1, None).weighs
-    assert Turnstile(None, 1).weighs
+    assert Turnstile(None).open
+    assert not Turnstile(1).open
 
 
 Stay = tuple[float, float, float | None]
