@@ -9,11 +9,11 @@ from runner.batch.lane import BatchLane
 from runner.batch.reconcile import Reconciler
 from runner.batch.shards import MB, Packer
 from runner.client import Client
-from runner.config import Adaptive
 from runner.dataset import Feed, chunks
 from runner.judge.pai import FIELDS
 from runner.lane import Lane
 from runner.online.account import Expectation, Tokens
+from runner.online.adaptive import Adaptive
 from runner.online.lane import OnlineLane
 from runner.opening import OpenRun
 from runner.remaining import Remaining
@@ -66,7 +66,9 @@ class Workshop:
             self._recorder,
             policy=config.online.retry,
             reasks=self._reasks,
-            concurrency=concurrency.start if isinstance(concurrency, Adaptive) else concurrency,
+            concurrency=concurrency
+            if isinstance(concurrency, int)
+            else Adaptive(concurrency.start, concurrency.max, config.online.retry.patience),
             rpm=limits.rpm,
             tokens=None if limits.tpm is None else Tokens(limits.tpm, self._expectations()),
             grace=self._grace,

@@ -17,6 +17,7 @@ from runner.judge import Panel
 from runner.lane import Drained, Traffic, refused
 from runner.online.account import Paid, Tokens
 from runner.online.desk import Desk, unreadable
+from runner.online.governor import Governor
 from runner.online.limits import Slots, Turnstile
 from runner.online.weather import Weather, may_be_the_rows_fault
 from runner.results.schema import Asked
@@ -49,6 +50,7 @@ class Asker:
         slots: how many are under way at once.
         turnstile: requests per minute.
         tokens: tokens per minute; None where they are not limited by us.
+        governor: how fast and how many at once, where that is learned; None where it is fixed.
         weather: whether the service answers at all.
         away: a context in which a worker sleeps and holds no capacity.
         last_stretch: whether there is nothing left to ask but what is being asked.
@@ -64,6 +66,7 @@ class Asker:
         slots: Slots,
         turnstile: Turnstile,
         tokens: Tokens | None,
+        governor: Governor | None,
         weather: Weather,
         away: Callable[[], AbstractContextManager[None]],
         last_stretch: Callable[[], bool],
@@ -77,6 +80,7 @@ class Asker:
         self._slots = slots
         self._turnstile = turnstile
         self._tokens = tokens
+        self._governor = governor
         self._weather = weather
         self._away = away
         self._last_stretch = last_stretch
@@ -90,6 +94,8 @@ class Asker:
         self._turnstile.drain()
         if self._tokens is not None:
             self._tokens.drain()
+        if self._governor is not None:
+            self._governor.drain()
         self._weather.drain()
 
     async def judge(self, request: JudgeRequest) -> Asked:
@@ -142,9 +148,11 @@ class Asker:
         What was reserved of the tokens is given back where the service counted nothing for sure. After a time-out or a
         broken connection it may have.
         """
-        traffic = self.traffic
+        traffic, governor, stamp = self.traffic, self._governor, None
         paid = await self._turn(variant, body)
         try:
+            if governor is not None:
+                stamp = await governor.enter()
             if self._draining.is_set():
                 raise Drained
             traffic.in_flight += 1
@@ -155,11 +163,13 @@ class Asker:
             finally:
                 traffic.in_flight -= 1
                 tally.latency_s = time.perf_counter() - began
-        except (Drained, RateLimited, ConnectFailed, Refused):
-            self._give_back(paid)
+        except BaseException as error:
+            self._unanswered(paid, stamp, error)
             raise
         finally:
             self._slots.leave()
+        if governor is not None and stamp is not None:
+            governor.succeeded(stamp, tally.latency_s)
         if self._tokens is not None and paid is not None:
             self._tokens.settle(paid, response.usage)
         self._weather.answered()
@@ -192,6 +202,17 @@ class Asker:
                 return paid
             self._give_back(paid)
             self._slots.leave()
+
+    def _unanswered(self, paid: Paid | None, stamp: int | None, error: BaseException) -> None:
+        """Set right what was taken for a request that got no answer."""
+        if isinstance(error, Drained | RateLimited | ConnectFailed | Refused):
+            self._give_back(paid)
+        if self._governor is None or stamp is None:
+            return
+        if isinstance(error, Transient) and not self._weather.paused:
+            self._governor.failed(stamp, error)
+        else:
+            self._governor.left()
 
     def _give_back(self, paid: Paid | None) -> None:
         if self._tokens is not None and paid is not None:

@@ -35,6 +35,11 @@ class Crew:
         self._group = group
         self._hire()
 
+    def resize(self, size: int) -> None:
+        """Keep so many awake from now on."""
+        self.size = size
+        self._hire()
+
     def stop(self) -> None:
         """No worker takes up another piece of work."""
         self.finished = True

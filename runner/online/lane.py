@@ -12,9 +12,11 @@ from runner.errors import BadRow, DatasetError, RunStopped, Transient
 from runner.judge import Panel
 from runner.lane import Drained, Endable, Traffic
 from runner.online.account import Tokens
+from runner.online.adaptive import Adaptive
 from runner.online.ask import Asker
 from runner.online.crew import Crew
 from runner.online.desk import Desk
+from runner.online.governor import Governor
 from runner.online.limits import Slots, Turnstile
 from runner.online.weather import Weather
 from runner.remaining import Remaining
@@ -36,7 +38,7 @@ class OnlineLane(Endable):
         recorder: takes the rows.
         policy: the YAML's `online.retry`.
         reasks: for each variant, how often it is asked again when its verdict cannot be read.
-        concurrency: requests under way at once.
+        concurrency: requests under way at once, or what learns how many.
         rpm: requests per minute, or None.
         tokens: tokens per minute, or None.
         grace: seconds that requests under way get when the lane is drained.
@@ -51,7 +53,7 @@ class OnlineLane(Endable):
         *,
         policy: RetryConfig,
         reasks: tuple[int, ...],
-        concurrency: int,
+        concurrency: int | Adaptive,
         rpm: int | None,
         tokens: Tokens | None,
         grace: float,
@@ -63,8 +65,11 @@ class OnlineLane(Endable):
         self._recorder = recorder
         self._patience = policy.patience
         self._turnstile = Turnstile(rpm)
-        self._weather = Weather(policy.patience, self._lost)
-        self._crew = Crew(concurrency, self._work)
+        size = concurrency if isinstance(concurrency, int) else concurrency.limit
+        self._slots = Slots(size)
+        self._crew = Crew(size, self._work)
+        self._governor = None if isinstance(concurrency, int) else Governor(concurrency, self._resize)
+        self._weather = Weather(policy.patience, self._lost, self._resumed)
         self._desk = Desk(panel, recorder)
         self._ready: deque[JudgeRequest] = deque()
         self._asker = Asker(
@@ -73,9 +78,10 @@ class OnlineLane(Endable):
             self._desk,
             reasks,
             policy,
-            Slots(concurrency),
+            self._slots,
             self._turnstile,
             tokens,
+            self._governor,
             self._weather,
             self._crew.away,
             lambda: self._crew.finished,
@@ -116,6 +122,14 @@ class OnlineLane(Endable):
     def _wind_down(self) -> None:
         self._crew.stop()
         self._asker.drain()
+
+    def _resize(self, size: int) -> None:
+        self._slots.resize(size)
+        self._crew.resize(size)
+
+    def _resumed(self) -> None:
+        if self._governor is not None:
+            self._governor.resume()
 
     def _lost(self, error: Transient) -> None:
         message = (

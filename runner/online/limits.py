@@ -52,12 +52,20 @@ class Slots:
 
     def leave(self) -> None:
         """Give a slot back, or on to the next who waits."""
-        while self._waiting:
+        self._used -= 1
+        self._let_in()
+
+    def resize(self, size: int) -> None:
+        """Allow so many from now on; who is in stays in."""
+        self.size = size
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._used < self.size:
             turn = self._waiting.popleft()
             if not turn.done():
+                self._used += 1
                 turn.set_result(None)
-                return
-        self._used -= 1
 
     def drain(self) -> None:
         """Send everybody who waits home and let nobody in any more."""

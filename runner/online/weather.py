@@ -27,15 +27,22 @@ class Weather:
     Args:
         patience: seconds without any success after which `on_lost` is called.
         on_lost: told the last failure seen.
+        on_resumed: told when an outage has ended.
     """
 
-    def __init__(self, patience: float, on_lost: Callable[[Transient], None]) -> None:
+    def __init__(
+        self,
+        patience: float,
+        on_lost: Callable[[Transient], None],
+        on_resumed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.successes = 0
         self.outages: set[int] = set()
         self.paused = False
         self.last_error: Transient | None = None
         self._patience = patience
         self._on_lost = on_lost
+        self._on_resumed = on_resumed
         self._streak = 0
         self._streak_began = 0.0
         self._interval = FIRST_PROBE
@@ -105,6 +112,7 @@ class Weather:
 
     def _resume(self) -> None:
         self.paused = False
+        self._on_resumed()
         self._probe_due = False
         self._cancel_timers()
         for turn in self._waiting:

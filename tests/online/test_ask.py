@@ -92,6 +92,7 @@ class Scene:
             Slots(concurrency),
             self.turnstile,
             None,
+            None,
             self.weather,
             self.crew.away,
             lambda: self.crew.finished,

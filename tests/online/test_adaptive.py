@@ -1,0 +1,365 @@
+"""The limit finds the best concurrency and the whole quota, and neither noise nor strays nor any order confuse it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from served import Bucket, Curve, Log, Noise, Parallel, Run, Service, noisy
+
+from runner.online.adaptive import COOLDOWN, CUT, LONGEST, WAVE, Adaptive
+
+PATIENCE = 600.0
+SEEDS = (1, 2, 3)
+MOST = 32
+
+
+def serve(
+    make: Callable[[Noise], Service],
+    seconds: float,
+    seed: int = 1,
+    sigma: float = 0.0,
+    most: int = 512,
+    **faults: float,
+) -> Log:
+    """Run against a service on a fresh limit of 20 to `most`."""
+    rng = random.Random(seed)
+    run = Run(Adaptive(20, most, PATIENCE), make(noisy(sigma, rng)), rng, **faults)
+    return run.go(seconds)
+
+
+def rounds(adaptive: Adaptive, count: int, latency: float = 0.3) -> None:
+    """Answer so many whole rounds, with the limit in use."""
+    for _ in range(count):
+        for stamp in [adaptive.sent(0.0) for _ in range(adaptive.limit)]:
+            adaptive.succeeded(stamp, latency)
+
+
+# growth
+
+
+def test_clean_rounds_double_the_limit_up_to_the_largest() -> None:
+    log = serve(lambda noise: Curve(lambda n: 1.0, noise), seconds=20)
+    assert log.limits[:6] == [20, 40, 80, 160, 320, 512]
+
+
+def test_a_round_that_did_not_use_the_limit_says_nothing() -> None:
+    adaptive = Adaptive(20, 512, PATIENCE)
+    for _ in range(1000):
+        for stamp in [adaptive.sent(0.0) for _ in range(15)]:
+            adaptive.succeeded(stamp, 0.3)
+    assert adaptive.limit == 20
+
+
+def test_after_a_wave_growth_is_gentle() -> None:
+    adaptive = Adaptive(100, 512, PATIENCE)
+    rounds(adaptive, 1)
+    for wave in range(2):  # the first one brings the pace, the second comes in spite of it
+        for stamp in [adaptive.sent(10.0 + wave) for _ in range(WAVE)]:
+            adaptive.throttled(stamp, 10.0 + wave)
+        adaptive.succeeded(adaptive.sent(10.5 + wave), 0.3)
+    assert adaptive.limit == 64
+    limits = [adaptive.limit]
+    for _ in range(3):
+        rounds(adaptive, 1)
+        limits.append(adaptive.limit)
+    assert all(after <= before * 1.05 for before, after in pairwise(limits))
+    rounds(adaptive, 40)
+    assert adaptive.limit > 100
+
+
+def test_answers_from_before_the_cut_do_not_count_for_growth() -> None:
+    adaptive = Adaptive(100, 512, PATIENCE)
+    stamps = [adaptive.sent(0.0) for _ in range(1000)]
+    for stamp in stamps[:WAVE]:
+        adaptive.throttled(stamp, 1.0)
+    for stamp in stamps[WAVE:]:
+        adaptive.succeeded(stamp, 0.3)
+    assert adaptive.limit == 80
+
+
+def test_failures_end_the_fast_growth_and_neither_cut_nor_raise() -> None:
+    adaptive = Adaptive(20, 512, PATIENCE)
+    for _ in range(50):
+        stamps = [adaptive.sent(0.0) for _ in range(20)]
+        for stamp in stamps[:3]:
+            adaptive.failed(stamp)
+        for stamp in stamps[3:]:
+            adaptive.succeeded(stamp, 0.3)
+    assert adaptive.limit == 20
+    rounds(adaptive, 4)
+    assert 20 <= adaptive.limit <= 24
+
+
+def test_a_failure_now_and_then_does_not_hold_up_the_growth() -> None:
+    adaptive = Adaptive(20, 512, PATIENCE)
+    for _ in range(40):
+        stamps = [adaptive.sent(0.0) for _ in range(adaptive.limit)]
+        adaptive.failed(stamps[0])
+        for stamp in stamps[1:]:
+            adaptive.succeeded(stamp, 0.3)
+    assert adaptive.limit == 512
+
+
+# waves
+
+
+def test_one_wave_cuts_once_and_late_429s_change_nothing() -> None:
+    adaptive = Adaptive(100, 512, PATIENCE)
+    rounds(adaptive, 1)
+    stamps = [adaptive.sent(10.0) for _ in range(100)]
+    cuts = [adaptive.throttled(stamp, 10.0) for stamp in stamps[:60]]
+    assert sum(cuts) == 1
+    assert adaptive.limit == int(CUT * 100)
+    assert adaptive.quiet_until == 10.0 + COOLDOWN
+    assert not any(adaptive.throttled(stamp, 30.0, hint=60.0) for stamp in stamps[60:])
+    assert adaptive.limit == int(CUT * 100)
+    assert adaptive.wait(30.0) == 0.0
+
+
+def test_the_longest_hint_of_the_wave_is_the_cooldown_within_patience() -> None:
+    for asked, kept in ((7.0, 7.0), (1e6, PATIENCE), (0.001, COOLDOWN)):
+        adaptive = Adaptive(100, 512, PATIENCE)
+        stamps = [adaptive.sent(0.0) for _ in range(WAVE)]
+        for stamp, hint in zip(stamps, (None, asked, None, 0.0, None), strict=True):
+            adaptive.throttled(stamp, 10.0, hint)
+        assert adaptive.wait(10.0) == pytest.approx(kept)
+
+
+def test_a_429_alone_delays_nobody_else() -> None:
+    adaptive = Adaptive(100, 512, PATIENCE)
+    for _ in range(200):
+        adaptive.throttled(adaptive.sent(0.0), 0.0, hint=30.0)
+        rounds(adaptive, 1)
+    assert adaptive.wait(0.0) == 0.0
+    assert adaptive.pace(0.0) is None
+    assert adaptive.limit == 512
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_stray_429s_cost_nothing(seed: int) -> None:
+    log = serve(lambda noise: Curve(lambda n: 0.05, noise), seconds=40, seed=seed, sigma=0.3, most=200, stray=0.02)
+    assert log.rate(20, 40) > 0.9 * 200 / 0.05
+
+
+def test_while_nothing_succeeds_waves_cut_no_further_and_the_silence_grows() -> None:
+    adaptive = Adaptive(100, 512, PATIENCE)
+    rounds(adaptive, 1)
+    now, silences = 10.0, []
+    for _ in range(10):
+        for stamp in [adaptive.sent(now) for _ in range(WAVE)]:
+            adaptive.throttled(stamp, now)
+        silences.append(adaptive.wait(now))
+        now += silences[-1]
+    assert adaptive.limit == int(CUT * 100)
+    assert silences[:4] == pytest.approx([COOLDOWN, 2 * COOLDOWN, 4 * COOLDOWN, 8 * COOLDOWN])
+    assert silences[-1] == pytest.approx(LONGEST)
+
+
+def test_after_an_outage_few_begin() -> None:
+    adaptive = Adaptive(20, 512, PATIENCE)
+    rounds(adaptive, 40)
+    assert adaptive.limit == 512
+    adaptive.resume(100.0)
+    assert adaptive.limit == 20
+    rounds(adaptive, 100)
+    assert adaptive.limit == 512
+
+
+# quotas nobody told us
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("rate", "burst"), [(1000, 50), (200, 10)])
+def test_an_unknown_quota_is_used_and_hardly_exceeded(rate: int, burst: int, seed: int, sigma: float) -> None:
+    end = 60_000 / rate
+    log = serve(lambda noise: Bucket(rate, burst, 0.3, noise), end, seed, sigma)
+    assert log.rate(10, end) > 0.95 * rate
+    assert log.refused(10) < 0.01
+    assert log.refused(0) < 0.02
+
+
+@pytest.mark.parametrize("most", [200, 512, 2000])
+def test_the_quota_is_found_whatever_the_bounds(most: int) -> None:
+    log = serve(lambda noise: Bucket(200, 10, 0.3, noise), 120, sigma=0.3, most=most)
+    assert log.rate(10, 120) > 0.93 * 200
+    assert log.refused(10) < 0.01
+
+
+def test_a_bucket_that_holds_a_minute_is_drained_and_then_kept_to() -> None:
+    log = serve(lambda noise: Bucket(20, 1200, 1.0, noise), 900, sigma=0.5)
+    assert log.rate(0, 900) > 0.98 * (20 + 1200 / 900)
+    assert log.refused(0) < 0.03
+
+
+def test_a_long_retry_after_and_slow_429s_cost_little() -> None:
+    log = serve(lambda noise: Bucket(1000, 50, 0.3, noise), 60, sigma=0.3, hint=1.0)
+    assert log.rate(10, 60) > 0.88 * 1000
+    log = serve(lambda noise: Bucket(1000, 50, 0.3, noise), 60, sigma=0.3, trip=0.1)
+    assert log.rate(10, 60) > 0.93 * 1000
+    assert log.refused(10) < 0.02
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.7, 3.0])
+def test_a_quota_that_changes_is_found_again(factor: float) -> None:
+    rng = random.Random(1)
+    bucket = Bucket(300, 20, 0.3, noisy(0.3, rng))
+    run = Run(Adaptive(20, 512, PATIENCE), bucket, rng)
+    run.go(60)
+    bucket.rate *= factor
+    log = run.go(160)
+    assert log.rate(110, 160) > 0.93 * bucket.rate
+    assert log.refused(60) < 0.03
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_a_server_that_refuses_beyond_a_number_in_flight(sigma: float) -> None:
+    log = serve(lambda noise: Curve(lambda n: 0.3, noise, most=100), 120, sigma=sigma)
+    assert log.rate(10, 120) > 0.7 * 100 / 0.3
+    assert log.refused(10) < 0.02
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_minute_of_429s_alone_is_survived(told: bool) -> None:
+    rng = random.Random(1)
+    bucket = Bucket(300, 20, 0.3, noisy(0.3, rng))
+    adaptive = Adaptive(20, 512, PATIENCE)
+    run = Run(adaptive, bucket, rng)
+    run.go(40)
+    run.service = Curve(lambda n: 0.3, noisy(0.3, rng), most=0)
+    if told:  # the weather lets nobody out, and says when it is over
+        run.go(40.5)
+        run.now = 100.0
+        adaptive.resume(run.now)
+    log = run.go(100)
+    run.service = bucket
+    log = run.go(180)
+    assert log.rate(150, 180) > 0.9 * 300
+
+
+# saturation without 429s
+
+CURVES = {
+    "64 slots": (lambda noise: Parallel(64, 1.0, noise), 64.0),
+    "8 slots": (lambda noise: Parallel(8, 1.0, noise), 8.0),
+    "200 slots": (lambda noise: Parallel(200, 3.0, noise), 200 / 3),
+    "linear": (lambda noise: Curve(lambda n: 0.3 + 0.005 * n, noise), 512 / (0.3 + 0.005 * 512)),
+    "linear, steep": (lambda noise: Curve(lambda n: 0.3 + 0.02 * n, noise), 512 / (0.3 + 0.02 * 512)),
+    "free": (lambda noise: Curve(lambda n: 1.0, noise), 512.0),
+    "thrashing": (lambda noise: Curve(lambda n: max(1.0, (n / 60) ** 2), noise), 60.0),
+}
+
+
+@pytest.mark.parametrize(("seed", "sigma"), [(1, 0.0), (1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5)])
+@pytest.mark.parametrize("name", CURVES)
+def test_the_throughput_settles_near_that_of_the_best_fixed_limit(name: str, seed: int, sigma: float) -> None:
+    make, best = CURVES[name]
+    log = serve(make, 300, seed, sigma)
+    assert log.rate(150, 300) > 0.9 * best
+
+
+@pytest.mark.parametrize("slots", [16, 64])
+def test_a_saturated_server_is_not_asked_far_more_than_it_can_do(slots: int) -> None:
+    log = serve(lambda noise: Parallel(slots, 1.0, noise), 300, sigma=0.1)
+    later = log.limits[len(log.limits) // 2 :]
+    assert sorted(later)[len(later) // 2] <= 2.5 * slots
+
+
+@pytest.mark.parametrize("slots", [16, 256])
+def test_a_server_that_becomes_slower_or_faster_is_followed(slots: int) -> None:
+    rng = random.Random(1)
+    server = Parallel(64, 1.0, noisy(0.3, rng))
+    run = Run(Adaptive(20, 512, PATIENCE), server, rng)
+    run.go(100)
+    server.resize(slots, run.now)
+    assert run.go(300).rate(200, 300) > 0.9 * slots
+
+
+# whatever comes
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["sent", "succeeded", "throttled", "failed", "left", "resume"]),
+        st.integers(0, 60),
+        st.floats(0, 100),
+        st.none() | st.floats(0, 1e4),
+    ),
+    max_size=300,
+)
+
+
+def play(adaptive: Adaptive, events: list[tuple[str, int, float, float | None]]) -> float:
+    """Let things happen in any order, also what cannot; the moment after the last of them."""
+    now = 0.0
+    for what, stamp, seconds, hint in events:
+        now += seconds / 10
+        if what == "sent":
+            for _ in range(stamp):
+                adaptive.sent(now)
+        elif what == "succeeded":
+            for late in range(stamp):
+                adaptive.succeeded(stamp + late, seconds)
+        elif what == "throttled":
+            for late in range(min(stamp, 10)):
+                adaptive.throttled(stamp + late, now, hint)
+        elif what == "failed":
+            adaptive.failed(stamp)
+        elif what == "left":
+            adaptive.left()
+        else:
+            adaptive.resume(now)
+        assert 1 <= adaptive.limit <= MOST
+        assert adaptive.in_flight >= 0
+        assert 0 <= adaptive.wait(now) <= PATIENCE + 60
+        pace = adaptive.pace(now)
+        assert pace is None or pace > 0
+    return now
+
+
+@settings(max_examples=100, deadline=None)
+@given(events=EVENTS, start=st.integers(1, MOST))
+def test_no_order_of_events_breaks_the_bounds_and_a_clean_time_ends_at_the_top(
+    events: list[tuple[str, int, float, float | None]], start: int
+) -> None:
+    adaptive = Adaptive(start, MOST, PATIENCE)
+    now = play(adaptive, events)
+    while adaptive.in_flight:
+        adaptive.left()
+    run = Run(adaptive, Curve(lambda n: 0.3, lambda: 1.0), random.Random(1))
+    run.now = now
+    run.go(now + 1e6, until=lambda: adaptive.limit == MOST)
+    assert adaptive.limit == MOST
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.integers(WAVE, 400),
+    order=st.randoms(use_true_random=False),
+    hints=st.lists(st.none() | st.floats(0, 100), min_size=1, max_size=5),
+)
+def test_of_all_429s_that_were_sent_before_the_cut_only_one_cuts(
+    size: int, order: random.Random, hints: list[float | None]
+) -> None:
+    adaptive = Adaptive(400, 400, PATIENCE)
+    stamps = [adaptive.sent(0.0) for _ in range(size)]
+    order.shuffle(stamps)
+    cuts = sum(adaptive.throttled(stamp, 1.0 + i, hints[i % len(hints)]) for i, stamp in enumerate(stamps))
+    assert cuts == 1
+    assert adaptive.limit == int(CUT * 400)
+    assert adaptive.quiet_until <= WAVE + max(COOLDOWN, *(hint or 0.0 for hint in hints))
+
+
+def test_a_clean_event_costs_next_to_nothing() -> None:
+    adaptive = Adaptive(512, 512, PATIENCE)
+    best = float("inf")
+    for _ in range(20):
+        began = time.perf_counter()
+        rounds(adaptive, 4)
+        best = min(best, (time.perf_counter() - began) / (8 * 512))
+    assert best < 5e-6
