@@ -39,7 +39,7 @@ def test_accepted_requests_fall_into_their_second():
 @pytest.mark.anyio
 async def test_concurrent_requests_are_counted_once_each(emulate, bodies):
     asked = [bodies.single("Why?", f"because {number}") for number in range(25)]
-    async with emulate(latency={"median": 0.2, "sigma": 0}) as caller:
+    async with emulate(latency={"median": 0.8, "sigma": 0}) as caller:
         replies = await asyncio.gather(*(caller.chat(body) for body in asked + asked[:5]))
         stats = await caller.stats()
     assert {reply.status for reply in replies} == {200}
