@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -114,11 +114,13 @@ class Endable:
 
     Args:
         grace: seconds that what is under way gets when the lane is drained.
+        wind_down: sees to it that nothing new is begun.
     """
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: float, wind_down: Callable[[], None]) -> None:
         self.hurried = False
         self._grace = grace
+        self._wind_down = wind_down
         self._stopped: RunStopped | None = None
         self._scope: CancelScope | None = None
 
@@ -138,10 +140,6 @@ class Endable:
         """Leave what is under way as it is, at once."""
         self.hurried = True
         self._leave()
-
-    def _wind_down(self) -> None:
-        """See to it that nothing new is begun."""
-        raise NotImplementedError
 
     def _leave(self) -> None:
         if self._scope is not None:

@@ -52,7 +52,7 @@ class BatchLane(Endable):
         cancel: bool = False,
         resubmit_unknown: bool = False,
     ) -> None:
-        super().__init__(grace)
+        super().__init__(grace, self._end)
         self.name = "batch"
         self.traffic = Traffic()
         self._ledger = ledger
@@ -117,7 +117,7 @@ class BatchLane(Endable):
         if not self._cancels:
             await self._reconciler.reopen()
 
-    def _wind_down(self) -> None:
+    def _end(self) -> None:
         self._drain.begin()
 
     async def _work(self, packs: bool) -> None:

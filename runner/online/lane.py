@@ -58,7 +58,7 @@ class OnlineLane(Endable):
         tokens: Tokens | None,
         grace: float,
     ) -> None:
-        super().__init__(grace)
+        super().__init__(grace, self._end)
         self.name = "online"
         self._panel = panel
         self._remaining = remaining
@@ -119,7 +119,7 @@ class OnlineLane(Endable):
         if self._stopped is not None:
             raise self._stopped
 
-    def _wind_down(self) -> None:
+    def _end(self) -> None:
         self._crew.stop()
         self._asker.drain()
 
