@@ -44,7 +44,7 @@ class Job(msgspec.Struct, frozen=True):
 
     Attributes:
         state: what its status word means; `word` is the word itself, `known` whether the dialect has it.
-        total, completed, failed: its lines, where the service counts them.
+        completed, failed: its lines, where the service counts them.
         errors: what it says went wrong with the batch as a whole, as it came.
     """
 
@@ -54,7 +54,6 @@ class Job(msgspec.Struct, frozen=True):
     known: bool
     output_file_id: str | None = None
     error_file_id: str | None = None
-    total: int | None = None
     completed: int | None = None
     failed: int | None = None
     errors: Any = None
@@ -248,7 +247,6 @@ class BatchApi:
             known=known,
             output_file_id=_optional(data.get("output_file_id")),
             error_file_id=_optional(data.get("error_file_id")),
-            total=_count(counts.get("total")),
             completed=_count(counts.get("completed")),
             failed=_count(counts.get("failed")),
             errors=data.get("errors"),
