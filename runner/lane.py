@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +20,13 @@ STOP_HINTS = {
 
 class Drained(Exception):
     """The lane is ending: a request that is not under way is not sent any more."""
+
+
+def send_home(turns: Iterable[asyncio.Future[Any]]) -> None:
+    """Raise Drained in everybody who waits for one of these turns."""
+    for turn in turns:
+        if not turn.done():
+            turn.set_exception(Drained())
 
 
 class Drain:
@@ -96,6 +103,10 @@ class Lane(Protocol):
     def state(self) -> str:
         """The state as `status.json` names it."""
 
+    @property
+    def services(self) -> dict[str, dict[str, Any]]:
+        """What goes on at each service, where they are asked one request at a time."""
+
     async def run(self) -> None:
         """Ask until nothing is left for this lane; raises RunStopped where it was ended before that."""
 
@@ -128,6 +139,11 @@ class Endable:
     def draining(self) -> bool:
         """Whether nothing new is begun any more."""
         return self._stopped is not None
+
+    @property
+    def services(self) -> dict[str, dict[str, Any]]:
+        """What goes on at each service, where they are asked one request at a time."""
+        return {}
 
     def drain(self, stop: RunStopped, grace: float | None = None) -> None:
         """End the lane: begin nothing more, give what is under way `grace` seconds. The first cause is kept."""

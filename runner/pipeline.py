@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -65,12 +65,16 @@ async def _run(opened: OpenRun) -> RunSummary:
 async def _ask(opened: OpenRun, record: RunRecord) -> None:
     """The lanes over what is left; raises RunStopped where that ended early."""
     checked = opened.checked
-    service = checked.config.services[0]
-    async with _sink(opened, record) as sink, _address(service) as base_url, _clients(opened, base_url) as clients:
+    services = checked.config.services
+    async with (
+        _sink(opened, record) as sink,
+        _addresses(services) as addresses,
+        _clients(opened, addresses) as clients,
+    ):
         route = await anyio.to_thread.run_sync(_route, opened)
         if opened.done.missing():
             record.route = route
-        workshop = Workshop(opened, Recorder(sink, opened.shared, opened.prices, opened.done), clients, base_url)
+        workshop = Workshop(opened, Recorder(sink, opened.shared, opened.prices, opened.done), clients, addresses)
         screen = watcher(checked.config.monitor.progress, opened.options.quiet)
         lanes = Lanes(opened, record, _way(opened, route), workshop.lane, screen.say)
         stop = None
@@ -143,25 +147,32 @@ async def _sink(opened: OpenRun, record: RunRecord) -> AsyncIterator[Sink]:
 
 
 @asynccontextmanager
-async def _address(service: ServiceConfig) -> AsyncIterator[str]:
-    if service.kind == "emulator":
-        async with embedded_emulator(service.emulator) as url:
-            yield url
-    else:
-        yield service.base_url
+async def _addresses(services: Sequence[ServiceConfig]) -> AsyncIterator[dict[str, str]]:
+    """Where each service stands: as the YAML says, or its own emulator's address while inside."""
+    async with AsyncExitStack() as stack:
+        yield {
+            service.name: await stack.enter_async_context(embedded_emulator(service.emulator))
+            if service.kind == "emulator"
+            else service.base_url
+            for service in services
+        }
 
 
 @asynccontextmanager
-async def _clients(opened: OpenRun, base_url: str) -> AsyncIterator[dict[str, Client]]:
-    """The service at its present address, and at those where it stood when open batches were made."""
-    service, token = opened.checked.config.services[0], opened.checked.tokens[opened.checked.config.services[0].name]
+async def _clients(opened: OpenRun, addresses: Mapping[str, str]) -> AsyncIterator[dict[tuple[str, str], Client]]:
+    """The services at their present addresses, and at those where they stood when open batches were made."""
+    services, tokens = opened.checked.config.services, opened.checked.tokens
+    by_name = {service.name: service for service in services}
+    wanted = {(name, url): (name, url) for name, url in addresses.items()}
+    for shard in opened.ledger.open:
+        name = shard.service if shard.service in by_name else services[0].name
+        embedded = by_name[name].kind == "emulator"
+        wanted.setdefault((shard.service, shard.base_url), (name, addresses[name] if embedded else shard.base_url))
     async with AsyncExitStack() as stack:
-        clients = {base_url: await stack.enter_async_context(Client(service, base_url, token))}
-        for shard in opened.ledger.open:
-            if shard.base_url not in clients:
-                other = base_url if service.kind == "emulator" else shard.base_url
-                clients[shard.base_url] = await stack.enter_async_context(Client(service, other, token))
-        yield clients
+        yield {
+            key: await stack.enter_async_context(Client(by_name[name], url, tokens[name]))
+            for key, (name, url) in wanted.items()
+        }
 
 
 async def _tick(record: RunRecord, sink: Sink, lanes: Lanes, screen: Watcher) -> None:

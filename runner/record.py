@@ -163,6 +163,7 @@ class RunRecord:
             updated_at=now(),
             name=config.name,
             tags=dict(config.tags),
+            services={} if self.lane is None or exit_code is not None else self.lane.services,
             paused_because=None if self.lane is None else self.lane.paused,
             exit_code=exit_code,
             stop_reason=stop_reason,

@@ -36,6 +36,10 @@ ACCOUNT_CODE = "insufficient_quota"
 THROTTLE_CODES = ("throttling", "limit_requests", "limit_burst_rate", "rate_limit")
 
 _MAX_TOKENS = 2**31 - 1
+_LONGEST_S = 1e9
+_GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_GO_PIECE = re.compile(r"(\d{1,12}(?:\.\d{0,12})?)(h|ms|m|s|us|µs|ns)")
+_GO_DURATION = re.compile(rf"(?:{_GO_PIECE.pattern})+")
 _TAGS = re.compile(r"<[^<>]{0,200}>")
 
 
@@ -141,19 +145,45 @@ def error_from(status: int, headers: Mapping[str, str], raw: bytes, dialect: str
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds the service asks us to wait: `retry-after-ms`, else `Retry-After` as seconds or as an HTTP date."""
+    """Seconds the service asks us to wait; None where it does not say.
+
+    `retry-after-ms`, else `Retry-After` as seconds or as an HTTP date, else the resets of `x-ratelimit-*`: of what has
+    run out, or the shortest where that is not said (OpenAI's form: durations as Go writes them, `1s`, `6m0s`, `120ms`).
+    """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("Retry-After") or headers.get("retry-after")
+    if not value:
+        return _reset(headers)
     seconds = _number(value)
-    if seconds is not None or not value:
+    if seconds is not None:
         return seconds
     try:
         moment = parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
     return max(0.0, moment - (time.time() if now is None else now))
+
+
+def _reset(headers: Mapping[str, str]) -> float | None:
+    """When what ran out is there again, by the `x-ratelimit-*` headers."""
+    resets = {}
+    for what in ("requests", "tokens"):
+        seconds = go_duration(headers.get(f"x-ratelimit-reset-{what}"))
+        if seconds is not None:
+            resets[what] = seconds
+    out = [seconds for what, seconds in resets.items() if _number(headers.get(f"x-ratelimit-remaining-{what}")) == 0]
+    return max(out) if out else min(resets.values(), default=None)
+
+
+def go_duration(value: str | None) -> float | None:
+    """Seconds of a duration as Go writes it (`1h2m3.5s`, `120ms`), or of a plain number; None for anything else."""
+    if not value:
+        return None
+    if not _GO_DURATION.fullmatch(value):
+        return _number(value)
+    return min(_LONGEST_S, sum(float(amount) * _GO_UNITS[unit] for amount, unit in _GO_PIECE.findall(value)))
 
 
 def excerpt(raw: bytes, size: int = 160) -> str:
@@ -232,4 +262,4 @@ def _number(value: str | None) -> float | None:
         number = float(value) if value else None
     except ValueError:
         return None
-    return number if number is not None and 0 <= number < 1e9 else None
+    return number if number is not None and 0 <= number < _LONGEST_S else None

@@ -9,12 +9,14 @@ from runner.batch.lane import BatchLane
 from runner.batch.reconcile import Reconciler
 from runner.batch.shards import MB, Packer
 from runner.client import Client
+from runner.config import ServiceConfig
 from runner.dataset import Feed, chunks
 from runner.judge.pai import FIELDS
 from runner.lane import Lane
 from runner.online.account import Expectation, Tokens
 from runner.online.adaptive import Adaptive
 from runner.online.lane import OnlineLane
+from runner.online.station import Door, Manner
 from runner.opening import OpenRun
 from runner.remaining import Remaining
 from runner.results.recorder import Recorder
@@ -28,15 +30,21 @@ class Workshop:
     Args:
         opened: the run.
         recorder: takes the rows of all lanes.
-        clients: the service, by its addresses.
-        base_url: the present one.
+        clients: the services, by name and address.
+        addresses: for each service, the present one.
     """
 
-    def __init__(self, opened: OpenRun, recorder: Recorder, clients: Mapping[str, Client], base_url: str) -> None:
+    def __init__(
+        self,
+        opened: OpenRun,
+        recorder: Recorder,
+        clients: Mapping[tuple[str, str], Client],
+        addresses: Mapping[str, str],
+    ) -> None:
         self._opened = opened
         self._recorder = recorder
         self._clients = clients
-        self._base_url = base_url
+        self._addresses = addresses
         self._config = opened.checked.config
         self._service = self._config.services[0]
 
@@ -57,21 +65,28 @@ class Workshop:
         return Feed(chunks(checked.files, wanted, rows=self._opened.survey.counts, columns=checked.reader.columns))
 
     def _online(self, remaining: Remaining) -> OnlineLane:
-        config, panel, limits = self._config, self._opened.checked.panel, self._service.limits
-        concurrency = limits.concurrency
+        config, panel = self._config, self._opened.checked.panel
+        places = {service.name: number for number, service in enumerate(config.services)}
         return OnlineLane(
-            self._clients[self._base_url],
+            [self._door(service) for service in config.services],
+            [tuple(places[name] for name in config.judges[v.judge_index].service) for v in panel.variants],
+            Manner(config.online.retry, config.breaker),
             panel,
             remaining,
             self._recorder,
-            policy=config.online.retry,
             reasks=self._reasks,
-            concurrency=concurrency
-            if isinstance(concurrency, int)
-            else Adaptive(concurrency.start, concurrency.max, config.online.retry.patience),
-            rpm=limits.rpm,
-            tokens=None if limits.tpm is None else Tokens(limits.tpm, self._expectations()),
             grace=self._grace,
+        )
+
+    def _door(self, service: ServiceConfig) -> Door:
+        limits, patience = service.limits, self._config.online.retry.patience
+        concurrency = limits.concurrency
+        return Door(
+            service.name,
+            self._clients[service.name, self._addresses[service.name]],
+            concurrency if isinstance(concurrency, int) else Adaptive(concurrency.start, concurrency.max, patience),
+            limits.rpm,
+            None if limits.tpm is None else Tokens(limits.tpm, self._expectations()),
         )
 
     def _batch(self, remaining: Remaining, gives_up: Callable[[int], bool]) -> BatchLane:
@@ -84,7 +99,7 @@ class Workshop:
             panel,
             self._recorder,
             service=self._service.name,
-            base_url=self._base_url,
+            base_url=self._addresses[self._service.name],
             dialect=dialect,
             most_bytes=batch.shard_mb * MB,
             most_lines=batch.shard_lines,
@@ -93,7 +108,7 @@ class Workshop:
         own = opened.checked.reader.result_fields()
         return BatchLane(
             opened.ledger,
-            self._clients,
+            {url: client for (_, url), client in self._clients.items()},
             dialect,
             None if options.cancel else packer,
             Reconciler(opened.ledger, panel, self._recorder, own, dialect, self._reasks, gives_up),
@@ -127,4 +142,4 @@ class Workshop:
     @property
     def _grace(self) -> float:
         grace = self._opened.options.grace
-        return self._service.timeout.total if grace is None else grace
+        return max(service.timeout.total for service in self._config.services) if grace is None else grace

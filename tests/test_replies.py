@@ -113,6 +113,9 @@ def test_transient_errors_carry_the_hint(status: int) -> None:
     assert error.retry_after == 7
 
 
+_OUT_OF_TOKENS = {"x-ratelimit-remaining-requests": "3", "x-ratelimit-remaining-tokens": "0"}
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -134,6 +137,15 @@ def test_transient_errors_carry_the_hint(status: int) -> None:
         ({"retry-after-ms": "250", "Retry-After": "9"}, 0.25),
         ({"retry-after-ms": "x", "Retry-After": "9"}, 9),
         ({"retry-after-ms": "-1"}, None),
+        ({"x-ratelimit-reset-requests": "1s"}, 1),
+        ({"x-ratelimit-reset-tokens": "6m0s"}, 360),
+        ({"x-ratelimit-reset-requests": "120ms", "x-ratelimit-reset-tokens": "1h0m2.5s"}, 0.12),
+        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "20s", **_OUT_OF_TOKENS}, 20),
+        ({"x-ratelimit-reset-requests": "60", "x-ratelimit-remaining-requests": "0"}, 60),
+        ({"x-ratelimit-reset-requests": "1s", "Retry-After": "7"}, 7),
+        ({"x-ratelimit-reset-requests": "2026-01-01T00:00:00Z"}, None),
+        ({"x-ratelimit-reset-requests": "s"}, None),
+        ({"x-ratelimit-reset-requests": "9" * 400 + "h"}, None),
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from runner.config.models import BreakerConfig, RunConfig
+from runner.config.models import RunConfig
 from runner.config.problems import Path, Problem
 
 _VERDICTS = ("pai_single", "pai_pairwise", "mt_bench_single", "mt_bench_pair")
@@ -26,15 +26,12 @@ def _given(value: Any) -> bool:
 GATES = (
     Gate("dataset.path", lambda path: path.startswith(("hf://", "s3://")), "a dataset at hf:// or s3://"),
     Gate("judges.*.dimension", _given, "a judge for a single dimension"),
-    Gate("judges.*.service", lambda names: len(names) > 1, "a judge that is asked by several services"),
     Gate(
         "judges.*.verdict", lambda verdict: verdict and verdict.format not in (None, *_VERDICTS), "this verdict format"
     ),
-    Gate("services", lambda services: len(services) > 1, "more than one service"),
     Gate("budget.cost", _given, "a budget"),
     Gate("budget.requests", _given, "a budget"),
     Gate("budget.tokens", _given, "a budget"),
-    Gate("breaker", lambda breaker: breaker != BreakerConfig(), "a breaker with other values than the default"),
     Gate("monitor.listen", _given, "a live page"),
     Gate("report", _given, "a report at the end of the run"),
     Gate("cluster", _given, "a run on many machines"),

@@ -29,6 +29,7 @@ def misfits(config: RunConfig) -> Iterator[Problem]:
         yield from _service(service, ("services", index))
     yield from _unique("judges", [judge.name for judge in config.judges])
     yield from _unique("services", [service.name for service in config.services])
+    yield from _emulated(config)
     yield from _route(config)
     yield from _orders(config)
     yield from _budget(config)
@@ -144,10 +145,24 @@ def _unique(section: str, names: list[str]) -> Iterator[Problem]:
             yield Problem((section, index, "name"), f"two {section} are called '{name}'; give each its own 'name'")
 
 
+def _emulated(config: RunConfig) -> Iterator[Problem]:
+    kinds = {service.kind for service in config.services}
+    if len(kinds) > 1:
+        yield Problem(("services",), "emulated and real answers do not mix: all of kind emulator, or none")
+
+
 def _route(config: RunConfig) -> Iterator[Problem]:
-    for service in config.services:
-        if config.router.mode == "batch" and service.batch is False:
-            yield Problem(("router", "mode"), f"the service '{service.name}' takes no batches: its 'batch' is false")
+    without = {service.name for service in config.services if service.batch is False}
+    for judge in config.judges:
+        if config.router.mode == "batch" and judge.service and without.issuperset(judge.service):
+            names = ", ".join(f"'{name}'" for name in judge.service)
+            said = (
+                f"the service {names} takes no batches: its 'batch' is false"
+                if len(judge.service) == 1
+                else f"the services {names} take no batches: their 'batch' is false"
+            )
+            yield Problem(("router", "mode"), said)
+            return
 
 
 def _orders(config: RunConfig) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ class Progress(msgspec.Struct):
         batches: how many shards are in each state, the closed ones by how their batch ended.
         jobs: the open ones: shard, batch_id, state, the service's word, requests, finished, age_s, stuck.
         answered_in_batches: lines that the service has finished and that are no rows yet.
+        services: by name, while they are asked online: state, in_flight, concurrency, retries, throttled, because.
     """
 
     state: str
@@ -42,6 +43,7 @@ class Progress(msgspec.Struct):
     updated_at: str
     name: str
     tags: dict[str, Any]
+    services: dict[str, dict[str, Any]] = {}
     paused_because: str | None = None
     exit_code: int | None = None
     stop_reason: str | None = None
@@ -109,6 +111,8 @@ def one_line(progress: Progress) -> str:
         pieces.append(f"cost {progress.cost:.4f}")
     if progress.batches:
         pieces.append(f"batches: {states(progress.batches)}")
+    if len(progress.services) > 1:
+        pieces.append(", ".join(f"{name} {seen['state']}" for name, seen in progress.services.items()))
     if progress.paused_because:
         pieces.append(f"paused: {progress.paused_because}")
     return ", ".join(pieces)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from runner.config import TokenLimits
-from runner.lane import Drained
+from runner.lane import Drained, send_home
 from runner.tokens import estimate_body
 from runner.types import Usage
 
@@ -235,10 +235,8 @@ class TokenGate:
     def drain(self) -> None:
         """Send everybody who waits home and let nobody in any more."""
         self._drained = True
-        while self._waiting:
-            turn, _ = self._waiting.popleft()
-            if not turn.done():
-                turn.set_exception(Drained())
+        send_home(turn for turn, _ in self._waiting)
+        self._waiting.clear()
         self._rest(None)
 
     def _grant(self, amounts: Amounts, now: float) -> float:

@@ -12,234 +12,199 @@ import msgspec
 
 from runner.client import Client
 from runner.config import RetryConfig
-from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, Transient
+from runner.errors import Fatal, RateLimited, Refused, Transient
 from runner.judge import Panel
 from runner.lane import Drained, Traffic, refused
-from runner.online.account import Paid, Tokens
+from runner.online.breaker import Breaker
 from runner.online.desk import Desk, unreadable
-from runner.online.governor import Governor
-from runner.online.limits import Slots, Turnstile
+from runner.online.gate import Gate, Pass
+from runner.online.pool import Elsewhere, Errand
 from runner.online.weather import Weather, may_be_the_rows_fault
 from runner.results.schema import Asked
 from runner.retry import backoff
-from runner.types import Failure, JudgeRequest, JudgeResponse, Outcome, Usage
+from runner.types import Failure, JudgeResponse, Outcome
 
 
-class Tally(msgspec.Struct):
-    """What one request took so far: calls, failures in a row, tokens.
-
-    A strike is a failure that may count: the stamp that may excuse it, and whether the request may be its cause.
-    """
-
-    attempts: int = 0
-    strikes: list[tuple[int, bool]] = []
-    failures: int = 0
-    usage: Usage = Usage()
-    latency_s: float | None = None
+class Diverted(Exception):
+    """This service does not answer, and another one may."""
 
 
 class Asker:
     """Asks requests of one service.
 
+    Attributes:
+        traffic: what goes over the wire.
+
     Args:
+        service: its name.
         client: the service.
         panel: knows how to ask again.
         desk: reads the verdicts and writes the rows.
-        reasks: for each variant, how often it is asked again when its verdict cannot be read.
         policy: the YAML's `online.retry`.
-        slots: how many are under way at once.
-        turnstile: requests per minute.
-        tokens: tokens per minute; None where they are not limited by us.
-        governor: how fast and how many at once, where that is learned; None where it is fixed.
-        weather: whether the service answers at all.
+        gate: its limits.
+        weather: whether it answers at all.
+        breaker: whether it answers often enough.
         away: a context in which a worker sleeps and holds no capacity.
         last_stretch: whether there is nothing left to ask but what is being asked.
+        elsewhere: whether others can ask the requests of a variant.
     """
 
     def __init__(
         self,
+        service: str,
         client: Client,
         panel: Panel,
         desk: Desk,
-        reasks: tuple[int, ...],
         policy: RetryConfig,
-        slots: Slots,
-        turnstile: Turnstile,
-        tokens: Tokens | None,
-        governor: Governor | None,
+        gate: Gate,
         weather: Weather,
+        breaker: Breaker,
         away: Callable[[], AbstractContextManager[None]],
         last_stretch: Callable[[], bool],
+        elsewhere: Elsewhere,
     ) -> None:
         self.traffic = Traffic()
+        self._service = service
         self._client = client
         self._panel = panel
         self._desk = desk
-        self._reasks = reasks
         self._policy = policy
-        self._slots = slots
-        self._turnstile = turnstile
-        self._tokens = tokens
-        self._governor = governor
+        self._gate = gate
         self._weather = weather
+        self._breaker = breaker
         self._away = away
         self._last_stretch = last_stretch
+        self._elsewhere = elsewhere
         self._rng = random.Random()
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
         """From now on nothing is sent; what is under way may still be answered."""
         self._draining.set()
-        self._slots.drain()
-        self._turnstile.drain()
-        if self._tokens is not None:
-            self._tokens.drain()
-        if self._governor is not None:
-            self._governor.drain()
+        self._gate.drain()
         self._weather.drain()
 
-    async def judge(self, request: JudgeRequest) -> Asked:
+    async def judge(self, errand: Errand, looks: bool = False) -> Asked:
         """Ask one request until it is answered, refused or out of attempts, and have its row written.
 
         An answer without a readable verdict is asked again, as often as its judge says; then it stands as it is.
-        Raises Drained where the lane ends before there is an answer, RunStopped where no request can be answered.
-        """
-        tally, body, asked = Tally(), request.body, None
-        reasks = self._reasks[request.variant]
-        while True:
-            try:
-                outcome = await self._answer(request.variant, body, tally)
-            except (Drained, RunStopped):
-                if asked is None:
-                    raise
-                return await self._desk.settle(request, asked, last=True)
-            if isinstance(outcome, Failure):
-                came = asked or Asked(outcome, None, 0, tally.usage, tally.latency_s, "online")
-                came = msgspec.structs.replace(came, attempts=tally.attempts)
-                return await self._desk.settle(request, came, last=True)
-            tally.usage = tally.usage + outcome.usage
-            came = Asked(outcome, None, tally.attempts, tally.usage, tally.latency_s, "online")
-            asked = await self._desk.settle(request, came, last=not reasks)
-            if not (reasks and unreadable(asked)):
-                return asked
-            reasks -= 1
-            body = self._panel.reask_body(request, outcome)
+        Raises Diverted where another service should go on with it, Drained where this one asks no more, and RunStopped
+        where it can answer no request.
 
-    async def _answer(self, variant: int, body: bytes, tally: Tally) -> Outcome:
+        Args:
+            errand: the request, and what it took so far.
+            looks: whether it goes out to see if an outage is over.
+        """
+        request = errand.request
+        while True:
+            outcome = await self._answer(errand, looks)
+            if isinstance(outcome, Failure):
+                return await self.give_up(errand) or await self._desk.settle(
+                    request, self._came(errand, outcome), last=True
+                )
+            errand.usage = errand.usage + outcome.usage
+            asked = await self._desk.settle(request, self._came(errand, outcome), last=not errand.reasks)
+            if not (errand.reasks and unreadable(asked)):
+                return asked
+            errand.reasks -= 1
+            errand.asked = asked
+            errand.body = self._panel.reask_body(request, outcome)
+            errand.afresh()
+
+    async def give_up(self, errand: Errand) -> Asked | None:
+        """Have the row written of a request that is not asked on, if it has an answer at all."""
+        if errand.asked is None:
+            return None
+        asked = msgspec.structs.replace(errand.asked, attempts=errand.attempts)
+        return await self._desk.settle(errand.request, asked, last=True)
+
+    def _came(self, errand: Errand, outcome: Outcome) -> Asked:
+        return Asked(outcome, None, errand.attempts, errand.usage, errand.latency_s, "online", service=self._service)
+
+    async def _answer(self, errand: Errand, looks: bool) -> Outcome:
         """Send until the service answers or further attempts are not worth it."""
-        tally.strikes, tally.failures = [], 0
         while True:
             try:
-                return await self._attempt(variant, body, tally)
+                return await self._attempt(errand, looks)
             except Refused as error:
                 self._weather.answered()
+                self._breaker.answered()
                 return Failure(error.error_type, str(error))
             except Fatal as error:
                 raise refused(error) from error
             except Transient as error:
-                wait = self._after(error, tally)
+                looks = False
+                wait = self._after(error, errand)
                 if wait is None:
-                    return Failure(error.error_type, f"{error} (after {tally.attempts} attempts)")
+                    return Failure(error.error_type, f"{error} (after {errand.attempts} attempts)")
             await self._rest(wait)
 
-    async def _attempt(self, variant: int, body: bytes, tally: Tally) -> JudgeResponse:
-        """Wait for the turn, then send.
-
-        What was reserved of the tokens is given back where the service counted nothing for sure. After a time-out or a
-        broken connection it may have.
-        """
-        traffic, governor, stamp = self.traffic, self._governor, None
-        paid = await self._turn(variant, body)
+    async def _attempt(self, errand: Errand, looks: bool) -> JudgeResponse:
+        """Wait for the turn, then send."""
+        traffic, gate, weather = self.traffic, self._gate, self._weather
+        held = await self._turn(errand, looks)
+        traffic.in_flight += 1
+        errand.attempts += 1
+        began = time.perf_counter()
         try:
-            if governor is not None:
-                stamp = await governor.enter()
-            if self._draining.is_set():
-                raise Drained
-            traffic.in_flight += 1
-            tally.attempts += 1
-            began = time.perf_counter()
-            try:
-                response = await self._client.chat(body)
-            finally:
-                traffic.in_flight -= 1
-                tally.latency_s = time.perf_counter() - began
+            response = await self._client.chat(errand.body)
         except BaseException as error:
-            self._unanswered(paid, stamp, error)
+            gate.failed(held, error, weather.paused)
             raise
         finally:
-            self._slots.leave()
-        if governor is not None and stamp is not None:
-            governor.succeeded(stamp, tally.latency_s)
-        if self._tokens is not None and paid is not None:
-            self._tokens.settle(paid, response.usage)
-        self._weather.answered()
+            traffic.in_flight -= 1
+            seconds = errand.latency_s = time.perf_counter() - began
+        gate.answered(held, response.usage, seconds)
+        weather.answered()
+        self._breaker.answered()
         return response
 
-    async def _turn(self, variant: int, body: bytes) -> Paid | None:
-        """Wait for good weather, for a slot, which the caller then holds, for tokens, which it reserves, and a permit.
+    async def _turn(self, errand: Errand, looks: bool) -> Pass:
+        """Wait for good weather and for all that the limits ask for, which the caller then holds.
 
         Who waited while the weather turned begins again. Who waits for the weather counts as away: others bring other
         requests to look with, or a few that kill their server would pass for an outage without end.
         """
-        weather, turnstile, tokens = self._weather, self._turnstile, self._tokens
+        weather, gate, variant = self._weather, self._gate, errand.request.variant
         while True:
-            looks = False
-            if weather.paused:
+            while weather.paused and not looks:
+                if self._elsewhere(variant):
+                    raise Diverted
                 with self._away():
                     looks = await weather.gate()
-            await self._slots.enter()
-            paid = None
-            try:
-                if tokens is not None:
-                    paid = await tokens.enter(variant, body)
-                if not turnstile.open:
-                    await turnstile.enter()
-            except BaseException:
-                self._give_back(paid)
-                self._slots.leave()
-                raise
+            held = await gate.enter(variant, errand.body)
+            if self._draining.is_set():
+                gate.back(held)
+                raise Drained
             if looks or not weather.paused:
-                return paid
-            self._give_back(paid)
-            self._slots.leave()
+                return held
+            gate.back(held)
 
-    def _unanswered(self, paid: Paid | None, stamp: int | None, error: BaseException) -> None:
-        """Set right what was taken for a request that got no answer."""
-        if isinstance(error, Drained | RateLimited | ConnectFailed | Refused):
-            self._give_back(paid)
-        if self._governor is None or stamp is None:
-            return
-        if isinstance(error, Transient) and not self._weather.paused:
-            self._governor.failed(stamp, error)
-        else:
-            self._governor.left()
-
-    def _give_back(self, paid: Paid | None) -> None:
-        if self._tokens is not None and paid is not None:
-            self._tokens.refund(paid)
-
-    def _after(self, error: Transient, tally: Tally) -> float | None:
+    def _after(self, error: Transient, errand: Errand) -> float | None:
         """Note a failure; seconds until the next attempt, or None to give up."""
         weather, traffic = self._weather, self.traffic
+        if not (weather.paused or isinstance(error, RateLimited)) and (stop := self._breaker.failed(error)):
+            raise stop
         weather.failed(error)
-        tally.failures += 1
+        errand.failures += 1
         if isinstance(error, RateLimited):
             traffic.throttled += 1
         else:
-            tally.strikes.append((weather.successes, may_be_the_rows_fault(error)))
-        wait = backoff(error, tally.failures, self._charged(tally), self._policy, self._rng)
+            errand.strikes.append((weather.successes, may_be_the_rows_fault(error)))
+        wait = backoff(error, errand.failures, self._charged(errand), self._policy, self._rng)
         if wait is not None:
             traffic.retries += 1
         return wait
 
-    def _charged(self, tally: Tally) -> int:
+    def _charged(self, errand: Errand) -> int:
         """How many of the failures count as attempts.
 
-        With nothing left to ask, no success can tell an outage from a request that kills its server: then those
-        count that the request may have caused. Others count for nothing before something else has succeeded: they
-        may be the beginning of an outage that nobody has noticed yet.
+        With nothing left to ask, and nobody else to ask it, no success can tell an outage from a request that kills
+        its server: then those count that the request may have caused. Others count for nothing before something else
+        has succeeded: they may be the beginning of an outage that nobody has noticed yet.
         """
-        weather, strikes, alone = self._weather, tally.strikes, self._last_stretch()
+        weather, strikes = self._weather, errand.strikes
+        alone = self._last_stretch() and not self._elsewhere(errand.request.variant)
         if strikes and strikes[0][0] == weather.successes and not any(own for _, own in strikes):
             return 0
         return sum(1 for stamp, own in strikes if (alone and own) or not weather.excused(stamp))

@@ -30,10 +30,13 @@ class Crew:
         self._asleep = 0
         self._group: TaskGroup | None = None
 
-    def start(self, group: TaskGroup) -> None:
-        """Hire the first workers into a task group, which then owns them."""
-        self._group = group
-        self._hire()
+    @staticmethod
+    def start(group: TaskGroup, *crews: Crew) -> None:
+        """Hire the first workers into a task group, which then owns them; of several crews in turn."""
+        for crew in crews:
+            crew._group = group
+        while sum(crew.hire() for crew in crews):
+            pass
 
     def resize(self, size: int) -> None:
         """Keep so many awake from now on."""
@@ -43,6 +46,11 @@ class Crew:
     def stop(self) -> None:
         """No worker takes up another piece of work."""
         self.finished = True
+
+    def go_on(self) -> None:
+        """There is work again."""
+        self.finished = False
+        self._hire()
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -54,11 +62,18 @@ class Crew:
         finally:
             self._asleep -= 1
 
-    def _hire(self) -> None:
+    def hire(self) -> bool:
+        """Hire one more; whether there was need of one."""
         spare = min(self._asleep, max(LEAST_SPARE, int(self.size * SPARE)))
-        while self._group is not None and not self.finished and self._alive < self.size + spare:
-            self._alive += 1
-            self._group.start_soon(self._run)
+        if self._group is None or self.finished or self._alive >= self.size + spare:
+            return False
+        self._alive += 1
+        self._group.start_soon(self._run)
+        return True
+
+    def _hire(self) -> None:
+        while self.hire():
+            pass
 
     async def _run(self) -> None:
         try:

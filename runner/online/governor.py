@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runner.errors import RateLimited, Transient
-from runner.lane import Drained
+from runner.lane import Drained, send_home
 from runner.online.adaptive import Adaptive
 
 
@@ -72,10 +72,8 @@ class Governor:
     def drain(self) -> None:
         """Send everybody who waits home and let nobody out any more."""
         self._drained = True
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_exception(Drained())
+        send_home(self._waiting)
+        self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -14,7 +14,7 @@ from collections import deque
 
 from aiolimiter import AsyncLimiter
 
-from runner.lane import Drained
+from runner.lane import Drained, send_home
 
 HEADROOM = 0.999
 """Share of the quota that is used: two clocks never run quite alike."""
@@ -70,9 +70,7 @@ class Slots:
     def drain(self) -> None:
         """Send everybody who waits home and let nobody in any more."""
         self._drained = True
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_exception(Drained())
+        send_home(self._waiting)
         self._waiting.clear()
 
 
@@ -123,10 +121,8 @@ class Turnstile:
     def drain(self) -> None:
         """Send everybody who waits home and let nobody in any more."""
         self._drained = True
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_exception(Drained())
+        send_home(self._waiting)
+        self._waiting.clear()
 
     async def _pay(self) -> None:
         if self._requests is not None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runner.errors import ConnectFailed, RateLimited, Transient
-from runner.lane import Drained
+from runner.lane import Drained, send_home
 
 STREAK = 5
 """So many failures in a row, none succeeding between them, are an outage."""
@@ -25,7 +25,7 @@ class Weather:
     """One service's health, shared by all that ask it.
 
     Args:
-        patience: seconds without any success after which `on_lost` is called.
+        patience: seconds without any success after which `on_lost` is called, and again after as many more.
         on_lost: told the last failure seen.
         on_resumed: told when an outage has ended.
     """
@@ -46,7 +46,7 @@ class Weather:
         self._streak = 0
         self._streak_began = 0.0
         self._interval = FIRST_PROBE
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
         self._lost_timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
         self._probe_due = False
@@ -76,30 +76,31 @@ class Weather:
         return stamp in self.outages
 
     async def gate(self) -> bool:
-        """Pass at once in good weather; in an outage wait for the end of it, or to be the one who looks.
+        """Wait for the end of an outage, or to be the one who looks; whether it is that. In good weather pass at once.
 
-        Says whether the caller is the one who looks. Raises Drained when the lane ends meanwhile.
+        Who was roused is told False in the midst of an outage. Raises Drained when the lane ends meanwhile.
         """
-        while self.paused and not self._drained:
-            if self._probe_due:
-                self._probe_due = False
-                return True
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
-            if self.paused:
-                return True
         if self._drained:
             raise Drained
-        return False
+        if not self.paused or self._probe_due:
+            looks, self._probe_due = self._probe_due, False
+            return looks
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        return await turn
+
+    def rouse(self) -> None:
+        """Have everybody who waits see whether there is something else to do."""
+        waiting, self._waiting = self._waiting, deque()
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(False)
 
     def drain(self) -> None:
         """Send everybody who waits home and let nobody pass any more."""
         self._drained = True
         self._cancel_timers()
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_exception(Drained())
+        send_home(self._waiting)
         self._waiting.clear()
 
     def _pause(self, error: Transient, now: float) -> None:
@@ -115,13 +116,11 @@ class Weather:
         self._on_resumed()
         self._probe_due = False
         self._cancel_timers()
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_result(None)
-        self._waiting.clear()
+        self.rouse()
 
     def _lost(self) -> None:
         if self.paused and self.last_error is not None:
+            self._lost_timer = asyncio.get_running_loop().call_later(self._patience, self._lost)
             self._on_lost(self.last_error)
 
     def _probe_later(self, asked: float) -> None:
@@ -136,7 +135,7 @@ class Weather:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(True)
                 return
         self._probe_due = True
 

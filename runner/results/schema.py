@@ -67,6 +67,7 @@ class Asked(msgspec.Struct, frozen=True):
         latency_s: seconds of the answering attempt.
         route: `online` or `batch`; None where nothing was sent.
         batch_id: the batch that answered, or did not.
+        service: who was asked; None where that is the variant's only service.
     """
 
     outcome: Outcome
@@ -76,6 +77,7 @@ class Asked(msgspec.Struct, frozen=True):
     latency_s: float | None = None
     route: str | None = None
     batch_id: str | None = None
+    service: str | None = None
 
 
 def results_schema(extra: Iterable[pa.Field]) -> pa.Schema:
@@ -114,6 +116,8 @@ def make_row(
         "finished_at": datetime.now(UTC),
         **sample.columns,
     }
+    if asked.service is not None:
+        row["service"] = asked.service
     if isinstance(asked.outcome, Failure):
         row["status"] = "failed"
         row["error_type"] = asked.outcome.error_type

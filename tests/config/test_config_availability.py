@@ -13,15 +13,9 @@ REFUSED = [
     ("dataset: {path: hf://datasets/a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at hf:// or s3://"),
     ("dataset: {path: s3://a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at hf:// or s3://"),
     (HEAD + "judge: {dimension: tone}\n", "judge.yaml:2: judge.dimension: a judge for a single dimension"),
-    (
-        HEAD + "judge: {service: [a, b]}\nservices: [{name: a}, {name: b}]\n",
-        "judge.yaml:2: judge.service: a judge that is asked by several services",
-    ),
-    (HEAD + "judge: {service: a}\nservices: [{name: a}, {name: b}]\n", "judge.yaml:3: services: more than one service"),
     (HEAD + JUDGE + "budget: {requests: 5}\n", "judge.yaml:3: budget.requests: a budget"),
     (HEAD + "judge: {parameters: {max_tokens: 9}}\nbudget: {tokens: 5}\n", "judge.yaml:3: budget.tokens: a budget"),
     (HEAD + JUDGE + "budget: {cost: 5}\n", "judge.yaml:3: budget.cost: a budget"),
-    (HEAD + JUDGE + "breaker: {share: 0.4}\n", "judge.yaml:3: breaker: a breaker with other values than the default"),
     (HEAD + JUDGE + "monitor: {listen: '127.0.0.1:8701'}\n", "judge.yaml:3: monitor.listen: a live page"),
     (HEAD + JUDGE + "report: {group_by: category}\n", "judge.yaml:3: report: a report at the end of the run"),
     (HEAD + JUDGE + "cluster: {workers: 2}\n", "judge.yaml:3: cluster: a run on many machines"),
@@ -60,10 +54,11 @@ def test_a_removed_gate_lets_through(load, monkeypatch):
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 100, share: 0.5}\nbudget: {cost: null}\nreport: null\n",
+        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 20, share: 0.9}\nbudget: {cost: null}\nreport: null\n",
         HEAD
         + JUDGE
         + "service: {limits: {tpm: 5, concurrency: {start: 3, max: 9}}, kind: emulator, emulator: {seed: 4}}\n",
+        HEAD + "judge: {service: [a, b]}\nservices: [{name: a}, {name: b}]\n",
         HEAD + "judges: [{name: a, kind: pai_pairwise, swap: true, repeats: 3}, {name: b, reask: 0, repeats: 2}]\n",
         *(
             HEAD + f"judge: {{kind: template, user: hi, verdict: {verdict}}}\n"

@@ -167,6 +167,16 @@ BAD = [
         HEAD + "judge: {service: prdo}\nservice: {name: prod}\n",
         "judge.yaml:3: judge.service: no service is called 'prdo'; did you mean 'prod'?",
     ),
+    (
+        HEAD + "judge: {service: a}\nservices: [{name: a, kind: emulator}, {name: b}]\n",
+        "judge.yaml:4: services: emulated and real answers do not mix: all of kind emulator, or none",
+    ),
+    (
+        HEAD
+        + "judge: {service: [a, b]}\nrouter: {mode: batch}\n"
+        + "services: [{name: a, batch: false}, {name: b, batch: false}]\n",
+        "judge.yaml:4: router.mode: the services 'a', 'b' take no batches: their 'batch' is false",
+    ),
     (HEAD + "judge: {service: []}\n", "judge.service: expected the name of a service; there is: default"),
     (
         HEAD + "judge:\n  parameters: {n: 2}\n",

@@ -12,14 +12,16 @@ from anyio import create_task_group
 from virtual import now, run
 
 from runner.client import Client
-from runner.config import JudgeConfig, RetryConfig
+from runner.config import BreakerConfig, JudgeConfig, RetryConfig
 from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
 from runner.judge import Panel
 from runner.lane import Drained
 from runner.online.ask import Asker
+from runner.online.breaker import Breaker
 from runner.online.crew import Crew
 from runner.online.desk import Desk
-from runner.online.limits import Slots, Turnstile
+from runner.online.gate import Gate
+from runner.online.pool import Errand
 from runner.online.weather import Weather
 from runner.results.recorder import Recorder
 from runner.results.schema import Asked
@@ -74,28 +76,28 @@ class Scene:
         concurrency: int = 20,
         rpm: int | None = None,
         patience: float = 1800.0,
+        breaker: BreakerConfig | None = None,
     ) -> None:
         self.client = Scripted(behaviour)
         self.lost: list[float] = []
-        self.turnstile = Turnstile(rpm)
+        self.gate = Gate(concurrency, rpm, None, None, lambda _: None)
         self.weather = Weather(patience, self._lost)
         self.crew = Crew(concurrency, self._work)
         panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
         policy = RetryConfig(attempts=attempts, base=0.5, ceiling=30, patience=patience)
         self.desk = Desk(panel, cast(Recorder, Unwritten()))
         self.asker = Asker(
+            "default",
             cast(Client, self.client),
             panel,
             self.desk,
-            (0,),
             policy,
-            Slots(concurrency),
-            self.turnstile,
-            None,
-            None,
+            self.gate,
             self.weather,
+            Breaker(breaker or BreakerConfig(window=10**6), "default"),
             self.crew.away,
             lambda: self.crew.finished,
+            lambda _: False,
         )
         self._names: Iterator[str] = iter(())
         self._results: dict[str, Asked | BaseException] = {}
@@ -109,7 +111,7 @@ class Scene:
         if name is None:
             return False
         try:
-            self._results[name] = await self.asker.judge(request(name))
+            self._results[name] = await self.asker.judge(Errand(request(name), name.encode(), 0))
         except (Drained, RunStopped) as error:
             self._results[name] = error
         return not isinstance(self._results[name], Exception)
@@ -117,9 +119,9 @@ class Scene:
     async def judge(self, names: list[str]) -> dict[str, Asked | BaseException]:
         """What became of each that a worker took up."""
         self._names = iter(names)
-        servers = [asyncio.create_task(serve()) for serve in (self.turnstile.serve, self.desk.serve)]
+        servers = [asyncio.create_task(serve()) for serve in (self.gate.serve, self.desk.serve)]
         async with create_task_group() as group:
-            self.crew.start(group)
+            Crew.start(group, self.crew)
         for server in servers:
             server.cancel()
         return self._results

@@ -53,7 +53,7 @@ class Site:
 
     async def run(self) -> float:
         async with anyio.create_task_group() as group:
-            self.crew.start(group)
+            Crew.start(group, self.crew)
         return now()
 
 
@@ -108,7 +108,7 @@ def test_an_error_in_the_work_ends_the_crew() -> None:
 
     async def main(work: Callable[[], Awaitable[bool]]) -> None:
         async with anyio.create_task_group() as group:
-            Crew(4, work).start(group)
+            Crew.start(group, Crew(4, work))
 
     with pytest.raises(ExceptionGroup) as caught:
         run(main(fail))

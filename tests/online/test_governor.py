@@ -132,7 +132,7 @@ async def test_a_crew_grows_with_its_size() -> None:
 
     async with anyio.create_task_group() as group:
         crew = Crew(2, work)
-        crew.start(group)
+        Crew.start(group, crew)
         await settle()
         assert most == 2
         crew.resize(5)

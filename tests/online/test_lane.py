@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
+from scene import Service, bad, configure, good, judge, status, table
 
-from runner import RunOptions, RunSummary, arun, load_config
+from runner import RunOptions, arun, load_config
 from runner.emulator import EmulatorOptions, start
 from runner.errors import RunStopped
 from runner.online import weather
 from runner.online.lane import OnlineLane
 
 pytestmark = pytest.mark.anyio
-
-READABLE = "我认为该回复的综合评分为[[4]],理由如下。"
-Answer = Callable[[int, int], Awaitable[web.Response] | web.Response]
-"""From a sample's ordinal and how often it was asked to what is answered."""
 
 
 @pytest.fixture
@@ -38,94 +31,6 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weather, "LAST_PROBE", 0.04)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
-
-
-def good(text: str = READABLE) -> web.Response:
-    message = {"role": "assistant", "content": text}
-    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
-    return web.json_response({"id": "c-1", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
-
-
-def bad(status: int, code: str = "Broken", **headers: str) -> web.Response:
-    body = {"code": code, "message": "as the test wants it", "request_id": "r-1"}
-    return web.json_response(body, status=status, headers=headers)
-
-
-class Service:
-    """A judge service in a few lines: counts what it is asked and can go away and come back."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.asked: Counter[int] = Counter()
-        self.in_flight = self.most = self.port = 0
-        self._answer = answer
-        self._runner: web.AppRunner | None = None
-
-    async def __aenter__(self) -> Service:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._chat)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1000, reuse_address=True).start()
-        self.port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _chat(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
-        ordinal = int(body["messages"][0]["content"][0]["json"]["question"].removeprefix("question "))
-        self.asked[ordinal] += 1
-        self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
-        try:
-            reply = self._answer(ordinal, self.asked[ordinal])
-            return reply if isinstance(reply, web.Response) else await reply
-        finally:
-            self.in_flight -= 1
-
-
-def configure(folder: Path, base_url: str, rows: int, **sections: Any) -> Path:
-    """Write a dataset and a configuration; `online` and `service` may be added to."""
-    lines = [{"id": f"s{i}", "question": f"question {i}", "answer": f"answer {i}"} for i in range(rows)]
-    (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    retry = {"attempts": 3, "base": 0.01, "ceiling": 0.02, "patience": 20, **sections.pop("retry", {})}
-    service = {"base_url": base_url, "token_env": None, "limits": {"concurrency": 8}, "timeout": {"total": 10}}
-    service |= sections.pop("service", {})
-    config = {
-        "dataset": {"path": "data.jsonl"},
-        "judge": {"kind": "pai_single", **sections.pop("judge", {})},
-        "service": service,
-        "online": {"retry": retry},
-        "output": {"directory": "run"},
-        "monitor": {"progress": False},
-        **sections,
-    }
-    path = folder / "judge.yaml"
-    path.write_text(json.dumps(config))
-    return path
-
-
-async def judge(folder: Path, answer: Answer, rows: int, **sections: Any) -> tuple[RunSummary, Service]:
-    async with Service(answer) as service:
-        path = configure(folder, f"http://127.0.0.1:{service.port}/v1", rows, **sections)
-        return await arun(load_config(path), RunOptions(quiet=True)), service
-
-
-def table(folder: Path) -> dict[int, dict[str, Any]]:
-    """The rows by ordinal; exactly one each."""
-    rows = [
-        row
-        for part in sorted((folder / "run" / "results").glob("*.parquet"))
-        for row in pq.read_table(part).to_pylist()
-    ]
-    assert len({row["ordinal"] for row in rows}) == len(rows)
-    return {row["ordinal"]: row for row in rows}
-
-
-def status(folder: Path) -> dict[int, str]:
-    return {ordinal: row["status"] for ordinal, row in table(folder).items()}
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 16])

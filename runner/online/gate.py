@@ -1,0 +1,140 @@
+"""What a request passes before it is sent to one service, and what it gives back when it has come to an end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from runner.errors import ConnectFailed, RateLimited, Refused, Transient
+from runner.online.account import Paid, Tokens
+from runner.online.adaptive import Adaptive
+from runner.online.governor import Governor
+from runner.online.limits import Slots, Turnstile
+from runner.online.purse import Budget, Reserved
+from runner.types import Usage
+
+
+class Pass(msgspec.Struct, gc=False):
+    """What one request holds: tokens of the quota, a stamp of the adaptive concurrency, a share of the budget."""
+
+    paid: Paid | None = None
+    stamp: int | None = None
+    reserved: Reserved | None = None
+
+
+class Gate:
+    """The limits of one service. Every pass that is given out is taken back by one of `answered`, `failed` and `back`.
+
+    Args:
+        concurrency: requests under way at once, or what learns how many.
+        rpm: requests per minute, or None.
+        tokens: tokens per minute, or None.
+        budget: of the run, or None.
+        on_resize: told how many may be under way, where that changes.
+    """
+
+    def __init__(
+        self,
+        concurrency: int | Adaptive,
+        rpm: int | None,
+        tokens: Tokens | None,
+        budget: Budget | None,
+        on_resize: Callable[[int], None],
+    ) -> None:
+        adaptive = None if isinstance(concurrency, int) else concurrency
+        self._slots = Slots(concurrency if isinstance(concurrency, int) else concurrency.limit)
+        self._turnstile = Turnstile(rpm)
+        self._tokens = tokens
+        self._governor = None if adaptive is None else Governor(adaptive, self._resize)
+        self._budget = budget
+        self._on_resize = on_resize
+
+    @property
+    def size(self) -> int:
+        """How many may be under way."""
+        return self._slots.size
+
+    async def serve(self) -> None:
+        """Hand out permits, until cancelled; one task runs this."""
+        await self._turnstile.serve()
+
+    async def enter(self, variant: int, body: bytes) -> Pass:
+        """Wait until one more may be sent; raises Drained when the lane ends, RunStopped where the budget is spent."""
+        await self._slots.enter()
+        held = Pass()
+        try:
+            if self._tokens is not None:
+                held.paid = await self._tokens.enter(variant, body)
+            if not self._turnstile.open:
+                await self._turnstile.enter()
+            if self._governor is not None:
+                held.stamp = await self._governor.enter()
+            if self._budget is not None:
+                held.reserved = await self._budget.enter(variant, body)
+        except BaseException:
+            self.back(held)
+            raise
+        return held
+
+    def answered(self, held: Pass, usage: Usage, seconds: float) -> None:
+        """The request was answered after so many seconds."""
+        if held.stamp is not None and self._governor is not None:
+            self._governor.succeeded(held.stamp, seconds)
+        if held.paid is not None and self._tokens is not None:
+            self._tokens.settle(held.paid, usage)
+        if held.reserved is not None and self._budget is not None:
+            self._budget.settle(held.reserved, usage)
+        self._slots.leave()
+
+    def failed(self, held: Pass, error: BaseException, in_outage: bool) -> None:
+        """The request was sent and got no answer.
+
+        Tokens of the quota are given back where the service counted none for sure. After a time-out or a broken
+        connection it may have. An outage says nothing about load.
+        """
+        self._leave(held, error if isinstance(error, Transient) and not in_outage else None)
+        uncounted = isinstance(error, RateLimited | ConnectFailed | Refused)
+        if held.paid is not None and self._tokens is not None and uncounted:
+            self._tokens.refund(held.paid)
+        if held.reserved is not None and self._budget is not None:
+            if isinstance(error, RateLimited | ConnectFailed):
+                self._budget.refund(held.reserved, requests_too=isinstance(error, ConnectFailed))
+            else:
+                self._budget.settle(held.reserved, Usage())
+        self._slots.leave()
+
+    def back(self, held: Pass) -> None:
+        """Nothing was sent."""
+        self._leave(held, None)
+        if held.paid is not None and self._tokens is not None:
+            self._tokens.refund(held.paid)
+        if held.reserved is not None and self._budget is not None:
+            self._budget.refund(held.reserved, requests_too=True)
+        self._slots.leave()
+
+    def resume(self) -> None:
+        """The service answers again after an outage."""
+        if self._governor is not None:
+            self._governor.resume()
+
+    def drain(self) -> None:
+        """Send everybody who waits home and let nobody in any more."""
+        self._slots.drain()
+        self._turnstile.drain()
+        if self._tokens is not None:
+            self._tokens.drain()
+        if self._governor is not None:
+            self._governor.drain()
+
+    def _leave(self, held: Pass, error: Transient | None) -> None:
+        if held.stamp is None or self._governor is None:
+            return
+        if error is None:
+            self._governor.left()
+        else:
+            self._governor.failed(held.stamp, error)
+
+    def _resize(self, size: int) -> None:
+        self._slots.resize(size)
+        self._on_resize(size)
