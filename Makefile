@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCH  := $(VENV)/.bench-installed
 
-.PHONY: quickstart test test-compat check format clean
+.PHONY: quickstart test test-compat bench bench-full check format clean
 
 quickstart: $(STAMP)  ## judge the packaged samples on the embedded emulator: no key, no network
 	$(BIN)/judge-runner quickstart
@@ -14,6 +15,14 @@ test: $(STAMP)  ## the whole suite
 
 test-compat: $(STAMP)  ## with clients and servers of others, installed into .compat/: opt-in, needs the network
 	JUDGE_RUNNER_COMPAT=1 $(BIN)/python -m pytest tests/compat -rs --durations=5
+
+bench: $(BENCH)  ## speed, limits and memory beside the floor and installed peers, on a local server: about five minutes
+	$(BIN)/python benchmarks/run.py --quick
+
+bench-full: $(BENCH)  ## all workloads at their full size, 10,000 in flight and a million samples: about half an hour
+	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/scale.py in-flight
+	$(BIN)/python benchmarks/scale.py million
 
 check: $(STAMP)  ## style, types, direction of imports
 	$(BIN)/ruff check .
@@ -33,3 +42,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
+
+$(BENCH): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $(BENCH)
