@@ -7,7 +7,8 @@ from itertools import chain
 
 import msgspec
 
-from runner.batch.shards import MODEL_FREE, line_of
+from runner.batch.piles import Pile, Site, piles
+from runner.batch.shards import line_of
 from runner.config import BatchConfig, JudgeConfig, PricesConfig
 from runner.dataset import NextWanted, Survey, chunks
 from runner.errors import BadRow
@@ -15,7 +16,7 @@ from runner.judge.pai import FIELDS
 from runner.opening import Checked
 from runner.results.recorder import price_of
 from runner.results.resume import Counts, Done
-from runner.router import Lane
+from runner.router import Lane, batch_services
 from runner.tokens import CAPS, COMPLETION_TOKENS, TEMPLATE_TOKENS, estimate_body
 from runner.types import JudgeRequest, Sample, Usage
 
@@ -150,15 +151,14 @@ class _Look:
 
     def __init__(self, checked: Checked, done: Done) -> None:
         self._panel, self._done = checked.panel, done
-        self._dialect = checked.config.services[0].dialect
         judges = checked.panel.judges
         self.requests = [0] * len(judges)
         self.prompt_tokens = [0] * len(judges)
         self.seen = self.samples = self.bad_rows = 0
         self.problems: list[str] = []
         self._template = [TEMPLATE_TOKENS if judge.kind in FIELDS else 0 for judge in judges]
-        self._file = ["" if self._dialect in MODEL_FREE else judge.model for judge in judges]
-        self.shards = {file: _Shards(checked.config.batch) for file in self._file}
+        self._piles = piles(_sites(checked), [judge.model for judge in judges])
+        self.shards = {pile: _Shards(checked.config.batch, pile) for pile in self._piles}
 
     def at(self, sample: Sample) -> None:
         """Look at the requests of one sample that lack their row."""
@@ -181,23 +181,34 @@ class _Look:
     def _add(self, request: JudgeRequest, judge: int) -> None:
         self.requests[judge] += 1
         self.prompt_tokens[judge] += self._template[judge] + estimate_body(request.body)
-        self.shards[self._file[judge]].add(len(line_of(request, self._dialect)))
+        self.shards[self._piles[judge]].add(request)
+
+
+def _sites(checked: Checked) -> list[list[Site]]:
+    """For each judge, who would be asked by batch."""
+    each = [batch_services(judge, checked.config.services) for judge in checked.panel.judges]
+    return [[Site(service.name, service.base_url, service.dialect) for service in some] for some in each]
 
 
 class _Shards:
-    """Fills upload files one after the other, each as far as it goes."""
+    """Fills the upload files of a pile one after the other, each as far as it goes."""
 
-    def __init__(self, batch: BatchConfig) -> None:
+    def __init__(self, batch: BatchConfig, pile: Pile) -> None:
+        self._pile = pile
+        self._site: Site | None = None
         self._most_bytes = int(batch.shard_mb * MB)
         self._most_lines = batch.shard_lines
         self._open_bytes = self._open_lines = 0
         self.count = self.lines = self.bytes = 0
 
-    def add(self, size: int) -> None:
+    def add(self, request: JudgeRequest) -> None:
         """Add one line; one that no file can take becomes a failed row."""
-        if size > self._most_bytes:
+        if max(len(line_of(request, site.dialect)) for site in self._pile.sites) > self._most_bytes:
             return
-        if not self.count or self._open_bytes + size > self._most_bytes or self._open_lines == self._most_lines:
+        size = 0 if self._site is None else len(line_of(request, self._site.dialect))
+        if self._site is None or self._open_bytes + size > self._most_bytes or self._open_lines == self._most_lines:
+            self._site = self._pile.next_site()
+            size = len(line_of(request, self._site.dialect))
             self.count += 1
             self._open_bytes = self._open_lines = 0
         self._open_bytes += size

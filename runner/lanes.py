@@ -29,6 +29,7 @@ class Way(msgspec.Struct):
         falls_back: whether batches take over where the online quota is gone.
         online_gone: why nothing can be asked online any more.
         batch_gone: whether the service turned out to have no Batch API.
+        collects_first: whether open batches come before all else: they may give back some of a spent budget.
     """
 
     route: Route
@@ -37,6 +38,7 @@ class Way(msgspec.Struct):
     falls_back: bool
     online_gone: RunStopped | None = None
     batch_gone: bool = False
+    collects_first: bool = False
 
     def lane_of(self, tries: int) -> Name | None:
         """The lane for requests that went unanswered in so many batches; None where no lane can ask them."""
@@ -64,7 +66,8 @@ class Way(msgspec.Struct):
         """
         wanted = {self.lane_of(tries) for tries in left} | ({"batch"} if collects else set())
         first = self.lane_of(0)
-        order: tuple[Name, ...] = ("online", "batch") if first == "online" and 0 in left else ("batch", "online")
+        asks_first = first == "online" and 0 in left and not self.collects_first
+        order: tuple[Name, ...] = ("online", "batch") if asks_first else ("batch", "online")
         return next((name for name in order if name in wanted), None)
 
     def reason(self, name: Name, left: Mapping[int, int], batches: int) -> str:
@@ -149,9 +152,12 @@ class Lanes:
                 if way.route.lane == "batch":
                     way.route = self._record.route = Route("online", f"the service has no Batch API: {error}")
             except RunStopped as stop:
-                if name != "online" or stop.reason != "quota" or not way.falls_back:
+                if name == "online" and stop.reason == "budget" and self._collectable():
+                    way.collects_first = True
+                elif name == "online" and stop.reason == "quota" and way.falls_back:
+                    way.online_gone = stop
+                else:
                     raise
-                way.online_gone = stop
             finally:
                 self._looked = self._looked or name == "batch"
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from runner.batch.ledger import Ledger
 from runner.batch.members import claim, refresh, replaced
+from runner.batch.purse import Purse
+from runner.budget import Budget
 from runner.changes import asking, check_asking, reading, what_is_stale
 from runner.config import Constant, RunConfig, ServiceConfig
 from runner.cursor import Cursor, Read
@@ -42,6 +44,7 @@ from runner.results.recorder import Price, no_price, price_of
 from runner.results.resume import Done, VariantKey, recover, scan
 from runner.results.samples import TEXTS
 from runner.results.schema import own_floats, results_schema
+from runner.spend import UNCAPPED, bounds_of, caps_of, spent_in_parts
 from runner.types import Row, Secret
 
 log = logging.getLogger(__name__)
@@ -99,6 +102,8 @@ class OpenRun(msgspec.Struct, frozen=True):
     prices: tuple[Price, ...]
     earlier: dict[str, Any]
     fingerprints: dict[str, Any]
+    budget: Budget | None = None
+    purse: Purse | None = None
 
     @property
     def total(self) -> int:
@@ -205,6 +210,7 @@ def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) 
     done = scan(directory.path, samples, again.variants, options.retry, replaced(ledger))
     claim(ledger, checked.panel, done, directory.path)
     write_text(directory.config, config.document)
+    budget, purse = _budget(checked, directory, ledger, again.prices, done)
     return OpenRun(
         checked,
         options,
@@ -221,7 +227,23 @@ def _take_stock(checked: Checked, options: RunOptions, directory: RunDirectory) 
             "reading": reading(config),
             "dataset": counted.to_data(),
         },
+        budget,
+        purse,
     )
+
+
+def _budget(
+    checked: Checked, directory: RunDirectory, ledger: Ledger, prices: tuple[Price, ...], done: Done
+) -> tuple[Budget | None, Purse | None]:
+    """The budget and its batch side, with what was used so far; None without a cap."""
+    caps, panel = checked.config.budget, checked.panel
+    if caps_of(caps) == UNCAPPED:
+        return None, None
+    bounds = bounds_of(caps, panel.judges, panel.variants, prices)
+    budget = Budget(caps, directory.path / "budget.json", bounds, spent_in_parts(directory.results), done.missing)
+    purse = Purse(budget, ledger, panel)
+    purse.take_stock()
+    return budget, purse
 
 
 def _ledger(directory: RunDirectory, config: RunConfig) -> Ledger:

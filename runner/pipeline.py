@@ -25,7 +25,7 @@ from runner.plan import route_of
 from runner.record import RunRecord
 from runner.results.recorder import Recorder
 from runner.results.sink import Sink
-from runner.router import Route, has_batch_api
+from runner.router import Route, batch_lack
 from runner.workshop import Workshop
 
 TICK_S = 1.0
@@ -67,6 +67,7 @@ async def _ask(opened: OpenRun, record: RunRecord) -> None:
     checked = opened.checked
     services = checked.config.services
     async with (
+        _kept(opened),
         _sink(opened, record) as sink,
         _addresses(services) as addresses,
         _clients(opened, addresses) as clients,
@@ -98,7 +99,7 @@ def _route(opened: OpenRun) -> Route:
     """The lane for what is in no batch yet; the dataset is looked at where its tokens matter for that."""
     config = opened.checked.config
     estimate = None
-    if config.router.mode == "auto" and config.services[0].limits.tpm is not None:
+    if config.router.mode == "auto" and any(service.limits.tpm is not None for service in config.services):
         estimate = estimate_requests(opened.checked, opened.survey, opened.done)
     return route_of(opened.checked, opened.done.missing(), estimate)
 
@@ -110,7 +111,7 @@ def _way(opened: OpenRun, route: Route) -> Way:
         route,
         config.router.leftovers,
         config.batch.resubmits,
-        falls_back and has_batch_api(config.services[0]),
+        falls_back and batch_lack(config.judges, config.services) is None,
     )
 
 
@@ -122,6 +123,17 @@ async def _close(opened: OpenRun, record: RunRecord, stop: RunStopped | None) ->
         summary = await anyio.to_thread.run_sync(close_run, opened, record, stop)
         helpers.cancel_scope.cancel()
     return summary
+
+
+@asynccontextmanager
+async def _kept(opened: OpenRun) -> AsyncIterator[None]:
+    """What the budget was used for is written down exactly at the end."""
+    try:
+        yield
+    finally:
+        if opened.budget is not None:
+            with anyio.CancelScope(shield=True):
+                await opened.budget.close()
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from runner.batch.ledger import Ledger
+from runner.budget import read_spent
 from runner.changes import asking, check_asking
 from runner.dataset import Survey, survey
 from runner.errors import RunDirectoryError
@@ -21,10 +22,11 @@ from runner.results.journal import read_segment, segment_paths
 from runner.results.parts import part_paths
 from runner.results.resume import Done, scan
 from runner.results.schema import TRANSIENT
-from runner.router import Lane, Route, batch_factor, choose_route, has_batch_api, online_seconds
-from runner.types import Row, Usage
+from runner.router import Demand, Lane, Route, batch_factor, batch_lack, choose_route, online_seconds
+from runner.spend import COLUMNS, ENDLESS, NOTHING, PART, UNCAPPED, Spend, caps_of, parts_of, spent_by, spent_in_parts
+from runner.types import Row
 
-_NOTED = ("ordinal", "judge", "swapped", "repeat", "status", "error_type", "prompt_tokens", "completion_tokens", "cost")
+_NOTED = ("ordinal", "judge", "swapped", "repeat", "status", "error_type", *COLUMNS)
 
 
 class PlannedJudge(msgspec.Struct, frozen=True):
@@ -58,7 +60,7 @@ class BatchPlan(msgspec.Struct, frozen=True):
     """All open requests by batch.
 
     Attributes:
-        available: whether the service has a Batch API.
+        available: whether everything could go by batch: each judge has a service with a Batch API.
         shards: upload files.
         bytes: their size together.
         seconds_at_most: until the last of them is due, so many at a time as `batch.parallel` lets.
@@ -70,6 +72,26 @@ class BatchPlan(msgspec.Struct, frozen=True):
     bytes: int
     seconds_at_most: float
     cost: float | None
+
+
+class CapPlan(msgspec.Struct, frozen=True):
+    """Whether what is open fits under one cap of the budget; `needed` and `requests` are estimates.
+
+    Attributes:
+        name: `requests`, `tokens` or `cost`.
+        cap: as the YAML says.
+        used: so far in this run directory, with what is reserved for its open batches.
+        needed: by all that is open, on the route that a run would take.
+        fits: whether there is room for all of it.
+        requests: how many of the open ones there is room for.
+    """
+
+    name: str
+    cap: float
+    used: float
+    needed: float
+    fits: bool
+    requests: int
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -94,6 +116,7 @@ class Plan(msgspec.Struct, frozen=True):
         exact: whether these are all that are open, or an even sample of them.
         bad_rows: how many of the samples read cannot be asked and become failed rows.
         problems: what is wrong with the first of them.
+        budget: whether it fits, by cap; empty without a budget.
     """
 
     name: str
@@ -114,6 +137,7 @@ class Plan(msgspec.Struct, frozen=True):
     exact: bool
     bad_rows: int
     problems: tuple[str, ...]
+    budget: tuple[CapPlan, ...] = ()
 
     def as_json(self) -> str:
         """The plan for programs."""
@@ -133,6 +157,7 @@ class Plan(msgspec.Struct, frozen=True):
             f"  batch   {_cost(batch.cost, self.currency)}, at most {duration(batch.seconds_at_most)}, "
             f"{batch.shards:,} shards, {batch.bytes / 1e6:,.1f} MB" + ("" if batch.available else " (no Batch API)"),
             f"  route   {self.route}: {self.reason}",
+            *(f"  budget  {_fit(cap, self.open, self.currency)}" for cap in self.budget),
             f"  read    {self.samples_read:,} samples, {'all that are open' if self.exact else 'evenly chosen'}",
         ]
         if self.bad_rows:
@@ -144,11 +169,10 @@ class Plan(msgspec.Struct, frozen=True):
 def make_plan(checked: Checked, options: RunOptions) -> Plan:
     """Plan a run, or what is left of one; raises UsageError where the run directory or the dataset does not fit."""
     config, panel = checked.config, checked.panel
-    counted, done = _stock(checked, options)
+    counted, done, used = _stock(checked, options)
     estimate = estimate_requests(checked, counted, done)
     route = route_of(checked, done.missing(), estimate)
     usage, prices, requests = estimate.usage, config.prices, done.samples * len(panel.variants)
-    seconds = online_seconds(done.missing(), usage, config.services[0].limits)
     return Plan(
         name=config.name,
         samples=done.samples,
@@ -160,7 +184,7 @@ def make_plan(checked: Checked, options: RunOptions) -> Plan:
         prompt_tokens=usage.prompt or 0,
         completion_tokens=usage.completion or 0,
         currency=None if prices is None else prices.currency,
-        online=OnlinePlan(seconds, estimate.cost(prices, "online")),
+        online=OnlinePlan(_online_seconds(checked, done.missing(), estimate), estimate.cost(prices, "online")),
         batch=_by_batch(checked, estimate),
         route=route.lane,
         reason=route.reason,
@@ -168,17 +192,45 @@ def make_plan(checked: Checked, options: RunOptions) -> Plan:
         exact=estimate.exact,
         bad_rows=estimate.bad_rows,
         problems=estimate.problems,
+        budget=_budget(checked, used, done.missing(), estimate, route.lane),
     )
 
 
 def route_of(checked: Checked, requests: int, estimate: Estimate | None = None) -> Route:
     """The route of so many open requests; without an estimate, a limit of tokens is not looked at."""
     config = checked.config
-    service = config.services[0]
-    usage = Usage() if estimate is None else estimate.usage
-    seconds = online_seconds(requests, usage, service.limits)
+    seconds = _online_seconds(checked, requests, estimate)
     factor = batch_factor(config.prices, [judge.model for judge in config.judges])
-    return choose_route(config.router, has_batch_api(service), requests, seconds, factor)
+    return choose_route(config.router, batch_lack(config.judges, config.services), requests, seconds, factor)
+
+
+def _online_seconds(checked: Checked, requests: int, estimate: Estimate | None) -> float | None:
+    """By the quotas of all services; without an estimate each judge has its share of the requests."""
+    config, variants = checked.config, checked.panel.variants
+    demands = []
+    for number, judge in enumerate(config.judges):
+        if estimate is None:
+            share = sum(variant.judge_index == number for variant in variants) / len(variants)
+            demands.append(Demand(frozenset(judge.service), math.ceil(requests * share)))
+        else:
+            found = estimate.judges[number]
+            demands.append(Demand(frozenset(judge.service), found.requests, found.usage))
+    return online_seconds(demands, {service.name: service.limits for service in config.services})
+
+
+def _budget(checked: Checked, used: Spend, requests: int, estimate: Estimate, lane: Lane) -> tuple[CapPlan, ...]:
+    """Whether what is open fits, by what an open request takes in the mean."""
+    caps, cost = caps_of(checked.config.budget), estimate.cost(checked.config.prices, lane)
+    needed = Spend(requests, estimate.usage.total or 0, parts_of(cost or 0.0))
+    plans = []
+    for name in Spend.__struct_fields__:
+        cap, took, takes = (getattr(spend, name) for spend in (caps, used, needed))
+        if cap < ENDLESS:
+            unit = PART if name == "cost" else 1
+            room = max(0, cap - took)
+            fitting = requests if takes <= room else room * requests // takes
+            plans.append(CapPlan(name, cap / unit, took / unit, takes / unit, takes <= room, fitting))
+    return tuple(plans)
 
 
 def _judges(checked: Checked, done: Done, estimate: Estimate) -> tuple[PlannedJudge, ...]:
@@ -194,7 +246,7 @@ def _judges(checked: Checked, done: Done, estimate: Estimate) -> tuple[PlannedJu
 def _by_batch(checked: Checked, estimate: Estimate) -> BatchPlan:
     batch = checked.config.batch
     return BatchPlan(
-        available=has_batch_api(checked.config.services[0]),
+        available=batch_lack(checked.config.judges, checked.config.services) is None,
         shards=estimate.shards,
         bytes=estimate.bytes,
         seconds_at_most=math.ceil(estimate.shards / batch.parallel) * batch.window,
@@ -202,8 +254,11 @@ def _by_batch(checked: Checked, estimate: Estimate) -> BatchPlan:
     )
 
 
-def _stock(checked: Checked, options: RunOptions) -> tuple[Survey, Done]:
-    """The rows of the dataset, and which requests have theirs; another process may be writing them meanwhile."""
+def _stock(checked: Checked, options: RunOptions) -> tuple[Survey, Done, Spend]:
+    """The rows of the dataset, which requests have theirs, and what of the budget is used.
+
+    Another process may be writing them meanwhile.
+    """
     directory = RunDirectory(checked.config.output.directory)
     earlier = directory.read_run()
     check_asking(str(directory.path), earlier.get("asking", {}), asking(checked.config))
@@ -211,8 +266,11 @@ def _stock(checked: Checked, options: RunOptions) -> tuple[Survey, Done]:
     samples = counted.rows if options.limit is None else min(options.limit, counted.rows)
     variants = {(v.judge, v.swapped, v.repeat): number for number, v in enumerate(checked.panel.variants)}
     if not (directory.results.is_dir() and directory.journal.is_dir()):
-        return counted, Done(samples, variants)
+        return counted, Done(samples, variants), NOTHING
+    used = NOTHING
     try:
+        if caps_of(checked.config.budget) != UNCAPPED:
+            used = _used(directory)
         waiting = list(_waiting(directory))
         done = scan(directory.path, samples, variants, options.retry)
     except OSError as error:
@@ -224,7 +282,18 @@ def _stock(checked: Checked, options: RunOptions) -> tuple[Survey, Done]:
     for ordinal, variant in _in_batches(directory, checked.panel):
         if ordinal < samples:
             done.submit(ordinal, variant)
-    return counted, done
+    return counted, done, used
+
+
+def _used(directory: RunDirectory) -> Spend:
+    """What of the budget is used, and what is reserved for open batches.
+
+    Rows that become a part meanwhile are missed, not counted twice: the file, written by who writes them, has more.
+    """
+    rows = spent_in_parts(directory.results) + spent_by(_waiting(directory))
+    shards = [shard for shard in Ledger(directory.path / "batches").open if not shard.is_collected]
+    held = sum((shard.reserved or NOTHING for shard in shards), NOTHING)
+    return rows.most(read_spent(directory.path / "budget.json") or NOTHING) + held
 
 
 def _waiting(directory: RunDirectory) -> Iterator[Row]:
@@ -254,6 +323,14 @@ def _asked_again(row: Row, retry: Collection[str]) -> bool:
 
 def _cost(cost: float | None, currency: str | None) -> str:
     return "cost unknown (no price)" if cost is None else f"about {cost:,.{2 if cost >= 1 else 4}f} {currency}"
+
+
+def _fit(cap: CapPlan, requests: int, currency: str | None) -> str:
+    """One cap, for people."""
+    money = cap.name == "cost"
+    limit, used, needed = (f"{n:,.2f} {currency}" if money else f"{n:,.0f}" for n in (cap.cap, cap.used, cap.needed))
+    room = "fits" if cap.fits else f"does not fit, room for about {cap.requests:,} of {requests:,} requests"
+    return f"{cap.name}: about {needed} more, {used} of {limit} used: {room}"
 
 
 def _time(seconds: float | None) -> str:

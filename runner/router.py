@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from runner.config import LimitsConfig, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
+from runner.config import JudgeConfig, LimitsConfig, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
 from runner.monitor.progress import duration
 from runner.types import Usage
 
@@ -34,20 +34,69 @@ def has_batch_api(service: ServiceConfig) -> bool:
     return known or service.kind == "emulator"
 
 
-def online_seconds(requests: int, tokens: Usage, limits: LimitsConfig) -> float | None:
-    """How long requests take online at least, by the quota alone; None where no limit of ours is known.
+def batch_services(judge: JudgeConfig, services: Iterable[ServiceConfig]) -> list[ServiceConfig]:
+    """The services of a judge that take batches; all of them where none is known to: they are tried if need be."""
+    by_name = {service.name: service for service in services}
+    asked = [by_name[name] for name in judge.service]
+    return [service for service in asked if has_batch_api(service)] or asked
+
+
+def batch_lack(judges: Iterable[JudgeConfig], services: Sequence[ServiceConfig]) -> str | None:
+    """Why not everything could go by batch: the first judge that no service with a Batch API asks; None: it could."""
+    for judge in judges:
+        if not any(map(has_batch_api, batch_services(judge, services))):
+            if len(services) == 1:
+                return "the service has no Batch API (service.batch)"
+            return f"no service of the judge '{judge.name}' has a Batch API (service.batch)"
+    return None
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """What the open requests of one judge ask for, and who may be asked.
+
+    Attributes:
+        services: their names; any of them may answer.
+        requests: how many are open.
+        tokens: what they use together; what is None in it is left out.
+    """
+
+    services: frozenset[str]
+    requests: int
+    tokens: Usage = Usage()
+
+
+def online_seconds(demands: Collection[Demand], limits: Mapping[str, LimitsConfig]) -> float | None:
+    """How long requests take online at least, by the quotas alone; None where no limit of ours is known.
+
+    For some services together: the requests that only they may answer, over the sum of their quotas. The slowest of
+    these counts.
 
     Args:
-        requests: how many are asked.
-        tokens: what they use together; what is None in it is left out.
-        limits: the service's.
+        demands: of all judges.
+        limits: of each service, by its name.
     """
-    quotas: list[tuple[int | None, int | None]] = [(requests, limits.rpm)]
-    if isinstance(limits.tpm, TokenLimits):
-        quotas += [(tokens.prompt, limits.tpm.input), (tokens.completion, limits.tpm.output)]
-    else:
-        quotas.append((tokens.total, limits.tpm))
-    return max((60 * used / limit for used, limit in quotas if used is not None and limit is not None), default=None)
+    found = []
+    sets = {demand.services for demand in demands}
+    for names in sets | ({frozenset().union(*sets)} if sets else set()):
+        asked = [demand for demand in demands if demand.services <= names]
+        quotas = zip(*(_quotas(limits[name]) for name in names), strict=True)
+        used = zip(*(_used(demand) for demand in asked), strict=True)
+        for amounts, quota in zip(used, quotas, strict=True):
+            if None not in amounts and None not in quota:
+                found.append(60 * sum(filter(None, amounts)) / sum(filter(None, quota)))
+    return max(found, default=None)
+
+
+def _used(demand: Demand) -> tuple[int | None, ...]:
+    return demand.requests, demand.tokens.total, demand.tokens.prompt, demand.tokens.completion
+
+
+def _quotas(limits: LimitsConfig) -> tuple[int | None, ...]:
+    """Requests, tokens, tokens of prompts and of answers a minute; None where there is no limit."""
+    tpm = limits.tpm
+    if isinstance(tpm, TokenLimits):
+        return limits.rpm, tpm.input + tpm.output, tpm.input, tpm.output
+    return limits.rpm, tpm, tpm, tpm
 
 
 def batch_factor(prices: PricesConfig | None, models: Iterable[str]) -> float | None:
@@ -57,13 +106,13 @@ def batch_factor(prices: PricesConfig | None, models: Iterable[str]) -> float | 
 
 
 def choose_route(
-    router: RouterConfig, has_batch: bool, requests: int, online_s: float | None, factor: float | None = None
+    router: RouterConfig, lack: str | None, requests: int, online_s: float | None, factor: float | None = None
 ) -> Route:
     """Choose the lane for what is open.
 
     Args:
         router: the mode and its thresholds.
-        has_batch: whether the service has a Batch API, as `has_batch_api` says.
+        lack: why not everything could go by batch, as `batch_lack` says; None: it could.
         requests: how many are open.
         online_s: seconds they take online, as `online_seconds` says.
         factor: by what batches multiply the price, as `batch_factor` says.
@@ -72,8 +121,8 @@ def choose_route(
         return Route(router.mode, f"router.mode is {router.mode}")
     if not requests:
         return Route("online", "nothing is left to ask")
-    if not has_batch:
-        return Route("online", "the service has no Batch API (service.batch)")
+    if lack is not None:
+        return Route("online", lack)
     return _chosen(router, requests, online_s, factor or 0.0)
 
 

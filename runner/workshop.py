@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from runner.batch.lane import BatchLane
+from runner.batch.piles import Site
 from runner.batch.reconcile import Reconciler
 from runner.batch.shards import MB, Packer
 from runner.client import Client
@@ -21,6 +22,7 @@ from runner.opening import OpenRun
 from runner.remaining import Remaining
 from runner.results.recorder import Recorder
 from runner.results.schema import own_floats
+from runner.router import batch_services
 from runner.tokens import CAPS, COMPLETION_TOKENS, TEMPLATE_TOKENS
 
 
@@ -70,7 +72,11 @@ class Workshop:
         return OnlineLane(
             [self._door(service) for service in config.services],
             [tuple(places[name] for name in config.judges[v.judge_index].service) for v in panel.variants],
-            Manner(config.online.retry, config.breaker),
+            Manner(
+                config.online.retry,
+                config.breaker,
+                None if self._opened.budget is None else self._opened.budget.till(),
+            ),
             panel,
             remaining,
             self._recorder,
@@ -92,26 +98,28 @@ class Workshop:
     def _batch(self, remaining: Remaining, gives_up: Callable[[int], bool]) -> BatchLane:
         opened, options, batch = self._opened, self._opened.options, self._config.batch
         panel, schema = opened.checked.panel, opened.checked.schema
-        dialect = self._service.dialect
+        dialects = self._dialects
         packer = Packer(
             opened.ledger,
             remaining,
             panel,
             self._recorder,
-            service=self._service.name,
-            base_url=self._addresses[self._service.name],
-            dialect=dialect,
+            sites=[
+                [Site(s.name, self._addresses[s.name], s.dialect) for s in batch_services(judge, self._config.services)]
+                for judge in self._config.judges
+            ],
             most_bytes=batch.shard_mb * MB,
             most_lines=batch.shard_lines,
             floats=own_floats(schema),
+            purse=opened.purse,
         )
         own = opened.checked.reader.result_fields()
         return BatchLane(
             opened.ledger,
-            {url: client for (_, url), client in self._clients.items()},
-            dialect,
+            self._clients,
+            dialects,
             None if options.cancel else packer,
-            Reconciler(opened.ledger, panel, self._recorder, own, dialect, self._reasks, gives_up),
+            Reconciler(opened.ledger, panel, self._recorder, own, dialects, self._reasks, gives_up, opened.purse),
             batch=batch,
             policy=self._config.online.retry,
             grace=self._grace,
@@ -119,6 +127,12 @@ class Workshop:
             cancel=options.cancel,
             resubmit_unknown=options.resubmit_unknown,
         )
+
+    @property
+    def _dialects(self) -> dict[str, str]:
+        """Of each service by its name; a shard whose service has another name now is the first one's."""
+        known = {service.name: service.dialect for service in self._config.services}
+        return {name: known.get(name, self._service.dialect) for name, _ in self._clients}
 
     def _expectations(self) -> list[Expectation]:
         """What the requests of each variant will take; those of one judge learn together."""

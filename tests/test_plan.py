@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 
 from runner.batch.ledger import Ledger, Shard
+from runner.batch.shards import line_of
 from runner.changes import asking
 from runner.config import load_config
 from runner.dataset import chunks, survey
+from runner.errors import RunDirectoryError
 from runner.estimate import COMPLETION_TOKENS, SAMPLES, TEMPLATE_TOKENS
 from runner.opening import Checked, RunOptions, check
-from runner.plan import Plan, make_plan
+from runner.plan import CapPlan, Plan, make_plan
 from runner.results.directory import RunDirectory
 from runner.results.journal import Segment, segment_path
 from runner.results.parts import PartWriter, part_path
+from runner.spend import Spend
 from runner.tokens import estimate_body
 from runner.types import JudgeRequest, Row
 
@@ -27,6 +30,7 @@ PRICES = {"currency": "EUR", "per": 1000, "models": {"pai-judge": {"input": 4, "
 KEYS = [
     *("name", "samples", "requests", "answered", "in_batches", "open", "judges", "prompt_tokens", "completion_tokens"),
     *("currency", "online", "batch", "route", "reason", "samples_read", "exact", "bad_rows", "problems"),
+    "budget",
 ]
 TEMPLATE = {"kind": "template", "user": "Rate {answer}", "verdict": "mt_bench_single"}
 
@@ -45,7 +49,9 @@ class Bench:
         document = {"dataset": {"path": "data.jsonl"}, "judge": {}, "output": {"directory": "out"}, **sections}
         if "judges" in sections:
             del document["judge"]
-        document["service"] = {"token_env": None, "base_url": "http://127.0.0.1:9/v1", **sections.get("service", {})}
+        if "services" not in sections:
+            here = {"token_env": None, "base_url": "http://127.0.0.1:9/v1"}
+            document["service"] = {**here, **sections.get("service", {})}
         (self.folder / "judge.yaml").write_text(json.dumps(document), encoding="utf-8")
         return self.checked
 
@@ -229,14 +235,14 @@ def test_what_is_answered_or_in_a_batch_is_not_asked_again(bench):
     assert make_plan(bench.checked, RunOptions(retry=("failed",))).open == 7
 
 
-def _submit(bench: Bench, ordinals: list[int]) -> None:
+def _submit(bench: Bench, ordinals: list[int], reserved: Spend | None = None) -> None:
     """Put these requests into a batch that is under way."""
     ledger = Ledger(bench.directory.path / "batches")
     ledger.begin()
     members = [{"custom_id": f"{n}-judge-o-0", "request_hash": "", "sample_id": "", "columns": {}} for n in ordinals]
     text = "".join(json.dumps({**member, "ordinal": n}) + "\n" for n, member in zip(ordinals, members, strict=True))
     ledger.members(0).write_text(text, encoding="utf-8")
-    ledger.save(Shard(0, "poll", "default", "http://127.0.0.1:9/v1", requests=len(ordinals), size=1))
+    ledger.save(Shard(0, "poll", "default", "http://127.0.0.1:9/v1", requests=len(ordinals), size=1, reserved=reserved))
 
 
 def test_a_finished_run_has_nothing_left(bench):
@@ -246,6 +252,75 @@ def test_a_finished_run_has_nothing_left(bench):
     plan = make_plan(bench.checked, RunOptions())
     assert (plan.answered, plan.open, plan.samples_read, plan.batch.shards) == (2, 0, 0, 0)
     assert (plan.prompt_tokens, plan.route, plan.reason) == (0, "online", "nothing is left to ask")
+
+
+MAX = {"judge": {"parameters": {"max_tokens": 100}}, "prices": PRICES}
+
+
+def test_without_a_budget_nothing_is_said_of_it(bench):
+    plan = bench.plan(3)
+    assert plan.budget == ()
+    assert "budget" not in plan.as_text()
+
+
+def test_the_budget_fits_or_says_how_many_requests_do(bench):
+    plan = bench.plan(40, **MAX, budget={"requests": 40, "tokens": 16_000, "cost": 1000})
+    needed = plan.prompt_tokens + plan.completion_tokens
+    requests, tokens, cost = plan.budget
+    assert requests == CapPlan("requests", 40, 0, 40, True, 40)
+    assert tokens == CapPlan("tokens", 16_000, 0, needed, False, 16_000 * 40 // needed)
+    assert (cost.name, cost.needed, cost.fits) == ("cost", pytest.approx(plan.online.cost), True)
+    lines = [line for line in plan.as_text().splitlines() if line.startswith("  budget  ")]
+    assert lines[0] == "  budget  requests: about 40 more, 0 of 40 used: fits"
+    assert lines[1].endswith(f" of 16,000 used: does not fit, room for about {tokens.requests} of 40 requests")
+    assert lines[2].endswith("0.00 EUR of 1,000.00 EUR used: fits")
+
+
+def test_the_cost_is_that_of_the_route_that_would_be_taken(bench):
+    plan = bench.plan(40, **MAX, budget={"cost": 1000}, router={"mode": "batch"})
+    assert plan.budget[0].needed == pytest.approx(plan.batch.cost)
+
+
+def test_what_a_run_directory_used_counts_and_what_open_batches_hold(bench):
+    bench.write(12, **MAX, budget={"requests": 20, "tokens": 100_000, "cost": 5})
+    bench.begin()
+    bench.part([{**row(0), "attempts": 3, "cost": 0.5}, row(1)])
+    bench.journal(1, [row(4, completion=300)])
+    (used,) = [{cap.name: cap.used for cap in make_plan(bench.checked, RunOptions()).budget}]
+    assert used == {"requests": 5, "tokens": 3 * 800 + 500, "cost": 0.5}
+    (bench.directory.path / "budget.json").write_text('{"requests": 9, "tokens": 2000, "cost": 0.75}')
+    _submit(bench, [6, 7], reserved=Spend(2, 5000, 10**11))
+    plan = make_plan(bench.checked, RunOptions())
+    assert {cap.name: cap.used for cap in plan.budget} == {"requests": 11, "tokens": 7900, "cost": 0.85}
+    assert plan.budget[0].needed == plan.open == 7
+    (bench.directory.path / "budget.json").write_text("{")
+    with pytest.raises(RunDirectoryError, match=r"budget\.json: cannot be read"):
+        make_plan(bench.checked, RunOptions())
+
+
+def test_several_services_are_planned_together(bench):
+    services = [
+        {"name": "a", "token_env": None, "limits": {"rpm": 60}},
+        {
+            "name": "b",
+            "token_env": None,
+            "limits": {"rpm": 30},
+            "dialect": "openai",
+            "base_url": "http://127.0.0.1:9/v1",
+        },
+    ]
+    judges = [{"name": "x", "service": ["a", "b"]}, {"name": "y", "service": "b"}]
+    plan = bench.plan(45, judges=judges, services=services, batch={"shard_lines": 10})
+    assert plan.online.seconds == 90.0  # what only b may answer; together they would take 60
+    assert (plan.batch.available, plan.batch.shards) == (False, 10)
+    assert plan.reason == "no service of the judge 'y' has a Batch API (service.batch)"
+    services[1]["batch"] = True
+    plan = bench.plan(45, judges=judges, services=services, batch={"shard_lines": 10})
+    assert (plan.batch.available, plan.batch.shards) == (True, 10)
+    sizes = {len(line_of(request, "openai")) - len(line_of(request, "pai")) for request in bench.requests()}
+    only_b = sum(len(line_of(request, "openai")) for request in bench.requests() if "-y-" in request.custom_id)
+    turns = [len(line_of(request, "pai")) for request in bench.requests() if "-x-" in request.custom_id]
+    assert plan.batch.bytes == only_b + sum(turns) + 20 * sizes.pop()  # two of five files go to b
 
 
 def test_plan_prints_json_with_every_key(cli, bench):

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from runner.config import LimitsConfig, ModelPrice, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
-from runner.router import Route, batch_factor, choose_route, has_batch_api, online_seconds
+from runner.config import JudgeConfig, LimitsConfig, ModelPrice, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
+from runner.router import (
+    Demand,
+    Route,
+    batch_factor,
+    batch_lack,
+    batch_services,
+    choose_route,
+    has_batch_api,
+    online_seconds,
+)
 from runner.types import Usage
 
 AUTO = RouterConfig()
@@ -51,7 +60,8 @@ CHOICES = [
 
 @pytest.mark.parametrize(("router", "has_batch", "requests", "online_s", "factor", "lane", "reason"), CHOICES)
 def test_the_route_and_its_reason(router, has_batch, requests, online_s, factor, lane, reason):
-    route = choose_route(router, has_batch, requests, online_s, factor)
+    lack = None if has_batch else "the service has no Batch API (service.batch)"
+    route = choose_route(router, lack, requests, online_s, factor)
     assert isinstance(route, Route)
     assert route.lane == lane
     assert reason in route.reason
@@ -90,7 +100,55 @@ def test_who_has_a_batch_api(service, expected):
     ],
 )
 def test_online_takes_as_long_as_the_tightest_limit(limits, tokens, expected):
-    assert online_seconds(30, tokens, LimitsConfig.model_validate(limits)) == expected
+    demand = Demand(frozenset({"default"}), 30, tokens)
+    assert online_seconds([demand], {"default": LimitsConfig.model_validate(limits)}) == expected
+
+
+A, B, C = (frozenset({name}) for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("demands", "rpm", "expected"),
+    [
+        # one judge, two services: both quotas
+        ([(A | B, 120)], {"a": 60, "b": 180}, 30.0),
+        # a judge each: the slower one
+        ([(A, 120), (B, 60)], {"a": 60, "b": 60}, 120.0),
+        # a shared service is no help to who has only the other
+        ([(A, 120), (A | B, 0)], {"a": 60, "b": 600}, 120.0),
+        # nor does it come free: all three together are the slowest
+        ([(A, 60), (B, 60), (A | B, 240)], {"a": 60, "b": 60}, 180.0),
+        ([(A | B, 60), (B | C, 60)], {"a": 30, "b": 30, "c": 30}, 80.0),
+        # a service without a limit: only who cannot use it is held up by a quota
+        ([(A | B, 900)], {"a": 60, "b": None}, None),
+        ([(A, 60), (A | B, 900)], {"a": 60, "b": None}, 60.0),
+        ([], {"a": 60}, None),
+    ],
+)
+def test_services_add_up_for_those_who_may_use_them(demands, rpm, expected):
+    limits = {name: LimitsConfig(rpm=limit) for name, limit in rpm.items()}
+    assert online_seconds([Demand(*demand) for demand in demands], limits) == expected
+
+
+def test_services_that_count_tokens_apart_add_up_with_those_that_do_not():
+    limits = {"a": LimitsConfig(tpm=TokenLimits(input=500, output=100)), "b": LimitsConfig(tpm=600)}
+    assert online_seconds([Demand(A | B, 1, Usage(600, 600, 1200))], limits) == 60.0
+    assert online_seconds([Demand(A | B, 1, Usage(0, 1400, 1400))], limits) == 120.0
+
+
+def test_each_judge_needs_a_service_that_takes_batches():
+    services = [
+        ServiceConfig(name="a"),
+        ServiceConfig(name="b", dialect="openai", base_url="http://127.0.0.1:9/v1"),
+        ServiceConfig(name="c", batch=False),
+    ]
+    both, none = JudgeConfig(name="x", service=("b", "a")), JudgeConfig(name="y", service=("c", "b"))
+    assert [service.name for service in batch_services(both, services)] == ["a"]
+    assert batch_lack([both], services) is None
+    assert batch_services(none, services) == [services[2], services[1]]
+    assert batch_lack([both, none], services) == "no service of the judge 'y' has a Batch API (service.batch)"
+    only = [ServiceConfig(batch=False)]
+    assert batch_lack([JudgeConfig()], only) == "the service has no Batch API (service.batch)"
 
 
 def test_the_dearest_model_says_what_batches_cost():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import Mapping
@@ -26,8 +27,8 @@ class BatchLane(Endable):
 
     Args:
         ledger: the shards there are.
-        clients: the service, by the addresses at which open shards have batches and the present one.
-        dialect: of the service.
+        clients: the services, by name and address: the present ones, and those at which open shards have batches.
+        dialects: of each service, by its name.
         packer: makes new shards; None where none are wanted.
         reconciler: makes rows.
         batch, policy: the YAML's `batch` and `online.retry`.
@@ -40,8 +41,8 @@ class BatchLane(Endable):
     def __init__(
         self,
         ledger: Ledger,
-        clients: Mapping[str, Client],
-        dialect: str,
+        clients: Mapping[tuple[str, str], Client],
+        dialects: Mapping[str, str],
         packer: Packer | None,
         reconciler: Reconciler,
         *,
@@ -64,9 +65,11 @@ class BatchLane(Endable):
         self._no_api: NoBatchApi | None = None
         self._waiting: deque[Shard] = deque(ledger.open)
         self._parted = 0
+        self._busy = 0
+        self._change = asyncio.Event()
         self._apis = {
-            url: BatchApi(client, dialect, batch.window, policy, self._drain.rest, self.traffic)
-            for url, client in clients.items()
+            (name, url): BatchApi(client, dialects[name], batch.window, policy, self._drain.rest, self.traffic)
+            for (name, url), client in clients.items()
         }
         pulse = Pulse(batch.poll.first, batch.poll.ceiling, random.random)
         manner = Manner(batch.window, batch.poll.ceiling, batch.delete_files, detach, cancel, resubmit_unknown)
@@ -127,7 +130,7 @@ class BatchLane(Endable):
                 shard = await self._next(packs)
                 if shard is None:
                     return
-                await self._life.run(shard)
+                await self._see_through(shard)
         except Drained:
             return
         except Parting:
@@ -143,12 +146,32 @@ class BatchLane(Endable):
             self.drain(stop, grace=0 if stop.reason == "output" else None)
 
     async def _next(self, packs: bool) -> Shard | None:
-        if self._waiting:
-            return self._waiting.popleft()
-        return await self._packer.next() if packs and self._packer is not None else None
+        """The next shard to see to; None where there is none.
+
+        Where the budget has no room for another line, those that are out are waited for: they may give some back.
+        """
+        while not self._waiting and packs and self._packer is not None and self._no_api is None:
+            try:
+                return await self._packer.next()
+            except RunStopped as stop:
+                if stop.reason != "budget" or not (self._busy or self._parted):
+                    raise
+            if not self._busy:
+                return None
+            await self._drain.unless(self._change.wait())
+        return self._waiting.popleft() if self._waiting else None
+
+    async def _see_through(self, shard: Shard) -> None:
+        self._busy += 1
+        try:
+            await self._life.run(shard)
+        finally:
+            self._busy -= 1
+            self._change.set()
+            self._change = asyncio.Event()
 
     def _api(self, shard: Shard) -> BatchApi:
-        return self._apis[shard.base_url]
+        return self._apis[shard.site]
 
     async def _give_up_unsent(self, reason: str) -> None:
         for shard in self._ledger.open:

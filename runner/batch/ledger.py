@@ -12,17 +12,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from runner.errors import RunDirectoryError
 from runner.results.disk import TEMPORARY, put_in_place, sync_directory, write_json
+from runner.spend import Spend
 
 log = logging.getLogger(__name__)
 
 Step = Literal["upload", "create", "confirm", "poll", "download", "reconcile", "delete", "closed"]
 """What comes next. `confirm`: a create was sent, and what came of it is not known yet: the service is asked."""
+
+Line = TypeVar("Line")
 
 _NAME = re.compile(r"shard-(\d{5,})\.json")
 _ANY = re.compile(r"\.?shard-(\d{5,})\.")
@@ -39,6 +42,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         requests: lines.
         size: bytes of the file.
         replaces: whether some of its requests have a row already, which the new one replaces.
+        reserved: what it may take of the budget, until it is collected; None without a budget.
         input_file_id: the uploaded file.
         sent_at: when the last create was sent, by our clock (seconds since 1970).
         batch_id: the batch.
@@ -62,6 +66,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     requests: int
     size: int
     replaces: bool = False
+    reserved: Spend | None = None
     input_file_id: str | None = None
     sent_at: float | None = None
     batch_id: str | None = None
@@ -77,6 +82,11 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     stuck: str | None = None
     former: tuple[str, ...] = ()
     kept_files: tuple[str, ...] = ()
+
+    @property
+    def site(self) -> tuple[str, str]:
+        """Who has it: the service's name, and where it stood."""
+        return self.service, self.base_url
 
     @property
     def is_open(self) -> bool:
@@ -114,6 +124,11 @@ class Member(msgspec.Struct, frozen=True):
     sample_id: str
     ordinal: int
     columns: msgspec.Raw
+
+
+class _Request(msgspec.Struct):
+    custom_id: str
+    body: msgspec.Raw
 
 
 class Ledger:
@@ -180,7 +195,7 @@ class Ledger:
     def give_up(self, shard: Shard, reason: str) -> Shard:
         """Close a shard of which nothing is collected. Raises OSError."""
         log.warning("shard %d is given up: %s", shard.number, reason)
-        changes = {"step": "closed", "ended": "given up", "reason": reason, "stuck": None}
+        changes = {"step": "closed", "ended": "given up", "reason": reason, "stuck": None, "reserved": None}
         return self.save(msgspec.structs.replace(shard, **changes))
 
     def requests(self, number: int) -> Path:
@@ -207,18 +222,12 @@ class Ledger:
 
     def read_members(self, number: int) -> Iterator[Member]:
         """The requests of a shard, in its order; raises RunDirectoryError where the file is damaged."""
-        path, count = self.members(number), 0
-        decode = msgspec.json.Decoder(Member).decode
-        try:
-            with path.open("rb") as lines:
-                for line in lines:
-                    count += 1
-                    yield decode(line)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunDirectoryError(f"{path}: cannot be read: {error}") from error
-        whole = self.shards[number].requests
-        if count != whole:
-            raise RunDirectoryError(f"{path}: cannot be read: {count} of its {whole} lines are there")
+        return _lines(self.members(number), Member, self.shards[number].requests)
+
+    def read_requests(self, number: int) -> Iterator[tuple[str, bytes]]:
+        """The custom_id and the body of each line of an upload file; raises RunDirectoryError where it is damaged."""
+        for found in _lines(self.requests(number), _Request, self.shards[number].requests):
+            yield found.custom_id, bytes(found.body)
 
     def write_left(self, number: int, custom_ids: list[str]) -> None:
         """Keep which requests of a shard got no answer, durably."""
@@ -273,3 +282,17 @@ class Ledger:
     def _clear(self, number: int) -> None:
         for path in (self.requests(number), self.members(number), self.output(number), self.errors(number)):
             path.unlink(missing_ok=True)
+
+
+def _lines(path: Path, kind: type[Line], whole: int) -> Iterator[Line]:
+    """Each of so many lines of a file; raises RunDirectoryError where one is damaged, or where they are not so many."""
+    decode, count = msgspec.json.Decoder(kind).decode, 0
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                count += 1
+                yield decode(line)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RunDirectoryError(f"{path}: cannot be read: {error}") from error
+    if count != whole:
+        raise RunDirectoryError(f"{path}: cannot be read: {count} of its {whole} lines are there")

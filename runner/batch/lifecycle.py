@@ -307,9 +307,10 @@ class Lifecycle:
             log.info("batch %s: %d of %d requests got no answer", shard.batch_id, len(tally.left), shard.requests)
         self._reconciler.release(tally.left)
         ids = (shard.input_file_id, shard.output_file_id, shard.error_file_id)
-        return self._note(
-            shard, step="delete", answered=tally.answered, kept_files=tuple(filter(None, dict.fromkeys(ids)))
-        )
+        kept = tuple(filter(None, dict.fromkeys(ids)))
+        collected = self._note(shard, step="delete", answered=tally.answered, kept_files=kept, reserved=None)
+        self._reconciler.free(shard)
+        return collected
 
     async def _delete(self, shard: Shard) -> Shard:
         if not self._manner.delete_files:
@@ -319,10 +320,12 @@ class Lifecycle:
 
     async def drop(self, shard: Shard, reason: str) -> Shard:
         """Close a shard of which nothing was or will be collected; its requests are as if never submitted."""
-        self._reconciler.withdraw(shard)
+        await self._reconciler.withdraw(shard, was_sent=shard.step not in UNSENT)
         if shard.input_file_id is not None and self._manner.delete_files:
             await self._storage.delete(shard, (shard.input_file_id,))
-        return self._ledger.give_up(shard, reason)
+        closed = self._ledger.give_up(shard, reason)
+        self._reconciler.free(shard)
+        return closed
 
     def _give_back(self, shard: Shard, reason: str) -> Shard:
         """Nothing of a shard was answered: go on as with a batch that failed."""

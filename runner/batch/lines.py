@@ -36,10 +36,14 @@ _START = 48
 
 
 class Leftover(msgspec.Struct, frozen=True):
-    """Why a batch left a request unanswered that may be asked again: a transient `error_type` and what was seen."""
+    """Why a batch left a request unanswered that may be asked again: a transient `error_type` and what was seen.
+
+    `was_run` is False where the service says that it never came to run it.
+    """
 
     error_type: str
     message: str
+    was_run: bool = True
 
 
 Finding = JudgeResponse | Failure | Leftover
@@ -230,9 +234,9 @@ def _from_error(error: Any, response: _Response | None, dialect: str) -> Finding
     said = one_line(": ".join(filter(None, (code, message)))) or "an error without a word"
     ending, _ = meaning(code.lower().replace("batch", "", 1), dialect)
     if ending == "expired":
-        return Leftover("batch_expired", one_line(message) or said)
+        return Leftover("batch_expired", one_line(message) or said, was_run=response is not None)
     if ending == "cancelled":
-        return Leftover("batch_lost", one_line(message) or said)
+        return Leftover("batch_lost", one_line(message) or said, was_run=response is not None)
     named = error_from(400, {}, text_of({"error": error}).encode("utf-8", "replace"), dialect)
     if named.error_type == "content_filter":
         return Failure("content_filter", said)

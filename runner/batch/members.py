@@ -32,6 +32,14 @@ def columns_of(sample: Sample, floats: Collection[str]) -> msgspec.Raw:
     return msgspec.Raw(encode_row(dict(sample.columns), floats))
 
 
+def place_of(panel: Panel, custom_id: str) -> tuple[int, int]:
+    """The ordinal and the variant of a request in a shard; raises RunDirectoryError where no judge asks it."""
+    place = panel.place(custom_id)
+    if place is None:
+        raise RunDirectoryError(f"{custom_id}: no judge of this configuration asks this")
+    return place
+
+
 def claim(ledger: Ledger, panel: Panel, done: Done, where: Path) -> None:
     """Note in `done` which requests are in shards, and which were in one without an answer.
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, repeat
 
 import msgspec
 import pyarrow as pa
 
 from runner.batch.ledger import Ledger, Member, Shard
-from runner.batch.lines import Leftover, ResultFiles
-from runner.errors import RunDirectoryError
+from runner.batch.lines import Finding, Leftover, ResultFiles
+from runner.batch.members import place_of
+from runner.batch.purse import Purse
 from runner.judge import Panel
 from runner.results.recorder import Recorder
 from runner.results.schema import Asked, needing_revival, revive
+from runner.spend import NOTHING, Reserved, Spend
 from runner.types import Failure, JudgeRequest, JudgeResponse, Row, Sample, Usage
 
 log = logging.getLogger(__name__)
@@ -33,10 +35,11 @@ LOST = {
 
 
 class Tally(msgspec.Struct):
-    """What became of a shard's requests."""
+    """What became of a shard's requests, and what they took of the budget."""
 
     answered: int = 0
     left: list[str] = []
+    spent: Spend = NOTHING
 
 
 class Reconciler:
@@ -47,10 +50,11 @@ class Reconciler:
         panel: reads the verdicts.
         recorder: takes the rows.
         own: the dataset's own columns.
-        dialect: whose lines they are.
+        dialects: of each service, by its name.
         reasks: for each variant, how often it is asked again when its verdict cannot be read.
         give_up: from how often a request was in a batch without an answer to whether its row says so now; else it is
             left for another try.
+        purse: what shards may take; None without a budget.
     """
 
     def __init__(
@@ -59,49 +63,62 @@ class Reconciler:
         panel: Panel,
         recorder: Recorder,
         own: Collection[pa.Field],
-        dialect: str,
+        dialects: Mapping[str, str],
         reasks: Sequence[int],
         give_up: Callable[[int], bool],
+        purse: Purse | None = None,
     ) -> None:
         self._ledger = ledger
         self._panel = panel
         self._recorder = recorder
         self._odd = needing_revival(own)
-        self._dialect = dialect
+        self._dialects = dialects
         self._reasks = reasks
         self._give_up = give_up
+        self._purse = purse
         self._unreadable: list[tuple[Row, int, int]] = []
         self._turn = asyncio.Lock()
 
     async def settle(self, shard: Shard) -> Tally:
         """Write a row for each request that has an answer or is refused; returns who has none.
 
-        When this returns, every row is on the disk. A request that has its row of this shard already, because this
-        was cut off before, is passed over. Raises RunStopped and OSError.
+        When this returns, every row is on the disk, and so is what the shard took of the budget. A request that has its
+        row of this shard already, because this was cut off before, is passed over. Raises RunStopped and OSError.
         """
         async with self._turn:
             members = list(self._ledger.read_members(shard.number))
             files = (self._ledger.output(shard.number), self._ledger.errors(shard.number))
             wanted = {member.custom_id for member in members}
-            with ResultFiles([path for path in files if path.exists()], wanted, self._dialect) as results:
+            dialect = self._dialects[shard.service]
+            with ResultFiles([path for path in files if path.exists()], wanted, dialect) as results:
                 tally = await self._go_through(shard, members, results)
             self._warn(shard, results)
             await self._recorder.kept()
+            if self._purse is not None:
+                await self._purse.charge(tally.spent)
             return tally
 
     def release(self, custom_ids: Iterable[str]) -> None:
         """Note that these requests got no answer: whoever asks what is left meets them again."""
         for custom_id in custom_ids:
-            ordinal, variant = self._place(custom_id)
-            self._recorder.done.unanswered(ordinal, variant)
+            self._recorder.done.unanswered(*place_of(self._panel, custom_id))
 
-    def withdraw(self, shard: Shard) -> None:
-        """Note that the requests of a shard are in no batch."""
+    async def withdraw(self, shard: Shard, *, was_sent: bool) -> None:
+        """Note that the requests of a shard are in no batch; where they were sent, they may have been run and paid."""
         for member in self._ledger.read_members(shard.number):
-            self._recorder.done.withdraw(*self._place(member.custom_id))
+            self._recorder.done.withdraw(*place_of(self._panel, member.custom_id))
+        if was_sent and self._purse is not None and shard.reserved is not None:
+            await self._purse.charge(shard.reserved)
+
+    def free(self, shard: Shard) -> None:
+        """Give back what was reserved for a shard, now that its state file says that nothing more comes of it."""
+        if self._purse is not None:
+            self._purse.release(shard.reserved)
 
     async def _go_through(self, shard: Shard, members: list[Member], results: ResultFiles) -> Tally:
-        tally, queue = Tally(), iter(members)
+        tally = Tally()
+        lines: Iterator[Reserved | None] = repeat(None) if self._purse is None else self._purse.lines(shard)
+        queue = zip(members, lines, strict=False)
         while some := list(islice(queue, SLICE)):
             self._settle(shard, some, results, tally)
             self._ledger.seen(msgspec.structs.replace(shard, answered=tally.answered))
@@ -109,31 +126,33 @@ class Reconciler:
             await asyncio.sleep(0)
         return tally
 
-    def _settle(self, shard: Shard, members: list[Member], results: ResultFiles, tally: Tally) -> None:
+    def _settle(
+        self, shard: Shard, members: list[tuple[Member, Reserved | None]], results: ResultFiles, tally: Tally
+    ) -> None:
         """Write the rows of some members, in one go."""
         came = []
-        for member in members:
-            ordinal, variant = self._place(member.custom_id)
+        for member, reserved in members:
+            ordinal, variant = place_of(self._panel, member.custom_id)
+            found = results.find(member.custom_id)
+            if self._purse is not None and reserved is not None:
+                tally.spent += self._purse.took(shard, reserved, found)
             if self._recorder.done.settled(ordinal, variant):
                 tally.answered += 1
                 continue
-            finding = self._final(shard, member, results, variant)
+            finding = self._final(found or lost(shard), member, variant)
             if finding is None:
                 tally.left.append(member.custom_id)
                 continue
             request = JudgeRequest(self._sample(member), variant, member.custom_id, b"", member.request_hash)
             came.append((request, self._asked(shard, request, finding)))
         for row, part in self._recorder.record_all(came):
-            ordinal, variant = self._place(row["custom_id"])
+            ordinal, variant = place_of(self._panel, row["custom_id"])
             if row["status"] == "unparsed" and self._recorder.done.tries(ordinal, variant) < self._reasks[variant]:
                 self._unreadable.append((row, part, variant))
         tally.answered += len(came)
 
-    def _final(
-        self, shard: Shard, member: Member, results: ResultFiles, variant: int
-    ) -> JudgeResponse | Failure | None:
+    def _final(self, finding: Finding, member: Member, variant: int) -> JudgeResponse | Failure | None:
         """What a request came to; None where it is left for another try."""
-        finding = results.find(member.custom_id) or lost(shard)
         if not isinstance(finding, Leftover):
             return finding
         if not self._give_up(self._recorder.done.tries(member.ordinal, variant) + 1):
@@ -149,21 +168,15 @@ class Reconciler:
 
     def _asked(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure) -> Asked:
         if isinstance(finding, Failure):
-            return Asked(finding, None, 1, Usage(), None, "batch", shard.batch_id)
+            return Asked(finding, None, 1, Usage(), None, "batch", shard.batch_id, shard.service)
         verdict = self._panel.read(request, finding)
-        return Asked(finding, verdict, 1, finding.usage, None, "batch", shard.batch_id)
+        return Asked(finding, verdict, 1, finding.usage, None, "batch", shard.batch_id, shard.service)
 
     def _sample(self, member: Member) -> Sample:
         columns = msgspec.json.decode(member.columns)
         if self._odd:
             columns = revive(columns, self._odd)
         return Sample(member.ordinal, member.sample_id, {}, {}, columns, "")
-
-    def _place(self, custom_id: str) -> tuple[int, int]:
-        place = self._panel.place(custom_id)
-        if place is None:
-            raise RunDirectoryError(f"{custom_id}: no judge of this configuration asks this")
-        return place
 
     def _warn(self, shard: Shard, results: ResultFiles) -> None:
         for count, what in (

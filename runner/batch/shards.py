@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from io import BufferedWriter
 from os import fsync
@@ -13,20 +13,20 @@ import msgspec
 from runner.batch.api import ENDPOINT
 from runner.batch.ledger import Ledger, Member, Shard
 from runner.batch.members import columns_of, member_line
+from runner.batch.piles import MODEL_FREE, Pile, Site, piles
+from runner.batch.purse import Purse
 from runner.errors import BadRow
 from runner.judge import Panel
 from runner.remaining import Remaining
 from runner.results.recorder import Recorder
 from runner.results.schema import Asked
+from runner.spend import NOTHING, Spend
 from runner.types import Failure, JudgeRequest
 
 SLICE = 64
 """So many requests are written between two looks at the event loop."""
 
 MB = 1_000_000
-
-MODEL_FREE = frozenset({"pai"})
-"""Dialects whose files may mix models, and whose lines carry no method and url."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,13 +38,15 @@ def line_of(request: JudgeRequest, dialect: str) -> bytes:
 
 
 class Draft:
-    """A shard that is being written; it counts only when it is whole."""
+    """A shard that is being written for a site; it counts only when it is whole."""
 
-    def __init__(self, ledger: Ledger, number: int) -> None:
+    def __init__(self, ledger: Ledger, number: int, site: Site) -> None:
         self.number = number
+        self.site = site
         self.requests = 0
         self.size = 0
         self.replaces = False
+        self.reserved: Spend | None = None
         self.places: list[tuple[int, int]] = []
         self._lines: BufferedWriter = ledger.requests(number).open("wb")
         self._members: BufferedWriter = ledger.members(number).open("wb")
@@ -74,14 +76,18 @@ class Draft:
 class Packer:
     """Writes shards, one at a time, of what is left to ask.
 
+    With a budget, each line is reserved before it is written; where the next one does not fit, what is written becomes
+    a shard that is not full.
+
     Args:
         ledger: where they go.
         remaining: what is left to ask; it is told what was taken by `recorder.done`.
         panel: makes the requests.
         recorder: takes the rows of samples that cannot be asked.
-        service, base_url, dialect: who will be asked.
+        sites: for each judge, the services that may be asked, in turn.
         most_bytes, most_lines: of one shard.
         floats: the dataset's own columns that may hold numbers which JSON lacks.
+        purse: what shards may take; None without a budget.
     """
 
     def __init__(
@@ -91,30 +97,32 @@ class Packer:
         panel: Panel,
         recorder: Recorder,
         *,
-        service: str,
-        base_url: str,
-        dialect: str,
+        sites: Sequence[Sequence[Site]],
         most_bytes: float,
         most_lines: int,
         floats: Collection[str],
+        purse: Purse | None = None,
     ) -> None:
         self._ledger = ledger
         self._remaining = remaining
         self._panel = panel
         self._recorder = recorder
-        self._service = service
-        self._base_url = base_url
-        self._dialect = dialect
         self._most_bytes = most_bytes
         self._most_lines = most_lines
         self._floats = floats
-        self._drafts: dict[str, Draft] = {}
+        self._purse = purse
+        self._piles = piles(sites, [judge.model for judge in panel.judges], ledger.next_number)
+        self._drafts: dict[Pile, Draft] = {}
+        self._kept: JudgeRequest | None = None
         self._number = ledger.next_number
         self._empty = False
         self._turn = asyncio.Lock()
 
     async def next(self) -> Shard | None:
-        """Write the next shard, whole and on the disk; None where nothing is left. Raises OSError, DatasetError."""
+        """Write the next shard, whole and on the disk; None where nothing is left.
+
+        Raises OSError, DatasetError, and RunStopped where the budget has no room for another line.
+        """
         async with self._turn:
             self._ledger.begin()
             while True:
@@ -135,41 +143,62 @@ class Packer:
         """Leave what is not whole; its requests are in no batch."""
         for draft in self._drafts.values():
             draft.abandon()
+            if self._purse is not None:
+                self._purse.release(draft.reserved)
             for place in draft.places:
                 self._recorder.done.withdraw(*place)
         self._drafts.clear()
 
     def _take(self) -> Draft | None:
-        """Add the next request to its draft; a draft that was full before is given back."""
+        """Add the next request to its draft; a draft that is full, or for which there is no more, is given back."""
+        request, self._kept = self._kept or self._next_request(), None
+        if request is None:
+            return None
+        amount = None
+        if self._purse is not None:
+            amount = self._purse.take(request)
+            if amount is None:
+                self._kept = request
+                if not self._drafts:
+                    raise self._purse.exhausted(request)
+                return self._drafts.pop(next(iter(self._drafts)))
+        return self._add(request, amount)
+
+    def _next_request(self) -> JudgeRequest | None:
+        """The next that can be asked; None where there is none at hand, or where it became a failed row."""
         ticket = self._remaining.take()
         self._empty = ticket is None
         if ticket is None:
             return None
         sample, variant = ticket
-        custom_id = self._panel.custom_id(sample.ordinal, variant)
         try:
             request = self._panel.request(sample, variant)
-            line = line_of(request, self._dialect)
-            if len(line) > self._most_bytes:
-                raise BadRow(f"{len(line):,} bytes, more than a whole upload file may have (batch.shard_mb)")
+            size = max(len(line_of(request, site.dialect)) for site in self._pile_of(variant).sites)
+            if size > self._most_bytes:
+                raise BadRow(f"{size:,} bytes, more than a whole upload file may have (batch.shard_mb)")
         except BadRow as error:
             failure = Failure(error.error_type, f"{sample.place}: {error}")
+            custom_id = self._panel.custom_id(sample.ordinal, variant)
             self._recorder.record(JudgeRequest(sample, variant, custom_id, b"", ""), Asked(failure))
             return None
-        return self._add(request, line)
+        return request
 
-    def _add(self, request: JudgeRequest, line: bytes) -> Draft | None:
-        key, sample, done = self._file_of(request.variant), request.sample, self._recorder.done
-        draft, full = self._drafts.get(key), None
+    def _add(self, request: JudgeRequest, amount: Spend | None) -> Draft | None:
+        pile, sample, done = self._pile_of(request.variant), request.sample, self._recorder.done
+        draft, full = self._drafts.get(pile), None
+        line = b"" if draft is None else line_of(request, draft.site.dialect)
         if draft is not None and (draft.size + len(line) > self._most_bytes or draft.requests >= self._most_lines):
-            full, draft = self._drafts.pop(key), None
+            full, draft = self._drafts.pop(pile), None
         if draft is None:
-            draft = self._drafts[key] = Draft(self._ledger, self._number)
+            draft = self._drafts[pile] = Draft(self._ledger, self._number, pile.next_site())
+            line = line_of(request, draft.site.dialect)
             self._number += 1
         columns = columns_of(sample, self._floats)
         member = Member(request.custom_id, request.request_hash, sample.id, sample.ordinal, columns)
         draft.add(line, member_line(member), (sample.ordinal, request.variant))
         draft.replaces = draft.replaces or request.custom_id in done.owners
+        if amount is not None:
+            draft.reserved = (draft.reserved or NOTHING) + amount
         done.submit(sample.ordinal, request.variant)
         return full
 
@@ -181,16 +210,14 @@ class Packer:
             Shard(
                 number=draft.number,
                 step="upload",
-                service=self._service,
-                base_url=self._base_url,
+                service=draft.site.service,
+                base_url=draft.site.base_url,
                 requests=draft.requests,
                 size=draft.size,
                 replaces=draft.replaces,
+                reserved=draft.reserved,
             )
         )
 
-    def _file_of(self, variant: int) -> str:
-        """What may stand in one file: everything, or the requests of one model."""
-        if self._dialect in MODEL_FREE:
-            return ""
-        return self._panel.judges[self._panel.variants[variant].judge_index].model
+    def _pile_of(self, variant: int) -> Pile:
+        return self._piles[self._panel.variants[variant].judge_index]

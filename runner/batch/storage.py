@@ -41,7 +41,7 @@ class Storage:
         """Delete what is finished with and upload once more; raises RunStopped where that does not help."""
         deleted = 0
         for other in list(self._ledger.shards.values()):
-            if not other.is_open and other.kept_files and other.base_url == shard.base_url:
+            if not other.is_open and other.kept_files and other.site == shard.site:
                 kept = [file_id for file_id in other.kept_files if not await self.delete(other, (file_id,))]
                 deleted += len(other.kept_files) - len(kept)
                 self._ledger.save(msgspec.structs.replace(other, kept_files=tuple(kept)))

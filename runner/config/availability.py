@@ -29,9 +29,6 @@ GATES = (
     Gate(
         "judges.*.verdict", lambda verdict: verdict and verdict.format not in (None, *_VERDICTS), "this verdict format"
     ),
-    Gate("budget.cost", _given, "a budget"),
-    Gate("budget.requests", _given, "a budget"),
-    Gate("budget.tokens", _given, "a budget"),
     Gate("monitor.listen", _given, "a live page"),
     Gate("report", _given, "a report at the end of the run"),
     Gate("cluster", _given, "a run on many machines"),

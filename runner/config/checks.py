@@ -10,6 +10,7 @@ from runner.config.judges import JudgeConfig, VerdictConfig
 from runner.config.models import RunConfig
 from runner.config.problems import Path, Problem, nearest
 from runner.config.services import Adaptive, ServiceConfig
+from runner.tokens import CAPS
 
 _OURS = {
     "model": "the model stands in judge.model",
@@ -177,11 +178,17 @@ def _budget(config: RunConfig) -> Iterator[Problem]:
     budget = config.budget
     priced = config.prices.models if config.prices is not None else {}
     needs: list[tuple[bool, str, Callable[[JudgeConfig], bool], str]] = [
-        (budget.cost is not None, "cost", lambda judge: "max_tokens" in judge.parameters, "parameters.max_tokens"),
-        (budget.tokens is not None, "tokens", lambda judge: "max_tokens" in judge.parameters, "parameters.max_tokens"),
+        (budget.cost is not None, "cost", _has_bound, "parameters.max_tokens"),
+        (budget.tokens is not None, "tokens", _has_bound, "parameters.max_tokens"),
         (budget.cost is not None, "cost", lambda judge: judge.model in priced, "its model's price under 'prices'"),
     ]
     for capped, key, has, what in needs:
         for judge in config.judges if capped else ():
             if not has(judge):
                 yield Problem(("budget", key), f"this cap needs, for the judge '{judge.name}', {what}")
+
+
+def _has_bound(judge: JudgeConfig) -> bool:
+    """Whether the length of its answers has a bound; some services know it by the newer name only."""
+    given = [judge.parameters[name] for name in CAPS if name in judge.parameters]
+    return bool(given) and all(type(most) is int and most > 0 for most in given)

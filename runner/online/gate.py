@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from runner.budget import Till
 from runner.errors import ConnectFailed, RateLimited, Refused, Transient
 from runner.online.account import Paid, Tokens
 from runner.online.adaptive import Adaptive
 from runner.online.governor import Governor
 from runner.online.limits import Slots, Turnstile
-from runner.online.purse import Budget, Reserved
+from runner.spend import Reserved
 from runner.types import Usage
 
 
@@ -39,7 +40,7 @@ class Gate:
         concurrency: int | Adaptive,
         rpm: int | None,
         tokens: Tokens | None,
-        budget: Budget | None,
+        budget: Till | None,
         on_resize: Callable[[int], None],
     ) -> None:
         adaptive = None if isinstance(concurrency, int) else concurrency

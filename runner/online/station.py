@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from runner.budget import Till
 from runner.client import Client
 from runner.config import BreakerConfig, RetryConfig
 from runner.errors import Transient
@@ -19,7 +20,6 @@ from runner.online.crew import Crew
 from runner.online.desk import Desk
 from runner.online.gate import Gate
 from runner.online.pool import Elsewhere
-from runner.online.purse import Budget
 from runner.online.weather import Weather
 
 
@@ -46,7 +46,7 @@ class Manner(msgspec.Struct, frozen=True):
 
     retry: RetryConfig
     breaker: BreakerConfig = BreakerConfig()
-    budget: Budget | None = None
+    budget: Till | None = None
 
 
 class Station:

@@ -282,7 +282,7 @@ def test_every_line_of_both_files_is_found(files: Callable[..., ResultFiles]) ->
     with files(output, [line(error=EXPIRED, custom_id="c")]) as found:
         assert found.find("b") == ANSWER
         assert found.find("a") == Leftover("server_error", "HTTP 500: why (InternalError)")
-        assert found.find("c") == Leftover("batch_expired", EXPIRED["message"])
+        assert found.find("c") == Leftover("batch_expired", EXPIRED["message"], was_run=False)
         assert found.find("d") is None
         assert told(found) == (0, 0, 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.batch.ledger import Ledger, Member, Shard
+from runner.batch.piles import Site
 from runner.batch.shards import Packer, line_of
 from runner.config import JudgeConfig
 from runner.judge import Panel
@@ -88,9 +89,11 @@ class Rows:
 
 
 def packer_of(folder: Path, tickets: Any, panel: Panel, rows: Any, **more: Any) -> Packer:
-    given: Mapping[str, Any] = {"dialect": "pai", "most_bytes": 1e6, "most_lines": 50, "floats": (), **more}
+    given: dict[str, Any] = {"most_bytes": 1e6, "most_lines": 50, "floats": (), **more}
+    sites = given.pop("sites", [Site("default", "http://here/v1", given.pop("dialect", "pai"))])
+    each = sites if isinstance(sites, dict) else {judge.name: sites for judge in panel.judges}
     ledger = Ledger(folder / "batches")
-    return Packer(ledger, tickets, panel, rows, service="default", base_url="http://here/v1", **given)
+    return Packer(ledger, tickets, panel, rows, sites=[each[judge.name] for judge in panel.judges], **given)
 
 
 def pack(

@@ -13,9 +13,6 @@ REFUSED = [
     ("dataset: {path: hf://datasets/a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at hf:// or s3://"),
     ("dataset: {path: s3://a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at hf:// or s3://"),
     (HEAD + "judge: {dimension: tone}\n", "judge.yaml:2: judge.dimension: a judge for a single dimension"),
-    (HEAD + JUDGE + "budget: {requests: 5}\n", "judge.yaml:3: budget.requests: a budget"),
-    (HEAD + "judge: {parameters: {max_tokens: 9}}\nbudget: {tokens: 5}\n", "judge.yaml:3: budget.tokens: a budget"),
-    (HEAD + JUDGE + "budget: {cost: 5}\n", "judge.yaml:3: budget.cost: a budget"),
     (HEAD + JUDGE + "monitor: {listen: '127.0.0.1:8701'}\n", "judge.yaml:3: monitor.listen: a live page"),
     (HEAD + JUDGE + "report: {group_by: category}\n", "judge.yaml:3: report: a report at the end of the run"),
     (HEAD + JUDGE + "cluster: {workers: 2}\n", "judge.yaml:3: cluster: a run on many machines"),
@@ -46,15 +43,15 @@ def test_every_gate_is_tested(complaint):
 
 def test_a_removed_gate_lets_through(load, monkeypatch):
     config = load(HEAD + JUDGE)
-    changed = config.model_copy(update={"budget": config.budget.model_copy(update={"requests": 5})})
-    assert [problem.path for problem in availability.unavailable(changed)] == [("budget", "requests")]
+    changed = config.model_copy(update={"monitor": config.monitor.model_copy(update={"listen": "127.0.0.1:1"})})
+    assert [problem.path for problem in availability.unavailable(changed)] == [("monitor", "listen")]
     assert not list(availability.unavailable(changed, ()))
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 20, share: 0.9}\nbudget: {cost: null}\nreport: null\n",
+        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 20, share: 0.9}\nbudget: {requests: 5}\nreport: null\n",
         HEAD
         + JUDGE
         + "service: {limits: {tpm: 5, concurrency: {start: 3, max: 9}}, kind: emulator, emulator: {seed: 4}}\n",
