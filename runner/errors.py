@@ -132,7 +132,7 @@ class RunStopped(JudgeRunnerError):
 
     Args:
         reason: a short word for `stop_reason`: `authentication`, `quota`, `address`, `output`, `outage`, `max_time`,
-            `interrupted`, `terminated`, `detached`, `cancelled`, `undecided`, `storage`.
+            `interrupted`, `terminated`, `detached`, `cancelled`, `undecided`, `storage`, `budget`, `breaker`.
         message: what was seen and what to do, for a person.
         exit_code: 3 a person must act, 4 run again later, 130 / 143 drained after a signal.
     """

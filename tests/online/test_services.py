@@ -192,7 +192,7 @@ async def test_attempts_and_answers_are_carried_along(tmp_path: Path) -> None:
         return good("Hmm.") if times == 1 else bad(503)
 
     async with pair(tmp_path, once, slowly(fine, 0.01)) as both:
-        summary = await both.run(40, judge={"service": ["a", "b"], "reask": 1})
+        summary = await both.run(40, judge={"service": ["a", "b"], "reask": 1}, retry={"attempts": 50})
     rows = table(tmp_path)
     assert summary.exit_code == 0
     moved = [row for number, row in rows.items() if both.a.asked[number] and row["service"] == "b"]
