@@ -21,7 +21,8 @@ from typing import TypeVar
 
 from runner.config import load_config
 from runner.dataset import chunks
-from runner.emulator import EmulatorOptions, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import start
 from runner.opening import Checked, check
 from runner.replies import read_completion
 from runner.results.journal import encode_row

@@ -19,7 +19,7 @@ import typer
 
 from runner.closing import RunSummary
 from runner.config import RunConfig, json_schema, load_config, masked, parse_duration, read_mapping
-from runner.emulator import EmulatorOptions, serve
+from runner.embedded import become_emulator
 from runner.errors import UsageError
 from runner.flags import put_flags
 from runner.monitor.status import OVER, describe, read_status
@@ -235,12 +235,7 @@ def emulate(
     put_flags(context.args, options)
     options |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     options.setdefault("port", 8000)
-    try:
-        serve(EmulatorOptions.from_mapping(options), lambda url: typer.echo(f"{url}/v1"))
-    except ValueError as error:
-        raise UsageError(f"emulate: {error}") from error
-    except OSError as error:
-        raise UsageError(f"emulate: {error.strerror or error}") from error
+    become_emulator(options)
 
 
 @app.command()

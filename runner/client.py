@@ -13,11 +13,13 @@ from typing import Any, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from runner.config import ServiceConfig
 from runner.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError, TimedOut
+from runner.posting import NoSeam, Poster, Reply
 from runner.replies import error_from, read_completion
 from runner.results.disk import TEMPORARY, put_in_place
 from runner.types import JudgeResponse, Secret
@@ -49,6 +51,7 @@ class Client:
         self._proxy = None if proxy is None else proxy.reveal()
         self._hidden = [secret for secret in (*service.headers.values(), proxy) if secret is not None]
         self._session: aiohttp.ClientSession | None = None
+        self._poster: Poster | None = None
 
     async def __aenter__(self) -> Self:
         timeout = self._service.timeout
@@ -58,11 +61,14 @@ class Client:
             headers=self._headers(),
             timeout=aiohttp.ClientTimeout(total=timeout.total, sock_connect=timeout.connect),
         )
+        self._poster = self._short_way()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._poster is not None:
+            self._poster.close()
         if self._session is not None:
             await self._session.close()
 
@@ -95,7 +101,7 @@ class Client:
         return await send(*args, **kwargs)
 
     async def _chat(self, body: bytes) -> JudgeResponse:
-        status, headers, raw = await self._post(self._chat_url, body)
+        status, headers, raw = await self._post(body)
         try:
             if status == 200:
                 return read_completion(raw)
@@ -161,7 +167,17 @@ class Client:
             self._hidden.append(self._token)
             self._token = token
             self._session.headers.update(self._headers())
+            if self._poster is not None:
+                self._poster.use(self._session.headers)
         return sent is not self._token
+
+    def _short_way(self) -> Poster | None:
+        """The short way for chat calls, where there is one: not through a proxy."""
+        session = self._opened
+        try:
+            return Poster(session, self._chat_url, session.headers, session.timeout) if self._proxy is None else None
+        except NoSeam:
+            return None
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
@@ -169,12 +185,20 @@ class Client:
             raise RuntimeError("the client is used outside its context")
         return self._session
 
-    async def _post(self, url: URL, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    async def _post(self, body: bytes) -> Reply:
         try:
-            async with self._opened.post(url, data=body, proxy=self._proxy, allow_redirects=False) as response:
-                return response.status, response.headers, await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if self._poster is not None:
+                try:
+                    return await self._poster.post(body)
+                except NoSeam:
+                    self._poster = None
+            return await self._post_by_session(body)
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
+
+    async def _post_by_session(self, body: bytes) -> Reply:
+        async with self._opened.post(self._chat_url, data=body, proxy=self._proxy, allow_redirects=False) as response:
+            return response.status, response.headers, await response.read()
 
     def _headers(self) -> CIMultiDict[str]:
         headers = CIMultiDict({"Content-Type": "application/json", "User-Agent": f"judge-runner/{__version__}"})
@@ -220,7 +244,7 @@ def connection_error(error: Exception, total: float) -> ServiceError:
             return Fatal(f"not a URL: {said}", reason="address")
         case TimeoutError():
             return TimedOut(f"no whole answer within {total:g} s")
-        case aiohttp.ClientResponseError():
+        case aiohttp.ClientResponseError() | HttpProcessingError():
             return BadReply(f"not HTTP: {said}")
         case _:
             return ConnectionLost(f"the connection broke: {said}")

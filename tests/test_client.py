@@ -28,6 +28,7 @@ from speaking import (
 )
 
 from runner.errors import BadReply, ConnectFailed, ConnectionLost, Fatal, Refused, ServerFault, TimedOut
+from runner.posting import NoSeam, Poster
 from runner.types import Secret
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +37,17 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": request.param}
+
+
+@pytest.fixture(autouse=True, params=["posting", "session"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of posting: the short one, and the one where there is no short one."""
+
+    def none(*_: object) -> Poster:
+        raise NoSeam
+
+    if request.param == "session":
+        monkeypatch.setattr("runner.client.Poster", none)
 
 
 @pytest.fixture(autouse=True)

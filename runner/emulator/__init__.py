@@ -1,8 +1,10 @@
-"""A local stand-in for a judge service: it speaks the service's HTTP and knows nothing of the runner."""
+"""A local stand-in for a judge service: it speaks the service's HTTP and knows nothing of the runner.
+
+What it can be told is here; what serves is in `runner.emulator.server`, which imports a web server.
+"""
 
 from __future__ import annotations
 
 from runner.emulator.options import EmulatorOptions
-from runner.emulator.server import Running, serve, start
 
-__all__ = ["EmulatorOptions", "Running", "serve", "start"]
+__all__ = ["EmulatorOptions"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from runner.results.schema import DIMENSION, to_batch
 from runner.types import Row
 
 WINDOW = 4096
+TEXTS_AT_ONCE = 256
+"""Lines get their texts so many at a time: they are most of what there is, in memory and for the processor's cache."""
+
+GROUPS_AT_HAND = 4
+"""Row groups that are kept, as neighbouring windows share them."""
+
 VOTE = pa.struct(
     [
         ("judge", pa.string()),
@@ -81,8 +88,8 @@ def write_samples(
                 lines = _of_one(rows, verdicts, aggregation)
             else:
                 lines = to_batch(_lines(rows.to_pylist(), names, aggregation), verdicts)
-            if lines.num_rows:
-                writer.add_batch(_with_texts(lines, schema, text_columns, texts))
+            for start in range(0, lines.num_rows, TEXTS_AT_ONCE):
+                writer.add_batch(_with_texts(lines.slice(start, TEXTS_AT_ONCE), schema, text_columns, texts))
         writer.finish()
     except BaseException:
         writer.abandon()
@@ -188,16 +195,13 @@ def _windows(results: Path, names: Sequence[str]) -> Iterator[pa.Table]:
         for path in part_paths(results).values()
         for index, (low, high) in enumerate(_spans(path))
     ]
+    read = lru_cache(GROUPS_AT_HAND)(partial(_group, columns=columns))
     last = max((high for _, high, _, _ in groups), default=-1)
     for begin in range(0, last + 1, WINDOW):
         end = begin + WINDOW
-        tables = [
-            _inside(path, index, columns, begin, end)
-            for low, high, path, index in groups
-            if low < end and high >= begin
-        ]
-        if tables:
-            yield pa.concat_tables(tables)
+        near = [read(path, index) for low, high, path, index in groups if low < end and high >= begin]
+        if near:
+            yield pa.concat_tables(_inside(table, begin, end) for table in near)
 
 
 def _spans(path: Path) -> list[tuple[int, int]]:
@@ -212,14 +216,16 @@ def _spans(path: Path) -> list[tuple[int, int]]:
         part.close()
 
 
-def _inside(path: Path, group: int, columns: Sequence[str], begin: int, end: int) -> pa.Table:
+def _group(path: Path, index: int, columns: Sequence[str]) -> pa.Table:
     part = open_part(path)
     try:
-        table = part.read_row_group(group, columns=list(columns))
+        return part.read_row_group(index, columns=list(columns)).select(columns)
     finally:
         part.close()
-    inside = pc.and_(pc.greater_equal(table["ordinal"], begin), pc.less(table["ordinal"], end))
-    return table.filter(inside).select(columns)
+
+
+def _inside(table: pa.Table, begin: int, end: int) -> pa.Table:
+    return table.filter(pc.and_(pc.greater_equal(table["ordinal"], begin), pc.less(table["ordinal"], end)))
 
 
 def _most(counts: Mapping[Any, int], draw: Any) -> tuple[Any, float | None]:

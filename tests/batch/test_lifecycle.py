@@ -15,7 +15,8 @@ from scripted import Do, Hook, Scripted, all_answered, ending, first, said
 
 from runner.batch import lifecycle
 from runner.batch.ledger import Shard
-from runner.emulator import EmulatorOptions, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import start
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,8 @@ from aiohttp import web
 from bench import FINE, UNDECIDED, Bench, how
 from scripted import Broken, Do, Hook, Scripted, ending, first, page, said
 
-from runner.emulator import EmulatorOptions, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import start
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,8 @@ from scripted import Do, Scripted, all_answered, ending, lines, said
 
 from runner.batch.ledger import Ledger
 from runner.budget import read_spent
-from runner.emulator import EmulatorOptions, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import start
 from runner.errors import RunDirectoryError
 from runner.spend import NOTHING, Spend
 

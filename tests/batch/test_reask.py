@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner import RunOptions, RunSummary, arun, load_config
-from runner.emulator import EmulatorOptions, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import start
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,8 @@ import pytest
 from bench import FINE, Bench, how
 from scripted import Broken, Do, Scripted, all_answered, bad, completion, ending, first, good, lines, said
 
-from runner.emulator import EmulatorOptions, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import start
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from runner.emulator import EmulatorOptions, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import start
 
 Rows = list[dict[str, Any]]
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 
-from runner.emulator import EmulatorOptions, Running, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import Running, start
 
 COUPLET = '请给出"常德德山山有德"对应的下联'
 

@@ -11,7 +11,8 @@ from aiohttp import web
 from scene import Service, bad, configure, good, judge, status, table
 
 from runner import RunOptions, arun, load_config
-from runner.emulator import EmulatorOptions, start
+from runner.emulator import EmulatorOptions
+from runner.emulator.server import start
 from runner.errors import RunStopped
 from runner.online import weather
 from runner.online.lane import OnlineLane

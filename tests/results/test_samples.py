@@ -181,8 +181,12 @@ def test_dimensions_of_several_votes_are_put_together_by_name_and_answer() -> No
 
 
 @pytest.mark.parametrize("window", [1, 3, 4, 5, 100])
-def test_windows_meet_at_their_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+@pytest.mark.parametrize("texts_at_once", [1, 2, 256])
+def test_windows_meet_at_their_edges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, texts_at_once: int
+) -> None:
     monkeypatch.setattr(module, "WINDOW", window)
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", texts_at_once)
     asked: list[range] = []
 
     def texts(ordinals: range) -> dict[int, dict[str, str | None]]:
@@ -196,6 +200,22 @@ def test_windows_meet_at_their_edges(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {line["answer"] for line in lines} == {None}
     assert [each.start for each in asked] == sorted(each.start for each in asked)
     assert all(len(each) <= window for each in asked)
+
+
+def test_a_row_group_is_read_once_for_all_the_windows_it_touches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WINDOW", 2)
+    kept, read = module._group, list[Path]()
+
+    def counting(path: Path, index: int, columns: Any) -> pa.Table:
+        read.append(path)
+        return kept(path, index, columns)
+
+    monkeypatch.setattr(module, "_group", counting)
+    rows = [make(n, human_winner=None, category=n) for n in (2, 0, 1, 3, 8, 4, 5, 6, 7)]  # parts of three, overlapping
+    assert [line["ordinal"] for line in write(tmp_path, rows, how(ONE))] == list(range(9))
+    assert len(read) == len(set(read)) == 3
 
 
 def test_without_any_row_there_is_an_empty_table(tmp_path: Path) -> None:
