@@ -6,15 +6,12 @@ the minute: the window alone would hand out a minute's worth at once, and the sa
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections import deque
 from collections.abc import Sequence
 
 import msgspec
 
 from runner.config import TokenLimits
-from runner.lane import Drained, send_home
 from runner.tokens import estimate_body
 from runner.types import Usage
 
@@ -27,9 +24,6 @@ PACE = 1.03
 
 BURST_S = 2.0
 """So many seconds' worth may be granted at once after a pause."""
-
-LEAST_WAIT_S = 0.005
-"""The next in the queue is not looked at before this: at high rates several are then let in together."""
 
 FEW = 20
 """Fewer answers than these teach nothing: the first to come are the short ones."""
@@ -184,121 +178,52 @@ Amounts = tuple[int, ...]
 """Tokens for each account."""
 
 
-class TokenGate:
-    """Lets requests through as their accounts allow, first come first served; large ones are never overtaken.
+class Accounts:
+    """Several quotas of which each must have room for a request; their clock is the caller's.
 
     Args:
-        accounts: all of them must have room for a request.
+        quotas: tokens per minute.
     """
 
-    def __init__(self, accounts: Sequence[Account]) -> None:
-        self._accounts = tuple(accounts)
-        self._waiting: deque[tuple[asyncio.Future[float], Amounts]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._drained = False
+    def __init__(self, quotas: Sequence[int]) -> None:
+        self._accounts = tuple(Account(quota) for quota in quotas)
 
-    async def enter(self, amounts: Amounts) -> float:
-        """Wait until so many tokens are granted; returns when they were, for `settle` and `refund`.
-
-        Raises Drained when the lane ends meanwhile.
-        """
-        if self._drained:
-            raise Drained
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            now = loop.time()
-            if not self._grant(amounts, now):
-                return now
-        turn: asyncio.Future[float] = loop.create_future()
-        entry = (turn, amounts)
-        self._waiting.append(entry)
-        if len(self._waiting) == 1:
-            self._serve()
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            self._left(entry)
-            raise
-
-    def settle(self, estimates: Amounts, actual: Amounts, granted: float) -> None:
-        """Charge what the service counted in place of the estimates."""
-        now = asyncio.get_running_loop().time()
-        for account, estimate, amount in zip(self._accounts, estimates, actual, strict=True):
-            account.settle(estimate, amount, granted, now)
-        if self._waiting:
-            self._serve()
-
-    def refund(self, amounts: Amounts, granted: float) -> None:
-        """Give back what was granted: the service counted nothing."""
-        self.settle(amounts, (0,) * len(amounts), granted)
-
-    def drain(self) -> None:
-        """Send everybody who waits home and let nobody in any more."""
-        self._drained = True
-        send_home(turn for turn, _ in self._waiting)
-        self._waiting.clear()
-        self._rest(None)
-
-    def _grant(self, amounts: Amounts, now: float) -> float:
-        """Take the tokens where every account has them, else say how long to wait."""
+    def wait(self, amounts: Amounts, now: float) -> float:
+        """Seconds until so many tokens may be granted, as things stand; 0.0: now."""
         wait = 0.0
         for account, amount in zip(self._accounts, amounts, strict=True):
             if (longer := account.wait(amount, now)) > wait:
                 wait = longer
-        if not wait:
-            for account, amount in zip(self._accounts, amounts, strict=True):
-                account.take(amount, now)
         return wait
 
-    def _serve(self) -> None:
-        """Let in, from the head on, whoever may come in now, and see to it that the next is looked at in time."""
-        waiting, now = self._waiting, asyncio.get_running_loop().time()
-        while waiting:
-            turn, amounts = waiting[0]
-            if not turn.done():
-                if wait := self._grant(amounts, now):
-                    self._rest(now + max(wait, LEAST_WAIT_S))
-                    return
-                turn.set_result(now)
-            waiting.popleft()
-        self._rest(None)
+    def take(self, amounts: Amounts, now: float) -> None:
+        """Charge what is granted."""
+        for account, amount in zip(self._accounts, amounts, strict=True):
+            account.take(amount, now)
 
-    def _rest(self, until: float | None) -> None:
-        """Have the one timer ring by then; None: nobody waits."""
-        if self._timer is not None:
-            if until is not None and self._timer.when() <= until:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if until is not None:
-            self._timer = asyncio.get_running_loop().call_at(until, self._ring)
+    def settle(self, estimates: Amounts, actual: Amounts, granted: float, now: float) -> None:
+        """Charge what the service counted in place of the estimates."""
+        for account, estimate, amount in zip(self._accounts, estimates, actual, strict=True):
+            account.settle(estimate, amount, granted, now)
 
-    def _ring(self) -> None:
-        self._timer = None
-        self._serve()
-
-    def _left(self, entry: tuple[asyncio.Future[float], Amounts]) -> None:
-        """One was cancelled: what it was granted meanwhile, unknown to it, is given back; others move up."""
-        turn, amounts = entry
-        if not turn.cancelled():
-            if turn.exception() is None:
-                self.refund(amounts, turn.result())
-        elif entry in self._waiting:
-            self._waiting.remove(entry)
-            self._serve()
+    def refund(self, amounts: Amounts, granted: float, now: float) -> None:
+        """Give back what was granted: the service counted nothing."""
+        self.settle(amounts, (0,) * len(amounts), granted, now)
 
 
 class Paid(msgspec.Struct, frozen=True, gc=False):
-    """What was reserved for a request of a variant: in which accounts, when, and our own estimate of its body."""
+    """What a request of a variant is thought to take: from which accounts, and our own estimate of its body."""
 
     variant: int
     size: int
     amounts: Amounts
-    granted: float
 
 
 class Tokens:
-    """The token quota of one service: reserve for a request, settle with its answer.
+    """The token quota of one service: how much a request is thought to take, and what came of it.
+
+    Attributes:
+        accounts: what is granted from.
 
     Args:
         tpm: tokens per minute, together or input and output apart.
@@ -307,30 +232,24 @@ class Tokens:
 
     def __init__(self, tpm: int | TokenLimits, expectations: Sequence[Expectation]) -> None:
         self._apart = isinstance(tpm, TokenLimits)
-        quotas = (tpm.input, tpm.output) if isinstance(tpm, TokenLimits) else (tpm,)
-        self._gate = TokenGate([Account(quota) for quota in quotas])
+        self.accounts = Accounts((tpm.input, tpm.output) if isinstance(tpm, TokenLimits) else (tpm,))
         self._expectations = expectations
 
-    async def enter(self, variant: int, body: bytes) -> Paid:
-        """Wait until there is room for a request, first come first served; raises Drained when the lane ends."""
+    def expect(self, variant: int, body: bytes) -> Paid:
+        """What a request will take."""
         size = estimate_body(body)
         expected = self._expectations[variant]
         prompt, completion = expected.prompt(size), expected.completion
-        amounts = (prompt, completion) if self._apart else (prompt + completion,)
-        return Paid(variant, size, amounts, await self._gate.enter(amounts))
+        return Paid(variant, size, (prompt, completion) if self._apart else (prompt + completion,))
 
-    def settle(self, paid: Paid, usage: Usage) -> None:
+    def settle(self, paid: Paid, usage: Usage, granted: float, now: float) -> None:
         """Charge what an answer took, and learn from it; where the service does not say, the estimate stands."""
         self._expectations[paid.variant].learn(paid.size, usage)
-        self._gate.settle(paid.amounts, _counted(paid.amounts, usage), paid.granted)
+        self.accounts.settle(paid.amounts, _counted(paid.amounts, usage), granted, now)
 
-    def refund(self, paid: Paid) -> None:
-        """Give back what was reserved for a request that the service did not count."""
-        self._gate.refund(paid.amounts, paid.granted)
-
-    def drain(self) -> None:
-        """Send everybody who waits home and let nobody in any more."""
-        self._gate.drain()
+    def refund(self, paid: Paid, granted: float, now: float) -> None:
+        """Give back what a request was granted that the service did not count."""
+        self.accounts.refund(paid.amounts, granted, now)
 
 
 def _counted(amounts: Amounts, usage: Usage) -> Amounts:

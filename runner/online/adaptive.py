@@ -3,26 +3,18 @@
 Pure: it is told what happened and when, and keeps no clock. Three things are learned apart, for they differ:
 
 - the *limit*, a number in flight (`climb.Climb`): up while the throughput rises with it, back to where it stopped;
-- the *pace*, requests a second (`Pace`): most 429s come from a rate, which no number in flight can hold exactly;
+- the *pace*, requests a second (`pace.Pace`): most 429s come from a rate, which no number in flight can hold exactly;
 - the *cooldown*, a moment before which nobody sends.
 """
 
 from __future__ import annotations
 
-from math import exp
-
 from runner.online.climb import Climb, Measure
+from runner.online.pace import CUT, STRAY, Pace, Swell, Wave
 
 IN_USE = 0.8
 """A round tells something about its limit only where so much of it was used."""
 
-STRAY = 0.05
-"""So small a share of 429s, or of failures, is no sign of anything."""
-
-WAVE = 5
-"""So many 429s, the stray ones discounted, are a wave."""
-
-CUT = 0.8
 COOLDOWN = 0.1
 LONGEST = 10.0
 """Seconds of silence after a wave where the service asks for none: it lets a bucket recover. They double from wave to
@@ -35,72 +27,9 @@ AGAIN = 20
 EVEN = 1.25
 """The pace is at most so much above what the limit lets through on average."""
 
-LATE = 0.01
+LATE = 0.02
 EARLY = 1.0
 """Seconds that a sender may be late and still catch up, as timers are; and so much is made up for at most."""
-
-SLOWEST = 1 / 60
-MARGIN = 0.98
-ALIKE = 0.25
-"""Waves whose rates differ by less confirm each other."""
-
-FIRST_APPROACH = (1.0, 10.0)
-LAST_APPROACH = (16.0, 800.0)
-"""How long the pace takes back to the rate of the last wave: seconds, and at least so many requests."""
-
-
-class Pace:
-    """The rate at which to send, once 429s have shown that there is one.
-
-    After a wave its logarithm follows a cubic, as TCP CUBIC's window does: from a little below the rate that was
-    accepted back up to it, long just there, then ever faster beyond, to see whether there is more. Waves that come at
-    the same rate again and again make the approach longer.
-
-    Attributes:
-        level: requests a second that were accepted when the last wave came, or None.
-        tolerance: the share of 429s that is taken for stray. It rises with waves that a lower rate did not prevent.
-    """
-
-    def __init__(self) -> None:
-        self.level: float | None = None
-        self.tolerance = STRAY
-        self._since = 0.0
-        self._approach = 0.0
-        self._depth = 0.0
-
-    def at(self, now: float) -> float | None:
-        """Requests a second, or None while no rate is known."""
-        if self.level is None:
-            return None
-        progress = min(10.0, max(0.0, now - self._since) / self._approach - 1)
-        return max(SLOWEST, self.level * exp(self._depth * progress**3))
-
-    def cut(self, begin: float, rate: float, share: float) -> None:
-        """A wave came.
-
-        Args:
-            begin: when sending begins again.
-            rate: requests a second that were sent.
-            share: how much of that got a 429. An outage, and a bucket for one, make it larger than it should be: at
-                once it takes the rate down to the known level or by a fifth, and by half where none is known.
-        """
-        known = self.level
-        lowest = rate / 2 if known is None else min(known, CUT * rate)
-        accepted = rate * (1 - share)
-        futile = known is not None and lowest < accepted and rate < known
-        self.tolerance = min(0.5, self.tolerance * 1.5) if futile else max(STRAY, self.tolerance / 1.5)
-        level = max(SLOWEST, MARGIN * max(lowest, accepted))
-        if known is not None and abs(level - known) < ALIKE * known:
-            self._approach = min(max(LAST_APPROACH[0], LAST_APPROACH[1] / level), 2 * self._approach)
-            self._depth = 0.1
-        else:
-            self._approach = max(FIRST_APPROACH[0], FIRST_APPROACH[1] / level)
-            self._depth = 0.2
-        self.level, self._since = level, begin
-
-    def resume(self, now: float) -> None:
-        """Approach the level once more from below."""
-        self._since = now
 
 
 class Adaptive:
@@ -128,9 +57,7 @@ class Adaptive:
         self._lowered = -1
         self._cooldown = COOLDOWN
         self._latency: float | None = None
-        self._heat = 0.0
-        self._hint = 0.0
-        self._hot = self._first_hot = 0
+        self._swell = Swell(0)
         self._measure = Measure()
         self._answers = self._failures = self._peak = 0
 
@@ -169,8 +96,7 @@ class Adaptive:
             self._good = stamp
         if stamp <= self._cut:
             return
-        if self._heat > 0.0:
-            self._heat -= self._pace.tolerance
+        self._swell.cool(self._pace.tolerance)
         measure = self._measure
         measure.answers += 1
         measure.seconds += seconds
@@ -193,14 +119,9 @@ class Adaptive:
         in_flight = self._end()
         if stamp <= self._cut:
             return False
-        if self._heat <= 0.0:
-            self._heat, self._hint, self._hot, self._first_hot = 0.0, 0.0, 0, stamp
-        self._heat += 1
-        self._hot += 1
-        self._hint = max(self._hint, hint or 0.0)
-        if self._heat < WAVE:
+        if not self._swell.rise(stamp, now, hint or 0.0, self._pace):
             return False
-        self._slow_down(now, in_flight, (self._hot - 1) / max(1, stamp - self._first_hot))
+        self._slow_down(now, in_flight, self._swell.wave(stamp))
         return True
 
     def failed(self, stamp: int) -> None:
@@ -216,7 +137,8 @@ class Adaptive:
     def resume(self, now: float) -> None:
         """The service answers again after an outage: begin with few, whatever it took before."""
         self._pace.resume(now)
-        self._restart(min(self.limit, AGAIN), fast=False)
+        self._climb.again(AGAIN)
+        self._restart()
 
     def _end(self) -> int:
         """Count a request out; how many were in flight with it."""
@@ -226,7 +148,7 @@ class Adaptive:
         self.in_flight = in_flight - 1
         return in_flight
 
-    def _slow_down(self, now: float, in_flight: int, share: float) -> None:
+    def _slow_down(self, now: float, in_flight: int, wave: Wave) -> None:
         """Keep still for a while; cut the limit and set the pace, if the last cut had time to show what it does.
 
         Where nothing that was sent since then has succeeded, this is an outage, or a queue of old sins. The first wave
@@ -234,22 +156,23 @@ class Adaptive:
         """
         heard = self._good > self._lowered
         self._cooldown = COOLDOWN if heard else min(LONGEST, 2 * self._cooldown)
-        self.quiet_until = max(self.quiet_until, now + min(self._patience, max(self._cooldown, self._hint)))
+        self.quiet_until = max(self.quiet_until, now + min(self._patience, max(self._cooldown, wave.hint)))
         pace = self.pace(now)
         if not heard:
-            self._restart(self.limit, fast=False)
+            self._climb.cut(self.limit, fast=False)
+            self._restart()
             return
         if pace is not None:
-            self._pace.cut(self.quiet_until, pace, share)
+            self._pace.cut(pace, wave, self.quiet_until)
         elif self._latency is not None:
-            self._pace.cut(self.quiet_until, in_flight / self._usual_latency(), 0.0)
+            self._pace.begin(in_flight / self._usual_latency(), self.quiet_until)
         self._lowered = self._sent
-        self._restart(int(CUT * self.limit), fast=pace is None)
+        self._climb.cut(int(CUT * self.limit), fast=pace is None)
+        self._restart()
 
-    def _restart(self, limit: int, fast: bool) -> None:
+    def _restart(self) -> None:
         self._cut = self._sent
-        self._heat = 0.0
-        self._climb.cut(limit, fast)
+        self._swell = Swell(self._sent)
         self._measure = Measure()
         self._begin_round()
 

@@ -90,6 +90,12 @@ class Climb:
         self._step, self._hold, self._resting = GENTLE, FIRST_HOLD, 0
         self._base, self._up = None, True
 
+    def again(self, limit: int) -> None:
+        """Begin again from few: back to where it was in a few rounds, gently from there."""
+        goal = self._goal
+        self.cut(limit, fast=False)
+        self._goal, self._step = goal, 1.0
+
     def trouble(self) -> None:
         """Something is wrong that is no 429: grow gently from now on."""
         self.fast, self._step = False, GENTLE

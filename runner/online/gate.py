@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -11,16 +12,16 @@ from runner.errors import ConnectFailed, RateLimited, Refused, Transient
 from runner.online.account import Paid, Tokens
 from runner.online.adaptive import Adaptive
 from runner.online.governor import Governor
-from runner.online.limits import Slots, Turnstile
+from runner.online.limits import Grant, Slots, Turnstile
 from runner.spend import Reserved
 from runner.types import Usage
 
 
 class Pass(msgspec.Struct, gc=False):
-    """What one request holds: tokens of the quota, a stamp of the adaptive concurrency, a share of the budget."""
+    """What one request holds: tokens of the quota, its grant of all rates together, a share of the budget."""
 
     paid: Paid | None = None
-    stamp: int | None = None
+    granted: Grant | None = None
     reserved: Reserved | None = None
 
 
@@ -45,7 +46,7 @@ class Gate:
     ) -> None:
         adaptive = None if isinstance(concurrency, int) else concurrency
         self._slots = Slots(concurrency if isinstance(concurrency, int) else concurrency.limit)
-        self._turnstile = Turnstile(rpm)
+        self._turnstile = Turnstile(rpm, None if tokens is None else tokens.accounts, adaptive)
         self._tokens = tokens
         self._governor = None if adaptive is None else Governor(adaptive, self._resize)
         self._budget = budget
@@ -65,14 +66,12 @@ class Gate:
         await self._slots.enter()
         held = Pass()
         try:
-            if self._tokens is not None:
-                held.paid = await self._tokens.enter(variant, body)
-            if not self._turnstile.open:
-                await self._turnstile.enter()
-            if self._governor is not None:
-                held.stamp = await self._governor.enter()
             if self._budget is not None:
                 held.reserved = await self._budget.enter(variant, body)
+            if self._tokens is not None:
+                held.paid = self._tokens.expect(variant, body)
+            if not self._turnstile.open:
+                held.granted = await self._turnstile.enter(() if held.paid is None else held.paid.amounts)
         except BaseException:
             self.back(held)
             raise
@@ -80,10 +79,12 @@ class Gate:
 
     def answered(self, held: Pass, usage: Usage, seconds: float) -> None:
         """The request was answered after so many seconds."""
-        if held.stamp is not None and self._governor is not None:
-            self._governor.succeeded(held.stamp, seconds)
-        if held.paid is not None and self._tokens is not None:
-            self._tokens.settle(held.paid, usage)
+        granted = held.granted
+        if granted is not None and self._governor is not None:
+            self._governor.succeeded(granted.stamp, seconds)
+        if granted is not None and held.paid is not None and self._tokens is not None:
+            self._tokens.settle(held.paid, usage, granted.at, asyncio.get_running_loop().time())
+            self._turnstile.look()
         if held.reserved is not None and self._budget is not None:
             self._budget.settle(held.reserved, usage)
         self._slots.leave()
@@ -95,9 +96,8 @@ class Gate:
         connection it may have. An outage says nothing about load.
         """
         self._leave(held, error if isinstance(error, Transient) and not in_outage else None)
-        uncounted = isinstance(error, RateLimited | ConnectFailed | Refused)
-        if held.paid is not None and self._tokens is not None and uncounted:
-            self._tokens.refund(held.paid)
+        if isinstance(error, RateLimited | ConnectFailed | Refused):
+            self._refund(held)
         if held.reserved is not None and self._budget is not None:
             if isinstance(error, RateLimited | ConnectFailed):
                 self._budget.refund(held.reserved, requests_too=isinstance(error, ConnectFailed))
@@ -108,8 +108,7 @@ class Gate:
     def back(self, held: Pass) -> None:
         """Nothing was sent."""
         self._leave(held, None)
-        if held.paid is not None and self._tokens is not None:
-            self._tokens.refund(held.paid)
+        self._refund(held)
         if held.reserved is not None and self._budget is not None:
             self._budget.refund(held.reserved, requests_too=True)
         self._slots.leave()
@@ -123,18 +122,19 @@ class Gate:
         """Send everybody who waits home and let nobody in any more."""
         self._slots.drain()
         self._turnstile.drain()
-        if self._tokens is not None:
-            self._tokens.drain()
-        if self._governor is not None:
-            self._governor.drain()
 
     def _leave(self, held: Pass, error: Transient | None) -> None:
-        if held.stamp is None or self._governor is None:
+        if held.granted is None or self._governor is None:
             return
         if error is None:
             self._governor.left()
         else:
-            self._governor.failed(held.stamp, error)
+            self._governor.failed(held.granted.stamp, error)
+
+    def _refund(self, held: Pass) -> None:
+        if held.granted is not None and held.paid is not None and self._tokens is not None:
+            self._tokens.refund(held.paid, held.granted.at, asyncio.get_running_loop().time())
+            self._turnstile.look()
 
     def _resize(self, size: int) -> None:
         self._slots.resize(size)

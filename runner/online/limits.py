@@ -1,20 +1,21 @@
 """How many at once, and how many a minute.
 
-Requests per minute: permits bought from aiolimiter by one buyer, handed out first come, first served. Tokens per minute
-are `account.py`'s: aiolimiter knows neither refunds nor debts.
-
-aiolimiter re-arms a timer for each of its waiters, so only one task ever waits in it; at high rates it buys permits in
-blocks worth a few milliseconds.
+Requests per minute are permits of aiolimiter. It re-arms a timer for each of its waiters, so only one task ever waits
+in it; at high rates that buys permits in blocks worth a few milliseconds. Tokens per minute are `account.py`'s:
+aiolimiter knows neither refunds nor debts.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
 
 from runner.lane import Drained, send_home
+from runner.online.account import Accounts, Amounts
+from runner.online.adaptive import Adaptive
 
 HEADROOM = 0.999
 """Share of the quota that is used: two clocks never run quite alike."""
@@ -23,6 +24,12 @@ BLOCK_S = 0.005
 BURST_S = 0.020
 MAX_BURST = 10
 FAST_RPM = 1200
+
+STALE_S = 0.010
+"""A permit that was not used by then is void: permits must not pile up beside the bucket."""
+
+LEAST_WAIT_S = 0.005
+"""Who waits for tokens is not looked at before this: at high rates several are then let out together."""
 
 
 class Slots:
@@ -74,62 +81,132 @@ class Slots:
         self._waiting.clear()
 
 
+class Grant(NamedTuple):
+    """When a request was let out, and its stamp where the concurrency adapts."""
+
+    at: float
+    stamp: int
+
+
 class Turnstile:
-    """Lets one request through at a time, as fast as the quota allows.
+    """Lets out one request at a time, when all rates allow it in the same moment; first come, first served.
+
+    What one limit grants is not kept while another one lets wait: it would be out of date when it is used. A cooldown
+    would save up permits, and a queue for permits the tokens of another minute.
 
     Args:
         rpm: requests per minute, or None.
+        accounts: tokens per minute, or None.
+        adaptive: who says when to send and when to be silent, or None.
     """
 
-    def __init__(self, rpm: int | None) -> None:
+    def __init__(self, rpm: int | None, accounts: Accounts | None = None, adaptive: Adaptive | None = None) -> None:
         self._requests, self._block = _request_limiter(rpm)
-        self._permits = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._wake = asyncio.Event()
+        self._accounts = accounts
+        self._adaptive = adaptive
+        self._permits, self._bought = 0, 0.0
+        self._waiting: deque[tuple[asyncio.Future[Grant], Amounts]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._short = asyncio.Event()
         self._drained = False
 
     @property
     def open(self) -> bool:
         """Whether nothing is limited here, so that nobody need come."""
-        return self._requests is None
+        return self._requests is None and self._accounts is None and self._adaptive is None
 
-    async def enter(self) -> None:
-        """Wait for a permit, in the order of arrival; raises Drained when the lane ends meanwhile."""
+    async def enter(self, amounts: Amounts = ()) -> Grant:
+        """Wait to be let out, with so many tokens from each account; raises Drained when the lane ends meanwhile."""
         if self._drained:
             raise Drained
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._wake.set()
-        await turn
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            now = loop.time()
+            if not self._wait(amounts, now) and self._has_permit(now):
+                return self._let_out(amounts, now)
+        turn: asyncio.Future[Grant] = loop.create_future()
+        self._waiting.append((turn, amounts))
+        if len(self._waiting) == 1:
+            self.look()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            self._left(turn, amounts)
+            raise
+
+    def look(self) -> None:
+        """Let out, from the head on, whoever may go; whoever gives something back has to call this."""
+        if not self._waiting:
+            return
+        waiting, now = self._waiting, asyncio.get_running_loop().time()
+        while waiting:
+            turn, amounts = waiting[0]
+            if not turn.done():
+                if wait := self._wait(amounts, now):
+                    self._look_again(now + wait)
+                    return
+                if not self._has_permit(now):
+                    self._short.set()
+                    return
+                turn.set_result(self._let_out(amounts, now))
+            waiting.popleft()
 
     async def serve(self) -> None:
-        """Buy permits and hand them out, until cancelled; one task runs this."""
+        """Buy permits when they are short, until cancelled; one task runs this."""
         while True:
-            while self._waiting:
-                turn = self._waiting[0]
-                if not turn.done():
-                    await self._pay()
-                    if turn.done():
-                        self._permits += 1  # cancelled meanwhile: the permit is for the next
-                    else:
-                        turn.set_result(None)
-                if self._waiting:
-                    self._waiting.popleft()
-            self._wake.clear()
-            await self._wake.wait()
+            await self._short.wait()
+            if self._requests is not None:
+                await self._requests.acquire(self._block)
+            self._short.clear()
+            self._permits, self._bought = self._block, asyncio.get_running_loop().time()
+            self.look()
 
     def drain(self) -> None:
-        """Send everybody who waits home and let nobody in any more."""
+        """Send everybody who waits home and let nobody out any more."""
         self._drained = True
-        send_home(self._waiting)
+        send_home(turn for turn, _ in self._waiting)
         self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def _pay(self) -> None:
-        if self._requests is not None:
-            if not self._permits:
-                await self._requests.acquire(self._block)
-                self._permits = self._block
-            self._permits -= 1
+    def _wait(self, amounts: Amounts, now: float) -> float:
+        """Seconds until the next may go as far as tokens and pace are concerned."""
+        wait = 0.0 if self._adaptive is None else self._adaptive.wait(now)
+        if self._accounts is not None and (tokens := self._accounts.wait(amounts, now)):
+            return max(wait, tokens, LEAST_WAIT_S)
+        return wait
+
+    def _has_permit(self, now: float) -> bool:
+        if self._requests is None:
+            return True
+        return self._permits > 0 and now - self._bought <= STALE_S
+
+    def _let_out(self, amounts: Amounts, now: float) -> Grant:
+        self._permits -= 1
+        if self._accounts is not None:
+            self._accounts.take(amounts, now)
+        return Grant(now, 0 if self._adaptive is None else self._adaptive.sent(now))
+
+    def _look_again(self, at: float) -> None:
+        """Have the one timer ring by then."""
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.look()
+
+    def _left(self, turn: asyncio.Future[Grant], amounts: Amounts) -> None:
+        """One was cancelled: what it was granted meanwhile, unknown to it, is given back; others move up."""
+        if not turn.cancelled() and turn.exception() is None:
+            if self._accounts is not None:
+                self._accounts.refund(amounts, turn.result().at, asyncio.get_running_loop().time())
+            if self._adaptive is not None:
+                self._adaptive.left()
+        self.look()
 
 
 def _request_limiter(rpm: int | None) -> tuple[AsyncLimiter | None, int]:

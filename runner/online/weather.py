@@ -18,6 +18,8 @@ STREAK = 5
 """So many failures in a row, none succeeding between them, are an outage."""
 
 FIRST_PROBE = 1.0
+"""Seconds. Before so many have passed without a success, 429s are no outage: a quota overdrawn sends them in a row."""
+
 LAST_PROBE = 30.0
 
 
@@ -68,7 +70,7 @@ class Weather:
         self._streak += 1
         if self.paused:
             self._probe_later(error.retry_after or 0.0)
-        elif self._streak >= STREAK:
+        elif self._streak >= STREAK and not (isinstance(error, RateLimited) and now - self._streak_began < FIRST_PROBE):
             self._pause(error, now)
 
     def excused(self, stamp: int) -> bool:

@@ -16,6 +16,27 @@ TIMER_S = 0.001
 Noise = Callable[[], float]
 
 
+class Stalls:
+    """Times in which a machine that has other things to do stands still.
+
+    Args:
+        gap: seconds between them on average.
+        longest: each lasts up to so many.
+        rng: where they come from.
+    """
+
+    def __init__(self, gap: float, longest: float, rng: random.Random) -> None:
+        self._gap, self._longest, self._rng = gap, longest, rng
+        self._begin = self._end = 0.0
+
+    def after(self, moment: float) -> float:
+        """When something is done that should have been at a moment; the moments asked about do not go back."""
+        while moment >= self._end:
+            self._begin = self._end + self._rng.expovariate(1 / self._gap)
+            self._end = self._begin + self._rng.uniform(0.02, self._longest)
+        return self._end if moment >= self._begin else moment
+
+
 class Service(Protocol):
     """Decides at its arrival what becomes of a request."""
 
@@ -100,6 +121,8 @@ class Run:
         hint: the Retry-After of a 429.
         stray: share of 429s without any cause.
         trip: seconds until a 429 is back.
+        stalls: when the sender stands still.
+        served_late: when the service does, so that requests come to it in clumps.
     """
 
     def __init__(
@@ -110,12 +133,15 @@ class Run:
         hint: float | None = None,
         stray: float = 0.0,
         trip: float = 0.001,
+        stalls: Stalls | None = None,
+        served_late: Stalls | None = None,
     ) -> None:
         self.log = Log()
         self.now = 0.0
         self.service = service
         self._adaptive, self._rng = adaptive, rng
         self._hint, self._stray, self._trip = hint, stray, trip
+        self._stalls, self._served_late = stalls, served_late
         self._events: list[tuple[float, int, float | None, int]] = []
         self._waking = False
 
@@ -123,14 +149,15 @@ class Run:
         """Go on until a moment, or until something is true."""
         self._fill()
         while self._events and self._events[0][0] <= end and not until():
-            self.now, stamp, seconds, _ = heapq.heappop(self._events)
+            due, stamp, seconds, _ = heapq.heappop(self._events)
+            self.now = max(self.now, due if self._stalls is None else self._stalls.after(due))
             if stamp == 0:
                 self._waking = False
             elif seconds is None:
                 self._adaptive.throttled(stamp, self.now, self._hint)
                 self.log.refusals.append(self.now)
             else:
-                self._adaptive.succeeded(stamp, seconds)
+                self._adaptive.succeeded(stamp, seconds + self.now - due)
                 self.log.answers.append(self.now)
             if not self.log.limits or self.log.limits[-1] != self._adaptive.limit:
                 self.log.limits.append(self._adaptive.limit)
@@ -145,10 +172,12 @@ class Run:
                 self._plan(wait + TIMER_S * self._rng.random(), 0, None)
                 return
             stamp = self._adaptive.sent(self.now)
-            seconds = self.service.take(self.now, self._adaptive.in_flight)
-            if self._stray and self._rng.random() < self._stray:
-                seconds = None
-            self._plan(self._trip if seconds is None else seconds, stamp, seconds)
+            arrival = self.now if self._served_late is None else self._served_late.after(self.now)
+            seconds = self.service.take(arrival, self._adaptive.in_flight)
+            if seconds is None or self._rng.random() < self._stray:
+                self._plan(arrival - self.now + self._trip, stamp, None)
+            else:
+                self._plan(arrival - self.now + seconds, stamp, arrival - self.now + seconds)
 
     def _plan(self, delay: float, stamp: int, seconds: float | None) -> None:
         heapq.heappush(self._events, (self.now + delay, stamp, seconds, len(self._events)))

@@ -16,8 +16,11 @@ from virtual import now, run, settle
 
 from runner.config import TokenLimits
 from runner.emulator.quota import Quota
+from runner.errors import RateLimited
 from runner.lane import Drained
-from runner.online.account import Account, Expectation, Paid, TokenGate, Tokens
+from runner.online.account import Account, Accounts, Expectation, Tokens
+from runner.online.gate import Gate, Pass
+from runner.online.limits import Turnstile
 from runner.types import Usage
 
 MINUTE = 60.0
@@ -47,9 +50,30 @@ def clock() -> float:
     return asyncio.get_running_loop().time()
 
 
+class Queue:
+    """Quotas, and those who wait for them."""
+
+    def __init__(self, *tpm: int) -> None:
+        self._accounts = Accounts(tpm)
+        self._turnstile = Turnstile(None, self._accounts)
+        self.drain = self._turnstile.drain
+
+    async def enter(self, amounts: tuple[int, ...]) -> float:
+        """Wait until so many tokens are granted; when they were."""
+        return (await self._turnstile.enter(amounts)).at
+
+    def settle(self, estimates: tuple[int, ...], actual: tuple[int, ...], granted: float) -> None:
+        self._accounts.settle(estimates, actual, granted, clock())
+        self._turnstile.look()
+
+    def refund(self, amounts: tuple[int, ...], granted: float) -> None:
+        self._accounts.refund(amounts, granted, clock())
+        self._turnstile.look()
+
+
 async def attend(tpm: Sequence[int], visits: Sequence[Visit]) -> list[Grant]:
     """Let visitors come and go; what was granted, in the order in which they came."""
-    gate = TokenGate([Account(quota) for quota in tpm])
+    gate = Queue(*tpm)
     grants: dict[int, Grant] = {}
     came: list[int] = []
 
@@ -128,7 +152,7 @@ def test_no_minute_holds_more_than_the_quota_and_nobody_waits_for_ever(
 
 
 async def saturate(
-    gate: TokenGate,
+    gate: Queue,
     minutes: float,
     draw: Callable[[], tuple[int, int]],
     workers: int = 40,
@@ -181,7 +205,7 @@ def skewed(seed: int, median: int) -> Callable[[], tuple[int, int]]:
 @pytest.mark.parametrize("weight", [50, 500, 3000])
 def test_a_steady_load_uses_the_quota(weight: int) -> None:
     tpm = 300_000
-    gate = TokenGate([Account(tpm)])
+    gate = Queue(tpm)
     times, longest = run(saturate(gate, 6, lambda: (weight, weight), latency=0.1))
     assert used(times, 1, 6) >= 0.98 * tpm
     assert longest <= 40 * weight / (tpm / MINUTE) + 5
@@ -199,7 +223,7 @@ def test_a_skewed_load_uses_the_quota_waits_are_bounded_and_the_service_denies_n
             if quota.take(tokens) is not None:
                 denied.append(tokens)
 
-        return await saturate(TokenGate([Account(tpm)]), 5, skewed(seed, 1000), granted=serve)
+        return await saturate(Queue(tpm), 5, skewed(seed, 1000), granted=serve)
 
     times, longest = run(main())
     assert used(times, 0, 5) >= 0.95 * tpm
@@ -221,7 +245,7 @@ def test_a_bucket_that_holds_a_minute_never_denies_what_is_granted() -> None:
             if quota.take(tokens) is not None:
                 denied.append(tokens)
 
-        times, _ = await saturate(TokenGate([Account(tpm)]), 30, draw, workers=8, granted=serve)
+        times, _ = await saturate(Queue(tpm), 30, draw, workers=8, granted=serve)
         assert times
         return denied
 
@@ -236,7 +260,7 @@ def test_guesses_that_are_right_on_average_cost_no_quota() -> None:
         counted.append(round(1000 * rng.uniform(0.2, 1.8)))
         return 1000, counted[-1]
 
-    times, _ = run(saturate(TokenGate([Account(tpm)]), 6, draw))
+    times, _ = run(saturate(Queue(tpm), 6, draw))
     assert 0.97 * tpm <= sum(counted[: len(times)]) / 6 <= 1.01 * tpm
 
 
@@ -311,7 +335,7 @@ def test_nothing_is_lost_or_left_over_in_a_long_run() -> None:
 
 def test_a_refund_wakes_the_head_of_the_queue_early() -> None:
     async def main() -> tuple[float, float]:
-        gate = TokenGate([Account(6000)])
+        gate = Queue(6000)
         first = await gate.enter((6000,))
         second = asyncio.create_task(gate.enter((3000,)))
         third = asyncio.create_task(gate.enter((10,)))
@@ -328,7 +352,7 @@ def test_a_refund_wakes_the_head_of_the_queue_early() -> None:
 
 def test_small_requests_do_not_overtake_a_large_one() -> None:
     async def main() -> list[int]:
-        gate, order = TokenGate([Account(60_000)]), []
+        gate, order = Queue(60_000), []
 
         async def visit(number: int, amount: int) -> None:
             await asyncio.sleep(number)
@@ -343,7 +367,7 @@ def test_small_requests_do_not_overtake_a_large_one() -> None:
 
 def test_who_is_cancelled_leaves_no_trace() -> None:
     async def main() -> tuple[float, int]:
-        gate = TokenGate([Account(6000)])
+        gate = Queue(6000)
         began = await gate.enter((6000,))
         waiting = [asyncio.create_task(gate.enter((amount,))) for amount in (6000, 40, 6000, 50)]
         await asyncio.sleep(1)
@@ -366,7 +390,7 @@ def test_who_is_cancelled_leaves_no_trace() -> None:
 
 def test_when_a_large_one_gives_up_those_behind_it_move_up_at_once() -> None:
     async def main() -> tuple[float, float]:
-        gate = TokenGate([Account(6000)])
+        gate = Queue(6000)
         began = await gate.enter((3000,))
         large, small, other = (asyncio.create_task(gate.enter((amount,))) for amount in (4000, 40, 2965))
         await asyncio.sleep(40)
@@ -383,7 +407,7 @@ def test_when_a_large_one_gives_up_those_behind_it_move_up_at_once() -> None:
 
 def test_entering_where_there_is_room_awaits_nothing() -> None:
     async def main() -> None:
-        entering = TokenGate([Account(1000), Account(50)]).enter((10, 1))
+        entering = Queue(1000, 50).enter((10, 1))
         with pytest.raises(StopIteration) as done:
             entering.send(None)
         assert done.value.value <= clock()
@@ -393,7 +417,7 @@ def test_entering_where_there_is_room_awaits_nothing() -> None:
 
 def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
     async def main() -> list[object]:
-        gate = TokenGate([Account(1000)])
+        gate = Queue(1000)
         await gate.enter((1000,))
         waiting = [asyncio.create_task(gate.enter((10,))) for _ in range(3)]
         await settle()
@@ -446,6 +470,16 @@ def test_an_expectation_is_never_below_one(answers: list[tuple[int, int | None, 
     assert 1 <= expected.completion <= 5000
 
 
+def gate(tokens: Tokens) -> Gate:
+    """A gate that limits tokens only."""
+    return Gate(1000, None, tokens, None, lambda _: None)
+
+
+def amounts(held: Pass) -> tuple[int, ...]:
+    """What was reserved."""
+    return () if held.paid is None else held.paid.amounts
+
+
 def body(size: int) -> bytes:
     """A body that is estimated at about so many tokens."""
     return b'{"messages":"' + b"word" * size + b'"}'
@@ -457,18 +491,18 @@ def test_requests_that_take_twice_what_was_thought_are_soon_known() -> None:
     spent: list[tuple[float, int]] = []
 
     async def main() -> list[tuple[int, int]]:
-        tokens = Tokens(tpm, [Expectation(0, 300, None)])
+        tokens = gate(Tokens(tpm, [Expectation(0, 300, None)]))
         guesses: list[tuple[int, int]] = []
 
         async def work() -> None:
             while True:
                 size = rng.randint(100, 400)
                 usage = Usage(2 * size, 600)
-                paid = await tokens.enter(0, body(size))
-                guesses.append((sum(paid.amounts), 2 * size + 600))
+                held = await tokens.enter(0, body(size))
+                guesses.append((sum(amounts(held)), 2 * size + 600))
                 await asyncio.sleep(1)
                 spent.append((now(), 2 * size + 600))
-                tokens.settle(paid, usage)
+                tokens.answered(held, usage, 1)
 
         tasks = [asyncio.create_task(work()) for _ in range(10)]
         await asyncio.sleep(5 * MINUTE)
@@ -484,14 +518,15 @@ def test_requests_that_take_twice_what_was_thought_are_soon_known() -> None:
 
 
 def test_input_and_output_have_their_own_accounts() -> None:
-    async def main() -> list[Paid]:
-        tokens = Tokens(TokenLimits(input=100_000, output=900), [Expectation(700, 300, None)])
-        return [await tokens.enter(0, body(100)) for _ in range(4)]
+    async def main() -> tuple[Pass, float]:
+        tokens = gate(Tokens(TokenLimits(input=100_000, output=900), [Expectation(700, 300, None)]))
+        held = [await tokens.enter(0, body(100)) for _ in range(4)]
+        return held[0], now()
 
-    paid = run(main())
-    assert paid[0].amounts[1] == 300
-    assert paid[0].amounts[0] == pytest.approx(800, abs=10)
-    assert paid[3].granted - paid[0].granted == pytest.approx(MINUTE, abs=0.2)
+    held, fourth = run(main())
+    assert amounts(held)[0] == pytest.approx(800, abs=10)
+    assert amounts(held)[1] == 300
+    assert fourth == pytest.approx(MINUTE, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -500,10 +535,10 @@ def test_input_and_output_have_their_own_accounts() -> None:
 )
 def test_what_the_service_does_not_say_stands_as_it_was_thought(usage: Usage, left: int) -> None:
     async def main() -> tuple[bool, bool]:
-        tokens = Tokens(1000, [Expectation(0, 300, None), Expectation(0, left - 5, None)])
-        paid = await tokens.enter(0, body(96))  # 400 together
-        assert sum(paid.amounts) == 400
-        tokens.settle(paid, usage)
+        tokens = gate(Tokens(1000, [Expectation(0, 300, None), Expectation(0, left - 5, None)]))
+        held = await tokens.enter(0, body(96))
+        assert amounts(held) == (400,)
+        tokens.answered(held, usage, 0.3)
         await asyncio.sleep(50)
         fits = asyncio.create_task(tokens.enter(1, b'{"a": "bcdefghijkl"}'))
         await settle()
@@ -517,14 +552,14 @@ def test_what_the_service_does_not_say_stands_as_it_was_thought(usage: Usage, le
 
 def test_a_failure_that_was_not_counted_is_given_back() -> None:
     async def main() -> float:
-        tokens = Tokens(1000, [Expectation(0, 900, None)])
-        paid = await tokens.enter(0, body(10))
+        tokens = gate(Tokens(1000, [Expectation(0, 900, None)]))
+        held = await tokens.enter(0, body(10))
         await asyncio.sleep(20)
-        tokens.refund(paid)
-        again = await tokens.enter(0, body(10))
+        tokens.failed(held, RateLimited("busy"), in_outage=False)
+        await tokens.enter(0, body(10))
         tokens.drain()
         with pytest.raises(Drained):
             await tokens.enter(0, body(10))
-        return again.granted - paid.granted
+        return now()
 
     assert run(main()) == pytest.approx(20, abs=0.01)

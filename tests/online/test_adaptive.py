@@ -6,13 +6,15 @@ import random
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from served import Bucket, Curve, Log, Noise, Parallel, Run, Service, noisy
+from served import Bucket, Curve, Log, Noise, Parallel, Run, Service, Stalls, noisy
 
-from runner.online.adaptive import COOLDOWN, CUT, LONGEST, WAVE, Adaptive
+from runner.online.adaptive import AGAIN, COOLDOWN, LONGEST, Adaptive
+from runner.online.pace import CUT, MOMENT, WAVE
 
 PATIENCE = 600.0
 SEEDS = (1, 2, 3)
@@ -25,7 +27,7 @@ def serve(
     seed: int = 1,
     sigma: float = 0.0,
     most: int = 512,
-    **faults: float,
+    **faults: Any,
 ) -> Log:
     """Run against a service on a fresh limit of 20 to `most`."""
     rng = random.Random(seed)
@@ -38,6 +40,14 @@ def rounds(adaptive: Adaptive, count: int, latency: float = 0.3) -> None:
     for _ in range(count):
         for stamp in [adaptive.sent(0.0) for _ in range(adaptive.limit)]:
             adaptive.succeeded(stamp, latency)
+
+
+def wave(adaptive: Adaptive, now: float) -> float:
+    """So many 429s, one after the other, that they are no stall; when the last came."""
+    for stamp in [adaptive.sent(now) for _ in range(WAVE)]:
+        adaptive.throttled(stamp, now)
+        now += MOMENT
+    return now - MOMENT
 
 
 # growth
@@ -59,10 +69,9 @@ def test_a_round_that_did_not_use_the_limit_says_nothing() -> None:
 def test_after_a_wave_growth_is_gentle() -> None:
     adaptive = Adaptive(100, 512, PATIENCE)
     rounds(adaptive, 1)
-    for wave in range(2):  # the first one brings the pace, the second comes in spite of it
-        for stamp in [adaptive.sent(10.0 + wave) for _ in range(WAVE)]:
-            adaptive.throttled(stamp, 10.0 + wave)
-        adaptive.succeeded(adaptive.sent(10.5 + wave), 0.3)
+    for begin in (10.0, 11.0):  # the first one brings the pace, the second comes in spite of it
+        wave(adaptive, begin)
+        adaptive.succeeded(adaptive.sent(begin + 0.5), 0.3)
     assert adaptive.limit == 64
     limits = [adaptive.limit]
     for _ in range(3):
@@ -152,9 +161,8 @@ def test_while_nothing_succeeds_waves_cut_no_further_and_the_silence_grows() -> 
     rounds(adaptive, 1)
     now, silences = 10.0, []
     for _ in range(10):
-        for stamp in [adaptive.sent(now) for _ in range(WAVE)]:
-            adaptive.throttled(stamp, now)
-        silences.append(adaptive.wait(now))
+        now = wave(adaptive, now)
+        silences.append(adaptive.quiet_until - now)
         now += silences[-1]
     assert adaptive.limit == int(CUT * 100)
     assert silences[:4] == pytest.approx([COOLDOWN, 2 * COOLDOWN, 4 * COOLDOWN, 8 * COOLDOWN])
@@ -166,8 +174,8 @@ def test_after_an_outage_few_begin() -> None:
     rounds(adaptive, 40)
     assert adaptive.limit == 512
     adaptive.resume(100.0)
-    assert adaptive.limit == 20
-    rounds(adaptive, 100)
+    assert adaptive.limit == AGAIN
+    rounds(adaptive, 6)  # soon back where it was
     assert adaptive.limit == 512
 
 
@@ -183,6 +191,34 @@ def test_an_unknown_quota_is_used_and_hardly_exceeded(rate: int, burst: int, see
     assert log.rate(10, end) > 0.95 * rate
     assert log.refused(10) < 0.01
     assert log.refused(0) < 0.02
+
+
+@pytest.mark.parametrize("late", ["stalls", "served_late"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_stalls_of_either_side_cost_little(seed: int, late: str) -> None:
+    stalls: dict[str, Any] = {late: Stalls(4.0, 0.12, random.Random(seed))}
+    log = serve(lambda noise: Bucket(1000, 50, 0.3, noise), 60, seed, sigma=0.3, **stalls)
+    assert log.rate(10, 60) > 0.9 * 1000
+    assert log.refused(10) < 0.015
+
+
+@pytest.mark.parametrize(("rpm", "burst"), [(6, 1), (6, 6), (20, 1), (60, 1), (300, 1), (300, 10)])
+def test_a_slow_quota_is_used_also_where_its_bucket_holds_one(rpm: int, burst: int) -> None:
+    hour = 3600.0
+    log = serve(lambda noise: Bucket(rpm / 60, burst, 2.0, noise), hour, sigma=0.3)
+    assert log.rate(hour / 3, hour) > (0.8 if rpm < 20 else 0.9) * rpm / 60
+    assert log.refused(hour / 3) < (0.12 if rpm < 20 else 0.03)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("stray", [0.05, 0.1, 0.2, 0.3])
+def test_many_stray_429s_are_told_from_a_quota(stray: float, seed: int) -> None:
+    free, bound = 200 / 0.3 * (1 - stray), 200 * (1 - stray)
+    log = serve(lambda noise: Curve(lambda n: 0.3, noise), 120, seed, sigma=0.3, most=200, stray=stray)
+    assert log.rate(60, 120) > 0.6 * free
+    log = serve(lambda noise: Bucket(200, 20, 0.3, noise), 120, seed, sigma=0.3, stray=stray)
+    assert log.rate(60, 120) > 0.6 * bound
+    assert log.refused(60) < 0.05 + 1.3 * stray
 
 
 @pytest.mark.parametrize("most", [200, 512, 2000])
@@ -245,7 +281,7 @@ def test_a_minute_of_429s_alone_is_survived(told: bool) -> None:
 
 # saturation without 429s
 
-CURVES = {
+CURVES: dict[str, tuple[Callable[[Noise], Service], float]] = {
     "64 slots": (lambda noise: Parallel(64, 1.0, noise), 64.0),
     "8 slots": (lambda noise: Parallel(8, 1.0, noise), 8.0),
     "200 slots": (lambda noise: Parallel(200, 3.0, noise), 200 / 3),

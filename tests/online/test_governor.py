@@ -10,31 +10,35 @@ from virtual import now, run, settle
 
 from runner.errors import RateLimited, ServerFault
 from runner.lane import Drained
-from runner.online.adaptive import WAVE, Adaptive
+from runner.online.adaptive import Adaptive
 from runner.online.crew import Crew
-from runner.online.governor import Governor
+from runner.online.gate import Gate, Pass
 from runner.online.limits import Slots
+from runner.types import Usage
 
 
-def governed(start: int = 4, most: int = 64) -> tuple[Governor, Adaptive, list[int]]:
+def governed(start: int = 4, most: int = 64) -> tuple[Gate, Adaptive, list[int]]:
     sizes: list[int] = []
     adaptive = Adaptive(start, most, 60.0)
-    return Governor(adaptive, sizes.append), adaptive, sizes
+    return Gate(adaptive, None, None, None, sizes.append), adaptive, sizes
 
 
-async def wave(governor: Governor, hint: float) -> None:
+async def enter(gate: Gate) -> Pass:
+    return await gate.enter(0, b"")
+
+
+async def wave(gate: Gate, hint: float) -> None:
     """So many 429s that everybody has to keep still for `hint` seconds."""
-    for stamp in [await governor.enter() for _ in range(10 * WAVE)]:
-        governor.failed(stamp, RateLimited("busy", retry_after=hint))
+    for held in [await enter(gate) for _ in range(gate.size)]:
+        gate.failed(held, RateLimited("busy", retry_after=hint), in_outage=False)
 
 
 def test_while_all_is_well_nobody_waits_and_the_limit_rises() -> None:
     async def main() -> None:
-        governor, adaptive, sizes = governed()
+        gate, adaptive, sizes = governed()
         for _ in range(20):
-            stamps = [await governor.enter() for _ in range(adaptive.limit)]
-            for stamp in stamps:
-                governor.succeeded(stamp, 0.1)
+            for held in [await enter(gate) for _ in range(adaptive.limit)]:
+                gate.answered(held, Usage(), 0.1)
         assert now() < 0.001
         assert sizes[:4] == [8, 16, 32, 64]  # then it also tries whether fewer would do
         assert max(sizes) == sizes[-1] == adaptive.limit == 64
@@ -45,15 +49,15 @@ def test_while_all_is_well_nobody_waits_and_the_limit_rises() -> None:
 
 def test_after_a_wave_all_keep_still_and_go_on_in_their_order() -> None:
     async def main() -> None:
-        governor, adaptive, _ = governed()
-        governor.succeeded(await governor.enter(), 0.1)
-        await wave(governor, 5.0)
+        gate, adaptive, _ = governed(start=10)
+        gate.answered(await enter(gate), Usage(), 0.1)
+        await wave(gate, 5.0)
         order: list[tuple[int, float]] = []
 
         async def go(number: int) -> None:
-            stamp = await governor.enter()
+            held = await enter(gate)
             order.append((number, now()))
-            governor.succeeded(stamp, 0.1)
+            gate.answered(held, Usage(), 0.1)
 
         await asyncio.gather(*(go(number) for number in range(10)))
         assert [number for number, _ in order] == list(range(10))
@@ -65,16 +69,16 @@ def test_after_a_wave_all_keep_still_and_go_on_in_their_order() -> None:
 
 def test_who_is_cancelled_or_sent_home_leaves_nothing_behind() -> None:
     async def main() -> None:
-        governor, adaptive, _ = governed()
-        governor.succeeded(await governor.enter(), 0.1)
-        await wave(governor, 5.0)
-        waiting = [asyncio.create_task(governor.enter()) for _ in range(3)]
+        gate, adaptive, _ = governed(start=10)
+        gate.answered(await enter(gate), Usage(), 0.1)
+        await wave(gate, 5.0)
+        waiting = [asyncio.create_task(enter(gate)) for _ in range(3)]
         await settle()
         waiting[0].cancel()
         await asyncio.sleep(4.9)
         assert not any(task.done() for task in waiting[1:])
-        governor.drain()
-        results = await asyncio.gather(*waiting, governor.enter(), return_exceptions=True)
+        gate.drain()
+        results = await asyncio.gather(*waiting, enter(gate), return_exceptions=True)
         assert isinstance(results[0], asyncio.CancelledError)
         assert all(isinstance(result, Drained) for result in results[1:])
         assert adaptive.in_flight == 0
@@ -84,14 +88,14 @@ def test_who_is_cancelled_or_sent_home_leaves_nothing_behind() -> None:
 
 def test_failures_and_leavers_are_counted_out() -> None:
     async def main() -> None:
-        governor, adaptive, _ = governed()
-        stamps = [await governor.enter() for _ in range(4)]
-        governor.failed(stamps[0], ServerFault("500"))
-        governor.left()
-        governor.succeeded(stamps[2], 0.1)
-        governor.succeeded(stamps[3], 0.1)
+        gate, adaptive, _ = governed()
+        held = [await enter(gate) for _ in range(4)]
+        gate.failed(held[0], ServerFault("500"), in_outage=False)
+        gate.back(held[1])
+        gate.failed(held[2], ServerFault("500"), in_outage=True)
+        gate.answered(held[3], Usage(), 0.1)
         assert adaptive.in_flight == 0
-        governor.resume()
+        gate.resume()
         assert 1 <= adaptive.limit <= 20
 
     run(main())

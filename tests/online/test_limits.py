@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from virtual import now, run, settle
 
 from runner.lane import Drained
-from runner.online.account import Account, TokenGate
-from runner.online.limits import Slots, Turnstile
+from runner.online.account import Accounts
+from runner.online.limits import Grant, Slots, Turnstile
 
 MINUTE = 60.0
 
@@ -94,13 +94,12 @@ def test_a_pause_leaves_no_credit_beyond_the_quota() -> None:
 
 def test_both_quotas_hold_together() -> None:
     async def main(rpm: int, tpm: int, weight: int) -> list[float]:
-        turnstile, gate, times = Turnstile(rpm), TokenGate([Account(tpm)]), list[float]()
+        turnstile, times = Turnstile(rpm, Accounts([tpm])), list[float]()
         server = asyncio.create_task(turnstile.serve())
 
         async def work() -> None:
             while True:
-                await gate.enter((weight,))
-                await turnstile.enter()
+                await turnstile.enter((weight,))
                 times.append(now())
 
         workers = [asyncio.create_task(work()) for _ in range(40)]
@@ -153,7 +152,7 @@ def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
         return list(results)
 
     first, *others = run(main())
-    assert first is None
+    assert isinstance(first, Grant)
     assert len(others) == 4
     assert all(isinstance(other, Drained) for other in others)
 

@@ -52,6 +52,20 @@ def test_five_failures_in_a_row_pause_and_four_do_not() -> None:
     run(main())
 
 
+def test_429s_are_an_outage_only_when_nothing_succeeds_for_a_while() -> None:
+    async def main() -> None:
+        sky = Sky()
+        sky.storm(100, RateLimited("busy"))
+        await asyncio.sleep(0.9)
+        sky.storm(100, RateLimited("busy"))
+        assert not sky.weather.paused
+        await asyncio.sleep(0.2)
+        sky.storm(1, RateLimited("busy"))
+        assert sky.weather.paused
+
+    run(main())
+
+
 def test_one_at_a_time_goes_out_to_look_at_growing_intervals() -> None:
     async def main() -> list[float]:
         sky = Sky()
@@ -70,7 +84,7 @@ def test_one_at_a_time_goes_out_to_look_at_growing_intervals() -> None:
 def test_the_service_may_ask_for_a_longer_wait_but_not_for_a_shorter_one() -> None:
     async def main(hint: float) -> float:
         sky = Sky()
-        sky.storm(error=RateLimited("busy", retry_after=hint))
+        sky.storm(error=ServerFault("503", retry_after=hint))
         await sky.visit()
         return sky.passed[0]
 
