@@ -8,6 +8,7 @@ aiolimiter knows neither refunds nor debts.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -156,10 +157,22 @@ class Turnstile:
         while True:
             await self._short.wait()
             if self._requests is not None:
+                await self._sleep_until_next(self._requests)
                 await self._requests.acquire(self._block)
             self._short.clear()
             self._permits, self._bought = self._block, asyncio.get_running_loop().time()
             self.look()
+
+    async def _sleep_until_next(self, requests: AsyncLimiter) -> None:
+        """Sleep until the next block is about there.
+
+        aiolimiter sets its timer to the microsecond. Loops tick in milliseconds and ring early, and it would set it
+        anew a hundred times.
+        """
+        if not requests.has_capacity(self._block):
+            ready = self._bought + self._block * requests.time_period / requests.max_rate
+            missing = ready - asyncio.get_running_loop().time()
+            await asyncio.sleep(math.ceil(1000 * missing) / 1000)
 
     def drain(self) -> None:
         """Send everybody who waits home and let nobody out any more."""
