@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, BinaryIO
@@ -25,6 +26,9 @@ READ_ERRORS = (OSError, EOFError, csv.Error, pa.ArrowException)
 
 NextWanted = Callable[[int], int]
 """Takes an ordinal, gives the smallest wanted ordinal that is not below it."""
+
+SPACING = 64_000_000
+"""Bytes from one mark to the next."""
 
 _BATCH_ROWS = 256
 _BATCH_BYTES = 4_000_000
@@ -50,6 +54,20 @@ class RawRow(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """A place in a file of lines from where it can be read on.
+
+    Attributes:
+        row: how many rows come before it.
+        line: how many lines.
+        offset: how many bytes.
+    """
+
+    row: int
+    line: int
+    offset: int
+
+
 Reader = Generator[RawRow, None, int]
 
 
@@ -71,8 +89,21 @@ def count_rows(lines: list[bytes]) -> int:
     return len(lines) - sum(map(bytes.isspace, lines))
 
 
-def read_lines(file: DataFile, start: int, end: int, next_wanted: NextWanted) -> Reader:
-    """Read JSON lines; a block without a wanted row costs little more than its bytes."""
+def count_lines(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[Mark, ...]]:
+    """Count the rows of JSON lines, and mark places on the way; a packed file has none, as it is read in one go."""
+    rows, lines, marks, upcoming = 0, 0, list[Mark](), SPACING
+    with open_bytes(file, raw) as stream:
+        for block in line_blocks(stream):
+            rows += count_rows(block)
+            lines += len(block)
+            if file.compression is None and (offset := stream.tell()) >= upcoming:
+                marks.append(Mark(rows, lines, offset))
+                upcoming = offset + SPACING
+    return rows, tuple(marks)
+
+
+def read_lines(file: DataFile, start: int, end: int, next_wanted: NextWanted, marks: Sequence[Mark] = ()) -> Reader:
+    """Read JSON lines; a block without a wanted row costs little more than its bytes, what is between marks nothing."""
     ordinal, number, wanted = start, 0, next_wanted(start)
     with open_bytes(file) as stream:
         for lines in line_blocks(stream):
@@ -81,6 +112,10 @@ def read_lines(file: DataFile, start: int, end: int, next_wanted: NextWanted) ->
             if wanted >= ordinal + len(lines):
                 ordinal += count_rows(lines)
                 number += len(lines)
+                mark = _last(marks, wanted - start)
+                if mark is not None and start + mark.row > ordinal:
+                    stream.seek(mark.offset)
+                    ordinal, number = start + mark.row, mark.line
                 continue
             for line in lines:
                 number += 1
@@ -93,6 +128,12 @@ def read_lines(file: DataFile, start: int, end: int, next_wanted: NextWanted) ->
                     wanted = next_wanted(ordinal + 1)
                 ordinal += 1
     return ordinal
+
+
+def _last(marks: Sequence[Mark], row: int) -> Mark | None:
+    """The last mark that is not behind the row."""
+    index = bisect_right(marks, row, key=lambda mark: mark.row)
+    return marks[index - 1] if index else None
 
 
 def csv_records(file: DataFile, raw: BinaryIO | None = None) -> Generator[tuple[int, list[str]]]:

@@ -9,6 +9,7 @@ from contextlib import closing
 from runner.dataset.files import DataFile
 from runner.dataset.formats import (
     READ_ERRORS,
+    Mark,
     NextWanted,
     RawRow,
     Reader,
@@ -17,6 +18,7 @@ from runner.dataset.formats import (
     read_lines,
     read_parquet,
 )
+from runner.dataset.surveys import FileSurvey, Survey
 from runner.errors import DatasetError
 
 NEVER = sys.maxsize
@@ -48,6 +50,7 @@ def chunks(
     files: Sequence[DataFile],
     wanted: NextWanted = everything,
     *,
+    known: Survey | None = None,
     rows: Sequence[int] | None = None,
     columns: Sequence[str] | None = None,
     chunk_rows: int = 256,
@@ -60,7 +63,9 @@ def chunks(
     Args:
         files: as `discover` lists them.
         wanted: gives the next wanted ordinal; called with ordinals that never fall.
-        rows: each file's rows as surveyed. A file that has grown since is read up to there, so that ordinals stay.
+        known: the files as surveyed. One that has grown since is read up to there, so that ordinals stay; in one that
+            is as it was, what nobody wants is skipped from mark to mark.
+        rows: the rows of each file, where no more is known of them.
         columns: the top-level columns to read; only Parquet heeds it.
         chunk_rows: most rows of a chunk.
         chunk_bytes: a chunk that has reached this many bytes is not extended.
@@ -68,9 +73,11 @@ def chunks(
     Raises:
         DatasetError: a file cannot be read to its end, or has fewer rows than surveyed.
     """
+    if known is None and rows is not None:
+        known = Survey(tuple(FileSurvey("", "", -1, -1, "", count, ends_line=False) for count in rows))
     chunk: list[RawRow] = []
     size = 0
-    with closing(_rows(files, wanted, rows, columns)) as source:
+    with closing(_rows(files, wanted, known, columns)) as source:
         for row in source:
             chunk.append(row)
             size += row.size
@@ -81,12 +88,11 @@ def chunks(
         yield chunk
 
 
-def _rows(
-    files: Sequence[DataFile], wanted: NextWanted, rows: Sequence[int] | None, columns: Sequence[str] | None
-) -> Reader:
+def _rows(files: Sequence[DataFile], wanted: NextWanted, known: Survey | None, columns: Sequence[str] | None) -> Reader:
     ordinal = 0
     for index, file in enumerate(files):
-        end = NEVER if rows is None else ordinal + rows[index]
+        seen = None if known is None else known.files[index]
+        end = NEVER if seen is None else ordinal + seen.rows
         upcoming = wanted(ordinal)
         if upcoming == NEVER:
             break
@@ -94,19 +100,27 @@ def _rows(
             ordinal = end
             continue
         try:
-            reached = yield from _reader(file, ordinal, end, wanted, columns)
+            marks = seen.marks if seen is not None and seen.has(file.path.stat()) else ()
+            reached = yield from _reader(file, ordinal, end, wanted, columns, marks)
         except READ_ERRORS as error:
             raise DatasetError(f"{file.path}: cannot be read to its end: {error}") from error
-        if rows is not None and wanted(reached) < end:
-            raise DatasetError(f"{file.path}: has {reached - ordinal} rows, but had {rows[index]} when it was counted")
-        ordinal = reached if rows is None else end
+        if seen is not None and wanted(reached) < end:
+            raise DatasetError(f"{file.path}: has {reached - ordinal} rows, but had {seen.rows} when it was counted")
+        ordinal = reached if seen is None else end
     return ordinal
 
 
-def _reader(file: DataFile, ordinal: int, end: int, wanted: NextWanted, columns: Sequence[str] | None) -> Reader:
+def _reader(
+    file: DataFile,
+    ordinal: int,
+    end: int,
+    wanted: NextWanted,
+    columns: Sequence[str] | None,
+    marks: Sequence[Mark],
+) -> Reader:
     match file.format:
         case "jsonl":
-            return read_lines(file, ordinal, end, wanted)
+            return read_lines(file, ordinal, end, wanted, marks)
         case "json":
             return read_json(file, ordinal, end, wanted)
         case "parquet":

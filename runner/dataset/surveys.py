@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, BinaryIO, Literal, cast
@@ -11,8 +12,8 @@ from typing import Any, BinaryIO, Literal, cast
 import msgspec
 import pyarrow.parquet as pq
 
-from runner.dataset.files import BUFFER, DataFile, open_bytes
-from runner.dataset.formats import READ_ERRORS, count_rows, csv_header, csv_records, line_blocks, load_array
+from runner.dataset.files import BUFFER, DataFile
+from runner.dataset.formats import READ_ERRORS, Mark, count_lines, csv_header, csv_records, load_array
 from runner.errors import DatasetError
 
 Growth = Literal["same", "grown", "changed"]
@@ -31,6 +32,7 @@ class FileSurvey(msgspec.Struct, frozen=True):
         digest: SHA-256 of its bytes, hexadecimal.
         rows: how many rows it has.
         ends_line: whether its last byte ends a line, so that what is appended begins a new one.
+        marks: places from where it can be read on.
     """
 
     path: str
@@ -40,6 +42,11 @@ class FileSurvey(msgspec.Struct, frozen=True):
     digest: str
     rows: int
     ends_line: bool
+    marks: tuple[Mark, ...] = ()
+
+    def has(self, stat: os.stat_result) -> bool:
+        """Whether a file with this size and time counts as what was seen."""
+        return (self.size, self.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -74,7 +81,7 @@ class Survey(msgspec.Struct, frozen=True):
 def survey(files: Sequence[DataFile], previous: Survey | None = None) -> Survey:
     """Read every file once: rows, bytes and digest.
 
-    A file whose size and time are as in `previous` is not read again.
+    A file whose size and time are as in `previous` is not read again, one with the same bytes is not counted again.
 
     Raises:
         DatasetError: a file cannot be read, or there is no row at all.
@@ -119,16 +126,15 @@ def _equal(one: FileSurvey, other: FileSurvey) -> bool:
 def _look_at(file: DataFile, before: FileSurvey | None) -> tuple[FileSurvey, bool]:
     """Survey one file; the second value tells whether it only extends what was seen before."""
     stat = file.path.stat()
-    if before is not None and (before.size, before.mtime_ns, before.format) == (
-        stat.st_size,
-        stat.st_mtime_ns,
-        file.format,
-    ):
-        return before, False
+    if before is not None and (before.size, before.format) == (stat.st_size, file.format):
+        if before.has(stat):
+            return before, False
+        if before.digest == _digest(file):
+            return msgspec.structs.replace(before, mtime_ns=stat.st_mtime_ns), False
     appendable = file.compression is None and file.format in _APPENDABLE and before is not None
     raw = _Hashed(file.path.open("rb", buffering=0), before.size if appendable and before is not None else -1)
-    rows = _count(file, cast("BinaryIO", raw))
-    seen = FileSurvey(file.name, file.format, raw.size, stat.st_mtime_ns, raw.digest, rows, raw.last in b"\n")
+    rows, marks = _count(file, cast("BinaryIO", raw))
+    seen = FileSurvey(file.name, file.format, raw.size, stat.st_mtime_ns, raw.digest, rows, raw.last in b"\n", marks)
     extends = (
         before is not None
         and raw.prefix == before.digest
@@ -138,20 +144,24 @@ def _look_at(file: DataFile, before: FileSurvey | None) -> tuple[FileSurvey, boo
     return seen, extends
 
 
-def _count(file: DataFile, raw: BinaryIO) -> int:
+def _digest(file: DataFile) -> str:
+    with file.path.open("rb", buffering=0) as raw:
+        return hashlib.file_digest(raw, "sha256").hexdigest()
+
+
+def _count(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[Mark, ...]]:
     with raw:
         match file.format:
             case "jsonl":
-                with open_bytes(file, raw) as stream:
-                    return sum(map(count_rows, line_blocks(stream)))
+                return count_lines(file, raw)
             case "json":
-                return len(load_array(file, raw))
+                return len(load_array(file, raw)), ()
             case "parquet":
-                return int(pq.read_metadata(file.path).num_rows)
+                return int(pq.read_metadata(file.path).num_rows), ()
             case _:
                 with closing(csv_records(file, raw)) as records:
                     csv_header(file, records)
-                    return sum(1 for _ in records)
+                    return sum(1 for _ in records), ()
 
 
 class _Hashed(io.RawIOBase):
@@ -179,6 +189,9 @@ class _Hashed(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        return self.size
 
     def readinto(self, buffer: Any, /) -> int:
         count = self._raw.readinto(buffer) or 0

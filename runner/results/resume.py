@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,13 @@ log = logging.getLogger(__name__)
 
 VariantKey = tuple[str, bool, int]
 """Judge name, swapped, repeat."""
+
+BATCH = 65536
+EVERY_ROW = (
+    *("ordinal", "judge", "swapped", "repeat", "status", "error_type"),
+    *("prompt_tokens", "completion_tokens", "cost"),
+)
+"""What is read of every row."""
 
 CARRIED = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
 """What a replaced row hands on to the row that replaces it."""
@@ -50,10 +57,27 @@ class Counts(msgspec.Struct):
     def add(self, row: Row, sign: int = 1) -> None:
         """Count one row, or with `sign` -1 take one back."""
         status = row["status"]
-        setattr(self, status, getattr(self, status) + sign)
+        if status == "ok":
+            self.ok += sign
+        elif status == "unparsed":
+            self.unparsed += sign
+        else:
+            self.failed += sign
         self.prompt_tokens += sign * (row["prompt_tokens"] or 0)
         self.completion_tokens += sign * (row["completion_tokens"] or 0)
-        self.cost += sign * (row["cost"] or 0.0)
+        if cost := row["cost"]:
+            self.cost += sign * cost
+
+    def add_all(self, rows: pa.RecordBatch) -> bool:
+        """Count rows of a part; whether all of them are ok."""
+        ok, unparsed = (pc.equal(rows["status"], name).true_count for name in ("ok", "unparsed"))
+        self.ok += ok
+        self.unparsed += unparsed
+        self.failed += rows.num_rows - ok - unparsed
+        self.prompt_tokens += pc.sum(rows["prompt_tokens"]).as_py() or 0
+        self.completion_tokens += pc.sum(rows["completion_tokens"]).as_py() or 0
+        self.cost += pc.sum(rows["cost"]).as_py() or 0.0
+        return bool(ok == rows.num_rows)
 
 
 MISSING, ANSWERED, SUBMITTED = 0, 1, 2
@@ -144,13 +168,11 @@ class Done:
     def _index(self, ordinal: int, variant: int) -> int:
         return ordinal * len(self.variants) + variant
 
-    def mark(self, ordinals: Collection[int], variant: int) -> None:
+    def mark(self, ordinals: Iterable[int], variant: int) -> None:
         """Note that these samples have their row of `variant`."""
         flags, width = self._flags, len(self.variants)
-        limit = self.samples
         for ordinal in ordinals:
-            if ordinal < limit:
-                flags[ordinal * width + variant] = 1
+            flags[ordinal * width + variant] = ANSWERED
 
     def ask_again(self, row: Row, part: int, variant: int) -> None:
         """Note that this row is to be replaced."""
@@ -231,7 +253,7 @@ def _owners(results: Path, ids: Collection[str]) -> dict[str, int]:
     """Which part holds a row of each of these requests already."""
     wanted, owners = pa.array(ids, pa.string()), {}
     for number, path in part_paths(results).items():
-        for batch in batches(path, ["custom_id"], size=65536):
+        for batch in batches(path, ["custom_id"], size=BATCH):
             column = batch.column(0)
             hits = column.filter(pc.is_in(column, value_set=wanted))
             owners.update(dict.fromkeys(hits.to_pylist(), number))
@@ -256,42 +278,56 @@ def scan(
         replaced: requests in open batches that replace their row, by custom_id, and the batch its new row names.
     """
     done = Done(samples, variants)
-    columns = ["ordinal", "judge", "swapped", "repeat", "custom_id", "status", "error_type", *CARRIED]
-    columns += ["batch_id"] if replaced else []
+    replaced = replaced or {}
     for number, path in part_paths(directory / "results").items():
-        for batch in batches(path, columns, size=65536):
-            _note(done, batch, number, retry, replaced or {})
+        again = bool(replaced)
+        for batch in batches(path, EVERY_ROW, BATCH):
+            again = _note(done, batch, retry) or again
+        if again:
+            _ask_again(done, path, number, retry, replaced)
     return done
 
 
-def _note(
-    done: Done, batch: pa.RecordBatch, part: int, retry: Collection[str], replaced: Mapping[str, str | None]
-) -> None:
-    inside = batch.filter(pc.less(batch["ordinal"], done.samples))
-    for variant, rows in _by_variant(inside, done.variants):
-        done.mark(rows["ordinal"].to_pylist(), variant)
-        _count(done.counts, rows)
-        again = pc.and_(pc.equal(rows["status"], "failed"), pc.is_in(rows["error_type"], pa.array(TRANSIENT)))
-        again = pc.or_(again, pc.is_in(rows["status"], pa.array(list(retry), pa.string())))
-        if replaced:
-            old = [replaced.get(row["custom_id"], row["batch_id"]) != row["batch_id"] for row in rows.to_pylist()]
-            again = pc.or_(again, pa.array(old, pa.bool_()))
-        for row in rows.filter(again).to_pylist():
-            done.ask_again(row, part, variant)
+def _note(done: Done, batch: pa.RecordBatch, retry: Collection[str]) -> bool:
+    """Note the rows that are there; whether any of them is to be asked again."""
+    again = False
+    for variant, rows in _by_variant(batch, done):
+        done.mark(_numbers(rows["ordinal"]), variant)
+        all_ok = done.counts.add_all(rows)
+        again = again or (not all_ok and _is_open(rows, retry).true_count > 0)
+    return again
 
 
-def _by_variant(batch: pa.RecordBatch, variants: Mapping[VariantKey, int]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    for (judge, swapped, repeat), variant in variants.items():
+def _is_open(rows: pa.RecordBatch, retry: Collection[str]) -> pa.BooleanArray:
+    """Which rows are asked again for their status or their cause."""
+    transient = pc.and_(pc.equal(rows["status"], "failed"), pc.is_in(rows["error_type"], pa.array(TRANSIENT)))
+    return pc.or_(transient, pc.is_in(rows["status"], pa.array(retry, pa.string()))) if retry else transient
+
+
+def _ask_again(done: Done, path: Path, part: int, retry: Collection[str], replaced: Mapping[str, str | None]) -> None:
+    """Read those rows of a part that are asked again; what only they are needed for is not read of all."""
+    columns = [*EVERY_ROW, "custom_id", *(name for name in CARRIED if name not in EVERY_ROW)]
+    columns += ["batch_id"] if replaced else []
+    for batch in batches(path, columns, BATCH):
+        for variant, rows in _by_variant(batch, done):
+            again = _is_open(rows, retry)
+            if replaced:
+                ids = zip(rows["custom_id"].to_pylist(), rows["batch_id"].to_pylist(), strict=True)
+                again = pc.or_(again, pa.array([replaced.get(name, batch_id) != batch_id for name, batch_id in ids]))
+            for row in rows.filter(again).to_pylist():
+                done.ask_again(row, part, variant)
+
+
+def _by_variant(batch: pa.RecordBatch, done: Done) -> Iterator[tuple[int, pa.RecordBatch]]:
+    inside = pc.less(batch["ordinal"], done.samples)
+    for (judge, swapped, repeat), variant in done.variants.items():
         same = pc.and_(pc.equal(batch["judge"], judge), pc.equal(batch["swapped"], swapped))
-        rows = batch.filter(pc.and_(same, pc.equal(batch["repeat"], repeat)))
-        if rows.num_rows:
-            yield variant, rows
+        mine = pc.and_(pc.and_(same, pc.equal(batch["repeat"], repeat)), inside)
+        count = mine.true_count
+        if count:
+            yield variant, batch if count == batch.num_rows else batch.filter(mine)
 
 
-def _count(counts: Counts, rows: pa.RecordBatch) -> None:
-    for status in pc.value_counts(rows["status"]).to_pylist():
-        name = status["values"]
-        setattr(counts, name, getattr(counts, name) + status["counts"])
-    counts.prompt_tokens += pc.sum(rows["prompt_tokens"].cast(pa.int64())).as_py() or 0
-    counts.completion_tokens += pc.sum(rows["completion_tokens"].cast(pa.int64())).as_py() or 0
-    counts.cost += pc.sum(rows["cost"]).as_py() or 0.0
+def _numbers(column: pa.Int64Array) -> Iterable[int]:
+    """The numbers of a column without nulls, one by one: a list of them takes longer to make than to go through."""
+    return memoryview(column.buffers()[1]).cast("q")[column.offset : column.offset + len(column)]

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.config import DatasetConfig
-from runner.dataset import NEVER, DataFile, NextWanted, RawRow, chunks, discover, everything, formats, pending, survey
+from runner.dataset import (
+    NEVER,
+    DataFile,
+    NextWanted,
+    RawRow,
+    Survey,
+    chunks,
+    discover,
+    everything,
+    formats,
+    pending,
+    survey,
+)
 from runner.errors import DatasetError
 from runner.types import Sample
 
@@ -119,11 +132,11 @@ def test_ordinals_run_on_over_files_and_do_not_depend_on_what_is_wanted(
     files = files_at(tmp_path)
     whole = rows_of(files, chunk_rows=chunk_rows)
     assert [row.ordinal for row in whole] == list(range(SEVERAL * len(ROWS)))
-    counts = survey(files).counts
+    surveyed = survey(files)
     for wanted in ({0}, {6, 7}, {8, 20}, set(range(5, 16)), {20}, set()):
         expected = [row for row in whole if row.ordinal in wanted]
         assert rows_of(files, only(wanted)) == expected
-        known = [row for chunk in chunks(files, only(wanted), rows=counts) for row in chunk]
+        known = [row for chunk in chunks(files, only(wanted), known=surveyed) for row in chunk]
         assert known == expected
 
 
@@ -157,13 +170,15 @@ def naive(data: bytes) -> list[tuple[int, int, bytes]]:
     mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
     wanted=st.sets(st.integers(0, 30)),
     block=st.sampled_from([1, 16, 1 << 18]),
+    spacing=st.sampled_from([1, 30, formats.SPACING]),
 )
 def test_lines_are_numbered_as_a_naive_reader_does(
-    lines: list[bytes], ending: bytes, last: bytes, mark: bytes, wanted: set[int], block: int
+    lines: list[bytes], ending: bytes, last: bytes, mark: bytes, wanted: set[int], block: int, spacing: int
 ) -> None:
     data = text_of(lines, ending, last, mark)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats, "BUFFER", block)
+        patch.setattr(formats, "SPACING", spacing)
         path = Path(folder, "a.jsonl")
         path.write_bytes(data)
         files = files_at(path)
@@ -176,7 +191,10 @@ def test_lines_are_numbered_as_a_naive_reader_does(
         assert seen(rows_of(files)) == stripped
         assert seen(rows_of(files, only(wanted))) == [row for row in stripped if row[0] in wanted]
         if expected:
-            assert survey(files).rows == len(expected)
+            known = survey(files)
+            assert known.rows == len(expected)
+            picked = [row for chunk in chunks(files, only(wanted), known=known) for row in chunk]
+            assert seen(picked) == [row for row in stripped if row[0] in wanted]
 
 
 CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -233,19 +251,47 @@ def test_a_file_that_grew_is_read_as_far_as_it_was_counted(write: Write) -> None
     first = write("a.jsonl", '{"n": 1}\n')
     write("b.jsonl", '{"n": 2}\n')
     files = files_at(first.parent)
-    counts = survey(files).counts
+    known = survey(files)
     first.write_text('{"n": 1}\n{"n": 9}\n')
-    rows = [row for chunk in chunks(files, rows=counts) for row in chunk]
+    rows = [row for chunk in chunks(files, known=known) for row in chunk]
     assert [(row.ordinal, row.file) for row in rows] == [(0, "a.jsonl"), (1, "b.jsonl")]
 
 
 def test_a_file_that_shrank_stops_the_run(write: Write) -> None:
     path = write("a.jsonl", '{"n": 1}\n{"n": 2}\n')
     files = files_at(path)
+    known = survey(files)
     path.write_text('{"n": 1}\n')
     with pytest.raises(DatasetError, match="has 1 rows, but had 2"):
-        rows_of_counted = [row for chunk in chunks(files, rows=[2]) for row in chunk]
+        rows_of_counted = [row for chunk in chunks(files, known=known) for row in chunk]
         assert rows_of_counted
+
+
+@pytest.fixture
+def marked(write: Write, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Survey]:
+    """A file of sixty lines, with a mark about every fifth."""
+    monkeypatch.setattr(formats, "BUFFER", 16)
+    monkeypatch.setattr(formats, "SPACING", 50)
+    path = write("a.jsonl", "".join(f'{{"n": {n}}}\n' for n in range(60)))
+    known = survey(files_at(path))
+    assert len(known.files[0].marks) > SEVERAL
+    return path, known
+
+
+def test_what_nobody_wants_is_not_even_read(marked: tuple[Path, Survey]) -> None:
+    path, known = marked
+    stat, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:100] + b"x" * (len(content) - 200) + content[-100:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    rows = [row for chunk in chunks(files_at(path), only({1, 58}), known=known) for row in chunk]
+    assert [(row.ordinal, row.number, row.payload) for row in rows] == [(1, 2, b'{"n": 1}\n'), (58, 59, b'{"n": 58}\n')]
+
+
+def test_marks_of_a_file_that_changed_are_not_trusted(marked: tuple[Path, Survey]) -> None:
+    path, known = marked
+    path.write_text("".join(f'{{"number": {n}}}\n' for n in range(60)))
+    rows = [row for chunk in chunks(files_at(path), only({58}), known=known) for row in chunk]
+    assert [(row.ordinal, row.payload) for row in rows] == [(58, b'{"number": 58}\n')]
 
 
 def test_packed_files_may_be_glued_together(tmp_path: Path) -> None:

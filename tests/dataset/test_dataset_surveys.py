@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.config import DatasetConfig
-from runner.dataset import Survey, discover, growth, survey
+from runner.dataset import Survey, discover, formats, growth, survey, surveys
 from runner.errors import DatasetError
 
 Write = Callable[[str, bytes | str], Path]
@@ -48,11 +48,19 @@ def test_a_parquet_survey_reads_the_footer_and_all_bytes(tmp_path: Path) -> None
     assert (seen.rows, seen.digest) == (10, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def test_a_survey_survives_json(write: Write) -> None:
-    seen = look(write("a.jsonl", "{}\n").parent)
+def test_a_survey_survives_json(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "SPACING", 1)
+    seen = look(write("a.jsonl", "{}\n\n{}\n").parent)
     data = json.loads(json.dumps(seen.to_data()))
-    assert data["rows"] == 1
+    assert (data["rows"], data["files"][0]["marks"]) == (2, [[2, 3, 7]])
     assert Survey.from_data(data) == seen
+    del data["files"][0]["marks"]
+    assert Survey.from_data(data).files[0].marks == ()
+
+
+def test_packed_files_have_no_marks(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "SPACING", 1)
+    assert look(write("a.jsonl.gz", "{}\n{}\n")).files[0].marks == ()
 
 
 def test_an_untouched_file_is_not_read_again(write: Write) -> None:
@@ -83,6 +91,7 @@ def test_appending_whole_lines_is_growth_and_all_else_is_change(first: bytes, mo
         old = look(path)
         touched(path, new_text)
         new = look(path, old)
+        assert new.files[0].digest == hashlib.sha256(new_text).hexdigest()
         if new_text == old_text:
             assert growth(old, new) == "same"
         elif old_text.endswith(b"\n") or new_text[len(old_text) :].startswith((b"\n", b"\r\n")):
@@ -111,6 +120,19 @@ def test_a_touched_file_with_the_same_bytes_is_the_same(write: Write) -> None:
     old = look(path)
     touched(path, path.read_bytes())
     assert growth(old, look(path, old)) == "same"
+
+
+def test_the_same_bytes_are_not_counted_again(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "SPACING", 1)
+    path = write("a.jsonl", "{}\n{}\n")
+    old = look(path)
+    touched(path, path.read_bytes())
+    with monkeypatch.context() as patch:
+        patch.delattr(surveys, "count_lines")
+        new = look(path, old)
+    assert (new.files[0].marks, new.files[0].has(path.stat())) == (old.files[0].marks, True)
+    touched(path, b"{ }{}\n")
+    assert look(path, new).rows == 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from result_rows import make
 
 from runner.errors import RunDirectoryError
+from runner.results import resume
 from runner.results.directory import RunDirectory
 from runner.results.journal import Segment, segment_path
 from runner.results.parts import part_path
@@ -118,9 +119,14 @@ rows_there = st.lists(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(there=rows_there, samples=st.integers(1, 12), retry=st.sets(st.sampled_from(["failed", "unparsed"])))
+@given(
+    there=rows_there,
+    samples=st.integers(1, 12),
+    retry=st.sets(st.sampled_from(["failed", "unparsed"])),
+    batch=st.sampled_from([1, 3, resume.BATCH]),
+)
 def test_what_is_left_is_the_dataset_minus_the_rows(
-    tmp_path_factory: Any, loop: asyncio.Runner, there: list[Any], samples: int, retry: set[str]
+    tmp_path_factory: Any, loop: asyncio.Runner, there: list[Any], samples: int, retry: set[str], batch: int
 ) -> None:
     place = RunDirectory(tmp_path_factory.mktemp("scan"))
     place.prepare()
@@ -133,7 +139,9 @@ def test_what_is_left_is_the_dataset_minus_the_rows(
         leave_segment(place, 0, rows)
     start(place)
     keys = [(judge, swapped, repeat) for judge in ("j", "k") for swapped in (False, True) for repeat in (0, 1)]
-    done = scan(place.path, samples, {key: number for number, key in enumerate(keys)}, tuple(retry))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "BATCH", batch)
+        done = scan(place.path, samples, {key: number for number, key in enumerate(keys)}, tuple(retry))
 
     inside = [row for row in rows if row["ordinal"] < samples and row["judge"] != "gone"]
     again = [row for row in inside if row["status"] in retry or row["error_type"] in TRANSIENT]
@@ -153,9 +161,16 @@ def test_what_is_left_is_the_dataset_minus_the_rows(
 
 def test_the_next_wanted_sample_is_found_from_any_place() -> None:
     done = Done(5, {("j", False, 0): 0, ("j", True, 0): 1})
-    done.mark([0, 1, 2, 4, 99], 0)
+    done.mark([0, 1, 2, 4], 0)
     done.mark([0, 2, 4], 1)
     assert [done.next_wanted(n) for n in range(6)] == [1, 1, 3, 3, sys.maxsize, sys.maxsize]
+
+
+def test_rows_that_an_open_batch_replaces_are_asked_again_until_theirs_is_there(place: RunDirectory, keep: Any) -> None:
+    keep([make(n, status="failed", error_type="bad_request", batch_id=f"b{n}") for n in range(3)])
+    names = [f"{n}-j-o-0" for n in range(3)]
+    done = scan(place.path, 3, ONE, replaced={names[0]: "b0", names[1]: "b9"})
+    assert (done.owners, done.missing(), done.counts.failed) == ({names[1]: 0}, 1, 2)
 
 
 def test_parts_that_grew_a_column_are_scanned_too(place: RunDirectory, keep: Any) -> None:
