@@ -103,7 +103,7 @@ def estimate_requests(checked: Checked, counted: Survey, done: Done) -> Estimate
     """
     look = _Look(checked, done)
     wanted, exact = _evenly(done)
-    for raw in chain.from_iterable(chunks(checked.files, wanted, rows=counted.counts, columns=checked.reader.columns)):
+    for raw in chain.from_iterable(chunks(checked.files, wanted, known=counted, columns=checked.reader.columns)):
         look.at(checked.reader.sample(raw))
     scale = 1.0 if exact or not look.seen else done.missing() / look.seen
     return Estimate(

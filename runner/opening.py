@@ -270,7 +270,7 @@ def _read_again(directory: RunDirectory, checked: Checked, earlier: Mapping[str,
 
 def cursor(checked: Checked, counted: Survey, read: Callable[[RawRow], Read]) -> Cursor[Read]:
     """A cursor over the whole dataset, as it was counted."""
-    return Cursor(lambda: chunks(checked.files, rows=counted.counts, columns=checked.reader.columns), read)
+    return Cursor(lambda: chunks(checked.files, known=counted, columns=checked.reader.columns), read)
 
 
 def _variants(panel: Panel) -> dict[VariantKey, int]:

@@ -122,7 +122,7 @@ class Poster:
         message, payload = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:  # the answer is still to come
             message, payload = await protocol.read()
-        raw = await payload.read()
+        raw = payload.read_nowait() if payload.is_eof() else await payload.read()
         if transport.get_write_buffer_size():
             transport.abort()  # answered before all was read: what is sent here next would wait behind the rest
         return message.code, message.headers, raw

@@ -79,14 +79,15 @@ def read_completion(raw: bytes) -> JudgeResponse:
     choice = reply.choices[0]
     message = choice.message or _Message()
     usage = reply.usage
+    sound = _sound if b"\\u" in raw else _as_it_is  # looking at every text costs more than all else here
     return JudgeResponse(
-        text=_text(message.content),
-        finish_reason=_sound(choice.finish_reason),
-        response_id=_sound(reply.id),
+        text=sound(_text(message.content)),
+        finish_reason=sound(choice.finish_reason),
+        response_id=sound(reply.id),
         usage=Usage()
         if usage is None
         else Usage(_count(usage.prompt_tokens), _count(usage.completion_tokens), _count(usage.total_tokens)),
-        refusal=_sound(message.refusal) or None,
+        refusal=sound(message.refusal) or None,
     )
 
 
@@ -227,16 +228,20 @@ def _text(content: str | list[Any] | None) -> str | None:
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in parts if isinstance(part, str)) or None
-    return _sound(content)
+    return content
 
 
 def _sound(text: str | None) -> str | None:
-    """The text with U+FFFD for each half of a surrogate pair, which JSON can spell but UTF-8 cannot."""
+    """The text with U+FFFD for each half of a surrogate pair, which JSON's escapes can spell but UTF-8 cannot."""
     if text is not None and not text.isascii():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
             return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _as_it_is(text: str | None) -> str | None:
     return text
 
 

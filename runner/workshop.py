@@ -64,7 +64,7 @@ class Workshop:
 
     def _feed(self) -> Feed:
         checked, wanted = self._opened.checked, self._opened.done.next_wanted
-        return Feed(chunks(checked.files, wanted, rows=self._opened.survey.counts, columns=checked.reader.columns))
+        return Feed(chunks(checked.files, wanted, known=self._opened.survey, columns=checked.reader.columns))
 
     def _online(self, remaining: Remaining) -> OnlineLane:
         config, panel = self._config, self._opened.checked.panel

@@ -18,7 +18,7 @@ from runner.dataset.formats import (
     read_lines,
     read_parquet,
 )
-from runner.dataset.surveys import FileSurvey, Survey
+from runner.dataset.surveys import Survey
 from runner.errors import DatasetError
 
 NEVER = sys.maxsize
@@ -51,7 +51,6 @@ def chunks(
     wanted: NextWanted = everything,
     *,
     known: Survey | None = None,
-    rows: Sequence[int] | None = None,
     columns: Sequence[str] | None = None,
     chunk_rows: int = 256,
     chunk_bytes: int = 4_000_000,
@@ -65,7 +64,6 @@ def chunks(
         wanted: gives the next wanted ordinal; called with ordinals that never fall.
         known: the files as surveyed. One that has grown since is read up to there, so that ordinals stay; in one that
             is as it was, what nobody wants is skipped from mark to mark.
-        rows: the rows of each file, where no more is known of them.
         columns: the top-level columns to read; only Parquet heeds it.
         chunk_rows: most rows of a chunk.
         chunk_bytes: a chunk that has reached this many bytes is not extended.
@@ -73,8 +71,6 @@ def chunks(
     Raises:
         DatasetError: a file cannot be read to its end, or has fewer rows than surveyed.
     """
-    if known is None and rows is not None:
-        known = Survey(tuple(FileSurvey("", "", -1, -1, "", count, ends_line=False) for count in rows))
     chunk: list[RawRow] = []
     size = 0
     with closing(_rows(files, wanted, known, columns)) as source:

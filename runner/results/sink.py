@@ -20,7 +20,7 @@ from runner.results.parts import Group, PartWriter, part_path, rewrite_part
 from runner.results.schema import own_floats, revive, to_batch
 from runner.types import Row
 
-BATCH_ROWS = 64
+BATCH_ROWS = 256
 """Rows become Arrow so many at a time: a short pause of the loop, while they are still in its cache."""
 
 PENDING = 2

@@ -71,11 +71,13 @@ def _read(text: str, scale: Scale) -> Verdict:
     end = reasons.start() if reasons else len(text)
     if any(winner_of(other["words"]) not in (None, winner) for other in _VERDICT.finditer(text, start, end)):
         return unreadable("conflict", "different verdicts in double brackets", RULE)
-    overall = {answer: bracketed(match) for answer, match in scores(text, start, end).items()}
-    for mark in overall.values():
-        if not mark.fits(scale):
-            return unreadable("out_of_scale", f"{mark} is not on the scale {scale}", RULE)
-    score1, score2 = (overall[answer].value if answer in overall else None for answer in (1, 2))
+    overall: dict[int, float] = {}
+    for answer, match in scores(text, start, end).items():
+        value = fitting(match, scale)
+        if value is None:
+            return unreadable("out_of_scale", f"{bracketed(match)} is not on the scale {scale}", RULE)
+        overall[answer] = value
+    score1, score2 = overall.get(1), overall.get(2)
     return Verdict(
         rule=RULE,
         winner=winner,

@@ -1,14 +1,14 @@
 """A short cut through the criteria of the usual pairwise text, for speed alone.
 
-One search finds all that matters, and what its findings mean is remembered, for they are nearly always the same.
-Where more counts than the last name before a score, there is no short cut.
+One search finds all that matters and puts it down as one letter each; what the letters of a criterion mean is
+remembered, for there are few ways to name two answers and two scores. Where more counts than the last name before a
+score, there is no short cut.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
 from runner.judge.verdict.criteria import BREAK, criterion
 from runner.judge.verdict.pairing import AND, PLURAL, answer_of
@@ -20,61 +20,85 @@ _BREAKS = BREAK.replace("?P<heading>", "?:").replace(r"[ \t]*(?=\n)", r"(?=[ \t]
 _TOKEN = re.compile(rf"{OPEN}(?:[0-9]\]\])?|{_NAMES}|{_BOTH}|{PLURAL}|{_BREAKS}")
 _BREAK = re.compile(BREAK)
 
-_Answers = tuple[int, ...]
-_Meaning = tuple[str, _Answers, Any]
-"""What a token is, the answers it names, and its score or the criterion that begins with it."""
+_UNUSUAL, _PLURAL, _BOTH_NAMED, _BOTH_SAID = "u", "p", "B", "b"
+_ANSWERS = {"1": (1,), "2": (2,), _BOTH_NAMED: (1, 2), _BOTH_SAID: ()}
+_SCORES = {chr(ord("①") + value): float(value) for value in range(10)}
+_GOES_ON = " "
+"""In place of a heading: the criterion before goes on. (No heading is a blank.)"""
+
+_LONGEST, _MOST = 100, 4096
+"""Letters of a criterion, and different tokens, that are remembered."""
 
 
 def usual_criteria(text: str, position: int) -> list[tuple[str, int, float]] | None:
     """Return each criterion's name, answer and score after a position, or None where the general rules must say."""
+    parts = "".join(map(_letter, _TOKEN.findall(text, position))).split("\n")
     listed: list[tuple[str, int, float]] = []
-    heading: str | None = None
+    for heading, inside in zip(parts[1::2], parts[2::2], strict=True):
+        if heading == _GOES_ON:
+            return None
+        if heading and inside:
+            scores = _scores(inside) if len(inside) <= _LONGEST else _read(inside)
+            if scores is None:
+                return None
+            listed += [(heading, answer, value) for answer, value in scores]
+    return listed
+
+
+def _read(letters: str) -> tuple[tuple[int, float], ...] | None:
+    """Return the first score of each answer in a criterion; it is the score of what was named last before it."""
     found: dict[int, float] = {}
-    owners: _Answers = ()
-    named: _Answers = ()  # the last answer named since the score before
+    owners: tuple[int, ...] = ()
+    named: tuple[int, ...] = ()  # the last answer named since the score before
     mixed = plural = False  # whether the other one was named, too, and whether there was a word for both
     doubtful = False  # whether that word came after the name of one
-    for kind, answers, value in map(_meaning, _TOKEN.findall(text, position)):
-        if kind == "name":
-            if named and named != answers and len(named) == 1:
-                mixed = True
-            named = answers
-        elif kind == "score":
+    for letter in letters:
+        if letter == _UNUSUAL:
+            return None
+        if letter in _SCORES:
             if doubtful or (plural and (mixed or not named)) or (not named and len(owners) == 2):
                 return None
             owners = named or owners
             for answer in owners:
-                if answer not in found:
-                    found[answer] = value
+                found.setdefault(answer, _SCORES[letter])
             named, mixed, plural, doubtful = (), False, False, False
-        elif kind == "plural":
+        elif letter == _PLURAL:
             plural = True
-        elif kind == "both":
-            doubtful = doubtful or len(named) == 1
-            named, plural = answers or named, True
-        elif kind == "break":
-            if heading is not None:
-                listed += [(heading, answer, found[answer]) for answer in sorted(found)]
-            heading, found, owners, named = value, {}, (), ()
-            mixed = plural = doubtful = False
+        elif letter in "12":
+            mixed = mixed or (len(named) == 1 and named != _ANSWERS[letter])
+            named = _ANSWERS[letter]
         else:
-            return None
-    if heading is not None:
-        listed += [(heading, answer, found[answer]) for answer in sorted(found)]
-    return listed
+            doubtful = doubtful or len(named) == 1
+            named, plural = _ANSWERS[letter] or named, True
+    return tuple(sorted(found.items()))
 
 
-@lru_cache(maxsize=1024)
-def _meaning(token: str) -> _Meaning:
+_scores = lru_cache(maxsize=_MOST)(_read)
+
+
+class _Letters(dict[str, str]):
+    """The letter of each token; of a break, the heading on a line of its own. (Faster than a cached function.)"""
+
+    def __missing__(self, token: str) -> str:
+        letter = _letter_of(token)
+        if len(self) < _MOST:
+            self[token] = letter
+        return letter
+
+
+def _letter_of(token: str) -> str:
     if token[0] == "[":
-        return ("score", (), float(token[2])) if len(token) == 5 else ("unusual", (), None)
+        return chr(ord("①") + int(token[2])) if len(token) == 5 else _UNUSUAL
     if token[0] == "\n":
         match = _BREAK.match(token)
-        name = criterion(match["heading"]) if match is not None and match["heading"] is not None else None
-        return ("unusual" if name == "" else "break", (), name)
-    name_match = NAME.match(token)
-    if name_match is not None:
-        return ("name" if name_match.end() == len(token) else "unusual", (answer_of(name_match),), None)
+        heading = criterion(match["heading"]) if match is not None and match["heading"] is not None else None
+        return f"\n{_GOES_ON if heading == '' else heading or ''}\n"
+    name = NAME.match(token)
+    if name is not None:
+        return str(answer_of(name)) if name.end() == len(token) else _UNUSUAL
     if token in "都均皆":
-        return ("plural", (), None)
-    return ("both", () if re.fullmatch(PLURAL, token) else (1, 2), None)
+        return _PLURAL
+    return _BOTH_SAID if re.fullmatch(PLURAL, token) else _BOTH_NAMED
+
+
+_letter = _Letters().__getitem__
