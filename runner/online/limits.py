@@ -164,7 +164,7 @@ class Turnstile:
             self.look()
 
     async def _sleep_until_next(self, requests: AsyncLimiter) -> None:
-        """Sleep until the next block is about there; what one sleep is late, the next is shorter, if the bucket has room.
+        """Sleep until the next block is about there; what one sleep is late, the next is shorter, as the bucket allows.
 
         aiolimiter sets its timer to the microsecond. Loops tick in milliseconds and ring early, and it would set it
         anew a hundred times.
