@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
 
+from runner.dataset import RawRow, TextReader
 from runner.errors import RunStopped
 from runner.monitor.progress import counted, duration
 from runner.opening import OpenRun, cursor
@@ -141,16 +141,14 @@ def _write_samples(opened: OpenRun) -> None:
     extra = checked.reader.result_fields()
     kept = {field.name for field in extra}
     names = tuple(name for name in checked.texts if name not in kept) if config.output.texts else ()
-    where = cursor(checked, opened.survey, checked.reader.mapped)
+    where, reader = cursor(checked, opened.survey, _as_it_is), TextReader(checked.reader, names)
 
-    def texts(ordinals: range) -> Mapping[int, Mapping[str, str | None]]:
+    def texts(ordinals: Sequence[int]) -> Sequence[pa.Array]:
         found = where.at(ordinals)
-        return {ordinal: {name: _text(fields.get(name)) for name in names} for ordinal, fields in found.items()}
+        return reader.columns([found.get(ordinal) for ordinal in ordinals])
 
     write_samples(opened.directory.path, extra, how, config.output.compression, names, texts)
 
 
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode()
+def _as_it_is(row: RawRow) -> RawRow:
+    return row

@@ -9,6 +9,7 @@ from runner.dataset.headers import Columns, check_columns, columns
 from runner.dataset.reading import NEVER, chunks, everything, pending
 from runner.dataset.samples import SampleReader
 from runner.dataset.surveys import FileSurvey, Growth, Survey, growth, survey
+from runner.dataset.texts import TextReader
 
 __all__ = [
     "NEVER",
@@ -21,6 +22,7 @@ __all__ = [
     "RawRow",
     "SampleReader",
     "Survey",
+    "TextReader",
     "check_columns",
     "chunks",
     "columns",

@@ -86,7 +86,7 @@ class Adaptive:
             self._next = min(max(self._next, now - LATE), now + EARLY) + 1 / pace
         return self._sent
 
-    def succeeded(self, stamp: int, seconds: float) -> None:
+    def succeeded(self, stamp: int, seconds: float, now: float) -> None:
         """The request was answered after so many seconds."""
         in_flight = self._end()
         if self._latency is None:
@@ -97,11 +97,7 @@ class Adaptive:
         if stamp <= self._cut:
             return
         self._swell.cool(self._pace.tolerance)
-        measure = self._measure
-        measure.answers += 1
-        measure.seconds += seconds
-        measure.squares += seconds * seconds
-        measure.in_flight += in_flight
+        self._measure.add(seconds, in_flight, now, self._latency)
         self._answers += 1
         if self._answers >= self.limit:
             self._end_round()

@@ -5,7 +5,7 @@ A saturated server sends no 429: it answers later, and the throughput no longer 
 
 from __future__ import annotations
 
-from math import log, sqrt
+from math import inf, log, sqrt
 
 import msgspec
 
@@ -24,6 +24,9 @@ ENOUGH = 400
 DRIFT = 4e-4
 """Relative variance of a throughput on top of what its answers show: they come in clumps and are not independent."""
 
+CLUMP = 0.02
+"""Answers within this part of the latency are a clump."""
+
 FIRST_HOLD = 4
 LAST_HOLD = 32
 FELL = 0.7
@@ -41,7 +44,8 @@ class Seen(msgspec.Struct, frozen=True):
 class Measure:
     """Answers of the rounds at one limit, for their throughput: by Little's law, number in flight over latency.
 
-    That needs no clock, and unlike a count per second it is right where answers come in clumps.
+    Unlike a count per second it is right where answers come in clumps. Of a clump the first one counts: that fewer are
+    in flight for the moment until others take their places says nothing.
     """
 
     def __init__(self) -> None:
@@ -49,6 +53,18 @@ class Measure:
         self.seconds = 0.0
         self.squares = 0.0
         self.in_flight = 0
+        self._clump, self._there = -inf, 0
+
+    def add(self, seconds: float, in_flight: int, now: float, usual: float) -> None:
+        """Note an answer, and how many were in flight with it; `usual` is the latency of late."""
+        self.answers += 1
+        self.seconds += seconds
+        self.squares += seconds * seconds
+        if now - self._clump > CLUMP * usual:
+            self._clump, self._there = now, in_flight
+        elif in_flight > self._there:
+            self._there = in_flight
+        self.in_flight += self._there
 
     def seen(self, limit: int) -> Seen:
         """The throughput at this limit."""

@@ -24,7 +24,7 @@ class Governor:
 
     def succeeded(self, stamp: int, seconds: float) -> None:
         """The request was answered after so many seconds."""
-        self._adaptive.succeeded(stamp, seconds)
+        self._adaptive.succeeded(stamp, seconds, asyncio.get_running_loop().time())
         self._follow()
 
     def failed(self, stamp: int, error: Transient) -> None:

@@ -23,7 +23,7 @@ HEADROOM = 0.999
 
 BLOCK_S = 0.005
 BURST_S = 0.020
-MAX_BURST = 10
+MAX_BURST = 12
 FAST_RPM = 1200
 
 STALE_S = 0.010
@@ -105,7 +105,7 @@ class Turnstile:
         self._requests, self._block = _request_limiter(rpm)
         self._accounts = accounts
         self._adaptive = adaptive
-        self._permits, self._bought, self._due = 0, 0.0, 0.0
+        self._permits, self._bought, self._drains = 0, 0.0, 0.0
         self._waiting: deque[tuple[asyncio.Future[Grant], Amounts]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._short = asyncio.Event()
@@ -164,18 +164,17 @@ class Turnstile:
             self.look()
 
     async def _sleep_until_next(self, requests: AsyncLimiter) -> None:
-        """Sleep until the next block is about there; what one sleep is late, the next is shorter, as the bucket allows.
+        """Sleep until the bucket has room for a block; what a sleep is late the following ones are shorter.
 
         aiolimiter sets its timer to the microsecond. Loops tick in milliseconds and ring early, and it would set it
-        anew a hundred times.
+        anew a hundred times. So when its bucket will have drained is kept here, too.
         """
         loop = asyncio.get_running_loop()
         period = self._block * requests.time_period / requests.max_rate
-        missing = self._due - loop.time()
-        if missing > 0 and not requests.has_capacity(self._block):
+        missing = self._drains + period - requests.time_period - loop.time()
+        if missing > 0:
             await asyncio.sleep(math.ceil(1000 * missing) / 1000)
-        spare = period if requests.max_rate >= 2 * self._block else 0.0
-        self._due = max(self._due, loop.time() - spare) + period
+        self._drains = max(self._drains, loop.time()) + period
 
     def drain(self) -> None:
         """Send everybody who waits home and let nobody out any more."""

@@ -51,8 +51,8 @@ _VERDICT = (
 )
 TEXTS = ("question", "answer", "answer1", "answer2", "reference")
 
-Texts = Callable[[range], Mapping[int, Mapping[str, str | None]]]
-"""The texts of the samples of some ordinals, by ordinal, as far as the dataset has them."""
+Texts = Callable[[Sequence[int]], Sequence[pa.Array]]
+"""The texts of the samples of some ordinals, in their order, a column for each name."""
 
 
 class Aggregation(msgspec.Struct, frozen=True):
@@ -100,12 +100,7 @@ def write_samples(
 def _with_texts(lines: pa.RecordBatch, schema: pa.Schema, names: Sequence[str], texts: Texts) -> pa.RecordBatch:
     if not names:
         return lines
-    ordinals = lines["ordinal"].to_pylist()
-    found = texts(range(ordinals[0], ordinals[-1] + 1))
-    nothing: Mapping[str, str | None] = {}
-    here = [found.get(ordinal, nothing) for ordinal in ordinals]
-    columns = [pa.array([each.get(name) for each in here], pa.string()) for name in names]
-    return pa.RecordBatch.from_arrays([*lines.columns, *columns], schema=schema)
+    return pa.RecordBatch.from_arrays([*lines.columns, *texts(lines["ordinal"].to_pylist())], schema=schema)
 
 
 def _of_one(rows: pa.Table, schema: pa.Schema, how: Aggregation) -> pa.RecordBatch:

@@ -157,7 +157,7 @@ class Run:
                 self._adaptive.throttled(stamp, self.now, self._hint)
                 self.log.refusals.append(self.now)
             else:
-                self._adaptive.succeeded(stamp, seconds + self.now - due)
+                self._adaptive.succeeded(stamp, seconds + self.now - due, self.now)
                 self.log.answers.append(self.now)
             if not self.log.limits or self.log.limits[-1] != self._adaptive.limit:
                 self.log.limits.append(self._adaptive.limit)

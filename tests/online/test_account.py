@@ -517,6 +517,48 @@ def test_requests_that_take_twice_what_was_thought_are_soon_known() -> None:
     assert 0.97 * tpm <= used(spent, 1, 5) <= 1.03 * tpm
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_skewed_sizes_use_the_quota_while_it_is_still_learned_what_they_take(seed: int) -> None:
+    """One in a hundred is 50 times the median; the service counts otherwise than we do, and denies what is too much."""
+    tpm = 1_000_000
+    rng, draw = random.Random(seed), skewed(seed, 600)
+    spent: list[tuple[float, int]] = []
+    waits: dict[bool, float] = {False: 0.0, True: 0.0}
+    denied = 0
+
+    async def main() -> None:
+        quota, tokens = Quota(tpm=tpm, clock=clock), gate(Tokens(tpm, [Expectation(0, 100, None)]))
+
+        async def work() -> None:
+            nonlocal denied
+            while True:
+                size = draw()[0]
+                usage = Usage(round(1.4 * size) + 50, rng.randint(100, 500))
+                asked = clock()
+                held = await tokens.enter(0, body(size))
+                waits[size > 6000] = max(waits[size > 6000], clock() - asked)
+                if quota.take(total := (usage.prompt or 0) + (usage.completion or 0)) is None:
+                    spent.append((now(), total))
+                    await asyncio.sleep(rng.uniform(0.2, 2))
+                    tokens.answered(held, usage, 1)
+                else:
+                    denied += 1
+                    tokens.failed(held, RateLimited("busy"), in_outage=False)
+                    await asyncio.sleep(1)
+
+        tasks = [asyncio.create_task(work()) for _ in range(40)]
+        await asyncio.sleep(5 * MINUTE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(main())
+    assert used(spent, 1, 5) >= 0.95 * tpm
+    assert denied <= 0.001 * len(spent)
+    assert waits[True] <= 15  # 40 workers' requests are 4 seconds' worth, a large one alone is 2.5
+    assert waits[False] <= 15
+
+
 def test_input_and_output_have_their_own_accounts() -> None:
     async def main() -> tuple[Pass, float]:
         tokens = gate(Tokens(TokenLimits(input=100_000, output=900), [Expectation(700, 300, None)]))

@@ -39,7 +39,7 @@ def rounds(adaptive: Adaptive, count: int, latency: float = 0.3) -> None:
     """Answer so many whole rounds, with the limit in use."""
     for _ in range(count):
         for stamp in [adaptive.sent(0.0) for _ in range(adaptive.limit)]:
-            adaptive.succeeded(stamp, latency)
+            adaptive.succeeded(stamp, latency, 0.0)
 
 
 def wave(adaptive: Adaptive, now: float) -> float:
@@ -62,7 +62,7 @@ def test_a_round_that_did_not_use_the_limit_says_nothing() -> None:
     adaptive = Adaptive(20, 512, PATIENCE)
     for _ in range(1000):
         for stamp in [adaptive.sent(0.0) for _ in range(15)]:
-            adaptive.succeeded(stamp, 0.3)
+            adaptive.succeeded(stamp, 0.3, 0.0)
     assert adaptive.limit == 20
 
 
@@ -71,7 +71,7 @@ def test_after_a_wave_growth_is_gentle() -> None:
     rounds(adaptive, 1)
     for begin in (10.0, 11.0):  # the first one brings the pace, the second comes in spite of it
         wave(adaptive, begin)
-        adaptive.succeeded(adaptive.sent(begin + 0.5), 0.3)
+        adaptive.succeeded(adaptive.sent(begin + 0.5), 0.3, begin + 0.8)
     assert adaptive.limit == 64
     limits = [adaptive.limit]
     for _ in range(3):
@@ -88,7 +88,7 @@ def test_answers_from_before_the_cut_do_not_count_for_growth() -> None:
     for stamp in stamps[:WAVE]:
         adaptive.throttled(stamp, 1.0)
     for stamp in stamps[WAVE:]:
-        adaptive.succeeded(stamp, 0.3)
+        adaptive.succeeded(stamp, 0.3, 0.0)
     assert adaptive.limit == 80
 
 
@@ -99,7 +99,7 @@ def test_failures_end_the_fast_growth_and_neither_cut_nor_raise() -> None:
         for stamp in stamps[:3]:
             adaptive.failed(stamp)
         for stamp in stamps[3:]:
-            adaptive.succeeded(stamp, 0.3)
+            adaptive.succeeded(stamp, 0.3, 0.0)
     assert adaptive.limit == 20
     rounds(adaptive, 4)
     assert 20 <= adaptive.limit <= 24
@@ -111,7 +111,7 @@ def test_a_failure_now_and_then_does_not_hold_up_the_growth() -> None:
         stamps = [adaptive.sent(0.0) for _ in range(adaptive.limit)]
         adaptive.failed(stamps[0])
         for stamp in stamps[1:]:
-            adaptive.succeeded(stamp, 0.3)
+            adaptive.succeeded(stamp, 0.3, 0.0)
     assert adaptive.limit == 512
 
 
@@ -340,7 +340,7 @@ def play(adaptive: Adaptive, events: list[tuple[str, int, float, float | None]])
                 adaptive.sent(now)
         elif what == "succeeded":
             for late in range(stamp):
-                adaptive.succeeded(stamp + late, seconds)
+                adaptive.succeeded(stamp + late, seconds, now)
         elif what == "throttled":
             for late in range(min(stamp, 10)):
                 adaptive.throttled(stamp + late, now, hint)

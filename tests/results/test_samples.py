@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def write(folder: Path, rows: list[Row], by: Aggregation, **more: Any) -> list[R
         writer = PartWriter(part_path(folder / "results", number), results_schema(EXTRA), "zstd")
         writer.add(rows[number : number + 3])
         writer.finish()
-    count = write_samples(folder, EXTRA, by, "zstd", more.get("names", ()), more.get("texts", lambda _: {}))
+    count = write_samples(folder, EXTRA, by, "zstd", more.get("names", ()), more.get("texts", lambda _: []))
     lines: list[Row] = pq.read_table(folder / "samples.parquet").to_pylist()
     assert len(lines) == count
     return lines
@@ -187,19 +188,20 @@ def test_windows_meet_at_their_edges(
 ) -> None:
     monkeypatch.setattr(module, "WINDOW", window)
     monkeypatch.setattr(module, "TEXTS_AT_ONCE", texts_at_once)
-    asked: list[range] = []
+    asked: list[Sequence[int]] = []
 
-    def texts(ordinals: range) -> dict[int, dict[str, str | None]]:
+    def texts(ordinals: Sequence[int]) -> list[pa.Array]:
         asked.append(ordinals)
-        return {n: {"question": f"q{n}", "answer": None} for n in ordinals if n != 5}
+        questions = [None if n == 5 else f"q{n}" for n in ordinals]
+        return [pa.array(questions, pa.string()), pa.nulls(len(ordinals), pa.string())]
 
     rows = [make(n, human_winner=None, category=n) for n in (8, 3, 0, 4, 5, 12, 11, 7)]
     lines = write(tmp_path, rows, how(ONE), names=("question", "answer"), texts=texts)
     assert [line["ordinal"] for line in lines] == [0, 3, 4, 5, 7, 8, 11, 12]
     assert [line["question"] for line in lines] == ["q0", "q3", "q4", None, "q7", "q8", "q11", "q12"]
     assert {line["answer"] for line in lines} == {None}
-    assert [each.start for each in asked] == sorted(each.start for each in asked)
-    assert all(len(each) <= window for each in asked)
+    assert [n for each in asked for n in each] == [0, 3, 4, 5, 7, 8, 11, 12]
+    assert all(len(each) <= min(window, texts_at_once) for each in asked)
 
 
 def test_a_row_group_is_read_once_for_all_the_windows_it_touches(
@@ -227,7 +229,7 @@ def test_writing_that_fails_leaves_the_earlier_lines(tmp_path: Path) -> None:
     rows = [make(0, human_winner=None, category=1)]
     write(tmp_path, rows, how(ONE))
 
-    def broken(_: range) -> dict[int, dict[str, str | None]]:
+    def broken(_: Sequence[int]) -> list[pa.Array]:
         raise OSError("the dataset is gone")
 
     with pytest.raises(OSError, match="gone"):
