@@ -186,6 +186,19 @@ def test_no_plain_number(text: str, first: str | None, last: str | None) -> None
         assert (verdict.problem, verdict.score) == (problem, None if problem else 8)
 
 
+def test_the_rationale_where_a_format_sets_it_apart() -> None:
+    for name, text, expected in (
+        ("prometheus", "Feedback: It is\nright. [RESULT] 4", "It is\nright."),
+        ("prometheus", "Score: 4", None),
+        ("prometheus_pair", "**Feedback:** B is. \n[RESULT] B", "B is."),
+        ("judgelm", "8 7\nThe first\nis better.", "The first\nis better."),
+        ("judgelm", "8 7", None),
+        ("pandalm", "1\n\n### Reason: It is\nright.\n\n### Reference: 2", "It is\nright."),
+        ("pandalm", "1", None),
+    ):
+        assert reader(format=name)(text).explanation == expected
+
+
 def test_a_criterion_is_no_vote_on_the_whole() -> None:
     verdict = reader(dimension="tone", format="alignbench")(DICT)
     assert (verdict.score, verdict.problem) == (None, None)

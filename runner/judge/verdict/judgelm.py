@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from runner.config import JudgeConfig
 from runner.judge.verdict.pairing import answer_of
-from runner.judge.verdict.places import SCALED, first_line
+from runner.judge.verdict.places import SCALED, after_first_line, first_line
 from runner.judge.verdict.reading import NAME, NUMBER, PAD, Mark, Reader, Scale, mark_of, unreadable
 from runner.types import Verdict, Winner
 
@@ -27,11 +29,15 @@ _AROUND = re.compile(
 def reader(judge: JudgeConfig) -> Reader:
     """Return the reader of two scores on the first line, 1 to 10 each unless the judge has a scale."""
     scale = judge.scale or (1.0, 10.0)
-    return lambda text: _read(text, scale)
+
+    def read(text: str) -> Verdict:
+        verdict = _read_line(first_line(text), scale)
+        return verdict if verdict.problem else msgspec.structs.replace(verdict, explanation=after_first_line(text))
+
+    return read
 
 
-def _read(text: str, scale: Scale) -> Verdict:
-    line = first_line(text)
+def _read_line(line: str, scale: Scale) -> Verdict:
     found = list(_SCORE.finditer(line))
     if len(found) != 2 and not NAME.search(line):
         return unreadable("no_verdict", "the first line is not two scores")

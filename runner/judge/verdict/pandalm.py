@@ -19,6 +19,7 @@ RULE = "pandalm.first_line"
 _LONGEST = 80
 _LABEL = re.compile(r"[#\s]*(?:(?:evaluation|result|verdict|winner)[ *_]*[:：])?", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,，、/／;；|.。:：*_`\"'“”()（）\[\]【】]+|\bor\b", re.IGNORECASE)
+_REASON = re.compile(r"\n#{1,4} ?[Rr]eason[ *]{0,3}[:：]?")
 _NAME = re.compile(r"(?:response|answer|回[复答应])?([12１２])", re.IGNORECASE)
 
 
@@ -37,7 +38,14 @@ def _read(text: str) -> Verdict:
         return unreadable("no_verdict", f"the first line is not 1, 2 or Tie: {line!r}")
     if len(set(winners)) > 1:
         return unreadable("conflict", f"different verdicts on the first line: {line!r}", RULE)
-    return Verdict(rule=RULE, winner=winners[0])
+    reason = _REASON.search(text)
+    return Verdict(rule=RULE, winner=winners[0], explanation=_explanation(text, reason.end()) if reason else None)
+
+
+def _explanation(text: str, start: int) -> str | None:
+    """What stands under the heading of the reason."""
+    end = text.find("\n#", start)
+    return text[start : end if end >= 0 else None].strip() or None
 
 
 def _winner(word: str) -> Winner | None:

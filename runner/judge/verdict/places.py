@@ -26,6 +26,11 @@ def first_line(text: str) -> str:
     return line if len(line) <= LABEL_LINE else ""
 
 
+def after_first_line(text: str) -> str | None:
+    """Return what follows the first line with something on it."""
+    return text.lstrip().partition("\n")[2].strip() or None
+
+
 def last_line(text: str) -> str:
     """Return the end of the last line with something on it, at most as much as is read of a line."""
     return text.rstrip().rpartition("\n")[2][-LABEL_LINE:].lstrip()

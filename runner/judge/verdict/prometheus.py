@@ -20,6 +20,7 @@ _LETTER = re.compile(
     rf"{_MARKER}(?:{_BEHIND}(?:(?i:response|assistant|answer|model)[ \t]?)?(?P<side>[ABＡＢ])"
     r"(?![\w'’]|[ \t]?(?:and|or|/|&)))?"
 )
+_HEADING = re.compile(r"[\s*#]{0,8}+[Ff]eedback[ *]{0,4}[:：][ *]{0,4}")
 _LAST_SCORE = re.compile(
     rf"(?i:score|result|rating)(?: (?:is|of))?{PAD}[:：]?{_BEHIND}{ONE_NUMBER}[\s*_`\"'”)）\]】.。]{{0,12}}\Z"
 )
@@ -38,7 +39,8 @@ def pair_reader(_: JudgeConfig) -> Reader:
 
 def _read_score(text: str, scale: Scale) -> Verdict:
     found, rule = on_last_line(text, _SCORE.finditer(text)), "prometheus.result"
-    if not found:
+    marked = bool(found)
+    if not marked:
         line = _LAST_SCORE.search(last_line(text))
         found, rule = [line] if line else [], "prometheus.label"
     marks = [mark_of(match) for match in found if match["value"] is not None]
@@ -48,14 +50,21 @@ def _read_score(text: str, scale: Scale) -> Verdict:
         return unreadable("conflict", "different scores on the last line with a [RESULT]", rule)
     if not marks[0].fits(scale):
         return unreadable("out_of_scale", f"{marks[0]} is not on the scale {scale}", rule)
-    return Verdict(rule=rule, score=marks[0].value)
+    return Verdict(rule=rule, score=marks[0].value, explanation=_feedback(text, found[0]) if marked else None)
 
 
 def _read_letter(text: str) -> Verdict:
     rule = "prometheus_pair.result"
-    sides = {match["side"] in "AＡ" for match in on_last_line(text, _LETTER.finditer(text)) if match["side"]}
+    found = on_last_line(text, _LETTER.finditer(text))
+    sides = {match["side"] in "AＡ" for match in found if match["side"]}
     if not sides:
         return unreadable("no_verdict", "no [RESULT] with an A or a B behind it")
     if len(sides) > 1:
         return unreadable("conflict", "different verdicts on the last line with a [RESULT]", rule)
-    return Verdict(rule=rule, winner="1" if sides.pop() else "2")
+    return Verdict(rule=rule, winner="1" if sides.pop() else "2", explanation=_feedback(text, found[0]))
+
+
+def _feedback(text: str, marker: re.Match[str]) -> str | None:
+    """What stands before the marker, without its heading."""
+    heading = _HEADING.match(text)
+    return text[heading.end() if heading else 0 : marker.start()].strip() or None
