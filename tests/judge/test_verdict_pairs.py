@@ -210,7 +210,8 @@ OUTPUT_AB = [
     ("Output (b) is better. Output (a) is short.", "2", "stated"),
     ("Output (a) (as it is right; Output (b) is not)", "1", "stated"),
     ("Output (b)\n\nI chose it for its style", "2", "stated"),
-    ("Therefore, Output (a) is better because it is right. It also", "1", "stated"),
+    ("Therefore, Output (a) is better because it is right. It also", "1", "end"),
+    ("Output (a) is better because it is right. It also", "1", "stated"),
     ("Output （a） is better. I liked it.", "1", "stated"),
 ]
 
@@ -234,6 +235,7 @@ def test_output_ab(text: str, winner: str, rule: str) -> None:
         ("Assistant (a) argues that Output (a) is better.", "no_verdict"),
         ("If length counts, Output (a) is better in length", "no_verdict"),
         ("Output (a) is better. Output (b) is better. Who knows?", "conflict"),
+        ("Therefore, Output (a) is better.\n\nTherefore, Output (b) is better.", "conflict"),
         ("In style Output (a) is better; in depth Output (b) is better.", "conflict"),
     ],
 )

@@ -1,8 +1,9 @@
 """LLMBar's verdicts: `Output (a)` alone, or an explanation that ends on `Therefore, Output (a) is better.`
 
 princeton-nlp/LLMBar asks for one of the two, and OffsetBias for the first; neither knows a tie. The place is the last
-sentence. Where that names no better output (the text was cut off, or the verdict came first), all the text's own
-statements of that form are, and the output that opens it: they must agree.
+sentence, and every other one that concludes so (`Therefore, ...`). Where these name no better output (the text was cut
+off, or the verdict came first), all the text's own statements of that form are, and the output that opens it. What
+stands in the place must agree.
 
 A statement counts that the judge makes itself: none behind `if`, `whether` or a negation, and none it reports of others
 (`Assistant (a) argues that ...`).
@@ -42,6 +43,7 @@ _REPORTED = re.compile(
     r"|assessment|judge?ment|assum|prefer)\w{0,8}[ \t](?:that[ \t])?\Z"
     r"|\baccording to [^,]{1,60},[ \t]\Z"
 )
+_CONCLUDES = re.compile(r"\b[Tt]herefore,?[ \t][*_]{0,2}\Z")
 _OWN = re.compile(r"\b(?:I|[Ww]e|[Mm]y|[Oo]ur|agree)\b[^,;]{0,60}\Z")
 _SENTENCE = re.compile(r"[.!?。！？][\"'”’)*_]{0,3}\s|\n")
 _REACH = 200
@@ -56,14 +58,14 @@ def _read(text: str) -> Verdict:
     said = text.rstrip()
     last = _last_sentence(said)
     stated = list(_stated(said))
-    winners = {winner for start, winner in stated if start >= last}
+    winners = {winner for start, winner, concludes in stated if start >= last or concludes}
     rule = "output_ab.end"
     if not winners:
         closing = _CLOSING.search(said[last:])
         winners = {_winner(closing["side"])} if closing and len(said) - last < _REACH else set()
     if not winners:
         opening = _OPENING.match(said)
-        winners = {winner for _, winner in stated} | ({_winner(opening["side"])} if opening else set())
+        winners = {winner for _, winner, _ in stated} | ({_winner(opening["side"])} if opening else set())
         rule = "output_ab.stated"
     if not winners:
         return unreadable("no_verdict", "neither Output (a) nor Output (b) is called better")
@@ -72,14 +74,14 @@ def _read(text: str) -> Verdict:
     return Verdict(rule=rule, winner=winners.pop())
 
 
-def _stated(text: str) -> Iterator[tuple[int, Winner]]:
-    """Where the judge itself calls an output better, and which."""
+def _stated(text: str) -> Iterator[tuple[int, Winner, bool]]:
+    """Where the judge itself calls an output better, which, and whether as a conclusion."""
     for match in _STATED.finditer(text):
         earlier = _SENTENCE.split(before(text, match.start(), _REACH))[-1]
         reported = _REPORTED.search(earlier)
         if _NOT_MEANT.search(earlier) or (reported and not _OWN.search(earlier[: reported.end()])):
             continue
-        yield match.start(), _winner(match["side"] or match["named"])
+        yield match.start(), _winner(match["side"] or match["named"]), bool(_CONCLUDES.search(earlier))
 
 
 def _last_sentence(text: str) -> int:
