@@ -53,6 +53,7 @@ def reading(config: RunConfig) -> Data:
             judge.name: {
                 "verdict": None if judge.verdict is None else judge.verdict.model_dump(mode="json"),
                 "scale": None if judge.scale is None else list(judge.scale),
+                **({} if judge.dimension is None else {"dimension": judge.dimension}),
             }
             for judge in config.judges
         },

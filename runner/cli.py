@@ -27,6 +27,7 @@ from runner.opening import RunOptions, check
 from runner.pipeline import run as run_pipeline
 from runner.plan import make_plan
 from runner.preview import first_requests, show_rows
+from runner.rescore import rescore as rescore_run
 from runner.results.directory import RunDirectory
 from runner.results.view import export as export_rows
 from runner.version import __version__
@@ -174,8 +175,19 @@ def _later(context: typer.Context) -> None:
     raise UsageError(f"{context.command.name}: not available in this version")
 
 
-for later in ("rescore", "report"):
+for later in ("report",):
     app.command(later, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_later)
+
+
+@app.command()
+def rescore(
+    run_dir: DirectoryArgument,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Read every stored answer again with a changed format, scale, map or aggregation; asks nothing."""
+    summary = rescore_run(_load(run_dir, overrides))
+    _close(summary, quiet=False)
+    raise typer.Exit(summary.exit_code)
 
 
 @app.command()

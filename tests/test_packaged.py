@@ -63,6 +63,7 @@ def test_all_shipped_files_are_there() -> None:
         "pai_batch",
         "pai_pairwise",
         "pai_single",
+        "template_json_pair",
         "template_mt_bench",
         "template_pattern_zh",
     ]

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 from runner.config.models import RunConfig
 from runner.config.problems import Path, Problem
 
-_VERDICTS = ("pai_single", "pai_pairwise", "mt_bench_single", "mt_bench_pair")
-
 
 class Gate(NamedTuple):
     """A key (`*` stands for each of a list), whether its value asks for too much, and what is asked for."""
@@ -26,9 +24,6 @@ def _given(value: Any) -> bool:
 GATES = (
     Gate("dataset.path", lambda path: path.startswith(("hf://", "s3://")), "a dataset at hf:// or s3://"),
     Gate("judges.*.dimension", _given, "a judge for a single dimension"),
-    Gate(
-        "judges.*.verdict", lambda verdict: verdict and verdict.format not in (None, *_VERDICTS), "this verdict format"
-    ),
     Gate("monitor.listen", _given, "a live page"),
     Gate("report", _given, "a report at the end of the run"),
     Gate("cluster", _given, "a run on many machines"),

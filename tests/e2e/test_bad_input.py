@@ -84,6 +84,10 @@ CASES = {
     "an argument is missing": Case("run"),
     "`run` of a directory that is no run": Case("run folder", files={"folder/x": ""}),
     "`status` of a directory that is no run": Case("status folder", files={"folder/x": ""}),
+    "`rescore` of a directory that is no run": Case("rescore folder", files={"folder/x": ""}),
+    "`rescore` with another prompt": Case(
+        "rescore out --set 'judge.user=Grade {answer}'", DATASET + TEMPLATE % "Rate {answer}" + SERVICE, before=RUN
+    ),
     "`export` of a directory that is no run": Case("export folder out.csv", files={"folder/x": ""}),
     "`export` with an unknown ending": Case("export folder out.xlsx", files={"folder/x": ""}),
     "`init` where there is a judge.yaml": Case("init ."),
@@ -98,7 +102,7 @@ CASES = {
     "`--detach` with the embedded emulator": Case(RUN + " --detach", DATASET + JUDGE + "service: {kind: emulator}\n"),
     "a section that is not in this version": Case(RUN, GOOD + "report: {group_by: [id]}\n"),
     "a dataset place that is not in this version": Case(RUN, "dataset: {path: hf://datasets/a/b}\n" + JUDGE + SERVICE),
-    "a command that is not in this version": Case("rescore out"),
+    "a command that is not in this version": Case("report out"),
 }
 
 

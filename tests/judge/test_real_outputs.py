@@ -1,57 +1,65 @@
-"""Texts that real judges wrote, with the verdict they mean (the shared folder next to the repository)."""
+"""Texts that real judges wrote, with the verdict they mean (the shared folder next to the repository).
+
+The same texts and the same bounds as in `benchmarks/judge_outputs.py` and `benchmarks/llmbar_replay.py`.
+"""
 
 from __future__ import annotations
 
-import json
+import importlib.util
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from runner.config import JudgeConfig, VerdictConfig
-from runner.judge import reader_for
-
-OUTPUTS = Path(__file__).parents[2] / ".." / "shared" / "judge_outputs"
-FILES = {
-    "mt_bench_single": ("mt_bench_single*.jsonl", "score", "score"),
-    "mt_bench_pair": ("mt_bench_pair*.jsonl search_arena_pair.jsonl", "verdict", "winner"),
-}
-
-pytestmark = pytest.mark.skipif(not OUTPUTS.is_dir(), reason="the shared judge outputs are not next to the repository")
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT / ".." / "shared"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_real_texts(name: str) -> None:
-    globs, expected_key, attribute = FILES[name]
-    read = reader_for(JudgeConfig(kind="template", user="x", verdict=VerdictConfig.model_validate({"format": name})))
-    total = 0
-    missed: list[str] = []
-    wrong: list[str] = []
-    for path in sorted(path for glob in globs.split() for path in OUTPUTS.glob(glob)):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            expected, found = row["expected"][expected_key], getattr(read(row["text"]), attribute)
-            total += 1
-            if found != expected:
-                (missed if found is None else wrong).append(row["id"])
-    assert total > 1000
-    assert len(missed) + len(wrong) <= 0.003 * total, missed
-    assert len(wrong) <= 0.0005 * total, wrong
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[Any]:
+    """Load a script of benchmarks/ by its name."""
+    loaded: list[str] = []
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        loaded.append(spec.name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in loaded:
+        del sys.modules[name]
 
 
-def test_hard_texts_are_never_read_wrong() -> None:
-    """Texts on which the sources' own parsers failed: many are read, the others are unparsed, none is misread."""
-    readers = {
-        name: reader_for(JudgeConfig(kind="template", user="x", verdict=VerdictConfig.model_validate({"format": name})))
-        for name in FILES
-    }
-    total, right = 0, 0
-    for line in (OUTPUTS / "hard.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        name = next((name for name in FILES if row["format"].startswith(name)), None)
-        if name is not None:
-            _, expected_key, attribute = FILES[name]
-            found, expected = getattr(readers[name](row["text"]), attribute), row["expected"][expected_key]
-            assert found in (None, expected), row["id"]
-            total += 1
-            right += found == expected
-    assert right >= 0.85 * total
+@pytest.mark.skipif(not (SHARED / "judge_outputs").is_dir(), reason="no shared judge outputs beside the repository")
+def test_real_texts(benchmark: Any) -> None:
+    outputs = benchmark("judge_outputs")
+    found = list(outputs.readings(SHARED / "judge_outputs"))
+    counted = outputs.bounded(found)
+    assert len(counted) > 3000
+    assert outputs.share(counted, "exact") >= 0.997
+    assert outputs.share(counted, "wrong") <= 0.0005, [each.row["id"] for each in counted if each.outcome == "wrong"]
+    for name in outputs.UNBOUNDED:
+        prose = [each for each in found if each.file == name]
+        assert outputs.share(prose, "wrong") <= 0.02, [each.row["id"] for each in prose if each.outcome == "wrong"]
+
+
+@pytest.mark.skipif(not (SHARED / "replay").is_dir(), reason="no recorded judges beside the repository")
+def test_the_counts_of_the_llmbar_paper(benchmark: Any) -> None:
+    replay = benchmark("llmbar_replay")
+    found = list(replay.answers(SHARED))
+    published = replay.published(SHARED)
+    groups = replay.groups(found)
+    assert groups.keys() == published.keys()
+    for name, group in groups.items():
+        if "Vanilla_NoRules" in name:
+            assert replay.counts(group) == published[name], name
+        else:
+            assert replay.counts(group, of_paper=True) == published[name], name
+    assert len(replay.differing(found)) <= 0.02 * len(found)

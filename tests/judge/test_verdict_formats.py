@@ -1,27 +1,16 @@
-"""MT-Bench, patterns, and what no text may do to any reader."""
+"""MT-Bench, and patterns."""
 
 from __future__ import annotations
 
-import gc
-import math
-import random
-import time
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from reading_as import reader
 
 from runner.config import JudgeConfig, VerdictConfig
 from runner.errors import ConfigError
-from runner.judge import FORMATS, reader_for
-from runner.judge.verdict.reading import Reader
+from runner.judge import reader_for
 from runner.types import Verdict
-
-
-def reader(scale: tuple[float, float] | None = None, **verdict: Any) -> Reader:
-    return reader_for(JudgeConfig(kind="template", user="x", scale=scale, verdict=VerdictConfig(**verdict)))
-
 
 RATING = reader(format="mt_bench_single")
 LETTER = reader(format="mt_bench_pair")
@@ -141,6 +130,12 @@ PATTERNS: list[tuple[dict[str, Any], str, Verdict]] = [
     ({"pattern": r"better: (\w+)", "kind": "winner"}, "better: Tie", Verdict(winner="tie", rule="pattern.first")),
     ({"pattern": r"(?i)verdict: (\w+)", "kind": "label"}, "Verdict: Safe", Verdict(label="Safe", rule="pattern.first")),
     ({"pattern": r"\w+", "kind": "label", "map": {"YES": "y"}}, "yes", Verdict(label="y", rule="pattern.first")),
+    ({"pattern": r"Score: (\d)|(\d) points", "kind": "score"}, "4 points", Verdict(score=4, rule="pattern.first")),
+    (
+        {"pattern": r"(A) wins|(B) wins", "kind": "winner", "map": {"A": "1", "B": "2"}, "pick": "last"},
+        "A wins, no: B wins",
+        Verdict(winner="2", rule="pattern.last"),
+    ),
 ]
 
 
@@ -170,116 +165,3 @@ def test_a_format_that_there_is_not() -> None:
     judge = JudgeConfig(kind="template", user="x", verdict=VerdictConfig())
     with pytest.raises(ConfigError, match="expected one of pai_single"):
         reader_for(judge)
-
-
-ALL = [*(reader(format=name) for name in FORMATS), reader(pattern=r"\[\[(.*?)\]\]", kind="score")]
-PIECES = [
-    *(
-        "[[",
-        "]]",
-        "【【",
-        "】】",
-        "[",
-        "]",
-        "5",
-        "９",
-        "10",
-        "/",
-        "分",
-        "A",
-        "b",
-        "C",
-        "Tie",
-        "回复1",
-        "回复2",
-        "更好",
-        "平局",
-    ),
-    *(
-        "综合评分为",
-        "Rating",
-        ": ",
-        "：",
-        "\n",
-        "\n\n",
-        "1. ",
-        "理由如下",
-        "<think>",
-        "</think>",
-        "both responses",
-        "都",
-    ),
-    *("得分为", "。", ". ", "**", " "),
-]
-
-
-def check(verdict: Verdict) -> None:
-    numbers = [verdict.score, verdict.score1, verdict.score2, *(d.score for d in verdict.dimensions)]
-    assert all(math.isfinite(number) for number in numbers if number is not None)
-    read = verdict.score is not None or verdict.winner is not None or verdict.label is not None
-    assert read == (verdict.problem is None)
-    assert read or verdict.detail
-
-
-@given(st.text(st.characters()))
-def test_no_text_breaks_a_reader(text: str) -> None:
-    for read in ALL:
-        check(read(text))
-
-
-@given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
-def test_no_mixture_of_the_grammars_breaks_a_reader(text: str) -> None:
-    for read in ALL:
-        check(read(text))
-
-
-@given(st.sampled_from(PIECES), st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
-def test_thought_changes_nothing(thought: str, said: str) -> None:
-    if "think" not in thought + said:
-        for read in ALL:
-            assert read(f"<think>{thought}</think>{said}") == read(said)
-
-
-HOSTILE = [
-    *("[[", "[[1", "[[ ", "1", " ", "\n", "[", "]]", "[[A]]", "[[5]] ", "[[A]][[B]][[C]]", "[[1" + "1" * 200),
-    *(
-        "回复1",
-        "回复1和回复2",
-        "回复1得[[4]]",
-        "两个回复",
-        "[[回复1更好]]",
-        "综合评分为",
-        "理由",
-        "\n1. 名:",
-        "\n1. 名:[[4]]",
-    ),
-    *("Rating: ", "Rating: [", "<think>", "</think>", "【【", "\n- ", "*"),
-]
-
-
-@pytest.mark.parametrize("piece", HOSTILE)
-def test_time_is_linear(piece: str) -> None:
-    """Eight times the text may take no more than about eight times as long; a square would take 64 times."""
-    prefix = "我认为[[回复1更好]]"
-    for read in ALL[:-1]:
-        short, long = (piece * (size // len(piece)) for size in (25_000, 200_000))
-        assert best_of(read, prefix + long) < 24 * best_of(read, prefix + short) + 0.05
-
-
-def best_of(read: Reader, text: str) -> float:
-    times = []
-    gc.disable()  # a collection walks the whole test session's heap
-    for _ in range(3):
-        start = time.process_time()
-        read(text)
-        times.append(time.process_time() - start)
-    gc.enable()
-    return min(times)
-
-
-def test_a_random_megabyte_is_read_at_once() -> None:
-    text = "".join(random.Random(5).choices(PIECES, k=350_000))
-    for read in ALL:
-        start = time.process_time()
-        check(read(text.replace("think", "thank")))
-        assert time.process_time() - start < 5

@@ -9,7 +9,22 @@ from __future__ import annotations
 
 from runner.config import JudgeConfig
 from runner.errors import ConfigError
-from runner.judge.verdict import mt_bench, pai_pairwise, pai_single, pattern
+from runner.judge.verdict import (
+    alignbench,
+    arena_hard,
+    auto_j,
+    by_keys,
+    judgelm,
+    mt_bench,
+    output_ab,
+    pai_pairwise,
+    pai_single,
+    pandalm,
+    pattern,
+    plain_number,
+    prometheus,
+)
+from runner.judge.verdict.criterion import as_criterion
 from runner.judge.verdict.reading import Factory, Reader, unreadable, without_thought
 from runner.types import Verdict
 
@@ -18,6 +33,18 @@ FORMATS: dict[str, Factory] = {
     "pai_pairwise": pai_pairwise.reader,
     "mt_bench_single": mt_bench.single_reader,
     "mt_bench_pair": mt_bench.pair_reader,
+    "arena_hard": arena_hard.reader,
+    "alignbench": alignbench.reader,
+    "auto_j_single": auto_j.single_reader,
+    "auto_j_pair": auto_j.pair_reader,
+    "pandalm": pandalm.reader,
+    "judgelm": judgelm.reader,
+    "prometheus": prometheus.single_reader,
+    "prometheus_pair": prometheus.pair_reader,
+    "output_ab": output_ab.reader,
+    "json": by_keys.reader,
+    "first_number": plain_number.first_reader,
+    "last_number": plain_number.last_reader,
 }
 """The declared formats, each with what makes its reader."""
 
@@ -26,9 +53,12 @@ def reader_for(judge: JudgeConfig) -> Reader:
     """Return the function that reads this judge's texts.
 
     Raises:
-        ConfigError: its verdict has neither a pattern nor a format that there is.
+        ConfigError: its verdict has neither a pattern nor a format that there is, or judges a single dimension without
+            giving a score.
     """
     read = _factory(judge)(judge)
+    if judge.dimension is not None:
+        read = as_criterion(judge, read)
 
     def read_said(text: str) -> Verdict:
         said = without_thought(text)

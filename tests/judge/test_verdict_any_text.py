@@ -1,0 +1,107 @@
+"""What no text may do to any reader: break it, keep it busy, or get a verdict out of what was only thought."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reading_as import reader
+
+from runner.judge import FORMATS
+from runner.judge.verdict.reading import Reader
+from runner.types import Verdict
+
+KEYS: dict[str, Any] = {"score": "score", "winner": "verdict", "dimensions": "parts", "explanation": "reason"}
+
+
+OWN = [reader(format=name) for name in FORMATS if name != "json"]
+OWN += [reader(format="json", **KEYS), reader(format="json", score="a.score"), reader((1, 5), format="last_number")]
+ALL = [*OWN, reader(pattern=r"\[\[(.*?)\]\]", kind="score")]
+PIECES = [
+    *("[[", "]]", "【【", "】】", "[", "]", "5", "９", "10", "/", "分", "A", "b", "C", "Tie", "回复1", "回复2"),
+    *("综合评分为", "Rating", ": ", "：", "\n", "\n\n", "1. ", "理由如下", "<think>", "</think>", "更好", "平局"),
+    *("得分为", "。", ". ", "**", " ", "[[A>>B]]", "[[B>A]]", "A=B", "verdict", "[RESULT] ", "[RESULT] 4", "都"),
+    *("Output (a)", "Output (b)", " is better", "Therefore, ", "if ", "final decision is ", "最终决定是", "[RESULT] A"),
+    *("{", "}", "'", '"', "“", "”", "\\", "\\ud83d", "score", "综合得分", ",", "，", "(", ")", "null", "1e999", "-"),
+    *('"score": 4', "'verdict': 'B'", '{"score": 4, "verdict": "A"}', "{'综合得分': 7}", "8 7", "8/10", "7.5"),
+    *("out of ", "to ", "Response 1", "both responses"),
+]
+TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.text(st.characters(), max_size=4)), max_size=40).map("".join)
+
+
+def check(verdict: Verdict) -> None:
+    numbers = [verdict.score, verdict.score1, verdict.score2, *(d.score for d in verdict.dimensions)]
+    assert all(math.isfinite(number) for number in numbers if number is not None)
+    read = verdict.score is not None or verdict.winner is not None or verdict.label is not None
+    read = read or verdict.score1 is not None
+    assert read == (verdict.problem is None)
+    assert read or verdict.detail
+    assert verdict.rule is not None or not read
+
+
+@given(st.text(st.characters()))
+def test_no_text_breaks_a_reader(text: str) -> None:
+    for read in ALL:
+        check(read(text))
+
+
+@given(TEXTS)
+def test_no_mixture_of_the_grammars_breaks_a_reader(text: str) -> None:
+    for read in ALL:
+        check(read(text))
+
+
+@given(st.sampled_from(PIECES), st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_thought_changes_nothing(thought: str, said: str) -> None:
+    if "think" not in thought + said:
+        for read in ALL:
+            assert read(f"<think>{thought}</think>{said}") == read(said)
+
+
+HOSTILE = [
+    *("[[", "[[1", "[[ ", "1", " ", "\n", "[", "]]", "[[A]]", "[[5]] ", "[[A]][[B]][[C]]", "[[1" + "1" * 200),
+    *("回复1", "回复1和回复2", "回复1得[[4]]", "两个回复", "[[回复1更好]]", "综合评分为", "理由", "\n1. 名:"),
+    *("\n1. 名:[[4]]", "Rating: ", "Rating: [", "<think>", "</think>", "【【", "\n- ", "*", "[[A>B]]", "[A>"),
+    *("[[A>>B]] [[A>B]] [[A=B]] ", "{", "[{", '{"', '{"a":', '{"a":[', "{'a':{", '{"score":4}', '{"a":"\\', "}{"),
+    *("{'综合得分': 7", "综合得分：8", "综合得分 ", "[RESULT]", "[RESULT] 4", "[RESULT] A ", "[RESULT](", "score: 4 "),
+    *("final decision is Response 1 ", "最终决定是", "1,", "1,000", "Output (a) is better", "Output (a) ", "not if "),
+    *("I argue that Output (b) is better. ", "better output is ", "1 2 3 ", "4/5 ", "[1] ", "1. a\n", "7-8 "),
+    *("out of 10 ", "1.2.", "- -1", "Assistant 1: 8 ", "Tie or ", "８／１０"),
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_time_is_linear(piece: str) -> None:
+    """Ten times the text may take no more than about ten times as long; a square would take a hundred times."""
+    prefix = "我认为[[回复1更好]]"
+    for read in OWN:
+        short, long = (piece * (size // len(piece)) for size in (4_000, 40_000))
+        for before, after in ((prefix, ""), ("", "\n" + prefix)):
+            limit = 25 * best_of(read, before + short + after) + 0.05
+            assert best_of(read, before + long + after) < limit
+
+
+def best_of(read: Reader, text: str) -> float:
+    times = []
+    gc.disable()  # a collection walks the whole test session's heap
+    for _ in range(2):
+        start = time.process_time()
+        read(text)
+        times.append(time.process_time() - start)
+    gc.enable()
+    return min(times)
+
+
+def test_a_random_megabyte_is_read_at_once() -> None:
+    text = "".join(random.Random(5).choices(PIECES, k=250_000)).replace("think", "thank")
+    assert len(text) > 1_000_000
+    for read in ALL:
+        start = time.process_time()
+        check(read(text))
+        assert time.process_time() - start < 5
