@@ -83,10 +83,12 @@ def _spread(sums: Floats) -> Floats:
 def _make_repeated(store: Store) -> None:
     """A line for each request that was asked several times: how its answers fall out."""
     groups = "".join(f", any_value(g{index}) AS g{index}" for index in range(len(store.tables.groups)))
+    from_zero = f"(score - {store.lowest_score()!r}::DOUBLE)"
     codes = ", ".join(str(judge.code) for judge in store.tables.judges if judge.repeats > 1)
     store.run(
         f"CREATE TABLE repeated AS SELECT judge, ordinal, swapped, any_value(block) AS block{groups}, "
         "count(*) FILTER (winner < 3) AS m, count(*) FILTER (winner = 0) AS n1, count(*) FILTER (winner = 1) AS n2, "
-        "count(*) FILTER (winner = 2) AS nt, count(score) AS k, sum(score) AS s, sum(score * score) AS ss, "
-        f"min(score) AS low, max(score) AS high FROM rows WHERE judge IN ({codes}) GROUP BY judge, ordinal, swapped"
+        "count(*) FILTER (winner = 2) AS nt, count(score) AS k, "
+        f"sum({from_zero}) AS s, sum({from_zero} * {from_zero}) AS ss, min(score) AS low, max(score) AS high "
+        f"FROM rows WHERE judge IN ({codes}) GROUP BY judge, ordinal, swapped"
     )

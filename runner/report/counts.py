@@ -159,9 +159,10 @@ def usage(store: Store) -> list[Usage]:
         "SELECT judge, coalesce(sum(attempts), 0), coalesce(sum(greatest(attempts - 1, 0)), 0), "
         "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), coalesce(sum(total_tokens), 0), "
         "count(*) FILTER (attempts > 0 AND total_tokens IS NULL), sum(cost), count(*) - count(cost), "
-        "count(DISTINCT ordinal) FROM results GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge NULLS FIRST"
+        "sum(cost) / count(DISTINCT ordinal) FROM results "
+        "GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge NULLS FIRST"
     )
-    return [Usage(*row[:-1], None if row[7] is None else row[7] / row[-1]) for row in found]
+    return [Usage(*row) for row in found]
 
 
 def throughput(store: Store) -> Throughput:

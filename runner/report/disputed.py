@@ -98,13 +98,13 @@ def _sql(store: Store, kept: Sequence[str]) -> str:
             "0.0",
         ]
     own = ", ".join(quoted(name) for name in ("sample_id", "ordinal", "winner", "score", "label", *kept))
+    apart = f"_spread / nullif({_width(low, high)}, 0)"
     return (
-        f"SELECT *, greatest(coalesce(1 - agreement, 0), coalesce(spread / nullif({_width(low, high)}, 0), 0)) "
-        "AS dispute FROM ("
-        f"SELECT {own}, agreement, consistent, coalesce({', '.join(against)}) AS against, "
-        "list_max([v.score FOR v IN votes]) - list_min([v.score FOR v IN votes]) AS spread "
-        "FROM samples) WHERE dispute > 0 OR against > 0 "
-        f"ORDER BY dispute DESC, consistent, against DESC, ordinal LIMIT {MOST}"
+        f"SELECT *, greatest(coalesce(1 - agreement, 0), coalesce({apart}, 0)) AS _dispute FROM ("
+        f"SELECT {own}, agreement, consistent, coalesce({', '.join(against)}) AS _against, "
+        "list_max([v.score FOR v IN votes]) - list_min([v.score FOR v IN votes]) AS _spread "
+        "FROM samples) WHERE _dispute > 0 OR _against > 0 "
+        f"ORDER BY _dispute DESC, consistent, _against DESC, ordinal LIMIT {MOST}"
     )
 
 
@@ -121,12 +121,14 @@ def _disputed(line: Mapping[str, Any], kept: Sequence[str], texts: Mapping[str, 
     why = {
         "votes": line["agreement"] is not None and line["agreement"] < 1,
         "orders": line["consistent"] is False,
-        "scores": bool(line["spread"]),
-        "people": line["against"] > 0,
+        "scores": bool(line["_spread"]),
+        "people": line["_against"] > 0,
     }
-    own = ("sample_id", "ordinal", "dispute", "winner", "score", "label", "agreement", "consistent", "spread")
+    own = ("sample_id", "ordinal", "winner", "score", "label", "agreement", "consistent")
     return Disputed(
         why=[reason for reason, holds in why.items() if holds],
+        dispute=line["_dispute"],
+        spread=line["_spread"],
         fields={name: _plain(line[name]) for name in kept},
         texts={name: text for name, text in texts.items() if text is not None},
         votes=votes[:VOTES],

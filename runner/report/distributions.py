@@ -129,7 +129,7 @@ def _winners(store: Store) -> list[Winners]:
     ]
     people = dict(store.rows(f"SELECT human, count(DISTINCT ordinal) FROM rows WHERE human < {UNREAD} GROUP BY human"))
     if people:
-        lines.append(Winners("people", None, {_CLASSES[code]: people.get(code, 0) for code in range(3)}, None))
+        lines.append(Winners("people", None, {name: people.get(code, 0) for code, name in enumerate(_CLASSES)}, None))
     return lines
 
 

@@ -50,9 +50,10 @@ def _make_panel(store: Store, judges: Sequence[Judge]) -> None:
         f"{_adding(f'coalesce((w{{}} {test})::INTEGER, 0)', codes)} AS {name}"
         for name, test in (("m", "IS NOT NULL"), ("n1", "= 0"), ("n2", "= 1"), ("nt", "= 2"))
     )
+    from_zero = f"(s{{0}} - {store.lowest_score()!r}::DOUBLE)"
     scores = (
-        f"{_adding('(s{} IS NOT NULL)::INTEGER', codes)} AS k, {_adding('coalesce(s{}, 0)', codes)} AS s, "
-        f"{_adding('coalesce(s{0} * s{0}, 0)', codes)} AS ss"
+        f"{_adding('(s{} IS NOT NULL)::INTEGER', codes)} AS k, {_adding(f'coalesce({from_zero}, 0)', codes)} AS s, "
+        f"{_adding(f'coalesce({from_zero} * {from_zero}, 0)', codes)} AS ss"
     )
     store.run(
         f"CREATE TABLE panel AS SELECT *, {told}, {scores} FROM (SELECT 0 AS judge, ordinal, "

@@ -53,6 +53,11 @@ class Store:
         (row,) = self.rows(sql)
         return row
 
+    def lowest_score(self) -> float:
+        """The lowest score there is, to sum up squares from; 0 where there is none."""
+        (lowest,) = self.row("SELECT min(score) FROM rows")
+        return 0.0 if lowest is None else float(lowest)
+
     def records(self, sql: str) -> list[dict[str, Any]]:
         """What a query gives, by column name."""
         found = self._connection.execute(sql)

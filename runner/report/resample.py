@@ -132,14 +132,21 @@ def bca(value: float, again: Floats, without: Floats) -> tuple[float, float] | N
         return None
     below = (np.searchsorted(finite, value - near) + np.searchsorted(finite, value + near, "right")) / 2 / len(finite)
     bias = special.ndtri(np.clip(below, 1 / len(finite), 1 - 1 / len(finite)))
-    change = without[np.isfinite(without)]
-    change = change.mean() - change if len(change) else change
-    spread = (change**2).sum()
-    acceleration = (change**3).sum() / (6 * spread**1.5) if spread > near**2 else 0.0
+    acceleration = _acceleration(without[np.isfinite(without)], near)
     ends = bias + special.ndtri([(1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2])
     stretch = np.maximum(1 - acceleration * ends, 0.1)  # a far outlier would turn the ends around
     low, high = np.quantile(finite, special.ndtr(bias + ends / stretch))
     return float(low), float(high)
+
+
+def _acceleration(without: Floats, near: float) -> float:
+    """A sixth of the skewness of how much each unit matters; nothing where none does."""
+    change = without.mean() - without if len(without) else without
+    most = np.abs(change).max(initial=0.0)
+    if most <= near:
+        return 0.0
+    change = change / most
+    return float((change**3).sum() / (6 * (change**2).sum() ** 1.5))
 
 
 def bounds(again: Floats) -> tuple[float, float] | None:

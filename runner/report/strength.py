@@ -30,7 +30,9 @@ class Fitted(msgspec.Struct, frozen=True):
     nu: Floats
 
 
-def fit(wins: Floats, ties: Floats, near: Fitted | None = None, prior: float = PRIOR) -> Fitted:
+def fit(
+    wins: Floats, ties: Floats, near: Fitted | None = None, prior: float = PRIOR, tie_prior: float = TIE_PRIOR
+) -> Fitted:
     """Fit strengths by Newton's method; many tables at once.
 
     Args:
@@ -38,6 +40,7 @@ def fit(wins: Floats, ties: Floats, near: Fitted | None = None, prior: float = P
         ties: (..., models, models), symmetric.
         near: the fit of a table that these are like, to start from; they are then fitted less exactly.
         prior: the standard deviation of the prior on strengths.
+        tie_prior: the same of that on the logarithm of nu.
     """
     models = wins.shape[-1]
     games = wins + wins.swapaxes(-1, -2) + ties
@@ -49,7 +52,7 @@ def fit(wins: Floats, ties: Floats, near: Fitted | None = None, prior: float = P
         found[..., models] = np.log(near.nu) if near.nu else 0.0
     enough = (_EXACT if near is None else _NEAR) * np.maximum(1.0, points.sum(axis=-1))[..., None]
     for _ in range(_STEPS):
-        slope, curve = _derivatives(found, games, points, tied, prior)
+        slope, curve = _derivatives(found, games, points, tied, (prior, tie_prior))
         if (np.abs(slope) <= enough).all():
             break
         step = np.linalg.solve(curve, slope[..., None])[..., 0]
@@ -57,9 +60,12 @@ def fit(wins: Floats, ties: Floats, near: Fitted | None = None, prior: float = P
     return Fitted(found[..., :models], np.where(tied > 0, np.exp(found[..., models]), 0.0))
 
 
-def _derivatives(strength: Floats, games: Floats, points: Floats, tied: Floats, prior: float) -> tuple[Floats, Floats]:
+def _derivatives(
+    strength: Floats, games: Floats, points: Floats, tied: Floats, priors: tuple[float, float]
+) -> tuple[Floats, Floats]:
     """The gradient of the penalised log-likelihood in strengths and log nu, and the negative of its curvature."""
     models = points.shape[-1]
+    held, tie_held = (1 / prior**2 for prior in priors)
     half = (strength[..., :models, None] - strength[..., None, :models]) / 2
     drawn = np.where(tied > 0, strength[..., models], -np.inf)[..., None, None]
     top = np.maximum(np.abs(half), drawn)
@@ -67,16 +73,16 @@ def _derivatives(strength: Floats, games: Floats, points: Floats, tied: Floats, 
     every = first + second + tie
     first, second, tie = first / every, second / every, tie / every
     slope = np.empty_like(strength)
-    slope[..., :models] = points - (games * (first + tie / 2)).sum(axis=-1) - strength[..., :models] / prior**2
-    slope[..., models] = tied - (games * tie).sum(axis=(-1, -2)) / 2 - strength[..., models] / TIE_PRIOR**2
+    slope[..., :models] = points - (games * (first + tie / 2)).sum(axis=-1) - strength[..., :models] * held
+    slope[..., models] = tied - (games * tie).sum(axis=(-1, -2)) / 2 - strength[..., models] * tie_held
     lead = first - second
     spread = games * (first + second - lead**2) / 4
     place = np.arange(models)
     curve = np.zeros((*strength.shape, models + 1))
     curve[..., :models, :models] = -spread
-    curve[..., place, place] += spread.sum(axis=-1) + 1 / prior**2
+    curve[..., place, place] += spread.sum(axis=-1) + held
     crossed = -(games * lead * tie).sum(axis=-1) / 2
     curve[..., :models, models] = crossed
     curve[..., models, :models] = crossed
-    curve[..., models, models] = (games * tie * (1 - tie)).sum(axis=(-1, -2)) / 2 + 1 / TIE_PRIOR**2
+    curve[..., models, models] = (games * tie * (1 - tie)).sum(axis=(-1, -2)) / 2 + tie_held
     return slope, curve

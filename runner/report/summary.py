@@ -84,7 +84,7 @@ def summarize(
     run = _read_run(run_dir)
     with open_store(run_dir, group_by) as store:
         summary = _summary(store, run, scales, Resampler(seed), sorted(criteria), seed)
-    plain: dict[str, Any] = msgspec.to_builtins(summary)
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))  # what is no number becomes null
     return plain
 
 

@@ -223,7 +223,9 @@ def _group(connection: Connection, index: int, column: str) -> Group:
 def _cluster(connection: Connection, by_text: bool) -> tuple[Clusters, str, str]:
     """Find what belongs together; returns it with the join and the columns that place a row."""
     if by_text:
-        places = "SELECT DISTINCT ordinal, coalesce(hash(question), hash(ordinal)) AS question FROM samples"
+        text = "nullif(CAST(question AS VARCHAR), '')"  # the hash of a null is a number like any other
+        question = f"CASE WHEN {text} IS NULL THEN hash(ordinal) ELSE hash({text}) END"
+        places = f"SELECT DISTINCT ordinal, {question} AS question FROM samples"
     else:
         places = "SELECT DISTINCT ordinal, hash(ordinal) AS question FROM results"
     samples = _one(connection, f"SELECT count(*) FROM ({places})")
