@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from runner.report.query import Key, Store
+from runner.report.query import Key, Store, distinct
 from runner.report.resample import Floats, Resampled, Resampler
 from runner.report.scores import scale_pair, score_agreement
 from runner.report.shapes import (
@@ -104,7 +104,5 @@ def label_counts(store: Store) -> Mapping[str, int]:
     """How many samples have a human label of each kind."""
     columns = store.tables.columns
     kinds = [kind for kind in ("human_winner", "human_score", "human_label") if kind in columns]
-    if not kinds:
-        return {}
-    counted = ", ".join(f"count(DISTINCT ordinal) FILTER ({kind} IS NOT NULL)" for kind in kinds)
-    return dict(zip(kinds, store.row(f"SELECT {counted} FROM results"), strict=True))
+    labelled = {kind: distinct("ordinal", "results", f"{kind} IS NOT NULL") for kind in kinds}
+    return {kind: store.row(f"SELECT count(*) FROM {samples}")[0] for kind, samples in labelled.items()}

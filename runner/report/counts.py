@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from runner.report.query import Store
+from runner.report.query import Store, distinct, quantiles
 
 EXAMPLES = 3
 MESSAGE, RESPONSE = 300, 600
 STRETCHES = 60
+
+_QUANTILES = (0.5, 0.9, 0.99)
 
 
 class Statuses(msgspec.Struct, frozen=True):
@@ -121,7 +123,7 @@ def counts(store: Store) -> Counts:
             "count(*) FILTER (status = 'failed') FROM results GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge"
         )
     ]
-    (samples,) = store.row("SELECT count(DISTINCT ordinal) FROM rows")
+    (samples,) = store.row(f"SELECT count(*) FROM {distinct('ordinal', 'rows')}")
     routes = store.rows("SELECT coalesce(route, 'not sent'), count(*) FROM results GROUP BY 1 ORDER BY 1")
     rules = store.rows(
         "SELECT judge, rule, count(*) AS n, count(*) FILTER (status = 'ok') FROM results WHERE rule IS NOT NULL "
@@ -155,14 +157,18 @@ def _causes(store: Store) -> list[Cause]:
 
 def usage(store: Store) -> list[Usage]:
     """Tokens and cost, of all rows and of each judge's."""
-    found = store.rows(
-        "SELECT judge, coalesce(sum(attempts), 0), coalesce(sum(greatest(attempts - 1, 0)), 0), "
-        "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), coalesce(sum(total_tokens), 0), "
-        "count(*) FILTER (attempts > 0 AND total_tokens IS NULL), sum(cost), count(*) - count(cost), "
-        "sum(cost) / count(DISTINCT ordinal) FROM results "
+    found = store.records(
+        "SELECT judge, coalesce(sum(attempts), 0) AS attempts, "
+        "coalesce(sum(greatest(attempts - 1, 0)), 0) AS retries, coalesce(sum(prompt_tokens), 0) AS prompt_tokens, "
+        "coalesce(sum(completion_tokens), 0) AS completion_tokens, coalesce(sum(total_tokens), 0) AS total_tokens, "
+        "count(*) FILTER (attempts > 0 AND total_tokens IS NULL) AS uncounted, sum(cost) AS cost, "
+        "count(*) - count(cost) AS unpriced FROM results "
         "GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge NULLS FIRST"
     )
-    return [Usage(*row) for row in found]
+    asked = dict(store.rows(f"SELECT judge, count(*) FROM {distinct('judge, ordinal', 'results')} GROUP BY judge"))
+    (asked[None],) = store.row(f"SELECT count(*) FROM {distinct('ordinal', 'results')}")
+    each = (None if line["cost"] is None else line["cost"] / asked[line["judge"]] for line in found)
+    return [Usage(**line, cost_per_sample=cost) for line, cost in zip(found, each, strict=True)]
 
 
 def throughput(store: Store) -> Throughput:
@@ -171,11 +177,10 @@ def throughput(store: Store) -> Throughput:
         "SELECT epoch_us(min(finished_at)), epoch_us(max(finished_at)), count(finished_at) FROM results"
     )
     latency = store.rows(
-        "SELECT judge, count(latency_s), quantile_cont(latency_s, 0.5), quantile_cont(latency_s, 0.9), "
-        "quantile_cont(latency_s, 0.99), max(latency_s) FROM results "
+        f"SELECT judge, count(latency_s), {quantiles('latency_s', _QUANTILES, n)}, max(latency_s) FROM results "
         "GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge NULLS FIRST"
     )
-    lines = [Latency(*row) for row in latency]
+    lines = [_latency(*row) for row in latency]
     if n == 0:
         return Throughput(None, None, None, None, None, (), lines)
     seconds = (last - first) / 1e6
@@ -185,3 +190,8 @@ def throughput(store: Store) -> Throughput:
     found = dict(store.rows(f"SELECT {place}, count(*) FROM results WHERE finished_at IS NOT NULL GROUP BY 1"))
     timeline = [found.get(stretch, 0) for stretch in range(STRETCHES)]
     return Throughput(first / 1e6, last / 1e6, seconds, n / seconds, seconds / STRETCHES, timeline, lines)
+
+
+def _latency(judge: str | None, n: int, shares: Sequence[float] | None, most: float | None) -> Latency:
+    p50, p90, p99 = shares or (None, None, None)
+    return Latency(judge, n, p50, p90, p99, most)

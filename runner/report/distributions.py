@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from runner.report.query import Store
+from runner.report.query import Store, distinct, quantiles
 from runner.report.resample import Resampler
 from runner.report.shapes import Figure
 from runner.report.tables import UNREAD, VERDICT
@@ -127,7 +127,8 @@ def _winners(store: Store) -> list[Winners]:
         for code, of, name in _named(store)
         if code in naming or (code == VERDICT and naming and (code, False) in found)
     ]
-    people = dict(store.rows(f"SELECT human, count(DISTINCT ordinal) FROM rows WHERE human < {UNREAD} GROUP BY human"))
+    labelled = distinct("ordinal, human", "rows", f"human < {UNREAD}")
+    people = dict(store.rows(f"SELECT human, count(*) FROM {labelled} GROUP BY human"))
     if people:
         lines.append(Winners("people", None, {name: people.get(code, 0) for code, name in enumerate(_CLASSES)}, None))
     return lines
@@ -154,7 +155,7 @@ def _spread(store: Store, of: str, judge: str | None, table: str, resampler: Res
     resampled = resampler.resample(next(iter(sums.values()), np.zeros((1, 3))))
     left, n, _ = resampled.total
     deviation, quartiles = store.row(
-        f"SELECT stddev_samp(score), quantile_cont(score, [0, 0.25, 0.5, 0.75, 1]) FROM {table}"
+        f"SELECT stddev_samp(score), {quantiles('score', (0, 0.25, 0.5, 0.75, 1), round(n))} FROM {table}"
     )
     return Scores(
         of=of,

@@ -18,6 +18,8 @@ from runner.report.resample import Floats
 from runner.report.tables import MAX_GROUPS, ReportError, Tables, make_codes, make_tables
 
 MEMORY = "320MB"
+EXACT = 1_000_000
+"""Quantiles of more values than this are near ones: exact ones would have to hold all values in memory."""
 
 Key = tuple[int, int | None]
 """Judge and value of the grouping column (None: all rows), by their codes."""
@@ -125,7 +127,7 @@ def open_store(run_dir: Path, group_by: Sequence[str] = (), memory: str = MEMORY
     """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
-        "temp_directory": str(run_dir / "report" / ".spill"),
+        "temp_directory": str(run_dir / ".report.tmp"),
         "preserve_insertion_order": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
@@ -137,6 +139,16 @@ def open_store(run_dir: Path, group_by: Sequence[str] = (), memory: str = MEMORY
         raise ReportError(f"{run_dir}: {str(error).splitlines()[0]}") from error
     finally:
         connection.close()
+
+
+def distinct(columns: str, table: str, where: str = "true") -> str:
+    """SQL for the different values of some columns; counted this way they may go to the disk."""
+    return f"(SELECT DISTINCT {columns} FROM {table} WHERE {where})"
+
+
+def quantiles(column: str, shares: Sequence[float], n: int) -> str:
+    """SQL for the quantiles of a column of some `n` values."""
+    return f"{'quantile_cont' if n <= EXACT else 'approx_quantile'}({column}, {list(shares)})"
 
 
 def grouped(by: int | None) -> str:

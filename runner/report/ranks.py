@@ -51,7 +51,7 @@ def rank_figures(
         here = found["g"] == group
         key = (judge, None if group < 0 else int(group))
         columns = {name: found[name][here] for name in ("block", "x", "y", "n")}
-        rho, tau = _figures(columns, left_out.get(key, 0), resampler)
+        rho, tau = correlations(columns, left_out.get(key, 0), resampler)
         figures[key] = Ranks(rho, tau, None if sample == "true" else int(columns["n"].sum()))
     return figures
 
@@ -68,7 +68,8 @@ def _sample(store: Store, where: str) -> str:
     return f"hash(ordinal, 1) % {-(-n // ROWS)} = 0"
 
 
-def _figures(columns: Mapping[str, NDArray[Any]], left_out: int, resampler: Resampler) -> tuple[Figure, Figure]:
+def correlations(columns: Mapping[str, NDArray[Any]], left_out: int, resampler: Resampler) -> tuple[Figure, Figure]:
+    """Spearman's and Kendall's correlations of `x` and `y`, each line `n` times, in `block`s that belong together."""
     x, y, n = columns["x"], columns["y"], columns["n"]
     (rows, first), (lines, second) = _levels(x), _levels(y)
     cells, every = rows * lines, float(n.sum())

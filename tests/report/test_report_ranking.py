@@ -51,7 +51,7 @@ def test_without_ties_it_is_choix(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_with_ties_it_is_a_loglinear_model(seed: int) -> None:
-    """Where the prior is next to nothing, Davidson's model is a Poisson regression with one term for each pair of models."""
+    """With next to no prior, Davidson's model is a Poisson regression with a term for each pair of models."""
     wins, ties = games(seed, models=4, n=600, tie=0.3)
     counts, terms = [], []
     pairs = [(i, j) for i in range(4) for j in range(i)]
