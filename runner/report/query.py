@@ -5,6 +5,7 @@ Nothing is known of a run but the columns of its Parquet files. DuckDB reads the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from runner.report.resample import Floats
 from runner.report.tables import MAX_GROUPS, ReportError, Tables, make_codes, make_tables
 
 MEMORY = "320MB"
+THREADS = 4
+"""Each thread needs memory of its own; more would not fit into so little."""
+
 EXACT = 1_000_000
 """Quantiles of more values than this are near ones: exact ones would have to hold all values in memory."""
 
@@ -127,6 +131,7 @@ def open_store(run_dir: Path, group_by: Sequence[str] = (), memory: str = MEMORY
     """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
+        "threads": min(THREADS, os.cpu_count() or 1),
         "temp_directory": str(run_dir / ".report.tmp"),
         "preserve_insertion_order": "false",
         "autoinstall_known_extensions": "false",

@@ -95,7 +95,7 @@ def _summary(
     return Summary(
         schema_version=SCHEMA_VERSION,
         settings=Settings(LEVEL, REPLICATES, seed, tables.clusters, tables.groups, scales, criteria),
-        run={name: run.get(name) for name in _RUN},
+        run={name: run.get(name) for name in _RUN} | {"currency": _currency(run)},
         judges=tables.judges,
         labels=label_counts(store),
         counts=counts(store),
@@ -107,6 +107,13 @@ def _summary(
         ranking=ranking(store, resampler),
         disputed=disputed(store),
     )
+
+
+def _currency(run: Mapping[str, Any]) -> str | None:
+    """Of all costs; None where no prices were set."""
+    prices = (run.get("reading") or {}).get("prices") or {}
+    currency: str | None = prices.get("currency")
+    return currency
 
 
 def _read_run(run_dir: Path) -> dict[str, Any]:
