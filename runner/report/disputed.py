@@ -137,4 +137,4 @@ def _disputed(line: Mapping[str, Any], kept: Sequence[str], texts: Mapping[str, 
 
 
 def _plain(value: Any) -> str | float | None:
-    return value if value is None or isinstance(value, str | float) else str(value)
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)

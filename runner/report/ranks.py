@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,13 +79,22 @@ def correlations(columns: Mapping[str, NDArray[Any]], left_out: int, resampler: 
     np.add.at(sums, (place, first * lines + second), n)
     resampled = resampler.resample(sums)
     rho = tau = None
+    coarse = 1.0
     if max(len(np.unique(x)), len(np.unique(y))) > LEVELS:
         wide, high = np.repeat(x, n), np.repeat(y, n)
         rho, tau = float(stats.spearmanr(wide, high).statistic), float(stats.kendalltau(wide, high).statistic)
+        coarse = math.sqrt(_untied(first, n) * _untied(second, n) / max(1.0, _untied(x, n) * _untied(y, n)))
     return (
         resampled.figure(lambda s: spearman(_table(s, rows)), every, left_out, NOT_DEFINED, rho),
-        resampled.figure(lambda s: kendall_tau_b(_table(s, rows)), every, left_out, NOT_DEFINED, tau),
+        resampled.figure(lambda s: coarse * kendall_tau_b(_table(s, rows)), every, left_out, NOT_DEFINED, tau),
     )
+
+
+def _untied(values: NDArray[Any], n: NDArray[Any]) -> float:
+    """How many pairs of rows differ in a column: bins tie some, and tau-b takes those out of what it divides by."""
+    _, place = np.unique(values, return_inverse=True)
+    alike = np.bincount(place, n)
+    return float((n.sum() ** 2 - (alike**2).sum()) / 2)
 
 
 def _levels(values: Floats) -> tuple[int, Codes]:

@@ -92,8 +92,8 @@ def test_rank_intervals_are_scipys_within_chance(tmp_path: Path, draw: Callable[
     ).confidence_interval
     ours = compared(scored(tmp_path / "run", people, judged))[name]
     width = theirs.high - theirs.low
-    assert ours["low"] == pytest.approx(theirs.low, abs=0.12 * width)
-    assert ours["high"] == pytest.approx(theirs.high, abs=0.12 * width)
+    assert ours["low"] == pytest.approx(theirs.low, abs=0.1 * width)
+    assert ours["high"] == pytest.approx(theirs.high, abs=0.1 * width)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_runs import Row, make_run, row
 
-from runner.report import ReportError, Scales, summarize
+from runner.report import ReportError, Scales, query, summarize, tables
 from runner.report.disputed import RESPONSE, TEXT
 
 FIGURE = {"value", "low", "high", "n", "left_out", "count", "reason"}
@@ -257,6 +258,89 @@ def test_clusters_are_questions_where_texts_are_kept(tmp_path: Path) -> None:
     assert by_text["settings"]["clusters"] == {"by": "question", "n": 4, "blocks": 4, "shared": True}
     assert by_sample["settings"]["clusters"] == {"by": "sample", "n": 6, "blocks": 6, "shared": False}
     assert by_text["agreement"][0]["overall"]["winners"]["resampled"] == 4
+
+
+@pytest.mark.parametrize("many", [1000, 5])
+@pytest.mark.parametrize("shared", [True, False])
+def test_blocks_change_nothing_but_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, shared: bool
+) -> None:
+    """With many questions these are put together, in equal or in random blocks."""
+    rows = [
+        row(n, score=float(n * 7 % 5), human_score=float(n * 7 % 5 if n % 3 else n % 5), category="ab"[n % 2])
+        for n in range(300)
+    ]
+    run = make_run(tmp_path / "run", rows, questions={n: f"q{n % 60}" for n in range(300)} if shared else None)
+    plain = summarize(run, ["category"])
+    monkeypatch.setattr(tables, "BLOCKS", 20)
+    monkeypatch.setattr(tables, "_MANY", many)
+    blocked = summarize(run, ["category"])
+    assert plain["settings"]["clusters"]["blocks"] == plain["settings"]["clusters"]["n"] == (60 if shared else 300)
+    assert blocked["settings"]["clusters"] == {**plain["settings"]["clusters"], "blocks": 20}
+    assert 10 <= blocked["agreement"][0]["overall"]["scores"]["resampled"] <= 20
+    for one, other in zip(figures(plain), figures(blocked), strict=True):
+        assert one["value"] == pytest.approx(other["value"])
+        assert (one["n"], one["count"]) == (other["n"], other["count"])
+    widths = [
+        figure["high"] - figure["low"]
+        for figure in (data["agreement"][0]["overall"]["scores"]["pearson"] for data in (plain, blocked))
+    ]
+    assert 0.5 < widths[1] / widths[0] < 2
+
+
+def test_of_very_many_values_quantiles_are_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", [row(n, score=float(n), latency_s=n / 10) for n in range(200)])
+    monkeypatch.setattr(query, "EXACT", 100)
+    data = summarize(run)
+    assert data["throughput"]["latency"][0]["p50"] == pytest.approx(9.95, abs=0.3)
+    assert data["distributions"]["scores"][0]["quartiles"] == pytest.approx([0, 49.75, 99.5, 149.25, 199], abs=3)
+
+
+def test_what_does_not_fit_into_memory_goes_to_the_disk(tmp_path: Path) -> None:
+    """The directory for it is DuckDB's own; it is gone afterwards."""
+    run = make_run(tmp_path / "run", [row(0, winner="1")])
+    with query.open_store(run, memory="30MB") as store:
+        store.run(
+            "CREATE TABLE wide AS SELECT i, hash(i) AS a, hash(i, 1) AS b, hash(i, 2) AS c FROM range(3000000) t(i)"
+        )
+        assert store.row("SELECT count(*) FROM (SELECT DISTINCT a FROM wide)") == (3000000,)
+        assert (run / ".report.tmp").is_dir()
+    assert not (run / ".report.tmp").exists()
+
+
+def test_the_docs_name_every_key(tmp_path: Path) -> None:
+    rows = [
+        row(
+            n,
+            judge,
+            swapped,
+            repeat,
+            winner="1",
+            score=1.0,
+            label="a",
+            **dict.fromkeys(EXTRA, "1") | {"human_score": 1.0},
+        )
+        for n in range(3)
+        for judge in "ab"
+        for swapped in (False, True)
+        for repeat in range(2)
+    ]
+    data = summarize(make_run(tmp_path / "run", rows, EXTRA, dict.fromkeys(range(3), "q")), ["category"])
+    docs = (Path(__file__).parents[2] / "docs" / "agreement.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`]*`|\"\w+\"", docs))))
+    for free in (data["run"], data["labels"], data["counts"]["routes"], data["settings"]["scales"]["judges"]):
+        free.clear()
+    for sample in data["disputed"]:
+        sample["fields"].clear()
+    assert set(keys(data)) - named == {"category"}
+
+
+def keys(data: Any) -> Iterator[str]:
+    """Every key in a summary."""
+    if isinstance(data, dict):
+        yield from data
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from keys(value)
 
 
 def test_nothing_is_left_in_the_run_directory(tmp_path: Path) -> None:
