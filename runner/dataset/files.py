@@ -141,7 +141,7 @@ def _at_the_hub(given: str, wanted: str) -> list[DataFile]:
     folder = RemoteFolder(given)
     match folder.kind(folder.path):
         case "file":
-            return [_data_file(file, name, wanted) for name, file in folder.files(folder.path)]
+            return [_data_file(folder.file(folder.path), folder.path.rpartition("/")[2], wanted)]
         case "directory":
             return _in_folder(given, (entry for entry in folder.files(folder.path) if _in_sight(entry[0])), wanted)
     root = _plain_root(folder.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
@@ -72,7 +72,7 @@ class RemoteFolder:
             found = self._system.resolve_path(address)
             commit = api.repo_info(found.repo_id, repo_type="dataset", revision=found.revision).sha
         self.path: str = found.path_in_repo
-        self._named = HUB + found.root
+        self._named = HUB + found.unresolve().removesuffix(self.path).rstrip("/")
         self._place = f"datasets/{found.repo_id}@{commit}"
 
     def address(self, path: str) -> str:
@@ -95,16 +95,24 @@ class RemoteFolder:
             except FileNotFoundError:
                 return []
 
-    def files(self, path: str, depth: int | None = None) -> Iterator[tuple[str, RemoteFile]]:
-        """Each file below a directory with its path relative to that; a file alone with its name."""
-        root = self._at(path)
+    def file(self, path: str) -> RemoteFile:
+        """The file at a path."""
+        with self._explained():
+            (facts,) = self._system.ls(self._at(path))
+        return self._file(facts)
+
+    def files(self, folder: str, depth: int | None = None) -> Iterator[tuple[str, RemoteFile]]:
+        """The files below a folder, at most so many names deep, each with its path relative to it."""
+        root = self._at(folder)
         with self._explained():
             found = self._system.find(root, maxdepth=depth, detail=True)
-        for place, facts in found.items():
-            version = facts["lfs"].sha256 if facts["lfs"] else facts["blob_id"]
-            address = self.address(place.removeprefix(self._place).strip("/"))
-            name = place.removeprefix(root).strip("/") or place.rpartition("/")[2]
-            yield name, RemoteFile(address, place, facts["size"], version, self._system)
+        return ((place.removeprefix(root + "/"), self._file(facts)) for place, facts in found.items())
+
+    def _file(self, facts: Mapping[str, Any]) -> RemoteFile:
+        place, large = facts["name"], facts["lfs"]
+        address = self.address(place.removeprefix(self._place + "/"))
+        version = large.sha256 if large else facts["blob_id"]
+        return RemoteFile(address, place, facts["size"], version, self._system)
 
     def _at(self, path: str) -> str:
         return f"{self._place}/{path}".rstrip("/")

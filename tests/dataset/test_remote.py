@@ -187,7 +187,7 @@ def test_the_token_is_shown_to_the_hub_alone(hub: Hub, monkeypatch: pytest.Monke
     hub.push({"a.jsonl": b"{}\n"})
     hub.token = "hf_right_2468"
     monkeypatch.setenv("HF_TOKEN", "hf_wrong_1357")
-    with pytest.raises(DatasetError, match="private") as caught:
+    with pytest.raises(DatasetError, match="not found") as caught:
         found(f"{PLACE}/a.jsonl")
     assert "1357" not in str(caught.value)
     monkeypatch.setenv("HF_TOKEN", hub.token)
@@ -200,7 +200,7 @@ def test_the_token_is_shown_to_the_hub_alone(hub: Hub, monkeypatch: pytest.Monke
     [
         ("hf://ours/pairs/a.jsonl", ["expected hf://datasets/OWNER/NAME"]),
         ("hf://datasets/pairs", ["expected hf://datasets/OWNER/NAME"]),
-        ("hf://datasets/ours/pears", ["repository not found", "private"]),
+        ("hf://datasets/ours/pears", ["ours/pears", "repository not found"]),
         (PLACE + "@nowhere/a.jsonl", ["revision not found"]),
         (PLACE + "/data/b.jsonl", ["does not exist", f"{PLACE}/data has a.jsonl", "did you mean 'a.jsonl'?"]),
         (PLACE + "/nothing/b.jsonl", ["does not exist", f"{PLACE}/nothing has nothing"]),
