@@ -103,7 +103,7 @@ def _run(config: Mapped, directory: Path, limit: int | None) -> Mapped | None:
     command = [sys.executable, "-m", "runner", "run", str(path), "--run-dir", str(directory)]
     if limit is not None:
         command += ["--limit", str(limit)]
-    code = subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode  # the table alone goes to stdout
     found = directory / "report" / "summary.json"
     if code not in (0, 1) or not found.exists():
         print(f"{path.stem}: no figures: exit code {code}", file=sys.stderr)
