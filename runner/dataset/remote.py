@@ -70,7 +70,7 @@ class RemoteFolder:
         self._system, api = _hub(address)
         with self._explained():
             found = self._system.resolve_path(address)
-            commit = api.repo_info(found.repo_id, repo_type="dataset", revision=found.revision).sha
+            commit = api.repo_info(found.repo_id, repo_type="dataset", revision=found.revision).sha or found.revision
         self.path: str = found.path_in_repo
         self._named = HUB + found.unresolve().removesuffix(self.path).rstrip("/")
         self._place = f"datasets/{found.repo_id}@{commit}"
@@ -158,9 +158,11 @@ class _Stream(io.RawIOBase):
 def _hub(address: str) -> tuple[Any, Any]:
     """The Hub as a file system and as an interface; the token is the library's own business (HF_TOKEN).
 
-    The library would tell the Hub what it runs in, and ask it first what to look for: it is told not to.
+    The library would tell the Hub what it runs in, having asked it what to look for, and warn of each retry amid our
+    own progress: it is told not to, where the user has not told it otherwise.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
         from huggingface_hub import HfApi, HfFileSystem
     except ImportError:
