@@ -23,6 +23,7 @@ def main() -> None:
     params.port = int(sys.argv[2])
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * TOKENS_PER_SLOT
+    params.cache_ram_mib = 0  # it would keep the state of every prompt it has seen, gigabytes of it
     params.cpuparams.n_threads = 1
     server = Server(params)
     print(server.listening_address, flush=True)

@@ -19,7 +19,7 @@ from huggingface_hub import constants
 from judged import Bench
 
 from runner.config import DatasetConfig
-from runner.dataset import DataFile, Survey, chunks, discover, growth, survey
+from runner.dataset import NEVER, DataFile, Survey, chunks, discover, formats, growth, survey
 from runner.errors import DatasetError
 from runner.types import Sample
 
@@ -165,6 +165,17 @@ def test_few_bytes_are_held_at_once(hub: Hub) -> None:
     assert look(f"{PLACE}/a.jsonl").rows == 20
     assert len(hub.ranges) > 1
     assert max(hub.ranges) < 10_000_000
+
+
+def test_what_nobody_wants_is_not_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "SPACING", 1_000_000)
+    hub.push({"a.jsonl": b"".join(json.dumps({"n": n, "text": "x" * 1_000_000}).encode() + b"\n" for n in range(40))})
+    files = found(f"{PLACE}/a.jsonl")
+    counted = survey(files)
+    hub.ranges.clear()
+    (rows,) = chunks(files, lambda ordinal: 39 if ordinal <= 39 else NEVER, known=counted)
+    assert [json.loads(row.payload)["n"] for row in rows] == [39]
+    assert sum(hub.ranges) < 20_000_000
 
 
 def test_an_answer_that_breaks_off_is_asked_again(hub: Hub) -> None:
