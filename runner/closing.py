@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from runner.dataset import RawRow, TextReader
-from runner.errors import RunStopped
+from runner.errors import DatasetError, RunStopped
 from runner.monitor.progress import counted, duration
 from runner.opening import OpenRun, cursor
 from runner.record import RunRecord
@@ -95,6 +95,9 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
             _write_samples(opened)
         except (OSError, pa.ArrowException) as error:
             stop = stop or output_failed(error)
+        except DatasetError as error:
+            message = f"samples.parquet was not written: {error}; run the same command again when it can be read"
+            stop = stop or RunStopped("dataset", message, exit_code=3)
     if stop is None and record.counts.done < opened.total:
         stop = RunStopped("incomplete", "some requests have no row; run the same command again", exit_code=4)
     code, reason = _ended(opened, record, stop)

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from runner.dataset.decode import BOM, Broken, decode_json
 from runner.dataset.files import BUFFER, DataFile, open_bytes
@@ -217,7 +216,7 @@ def load_array(file: DataFile, raw: BinaryIO | None = None) -> list[Any]:
 def read_json(file: DataFile, start: int, end: int, next_wanted: NextWanted) -> Reader:
     """Read a file that is one JSON array; it is held in memory as a whole."""
     rows = load_array(file)
-    size = file.path.stat().st_size // max(len(rows), 1)
+    size = file.stamp().size // max(len(rows), 1)
     wanted = next_wanted(start)
     while wanted < min(start + len(rows), end):
         row = rows[wanted - start]
@@ -232,7 +231,7 @@ def read_parquet(
 ) -> Reader:
     """Read Parquet a small batch at a time, only the named columns; whole row groups are skipped."""
     ordinal = start
-    with pq.ParquetFile(file.path, buffer_size=BUFFER, pre_buffer=False) as table:
+    with file.parquet(buffer_size=BUFFER, pre_buffer=False) as table:
         has = set(table.schema_arrow.names)
         names = None if columns is None else [name for name in columns if name in has]
         for group in range(table.num_row_groups):

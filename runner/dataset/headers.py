@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from runner.config import Column, DatasetConfig
 from runner.dataset.decode import record_of
@@ -122,7 +121,8 @@ def _claims(config: DatasetConfig, needed: Iterable[str]) -> Iterator[tuple[str,
 def _header(file: DataFile) -> Header:
     try:
         if file.format == "parquet":
-            schema = pq.read_schema(file.path)
+            with file.parquet() as table:
+                schema = table.schema_arrow
             return Header(str(file.path), tuple(schema.names), dict(_schema_paths(schema, "")))
         records = csv_records(file)
         names = tuple(csv_header(file, records))

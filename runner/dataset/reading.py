@@ -96,7 +96,7 @@ def _rows(files: Sequence[DataFile], wanted: NextWanted, known: Survey | None, c
             ordinal = end
             continue
         try:
-            marks = seen.marks if seen is not None and seen.has(file.path.stat()) else ()
+            marks = seen.marks if seen is not None and seen.has(file.stamp()) else ()
             reached = yield from _reader(file, ordinal, end, wanted, columns, marks)
         except READ_ERRORS as error:
             raise DatasetError(f"{file.path}: cannot be read to its end: {error}") from error

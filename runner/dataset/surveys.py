@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, BinaryIO, Literal, cast
 
 import msgspec
-import pyarrow.parquet as pq
 
-from runner.dataset.files import BUFFER, DataFile
+from runner.dataset.files import BUFFER, DataFile, Stamp
 from runner.dataset.formats import READ_ERRORS, Mark, count_lines, csv_header, csv_records, load_array
 from runner.errors import DatasetError
 
 Growth = Literal["same", "grown", "changed"]
 
 _APPENDABLE = ("jsonl", "csv", "tsv")
+_SHA256_HEX = 64
 
 
-class FileSurvey(msgspec.Struct, frozen=True):
+class FileSurvey(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one file held when it was read.
 
     Attributes:
         path: relative to the dataset's root.
         format: how its rows were counted.
         size: its bytes, as they are on disk.
-        mtime_ns: when it was last changed.
-        digest: SHA-256 of its bytes, hexadecimal.
+        mtime_ns: when it was last changed; 0 for one at the Hub.
+        digest: SHA-256 of its bytes, hexadecimal; of Parquet at the Hub, whose bytes are not all read, its version.
         rows: how many rows it has.
         ends_line: whether its last byte ends a line, so that what is appended begins a new one.
         marks: places from where it can be read on.
+        version: the Hub's fingerprint of its bytes.
     """
 
     path: str
@@ -43,10 +43,11 @@ class FileSurvey(msgspec.Struct, frozen=True):
     rows: int
     ends_line: bool
     marks: tuple[Mark, ...] = ()
+    version: str | None = None
 
-    def has(self, stat: os.stat_result) -> bool:
-        """Whether a file with this size and time counts as what was seen."""
-        return (self.size, self.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    def has(self, stamp: Stamp) -> bool:
+        """Whether a file with this stamp counts as what was seen."""
+        return stamp == Stamp(self.size, self.mtime_ns, self.version)
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -81,7 +82,7 @@ class Survey(msgspec.Struct, frozen=True):
 def survey(files: Sequence[DataFile], previous: Survey | None = None) -> Survey:
     """Read every file once: rows, bytes and digest.
 
-    A file whose size and time are as in `previous` is not read again, one with the same bytes is not counted again.
+    A file whose stamp is as in `previous` is not read again, one with the same bytes is not counted again.
 
     Raises:
         DatasetError: a file cannot be read, or there is no row at all.
@@ -125,16 +126,29 @@ def _equal(one: FileSurvey, other: FileSurvey) -> bool:
 
 def _look_at(file: DataFile, before: FileSurvey | None) -> tuple[FileSurvey, bool]:
     """Survey one file; the second value tells whether it only extends what was seen before."""
-    stat = file.path.stat()
-    if before is not None and (before.size, before.format) == (stat.st_size, file.format):
-        if before.has(stat):
+    stamp = file.stamp()
+    if before is not None and (before.size, before.format) == (stamp.size, file.format):
+        if before.has(stamp):
             return before, False
-        if before.digest == _digest(file):
-            return msgspec.structs.replace(before, mtime_ns=stat.st_mtime_ns), False
+        if stamp.version is None and before.digest == _digest(file):
+            return msgspec.structs.replace(before, mtime_ns=stamp.mtime_ns, version=None), False
+    if stamp.version is not None and file.format == "parquet":
+        return _at_its_word(file, stamp, stamp.version), False
     appendable = file.compression is None and file.format in _APPENDABLE and before is not None
-    raw = _Hashed(file.path.open("rb", buffering=0), before.size if appendable and before is not None else -1)
+    raw = _Hashed(file.raw(), before.size if appendable and before is not None else -1)
     rows, marks = _count(file, cast("BinaryIO", raw))
-    seen = FileSurvey(file.name, file.format, raw.size, stat.st_mtime_ns, raw.digest, rows, raw.last in b"\n", marks)
+    _check_arrived(raw, stamp)
+    seen = FileSurvey(
+        path=file.name,
+        format=file.format,
+        size=raw.size,
+        mtime_ns=stamp.mtime_ns,
+        digest=raw.digest,
+        rows=rows,
+        ends_line=raw.last in b"\n",
+        marks=marks,
+        version=stamp.version,
+    )
     extends = (
         before is not None
         and raw.prefix == before.digest
@@ -144,8 +158,28 @@ def _look_at(file: DataFile, before: FileSurvey | None) -> tuple[FileSurvey, boo
     return seen, extends
 
 
+def _at_its_word(file: DataFile, stamp: Stamp, version: str) -> FileSurvey:
+    """Survey a file at the Hub by what the Hub says of it and its last bytes."""
+    return FileSurvey(file.name, file.format, stamp.size, stamp.mtime_ns, version, _footer(file), False, (), version)
+
+
+def _check_arrived(raw: _Hashed, stamp: Stamp) -> None:
+    """Require that what came from the Hub is what it lists: its size, and its SHA-256 where it tells that."""
+    if stamp.version is None:
+        return
+    if raw.size != stamp.size or (len(stamp.version) == _SHA256_HEX and raw.digest != stamp.version):
+        raise OSError(
+            f"{raw.size} bytes with SHA-256 {raw.digest} came; {stamp.size} of version {stamp.version} are listed"
+        )
+
+
+def _footer(file: DataFile) -> int:
+    with file.parquet() as table:
+        return int(table.metadata.num_rows)
+
+
 def _digest(file: DataFile) -> str:
-    with file.path.open("rb", buffering=0) as raw:
+    with cast("Any", file.raw()) as raw:
         return hashlib.file_digest(raw, "sha256").hexdigest()
 
 
@@ -157,7 +191,7 @@ def _count(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[Mark, ...]]:
             case "json":
                 return len(load_array(file, raw)), ()
             case "parquet":
-                return int(pq.read_metadata(file.path).num_rows), ()
+                return _footer(file), ()
             case _:
                 with closing(csv_records(file, raw)) as records:
                     csv_header(file, records)
@@ -165,7 +199,7 @@ def _count(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[Mark, ...]]:
 
 
 class _Hashed(io.RawIOBase):
-    """Passes a file's bytes on and hashes them; closing it reads what nobody asked for.
+    """Passes a file's bytes on and hashes them; closing it reads what nobody asked for, unless reading failed.
 
     Attributes:
         size: bytes so far.
@@ -176,10 +210,11 @@ class _Hashed(io.RawIOBase):
         quotes: how many double quotes they hold: an odd number may mean that a cell is still open.
     """
 
-    def __init__(self, raw: io.FileIO, mark: int) -> None:
+    def __init__(self, raw: BinaryIO, mark: int) -> None:
         self._raw = raw
         self._mark = mark
         self._hash = hashlib.sha256()
+        self._broken = False
         self.size = 0
         self.digest = ""
         self.last = b""
@@ -194,7 +229,11 @@ class _Hashed(io.RawIOBase):
         return self.size
 
     def readinto(self, buffer: Any, /) -> int:
-        count = self._raw.readinto(buffer) or 0
+        try:
+            count = cast("Any", self._raw).readinto(buffer) or 0
+        except OSError:
+            self._broken = True
+            raise
         view = memoryview(buffer)[:count]
         head = self._mark - self.size
         if 0 <= head < count:
@@ -215,7 +254,7 @@ class _Hashed(io.RawIOBase):
         if self.closed:
             return
         rest = bytearray(BUFFER)
-        while self.readinto(rest):
+        while not self._broken and self.readinto(rest):
             pass
         self.digest = self._hash.hexdigest()
         self._raw.close()

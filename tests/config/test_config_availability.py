@@ -10,8 +10,7 @@ HEAD = "dataset: {path: a.jsonl}\n"
 JUDGE = "judge: {}\n"
 
 REFUSED = [
-    ("dataset: {path: hf://datasets/a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at hf:// or s3://"),
-    ("dataset: {path: s3://a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at hf:// or s3://"),
+    ("dataset: {path: s3://a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at s3://"),
     (HEAD + "judge: {dimension: tone}\n", "judge.yaml:2: judge.dimension: a judge for a single dimension"),
     (HEAD + JUDGE + "monitor: {listen: '127.0.0.1:8701'}\n", "judge.yaml:3: monitor.listen: a live page"),
     (HEAD + JUDGE + "report: {group_by: category}\n", "judge.yaml:3: report: a report at the end of the run"),
@@ -45,6 +44,7 @@ def test_a_removed_gate_lets_through(load, monkeypatch):
         HEAD
         + JUDGE
         + "service: {limits: {tpm: 5, concurrency: {start: 3, max: 9}}, kind: emulator, emulator: {seed: 4}}\n",
+        "dataset: {path: hf://datasets/a/b}\n" + JUDGE,
         HEAD + "judge: {service: [a, b]}\nservices: [{name: a}, {name: b}]\n",
         HEAD + "judges: [{name: a, kind: pai_pairwise, swap: true, repeats: 3}, {name: b, reask: 0, repeats: 2}]\n",
         *(

@@ -70,4 +70,4 @@ def test_what_does_not_fit_is_said(write: Write, tmp_path: Path, files: list[str
 
 def test_a_remote_path_is_refused() -> None:
     with pytest.raises(DatasetError, match="not a local path"):
-        found("hf://datasets/someone/something")
+        found("s3://bucket/something")

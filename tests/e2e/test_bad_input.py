@@ -101,7 +101,7 @@ CASES = {
     ),
     "`--detach` with the embedded emulator": Case(RUN + " --detach", DATASET + JUDGE + "service: {kind: emulator}\n"),
     "a section that is not in this version": Case(RUN, GOOD + "report: {group_by: [id]}\n"),
-    "a dataset place that is not in this version": Case(RUN, "dataset: {path: hf://datasets/a/b}\n" + JUDGE + SERVICE),
+    "a dataset place that is not in this version": Case(RUN, "dataset: {path: s3://a/b}\n" + JUDGE + SERVICE),
     "a command that is not in this version": Case("report out"),
 }
 
