@@ -68,11 +68,11 @@ def _position(summary: Data) -> Iterator[Finding]:
         return
     judge, preference, position = max(leaning, key=lambda one: abs(one[1]["value"]))
     first = preference["value"] > 0
-    flips = position["flips_to_first" if first else "flips_to_second"]
-    which = "first" if first else "second"
+    which, other = ("first", "second") if first else ("second", "first")
+    flips, back = (position[f"flips_to_{one}"] for one in (which, other))
     text = (
         f"{judge} prefers the answer shown {which}: in {_with_span(flips)} of the pairs of orders, "
-        f"whichever answer stood {which} won."
+        f"whichever answer stood {which} won, in {SHARE.write(back['value'])} whichever stood {other}."
     )
     if len(both) > 1:
         text += f" {len(leaning)} of {len(both)} judges lean to one place beyond their interval."
