@@ -95,6 +95,24 @@ def _people(summary: Data) -> Iterator[Finding]:
         yield _by_rank(who, found[1])
     else:
         yield _by_chance(lead, agree, found[1], compared["labels"]["kappa"])
+    yield from _ends(summary, found[0])
+
+
+def _ends(summary: Data, name: str) -> Iterator[Finding]:
+    """Which judge agrees with people most, and which least."""
+    judges = []
+    for entry in summary["agreement"]:
+        found = headline_figure(entry)
+        if entry["judge"] is not None and found is not None and found[0] == name and found[1]["value"] is not None:
+            judges.append((found[1]["value"], entry["judge"], found, entry["overall"]["winners"]))
+    if len(judges) < 2:
+        return
+    most, least = (pick(judges, key=lambda one: one[0]) for pick in (max, min))
+    told = [f"{judge} ({found[2].write(value)})" for value, judge, found, _ in (most, least)]
+    text = f"Of the judges, {told[0]} agrees most with people and {told[1]} least"
+    high = least[3]["with_ties"]["kappa"]["high"] if least[3] else None
+    worse = high is not None and high < 0
+    yield Finding("warn" if worse else "note", text + (", less than chance would." if worse else "."))
 
 
 def _who(entry: Data, summary: Data) -> str:
