@@ -10,10 +10,11 @@ import msgspec
 import pyarrow as pa
 
 from runner.dataset import RawRow, TextReader
-from runner.errors import DatasetError, RunStopped
+from runner.errors import DatasetError, ReportFailed, RunStopped
 from runner.monitor.progress import counted, duration
 from runner.opening import OpenRun, cursor
 from runner.record import RunRecord
+from runner.reporting import write_report
 from runner.results.resume import Counts
 from runner.results.samples import Aggregation, write_samples
 from runner.results.sink import output_failed
@@ -38,6 +39,7 @@ class RunSummary(msgspec.Struct, frozen=True):
         lanes: which asked, in their order.
         in_batches: requests in batches that are open.
         open_batches: how many those are; an embedded emulator's end with the run.
+        report: the page, where one was asked for and made.
     """
 
     directory: Path
@@ -53,6 +55,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     lanes: tuple[str, ...] = ()
     in_batches: int = 0
     open_batches: int = 0
+    report: Path | None = None
 
     def lines(self) -> Iterator[str]:
         """How it ended, for a person."""
@@ -72,6 +75,8 @@ class RunSummary(msgspec.Struct, frozen=True):
         if self.open_batches:
             batches = counted(self.open_batches, "batch", "batches")
             rows["in batches"] = f"{self.in_batches:,} in {batches}, which the same command collects later"
+        if self.report is not None:
+            rows["report"] = str(self.report)
         rows["run directory"] = str(self.directory)
         return (f"{name:<24}{value}" for name, value in rows.items())
 
@@ -110,6 +115,7 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
     log.info("ended with %d%s", code, "" if stop is None else f": {stop}")
     return RunSummary(
         directory=opened.directory.path,
+        report=_report(opened) if stop is None else None,
         exit_code=code,
         stop_reason=reason,
         message=None if stop is None else str(stop),
@@ -123,6 +129,19 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
         in_batches=opened.done.submitted(),
         open_batches=len([shard for shard in opened.ledger.open if shard.service not in embedded]),
     )
+
+
+def _report(opened: OpenRun) -> Path | None:
+    """The report's page, where the YAML asks for it; a run whose report fails has all its rows nevertheless."""
+    config = opened.checked.config
+    if config.report is None:
+        return None
+    try:
+        return write_report(config)
+    except ReportFailed as error:
+        again = f"`judge-runner report {opened.directory.path}` tries again"
+        log.warning("the report was not written: %s; %s", error, again)
+        return None
 
 
 def _ended(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> tuple[int, str | None]:

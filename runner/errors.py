@@ -4,7 +4,8 @@ JudgeRunnerError
 ├── UsageError                exit 2: command line, YAML, dataset, output place or run directory do not fit
 │   ├── ConfigError
 │   ├── DatasetError
-│   └── RunDirectoryError
+│   ├── RunDirectoryError
+│   └── ReportFailed
 ├── BadRow                    one sample cannot be asked: becomes a `failed` row, `bad_row` or `too_long`
 ├── ServiceError              one call failed
 │   ├── Transient             worth another attempt
@@ -41,6 +42,10 @@ class DatasetError(UsageError):
 
 class RunDirectoryError(UsageError):
     """The run directory is locked, damaged, not writable, or belongs to another run."""
+
+
+class ReportFailed(UsageError):
+    """The report could not be made; the run and its rows are as they were."""
 
 
 class BadRow(JudgeRunnerError):
