@@ -18,7 +18,7 @@ PAGE = Path("report") / "index.html"
 
 def write_report(config: RunConfig) -> Path:
     """Write `report/` into a configuration's run directory and return the page's path; raises ReportFailed."""
-    done = subprocess.run(  # noqa: S603 - this very program
+    done = subprocess.run(
         [sys.executable, "-m", "runner.report", msgspec.json.encode(_options(config)).decode()],
         capture_output=True,
         text=True,
