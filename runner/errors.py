@@ -49,7 +49,7 @@ class ReportFailed(UsageError):
 
 
 class BadRow(JudgeRunnerError):
-    """One sample cannot be asked; `error_type` is `bad_row` or `too_long`."""
+    """One sample cannot be asked; `error_type` is `bad_row` or `too_long`. Who catches it says which sample."""
 
     def __init__(self, message: str, error_type: str = "bad_row") -> None:
         super().__init__(message)

@@ -137,7 +137,7 @@ class Panel:
             return
         tokens = sum(map(lower_bound, self._bodies[variant].texts(sample)))
         if tokens > context:
-            raise BadRow(f"{sample.place}: at least {tokens} tokens, but the model takes {context}", "too_long")
+            raise BadRow(f"at least {tokens} tokens, but the model takes {context}", "too_long")
 
 
 def used_names(judge: JudgeConfig, dataset: DatasetConfig) -> tuple[str, ...]:
