@@ -71,8 +71,11 @@ def make_run(
     if samples:
         variants = frozenset((one["judge"], one["swapped"], one["repeat"]) for one in rows)
         how = Aggregation("mean", 1, variants, any(swapped for _, swapped, _ in variants))
-        names = [] if questions is None else ["question"]
-        texts = {ordinal: {"question": text} for ordinal, text in (questions or {}).items()}
-        write_samples(place, fields, how, "zstd", names, lambda ordinals: {n: texts.get(n, {}) for n in ordinals})
+        known = questions or {}
+
+        def texts(ordinals: Sequence[int]) -> list[pa.Array]:
+            return [] if questions is None else [pa.array([known.get(n) for n in ordinals], pa.string())]
+
+        write_samples(place, fields, how, "zstd", [] if questions is None else ["question"], texts)
     (place / "run.json").write_text(json.dumps({"schema_version": 1, "name": "test", "emulated": True}))
     return place
