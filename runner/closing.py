@@ -159,6 +159,7 @@ def _write_samples(opened: OpenRun) -> None:
         min_valid=config.aggregate.min_valid,
         variants=frozenset(opened.done.variants),
         swap=any(judge.swap for judge in config.judges),
+        criteria={judge.name: judge.dimension for judge in config.judges if judge.dimension is not None},
     )
     extra = checked.reader.result_fields()
     kept = {field.name for field in extra}

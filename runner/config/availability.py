@@ -23,7 +23,6 @@ def _given(value: Any) -> bool:
 
 GATES = (
     Gate("dataset.path", lambda path: path.startswith("s3://"), "a dataset at s3://"),
-    Gate("judges.*.dimension", _given, "a judge for a single dimension"),
     Gate("monitor.listen", _given, "a live page"),
     Gate("cluster", _given, "a run on many machines"),
 )

@@ -47,6 +47,8 @@ def _judge(judge: JudgeConfig, at: Path) -> Iterator[Problem]:
         yield from _pai(judge, at)
     if judge.verdict is not None:
         yield from _verdict(judge.verdict, (*at, "verdict"))
+        if judge.dimension is not None and not judge.verdict.yields_score:
+            yield Problem((*at, "dimension"), "a dimension is a score, and this judge's verdict has none")
 
 
 def _template(judge: JudgeConfig, at: Path) -> Iterator[Problem]:
