@@ -10,7 +10,7 @@ import msgspec
 
 from runner.report.shapes import Scales, Span
 from runner.report.tables import ReportError
-from runner.report.writing import write_report
+from runner.report.write import write_report
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,6 @@ JUDGE = "judge: {}\n"
 REFUSED = [
     ("dataset: {path: s3://a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at s3://"),
     (HEAD + JUDGE + "monitor: {listen: '127.0.0.1:8701'}\n", "judge.yaml:3: monitor.listen: a live page"),
-    (HEAD + JUDGE + "report: {group_by: category}\n", "judge.yaml:3: report: a report at the end of the run"),
     (HEAD + JUDGE + "cluster: {workers: 2}\n", "judge.yaml:3: cluster: a run on many machines"),
 ]
 
@@ -39,7 +38,7 @@ def test_a_removed_gate_lets_through(load, monkeypatch):
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 20, share: 0.9}\nbudget: {requests: 5}\nreport: null\n",
+        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 20, share: 0.9}\nbudget: {requests: 5}\nreport: {}\n",
         HEAD
         + JUDGE
         + "service: {limits: {tpm: 5, concurrency: {start: 3, max: 9}}, kind: emulator, emulator: {seed: 4}}\n",
