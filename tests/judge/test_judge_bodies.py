@@ -185,9 +185,10 @@ def test_too_long_counts_chinese_by_halves_and_not_by_bytes() -> None:
 def test_reask_doubles_the_limit_only_after_a_cut() -> None:
     panel = Panel([JudgeConfig(parameters={"max_tokens": 100})])
     request = panel.request(sample(question="q", answer="a"), 0)
-    assert panel.reask_body(request, JudgeResponse("", "stop")) == request.body
-    again = json.loads(panel.reask_body(request, JudgeResponse("", "length")))
-    assert again == {**json.loads(request.body), "max_tokens": 200}
+    assert panel.reask_body(request.body, JudgeResponse("", "stop")) == request.body
+    again = panel.reask_body(request.body, JudgeResponse("", "length"))
+    assert json.loads(again) == {**json.loads(request.body), "max_tokens": 200}
+    assert json.loads(panel.reask_body(again, JudgeResponse("", "length")))["max_tokens"] == 400
 
 
 @pytest.mark.parametrize(
