@@ -1,0 +1,45 @@
+"""The report on the disk: `report/summary.json` and `report/index.html` in the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+
+from runner.report.page import render
+from runner.report.shapes import Scales
+from runner.report.summary import summarize
+
+
+def write_report(
+    run_dir: Path,
+    group_by: Sequence[str] = (),
+    scales: Scales | None = None,
+    seed: int = 0,
+    criteria: Collection[str] = (),
+) -> Path:
+    """Summarize a run and write its numbers and its page; what was there is replaced whole or not at all.
+
+    Args: those of `summarize`.
+
+    Returns the path of the page.
+
+    Raises:
+        ReportError: there is no run, a grouping column is not there, or a file cannot be read.
+        OSError: the report cannot be written.
+    """
+    summary = summarize(run_dir, group_by, scales, seed, criteria)
+    page = render(summary)
+    folder = run_dir / "report"
+    folder.mkdir(exist_ok=True)
+    numbers = msgspec.json.format(msgspec.json.encode(summary), indent=1)
+    _replace(folder / "summary.json", numbers + b"\n")
+    _replace(folder / "index.html", page.encode())
+    return folder / "index.html"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_bytes(content)
+    beside.replace(path)
