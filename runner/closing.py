@@ -115,7 +115,6 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
     log.info("ended with %d%s", code, "" if stop is None else f": {stop}")
     return RunSummary(
         directory=opened.directory.path,
-        report=_report(opened) if stop is None else None,
         exit_code=code,
         stop_reason=reason,
         message=None if stop is None else str(stop),
@@ -128,6 +127,7 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
         lanes=record.lanes,
         in_batches=opened.done.submitted(),
         open_batches=len([shard for shard in opened.ledger.open if shard.service not in embedded]),
+        report=_report(opened) if stop is None else None,  # last: its time is not the asking's
     )
 
 
