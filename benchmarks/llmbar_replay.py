@@ -5,7 +5,7 @@
 For GPT-4 and ChatGPT, two prompts and five subsets: how often the judge is right in the order of the dataset and in the
 other, in both, and how often the two orders agree, beside the figures that the paper's own pipeline kept. Then each
 text that is read otherwise than that pipeline reads it, with the reason. Offline: it reads the recorded texts directly;
-the same through a whole run, with a server that answers with them, is in docs/verdicts.md.
+llmbar_panel.py does the same through a whole run, with a server that answers with them.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from runner.opening import RunOptions, check
 from runner.pipeline import run as run_pipeline
 from runner.plan import make_plan
 from runner.preview import first_requests, show_rows
+from runner.reporting import write_report
 from runner.rescore import rescore as rescore_run
 from runner.results.directory import RunDirectory
 from runner.results.view import export as export_rows
@@ -96,6 +97,7 @@ def quickstart(
         typer.echo(line)
     typer.echo(f"rows:    {summary.directory / 'results'}/*.parquet")
     typer.echo(f"samples: {summary.directory / 'samples.parquet'}")
+    typer.echo(f"report:  {summary.report}")
     typer.echo(f"status:  judge-runner status {summary.directory}")
     raise typer.Exit(summary.exit_code)
 
@@ -171,14 +173,6 @@ app.command("run")(run)
 app.command("resume", help="Another name for run.")(run)
 
 
-def _later(context: typer.Context) -> None:
-    raise UsageError(f"{context.command.name}: not available in this version")
-
-
-for later in ("report",):
-    app.command(later, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_later)
-
-
 @app.command()
 def rescore(
     run_dir: DirectoryArgument,
@@ -188,6 +182,17 @@ def rescore(
     summary = rescore_run(_load(run_dir, overrides))
     _close(summary, quiet=False)
     raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def report(
+    run_dir: DirectoryArgument,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Write report/index.html and report/summary.json again, of all rows that are in closed parts."""
+    if not RunDirectory(run_dir).is_run():
+        raise UsageError(f"{run_dir}: no run is here")
+    typer.echo(write_report(_load(run_dir, overrides)))
 
 
 @app.command()

@@ -10,10 +10,11 @@ import msgspec
 import pyarrow as pa
 
 from runner.dataset import RawRow, TextReader
-from runner.errors import DatasetError, RunStopped
+from runner.errors import DatasetError, ReportFailed, RunStopped
 from runner.monitor.progress import counted, duration
 from runner.opening import OpenRun, cursor
 from runner.record import RunRecord
+from runner.reporting import write_report
 from runner.results.resume import Counts
 from runner.results.samples import Aggregation, write_samples
 from runner.results.sink import output_failed
@@ -38,6 +39,7 @@ class RunSummary(msgspec.Struct, frozen=True):
         lanes: which asked, in their order.
         in_batches: requests in batches that are open.
         open_batches: how many those are; an embedded emulator's end with the run.
+        report: the page, where one was asked for and made.
     """
 
     directory: Path
@@ -53,6 +55,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     lanes: tuple[str, ...] = ()
     in_batches: int = 0
     open_batches: int = 0
+    report: Path | None = None
 
     def lines(self) -> Iterator[str]:
         """How it ended, for a person."""
@@ -72,6 +75,8 @@ class RunSummary(msgspec.Struct, frozen=True):
         if self.open_batches:
             batches = counted(self.open_batches, "batch", "batches")
             rows["in batches"] = f"{self.in_batches:,} in {batches}, which the same command collects later"
+        if self.report is not None:
+            rows["report"] = str(self.report)
         rows["run directory"] = str(self.directory)
         return (f"{name:<24}{value}" for name, value in rows.items())
 
@@ -122,7 +127,21 @@ def close_run(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> Ru
         lanes=record.lanes,
         in_batches=opened.done.submitted(),
         open_batches=len([shard for shard in opened.ledger.open if shard.service not in embedded]),
+        report=_report(opened) if stop is None else None,  # last: its time is not the asking's
     )
+
+
+def _report(opened: OpenRun) -> Path | None:
+    """The report's page, where the YAML asks for it; a run whose report fails has all its rows nevertheless."""
+    config = opened.checked.config
+    if config.report is None:
+        return None
+    try:
+        return write_report(config)
+    except ReportFailed as error:
+        again = f"`judge-runner report {opened.directory.path}` tries again"
+        log.warning("the report was not written: %s; %s", error, again)
+        return None
 
 
 def _ended(opened: OpenRun, record: RunRecord, stop: RunStopped | None) -> tuple[int, str | None]:
@@ -140,6 +159,7 @@ def _write_samples(opened: OpenRun) -> None:
         min_valid=config.aggregate.min_valid,
         variants=frozenset(opened.done.variants),
         swap=any(judge.swap for judge in config.judges),
+        criteria={judge.name: judge.dimension for judge in config.judges if judge.dimension is not None},
     )
     extra = checked.reader.result_fields()
     kept = {field.name for field in extra}

@@ -4,7 +4,8 @@ JudgeRunnerError
 ├── UsageError                exit 2: command line, YAML, dataset, output place or run directory do not fit
 │   ├── ConfigError
 │   ├── DatasetError
-│   └── RunDirectoryError
+│   ├── RunDirectoryError
+│   └── ReportFailed
 ├── BadRow                    one sample cannot be asked: becomes a `failed` row, `bad_row` or `too_long`
 ├── ServiceError              one call failed
 │   ├── Transient             worth another attempt
@@ -43,8 +44,12 @@ class RunDirectoryError(UsageError):
     """The run directory is locked, damaged, not writable, or belongs to another run."""
 
 
+class ReportFailed(UsageError):
+    """The report could not be made; the run and its rows are as they were."""
+
+
 class BadRow(JudgeRunnerError):
-    """One sample cannot be asked; `error_type` is `bad_row` or `too_long`."""
+    """One sample cannot be asked; `error_type` is `bad_row` or `too_long`. Who catches it says which sample."""
 
     def __init__(self, message: str, error_type: str = "bad_row") -> None:
         super().__init__(message)

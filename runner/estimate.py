@@ -171,8 +171,7 @@ class _Look:
             try:
                 self._add(self._panel.request(sample, number), variant.judge_index)
             except BadRow as error:
-                text = str(error)
-                problem = text if text.startswith(sample.place) else f"{sample.place}: {text}"
+                problem = f"{sample.place}: {error}"
         if problem is not None:
             self.bad_rows += 1
             if len(self.problems) < SHOWN:

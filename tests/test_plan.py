@@ -212,7 +212,7 @@ def test_rows_that_cannot_be_asked_are_counted_and_shown(bench):
     plan = make_plan(bench.checked, RunOptions())
     assert (plan.requests, plan.open, plan.bad_rows) == (4, 4, 2)
     assert plan.completion_tokens == 2 * COMPLETION_TOKENS
-    assert [problem.split()[0] for problem in plan.problems] == ["data.jsonl:2:", "data.jsonl:3"]
+    assert [problem.split()[0] for problem in plan.problems] == ["data.jsonl:2:", "data.jsonl:3:"]
     assert "2 of them cannot be asked" in plan.as_text()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,26 @@ def test_import(given: list[str], chosen: str | None, pool: str, enabled: bool, 
     command = [sys.executable, "-c", LOOK, *given]
     looked = subprocess.run(command, env=environment, capture_output=True, check=True)
     assert json.loads(looked.stdout) == [pool, chosen, enabled, frozen]
+
+
+@pytest.mark.parametrize(
+    ("command", "spared"),
+    [
+        (["judge-runner"], True),
+        (["-m", "runner"], True),
+        (["-m", "runner.report"], False),
+        (["program.py", "-m", "runner"], False),
+    ],
+)
+def test_only_the_command_does_without_numpy(command: list[str], spared: bool, tmp_path: Path) -> None:
+    """A module that looks at the end what was imported stands in the way of each program."""
+    look = "import atexit, sys\natexit.register(lambda: print('numpy' in sys.modules, file=sys.stderr))\n"
+    (tmp_path / "sitecustomize.py").write_text(look, encoding="utf-8")
+    (tmp_path / "judge-runner").write_text("from runner.cli import main\nmain()\n", encoding="utf-8")
+    (tmp_path / "program.py").write_text("import runner, pyarrow\npyarrow.array([1]).to_numpy()\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
+    arguments = [str(tmp_path / word) if (tmp_path / word).exists() else word for word in command]
+    looked = subprocess.run(
+        [sys.executable, *arguments, "schema"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert looked.stderr.splitlines()[-1] == str(not spared)

@@ -23,9 +23,7 @@ def _given(value: Any) -> bool:
 
 GATES = (
     Gate("dataset.path", lambda path: path.startswith("s3://"), "a dataset at s3://"),
-    Gate("judges.*.dimension", _given, "a judge for a single dimension"),
     Gate("monitor.listen", _given, "a live page"),
-    Gate("report", _given, "a report at the end of the run"),
     Gate("cluster", _given, "a run on many machines"),
 )
 """Every feature that is not there yet."""

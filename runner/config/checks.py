@@ -34,6 +34,7 @@ def misfits(config: RunConfig) -> Iterator[Problem]:
     yield from _route(config)
     yield from _orders(config)
     yield from _budget(config)
+    yield from _groups(config)
 
 
 def _judge(judge: JudgeConfig, at: Path) -> Iterator[Problem]:
@@ -46,6 +47,8 @@ def _judge(judge: JudgeConfig, at: Path) -> Iterator[Problem]:
         yield from _pai(judge, at)
     if judge.verdict is not None:
         yield from _verdict(judge.verdict, (*at, "verdict"))
+        if judge.dimension is not None and not judge.verdict.yields_score:
+            yield Problem((*at, "dimension"), "a dimension is a score, and this judge's verdict has none")
 
 
 def _template(judge: JudgeConfig, at: Path) -> Iterator[Problem]:
@@ -119,6 +122,18 @@ def _services_of(judge: JudgeConfig, at: Path, config: RunConfig) -> Iterator[Pr
         yield Problem((*at, "service"), f"expected the name of a service; there is: {', '.join(names)}")
     if len(set(judge.service)) < len(judge.service):
         yield Problem((*at, "service"), "a service is named twice")
+
+
+def _groups(config: RunConfig) -> Iterator[Problem]:
+    dataset = config.dataset
+    labels = () if dataset.human_label is None else ("human_winner", "human_score", "human_label")
+    models = [name for name in ("model", "model1", "model2") if dataset.source_of(name) is not None]
+    carried = [*labels, *models, *(item.name for item in dataset.keep)]
+    for name in () if config.report is None else config.report.group_by:
+        if name not in carried:
+            guess = nearest(name, carried)
+            hint = f"did you mean '{guess}'?" if guess else f"dataset: {{keep: [{name}]}} puts it there"
+            yield Problem(("report", "group_by"), f"the results have no column '{name}'; {hint}")
 
 
 def _service(service: ServiceConfig, at: Path) -> Iterator[Problem]:

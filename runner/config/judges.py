@@ -33,6 +33,7 @@ VerdictFormat = Literal[
 _PAIR_FORMATS = (
     "pai_pairwise", "mt_bench_pair", "arena_hard", "auto_j_pair", "pandalm", "judgelm", "prometheus_pair", "output_ab",
 )  # fmt: skip
+_SCORED_PAIRS = ("pai_pairwise", "judgelm")
 
 
 def _pattern(value: str) -> str:
@@ -64,6 +65,13 @@ class VerdictConfig(Frozen):
     def yields_winner(self) -> bool:
         """Whether a reply names the better of two answers, as `swap` needs it."""
         return self.kind == "winner" or self.format in _PAIR_FORMATS or self.winner is not None
+
+    @property
+    def yields_score(self) -> bool:
+        """Whether a reply holds a score, or one for each of two answers, as `dimension` needs it."""
+        if self.format is None or self.format == "json":
+            return self.kind == "score" or self.score is not None
+        return self.format in _SCORED_PAIRS or self.format not in _PAIR_FORMATS
 
 
 def _verdict(value: Any, info: ValidationInfo) -> Any:

@@ -50,9 +50,7 @@ class Body:
                     parts += (before, _encode(value))
         except UnicodeEncodeError as error:
             found = f"U+{ord(error.object[error.start]):04X}"
-            raise BadRow(
-                f"{sample.place}: a text holds {found}, half a surrogate pair, which UTF-8 cannot carry"
-            ) from None
+            raise BadRow(f"a text holds {found}, half a surrogate pair, which UTF-8 cannot carry") from None
         parts.append(self._tail)
         return b"".join(parts)
 
@@ -97,7 +95,7 @@ def value_of(sample: Sample, name: str) -> Any:
     for source in (sample.fields, sample.record):
         if path and root in source:
             return _below(source[root], path)
-    raise BadRow(f"{sample.place} has no column `{name}`")
+    raise BadRow(f"there is no column `{name}`")
 
 
 def _below(value: Any, path: Sequence[str]) -> Any:

@@ -43,15 +43,15 @@ def _required(field: str) -> Callable[[Sample], str]:
         try:
             value = sample.fields[field]
         except KeyError:
-            raise BadRow(f"{sample.place} has no column for field `{field}`") from None
-        return value if type(value) is str else strict_text(value, field, sample.place)
+            raise BadRow(f"there is no column for field `{field}`") from None
+        return value if type(value) is str else strict_text(value, field)
 
     return text
 
 
 def _reference(sample: Sample) -> str | None:
     value = sample.fields.get("reference")
-    return None if value is None else strict_text(value, "reference", sample.place)
+    return None if value is None else strict_text(value, "reference")
 
 
 def _option(value: Any, swapped: bool) -> Callable[[Sample], str]:

@@ -95,11 +95,11 @@ class Panel:
             return msgspec.structs.replace(verdict, problem="truncated", detail=detail)
         return exchanged(verdict) if self.variants[variant].swapped else verdict
 
-    def reask_body(self, request: JudgeRequest, response: JudgeResponse) -> bytes:
-        """Return the body to ask again with: the same, but twice the token limit if that cut the reply off."""
+    def reask_body(self, asked: bytes, response: JudgeResponse) -> bytes:
+        """Return the body to ask again with: the one asked, but twice its token limit if that cut the reply off."""
         if response.finish_reason != "length":
-            return request.body
-        body: dict[str, Any] = msgspec.json.decode(request.body)
+            return asked
+        body: dict[str, Any] = msgspec.json.decode(asked)
         for key in CAPS:
             if isinstance(body.get(key), int):
                 body[key] *= 2
@@ -137,7 +137,7 @@ class Panel:
             return
         tokens = sum(map(lower_bound, self._bodies[variant].texts(sample)))
         if tokens > context:
-            raise BadRow(f"{sample.place}: at least {tokens} tokens, but the model takes {context}", "too_long")
+            raise BadRow(f"at least {tokens} tokens, but the model takes {context}", "too_long")
 
 
 def used_names(judge: JudgeConfig, dataset: DatasetConfig) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def as_text(value: Any) -> str:
     return json_text(value) if turns is None else turns
 
 
-def strict_text(value: Any, field: str, place: str) -> str:
+def strict_text(value: Any, field: str) -> str:
     """Return the value of one of PAI's own text fields.
 
     A string stands as it is, a number as text, a list of `{role, content}` as turns.
@@ -46,7 +46,7 @@ def strict_text(value: Any, field: str, place: str) -> str:
     turns = turns_of(value)
     if turns is None:
         expected = "a text, a number or a list of {role, content}"
-        raise BadRow(f"{place}: field `{field}` is {kind_of(value)}; expected {expected}")
+        raise BadRow(f"field `{field}` is {kind_of(value)}; expected {expected}")
     return turns
 
 

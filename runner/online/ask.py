@@ -108,7 +108,7 @@ class Asker:
                 return asked
             errand.reasks -= 1
             errand.asked = asked
-            errand.body = self._panel.reask_body(request, outcome)
+            errand.body = self._panel.reask_body(errand.body, outcome)
             errand.afresh()
 
     async def give_up(self, errand: Errand) -> Asked | None:

@@ -88,20 +88,17 @@ def _sql(store: Store, kept: Sequence[str]) -> str:
     columns = store.tables.sample_columns
     low, high = store.row("SELECT min(score), max(score) FROM rows")
     score = _share("score", low, high)
-    against = ["0.0"]
+    against = [
+        f"CASE WHEN {name} <> human_{name} THEN 1.0 END" for name in ("winner", "label") if f"human_{name}" in columns
+    ]
     if "human_score" in columns:
         human = _share("human_score", *store.row("SELECT min(human_score), max(human_score) FROM rows"))
-        against = [
-            "CASE WHEN winner <> human_winner THEN 1.0 END",
-            "CASE WHEN label <> human_label THEN 1.0 END",
-            f"CASE WHEN abs({score} - {human}) >= {FAR} THEN abs({score} - {human}) END",
-            "0.0",
-        ]
+        against.append(f"CASE WHEN abs({score} - {human}) >= {FAR} THEN abs({score} - {human}) END")
     own = ", ".join(quoted(name) for name in ("sample_id", "ordinal", "winner", "score", "label", *kept))
     apart = f"_spread / nullif({_width(low, high)}, 0)"
     return (
         f"SELECT *, greatest(coalesce(1 - agreement, 0), coalesce({apart}, 0)) AS _dispute FROM ("
-        f"SELECT {own}, agreement, consistent, coalesce({', '.join(against)}) AS _against, "
+        f"SELECT {own}, agreement, consistent, coalesce({', '.join([*against, '0.0'])}) AS _against, "
         "list_max([v.score FOR v IN votes]) - list_min([v.score FOR v IN votes]) AS _spread "
         "FROM samples) WHERE _dispute > 0 OR _against > 0 "
         f"ORDER BY _dispute DESC, consistent, _against DESC, ordinal LIMIT {MOST}"

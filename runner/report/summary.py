@@ -73,7 +73,7 @@ def summarize(
         group_by: columns carried from the dataset, by which agreement and consistency are broken down.
         scales: the scales of the judges and of people, as far as they are known; some figures need them.
         seed: of the resamples that intervals are from.
-        criteria: judges whose score is one criterion: they are no part of the panel.
+        criteria: judges whose score is one criterion, beside those of run.json: they are no part of the panel.
 
     Returns plain data for JSON, without any number that is not one.
 
@@ -83,7 +83,7 @@ def summarize(
     scales = scales or Scales()
     run = _read_run(run_dir)
     with open_store(run_dir, group_by) as store:
-        summary = _summary(store, run, scales, Resampler(seed), sorted(criteria), seed)
+        summary = _summary(store, run, scales, Resampler(seed), sorted({*criteria, *_criteria(run)}), seed)
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))  # what is no number becomes null
     return plain
 
@@ -107,6 +107,12 @@ def _summary(
         ranking=ranking(store, resampler),
         disputed=disputed(store),
     )
+
+
+def _criteria(run: Mapping[str, Any]) -> list[str]:
+    """The judges that had a `dimension`."""
+    judges = (run.get("reading") or {}).get("judges") or {}
+    return [name for name, judge in judges.items() if judge.get("dimension") is not None]
 
 
 def _currency(run: Mapping[str, Any]) -> str | None:

@@ -197,14 +197,15 @@ def _judges(connection: Connection) -> tuple[Judge, ...]:
     found = connection.execute(
         "SELECT judge, list(DISTINCT judge_model ORDER BY judge_model), list(DISTINCT kind ORDER BY kind), "
         "list(DISTINCT service ORDER BY service), bool_or(swapped), max(repeat) + 1, count(*), "
-        "count(winner), count(score), count(label) FROM results GROUP BY judge ORDER BY judge"
+        "count(winner), count(score), count(label), bool_or(status = 'ok') FROM results GROUP BY judge ORDER BY judge"
     ).fetchall()
     if len(found) > MAX_JUDGES:
         raise ReportError(f"{len(found)} judges are more than a report is made for ({MAX_JUDGES})")
     judges = []
     for code, row in enumerate(found):
-        given = [kind > 0 for kind in row[7:]]
-        judges.append(Judge(code, *row[:7], *(given if any(given) else (True, True, True))))
+        given = [kind > 0 for kind in row[7:10]]
+        known = any(given) or row[10]  # a judge of one criterion is read, and gives none of them
+        judges.append(Judge(code, *row[:7], *(given if known else (True, True, True))))
     make_codes(connection, "judges", [judge.name for judge in judges])
     return tuple(judges)
 

@@ -56,12 +56,26 @@ Texts = Callable[[Sequence[int]], Sequence[pa.Array]]
 
 
 class Aggregation(msgspec.Struct, frozen=True):
-    """How votes become one verdict (the YAML's `aggregate`), and over which variants."""
+    """How votes become one verdict (the YAML's `aggregate`), and over which variants.
+
+    Attributes:
+        score: `mean` or `median`.
+        min_valid: with fewer votes there is no verdict.
+        variants: the requests of a sample.
+        swap: whether any judge is asked in both orders.
+        criteria: the dimension of each judge that has one: its rows are no votes on the whole.
+    """
 
     score: str
     min_valid: int
     variants: frozenset[VariantKey]
     swap: bool
+    criteria: Mapping[str, str] = {}
+
+    @property
+    def whole(self) -> bool:
+        """Whether any judge votes on the whole."""
+        return any(judge not in self.criteria for judge, _, _ in self.variants)
 
 
 def samples_schema(extra: Sequence[pa.Field], texts: Sequence[str]) -> pa.Schema:
@@ -84,7 +98,7 @@ def write_samples(
     writer = PartWriter(directory / "samples.parquet", schema, compression)
     try:
         for rows in _windows(directory / "results", names):
-            if len(aggregation.variants) == 1:
+            if len(aggregation.variants) == 1 and aggregation.whole:
                 lines = _of_one(rows, verdicts, aggregation)
             else:
                 lines = to_batch(_lines(rows.to_pylist(), names, aggregation), verdicts)
@@ -132,12 +146,16 @@ def _lists(lengths: pa.ChunkedArray, values: pa.Array) -> pa.Array:
 
 
 def aggregate(rows: Sequence[Row], how: Aggregation) -> Row:
-    """The verdict of one sample over its rows: every `ok` row is one vote.
+    """The verdict of one sample over its rows: every `ok` row is one vote, but those of judges of one criterion.
 
-    Most votes win and equal top counts are a tie; scores are averaged; fewer than `min_valid` votes leave nothing.
+    Most votes win and equal top counts are a tie; scores are averaged; fewer than `min_valid` votes leave nothing but
+    the criteria. Where no judge votes on the whole, the criteria's rows count for `min_valid` and the status instead.
     `consistent` says whether every pair of orders names the same answer; None without swap or without such a pair.
     """
-    votes = sorted((row for row in rows if row["status"] == "ok"), key=_order)
+    read = sorted((row for row in rows if row["status"] == "ok"), key=_order)
+    votes = [row for row in read if row["judge"] not in how.criteria]
+    criteria = [_only(row, how.criteria[row["judge"]]) for row in read if row["judge"] in how.criteria]
+    middle = statistics.median if how.score == "median" else statistics.fmean
     winners = Counter(row["winner"] for row in votes if row["winner"] is not None)
     labels = Counter(row["label"] for row in votes if row["label"] is not None)
     verdict: Row = {
@@ -146,11 +164,10 @@ def aggregate(rows: Sequence[Row], how: Aggregation) -> Row:
         "consistent": _consistent(votes) if how.swap else None,
         "status": "ok",
         "cost": _sum(row["cost"] for row in rows),
-        "dimensions": [],
+        "dimensions": _dimensions(criteria, middle),
     }
-    if len(votes) < how.min_valid or not votes:
+    if len(votes if how.whole else criteria) < how.min_valid:
         return {**verdict, "status": "unparsed"}
-    middle = statistics.median if how.score == "median" else statistics.fmean
     verdict["winner"], verdict["agreement"] = _most(winners, "tie")
     label, labels_agree = _most(labels, None)
     verdict["label"] = label
@@ -159,8 +176,14 @@ def aggregate(rows: Sequence[Row], how: Aggregation) -> Row:
     for name in ("score", "score1", "score2"):
         values = [row[name] for row in votes if row[name] is not None]
         verdict[name] = middle(values) if values else None
-    verdict["dimensions"] = votes[0]["dimensions"] or [] if len(votes) == 1 else _dimensions(votes, middle)
+    alone = len(votes) == len(read) == 1
+    verdict["dimensions"] = votes[0]["dimensions"] or [] if alone else _dimensions([*votes, *criteria], middle)
     return verdict
+
+
+def _only(row: Row, name: str) -> Row:
+    """A row with no score but that of one criterion."""
+    return {**row, "dimensions": [item for item in row["dimensions"] or () if item["name"] == name]}
 
 
 def _order(row: Row) -> tuple[str, bool, int]:

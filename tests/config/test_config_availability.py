@@ -11,9 +11,7 @@ JUDGE = "judge: {}\n"
 
 REFUSED = [
     ("dataset: {path: s3://a/b}\njudge: {}\n", "judge.yaml:1: dataset.path: a dataset at s3://"),
-    (HEAD + "judge: {dimension: tone}\n", "judge.yaml:2: judge.dimension: a judge for a single dimension"),
     (HEAD + JUDGE + "monitor: {listen: '127.0.0.1:8701'}\n", "judge.yaml:3: monitor.listen: a live page"),
-    (HEAD + JUDGE + "report: {group_by: category}\n", "judge.yaml:3: report: a report at the end of the run"),
     (HEAD + JUDGE + "cluster: {workers: 2}\n", "judge.yaml:3: cluster: a run on many machines"),
 ]
 
@@ -40,13 +38,18 @@ def test_a_removed_gate_lets_through(load, monkeypatch):
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 20, share: 0.9}\nbudget: {requests: 5}\nreport: null\n",
+        HEAD + JUDGE + "router: {mode: auto}\nbreaker: {window: 20, share: 0.9}\nbudget: {requests: 5}\nreport: {}\n",
         HEAD
         + JUDGE
         + "service: {limits: {tpm: 5, concurrency: {start: 3, max: 9}}, kind: emulator, emulator: {seed: 4}}\n",
         "dataset: {path: hf://datasets/a/b}\n" + JUDGE,
         HEAD + "judge: {service: [a, b]}\nservices: [{name: a}, {name: b}]\n",
         HEAD + "judges: [{name: a, kind: pai_pairwise, swap: true, repeats: 3}, {name: b, reask: 0, repeats: 2}]\n",
+        HEAD + "judges: [{name: a}, {name: b, dimension: tone}, {name: c, kind: pai_pairwise, dimension: tone}]\n",
+        *(
+            HEAD + f"judge: {{kind: template, user: hi, dimension: tone, verdict: {verdict}}}\n"
+            for verdict in ("judgelm", "alignbench", "{format: json, score: s}", "{pattern: a, kind: score}")
+        ),
         *(
             HEAD + f"judge: {{kind: template, user: hi, verdict: {verdict}}}\n"
             for verdict in (

@@ -153,7 +153,6 @@ def test_an_override_goes_where_there_was_nothing(load):
         ("judge.repeats=two", "--set judge.repeats=two: expected a whole number of at least 1, found 'two'"),
         ("judge={modle: x}", "--set judge={modle: x}: judge.modle: unknown key; did you mean 'model'?"),
         ("judge.parameters.n=2", "--set judge.parameters.n=2: not a parameter to choose: use judge.repeats"),
-        ("judge.dimension=tone", "--set judge.dimension=tone: a judge for a single dimension is not available"),
         ("judge", "--set: expected KEY=VALUE with a dotted key, such as judge.model=pai-judge-plus, found 'judge'"),
         ("judge..model=x", "--set: expected KEY=VALUE"),
         ("=x", "--set: expected KEY=VALUE"),

@@ -251,6 +251,13 @@ BAD = [
         HEAD + TEMPLATE + "  user: hi\n  swap: true\n  verdict: {format: mt_bench_single}\n",
         "judge.yaml:6: judge.swap: swapping the answers needs a verdict that names a winner",
     ),
+    *(
+        (
+            TEMPLATE + f"  user: hi\n  dimension: tone\n  verdict: {verdict}\n" + HEAD,
+            "judge.yaml:4: judge.dimension: a dimension is a score, and this judge's verdict has none",
+        )
+        for verdict in ("arena_hard", "{pattern: x, kind: winner}", "{format: json, winner: w}")
+    ),
     (
         HEAD + TEMPLATE + "  user: hi\n  verdict: pai_single\n  pai: {scene: x}\n",
         "judge.pai: only a judge of kind pai_single or pai_pairwise",

@@ -277,3 +277,20 @@ def test_a_run_grows_with_its_dataset(hub: Hub, bench: Bench) -> None:
     hub.push({"a.jsonl": lines(answers(20)), "b.jsonl": lines(answers(25, 20))})
     assert bench.run().counts.ok == 25
     assert bench.asked - before == 5
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv.zst", "a.parquet"])
+def test_texts_of_samples_come_from_the_hub(hub: Hub, bench: Bench, name: str) -> None:
+    rows = [{"id": f"s{n}", "asked": f"question {n}", "answer": f"é {n}", "long": "z" * 50} for n in range(600)]
+    csv = "\n".join(["id,asked,answer,long", *(",".join(row.values()) for row in rows)])
+    contents = {
+        "a.jsonl": lambda: lines(rows),
+        "a.csv.zst": lambda: pa.compress(csv.encode(), codec="zstd", asbytes=True),
+        "a.parquet": lambda: table(rows),
+    }
+    hub.push({name: contents[name]()})
+    bench.config["dataset"]["fields"] = {"question": "asked"}
+    assert bench.run({"judge.repeats": 2}, limit=300).exit_code == 0
+    assert [(line["question"], line["answer"]) for line in bench.samples] == [
+        (row["asked"], row["answer"]) for row in rows[:300]
+    ]

@@ -100,9 +100,12 @@ CASES = {
         RUN, DATASET + JUDGE + "service: {kind: emulator, emulator: {sed: 3}}\n"
     ),
     "`--detach` with the embedded emulator": Case(RUN + " --detach", DATASET + JUDGE + "service: {kind: emulator}\n"),
-    "a section that is not in this version": Case(RUN, GOOD + "report: {group_by: [id]}\n"),
+    "a section that is not in this version": Case(RUN, GOOD + "cluster: {workers: 2}\n"),
     "a dataset place that is not in this version": Case(RUN, "dataset: {path: s3://a/b}\n" + JUDGE + SERVICE),
-    "a command that is not in this version": Case("report out"),
+    "a report by a column that is not there": Case(
+        RUN, DATASET.replace("}", ", keep: [tone]}") + JUDGE + SERVICE + "report: {group_by: [tones]}\n"
+    ),
+    "`report` of a directory that is no run": Case("report folder", files={"folder/x": ""}),
 }
 
 

@@ -84,6 +84,7 @@ def test_quickstart_shows_rows_and_paths(cli, tmp_path):
     places = dict(line.split(maxsplit=1) for line in lines[5:])
     assert places["rows:"] == f"{tmp_path / 'quickstart' / 'results'}/*.parquet"
     assert pq.read_table(places["samples:"]).num_rows == 40
+    assert "emulat" in Path(places["report:"]).read_text(encoding="utf-8")
     assert "40 of 40" in done.stderr and "error" not in done.stderr
     assert read(tmp_path / "quickstart/run.json")["emulated"] is True
 

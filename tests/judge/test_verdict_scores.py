@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from reading_as import reader
 
-from runner.errors import ConfigError
 from runner.types import Dimension
 
 DICT = "好。\n{'事实正确性': 9, '满足用户需求': 6, '清晰度': 11, '综合得分': 7}"
@@ -207,9 +204,5 @@ def test_a_criterion_is_no_vote_on_the_whole() -> None:
     assert (verdict.winner, verdict.score1) == (None, None)
     assert verdict.dimensions == (Dimension("tone", 1, 8), Dimension("tone", 2, 7))
     assert reader(dimension="tone", format="judgelm")("8").problem == "no_verdict"
-
-
-@pytest.mark.parametrize("verdict", [{"format": "arena_hard"}, {"pattern": "x", "kind": "winner"}])
-def test_a_criterion_needs_a_score(verdict: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="a dimension is a score"):
-        reader(dimension="tone", **verdict)
+    verdict = reader(dimension="事实正确性", format="alignbench")(DICT)
+    assert [item.score for item in verdict.dimensions if item.name == "事实正确性"] == [7]

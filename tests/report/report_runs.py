@@ -51,6 +51,7 @@ def make_run(
     extra: Iterable[str] = ("human_winner", "human_score", "human_label", "category"),
     questions: Mapping[int, str | None] | None = None,
     samples: bool = True,
+    score: str = "mean",
 ) -> Path:
     """Write rows into two parts, samples.parquet by the runner's own code, and a short run.json.
 
@@ -60,6 +61,7 @@ def make_run(
         extra: the dataset's own columns; those whose type is not known are texts.
         questions: by ordinal; None leaves texts out, so that every sample is its own question.
         samples: whether samples.parquet is there.
+        score: how scores are put together in it.
     """
     fields = [pa.field(name, _TYPES.get(name, pa.string())) for name in extra]
     schema = results_schema(fields)
@@ -70,9 +72,12 @@ def make_run(
         writer.finish()
     if samples:
         variants = frozenset((one["judge"], one["swapped"], one["repeat"]) for one in rows)
-        how = Aggregation("mean", 1, variants, any(swapped for _, swapped, _ in variants))
-        names = [] if questions is None else ["question"]
-        texts = {ordinal: {"question": text} for ordinal, text in (questions or {}).items()}
-        write_samples(place, fields, how, "zstd", names, lambda ordinals: {n: texts.get(n, {}) for n in ordinals})
+        how = Aggregation(score, 1, variants, any(swapped for _, swapped, _ in variants))
+        known = questions or {}
+
+        def texts(ordinals: Sequence[int]) -> list[pa.Array]:
+            return [] if questions is None else [pa.array([known.get(n) for n in ordinals], pa.string())]
+
+        write_samples(place, fields, how, "zstd", [] if questions is None else ["question"], texts)
     (place / "run.json").write_text(json.dumps({"schema_version": 1, "name": "test", "emulated": True}))
     return place

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -178,6 +179,55 @@ def test_dimensions_of_several_votes_are_put_together_by_name_and_answer() -> No
         {"name": "depth", "answer": 1, "score": 3.0},
         {"name": "tone", "answer": None, "score": 1.0},
         {"name": "depth", "answer": 2, "score": 5.0},
+    ]
+
+
+def toned(judge: str, score: float | None, status: str = "ok", **more: Any) -> Row:
+    """A row of a judge of tone, which also wrote of something else."""
+    names = {} if score is None else {"tone": score, "depth": 9.0}
+    dimensions = [{"name": name, "answer": None, "score": value} for name, value in names.items()]
+    return full({**make(judge=judge, status=status, score=None, dimensions=dimensions), "category": 0, **more})
+
+
+@pytest.mark.parametrize(("score", "tone"), [("mean", 2.0), ("median", 1.0)])
+@pytest.mark.parametrize(("min_valid", "status"), [(2, "ok"), (3, "unparsed")])
+def test_a_criterion_is_put_together_and_is_no_vote(score: str, tone: float, min_valid: int, status: str) -> None:
+    variants = [(judge, False, n) for judge in ("whole", "kind", "polite") for n in range(2)]
+    by = msgspec.structs.replace(how(variants, score, min_valid), criteria={"kind": "tone", "polite": "tone"})
+    depth = [{"name": "depth", "answer": None, "score": 4.0}]
+    rows = [
+        *(full(make(judge="whole", repeat=n, score=3.0 + n, dimensions=depth, cost=1.0)) for n in range(2)),
+        *(toned("kind", score, repeat=n, cost=1.0) for n, score in enumerate((0.0, 1.0))),
+        toned("polite", 5.0, cost=1.0),
+        toned("polite", None, "unparsed", repeat=1, cost=1.0),
+    ]
+    line = aggregate(rows, by)
+    found = [{"name": "tone", "answer": None, "score": tone}]
+    assert line["dimensions"] == (depth + found if status == "ok" else found)
+    assert (line.get("score"), line["status"], line["cost"]) == (3.5 if status == "ok" else None, status, 6.0)
+    assert [(vote["judge"], vote["repeat"], vote["score"]) for vote in line["votes"]] == [
+        ("whole", 0, 3),
+        ("whole", 1, 4),
+    ]
+
+
+@pytest.mark.parametrize(("min_valid", "status"), [(1, "ok"), (2, "ok"), (3, "unparsed")])
+def test_criteria_alone_have_no_verdict(tmp_path: Path, min_valid: int, status: str) -> None:
+    variants: list[VariantKey] = [("kind", False, 0), ("kind", False, 1), ("polite", False, 0)]
+    by = msgspec.structs.replace(how(variants, min_valid=min_valid), criteria={"kind": "tone", "polite": "tone"})
+    rows = [toned("kind", 0.0), toned("kind", 4.0, repeat=1), toned("polite", None, "failed")]
+    (line,) = write(tmp_path, rows, by)
+    assert line["dimensions"] == [{"name": "tone", "answer": None, "score": 2.0}]
+    assert (line["winner"], line["score"], line["label"], line["agreement"], line["votes"]) == (None,) * 4 + ([],)
+    assert line["status"] == status
+
+
+def test_a_single_judge_of_a_criterion_leaves_no_vote(tmp_path: Path) -> None:
+    by = msgspec.structs.replace(how(ONE), criteria={"j": "tone"})
+    lines = write(tmp_path, [toned("j", 2.0), toned("j", None, "failed", ordinal=1)], by)
+    assert [(line["status"], line["votes"], len(line["dimensions"])) for line in lines] == [
+        ("ok", [], 1),
+        ("unparsed", [], 0),
     ]
 
 

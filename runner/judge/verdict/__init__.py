@@ -53,12 +53,11 @@ def reader_for(judge: JudgeConfig) -> Reader:
     """Return the function that reads this judge's texts.
 
     Raises:
-        ConfigError: its verdict has neither a pattern nor a format that there is, or judges a single dimension without
-            giving a score.
+        ConfigError: its verdict has neither a pattern nor a format that there is.
     """
     read = _factory(judge)(judge)
     if judge.dimension is not None:
-        read = as_criterion(judge, read)
+        read = as_criterion(judge.dimension, read)
 
     def read_said(text: str) -> Verdict:
         said = without_thought(text)

@@ -14,6 +14,7 @@ from runner.config import JudgeConfig
 from runner.judge.verdict.objects import Ambiguous, objects
 from runner.judge.verdict.places import ONE_NUMBER, on_last_line
 from runner.judge.verdict.reading import Mark, Reader, Scale, mark_of, unreadable
+from runner.judge.verdict.scales import scale_of
 from runner.judge.verdict.scores import mark_in
 from runner.types import Dimension, Verdict
 
@@ -24,7 +25,7 @@ _TOTAL = re.compile(rf"[综綜]合得分[*'\"“”‘’]{{0,4}}[ \t]{{0,4}}(?:
 
 def reader(judge: JudgeConfig) -> Reader:
     """Return the reader of AlignBench's scores, 1 to 10 unless the judge has a scale."""
-    scale = judge.scale or (1.0, 10.0)
+    scale = scale_of(judge)
     return lambda text: _read(text, scale)
 
 

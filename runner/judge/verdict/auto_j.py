@@ -11,6 +11,7 @@ import re
 from runner.config import JudgeConfig
 from runner.judge.verdict.places import on_last_line
 from runner.judge.verdict.reading import MARK, PAD, RATING, Reader, Scale, before, bracketed, plain_brackets, unreadable
+from runner.judge.verdict.scales import scale_of
 from runner.types import Verdict, Winner
 
 _MARK = re.compile(MARK)
@@ -24,7 +25,7 @@ _DECISION = re.compile(
 
 def single_reader(judge: JudgeConfig) -> Reader:
     """Return the reader of Auto-J's ratings, 1 to 10 unless the judge has a scale."""
-    scale = judge.scale or (1.0, 10.0)
+    scale = scale_of(judge)
     return lambda text: _read_rating(text, scale)
 
 

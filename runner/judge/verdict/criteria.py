@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from runner.config import JudgeConfig
-from runner.judge.verdict.reading import NAME, Scale, before
+from runner.judge.verdict.reading import NAME, before
 
 ITEM = r"[ \t#>]{0,8}+(?:[*_]{0,3}\d{1,3}[.、．)）]|[-*•·][ \t])"
 """The start of a line that is an item of a list."""
@@ -22,16 +21,6 @@ _BREAK = re.compile(BREAK)
 _OVERALL = ("综合", "綜合", "总体", "總體", "整体", "整體", "overall", "Overall")
 _OVERALL_BEFORE = re.compile(rf"(?:{'|'.join(_OVERALL)})[^\n。.\[]{{0,40}}\Z")
 _REASONS = re.compile(r"(?:理由如下|理由是|理由|[Rr]easons?(?: (?:are|is))?(?: as follows)?)[ \t]*[。.:：,，]?")
-
-
-def own_scale(judge: JudgeConfig) -> Scale:
-    """Return the scale of a PAI judge: the configured one, else 1 to `pai.max_score`, else 1 to 5."""
-    if judge.scale is not None:
-        return judge.scale
-    try:
-        return 1.0, float(judge.pai.get("max_score", 5))
-    except (TypeError, ValueError):
-        return None  # a template: each sample has its own top
 
 
 def items(text: str, position: int) -> Iterator[tuple[str, int, int]]:

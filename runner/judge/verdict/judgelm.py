@@ -14,6 +14,7 @@ from runner.config import JudgeConfig
 from runner.judge.verdict.pairing import answer_of
 from runner.judge.verdict.places import SCALED, after_first_line, first_line
 from runner.judge.verdict.reading import NAME, NUMBER, PAD, Mark, Reader, Scale, mark_of, unreadable
+from runner.judge.verdict.scales import scale_of
 from runner.types import Verdict, Winner
 
 RULE = "judgelm.first_line"
@@ -28,7 +29,7 @@ _AROUND = re.compile(
 
 def reader(judge: JudgeConfig) -> Reader:
     """Return the reader of two scores on the first line, 1 to 10 each unless the judge has a scale."""
-    scale = judge.scale or (1.0, 10.0)
+    scale = scale_of(judge)
 
     def read(text: str) -> Verdict:
         verdict = _read_line(first_line(text), scale)

@@ -28,6 +28,7 @@ from runner.judge.verdict.reading import (
     plain_brackets,
     unreadable,
 )
+from runner.judge.verdict.scales import scale_of
 from runner.types import Verdict, Winner
 
 _BETWEEN = r"[^\w\n]{0,12}(?:is|of|为|為|是|は|은|는)?\W{0,12}\Z"
@@ -70,7 +71,7 @@ class _Letter(NamedTuple):
 
 def single_reader(judge: JudgeConfig) -> Reader:
     """Return the reader of MT-Bench ratings, 1 to 10 unless the judge has a scale."""
-    scale = judge.scale or (1.0, 10.0)
+    scale = scale_of(judge)
     return lambda text: _read_rating(text, scale)
 
 

@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 
 from runner.config import JudgeConfig
-from runner.judge.verdict.criteria import items, own_scale, rationale
+from runner.judge.verdict.criteria import items, rationale
 from runner.judge.verdict.pairing import answer_of, scores
 from runner.judge.verdict.reading import (
     CLOSE,
@@ -25,6 +25,7 @@ from runner.judge.verdict.reading import (
     plain_brackets,
     unreadable,
 )
+from runner.judge.verdict.scales import scale_of
 from runner.judge.verdict.usual import usual_criteria
 from runner.types import Dimension, Verdict, Winner
 
@@ -54,7 +55,7 @@ _NEGATIVE = re.compile(
 
 def reader(judge: JudgeConfig) -> Reader:
     """Return the reader of the built-in pairwise texts on this judge's scale."""
-    scale = own_scale(judge)
+    scale = scale_of(judge)
     return lambda text: _read(text, scale)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from runner.config import JudgeConfig
-from runner.judge.verdict.criteria import ITEM, items, names_overall, own_scale, rationale
+from runner.judge.verdict.criteria import ITEM, items, names_overall, rationale
 from runner.judge.verdict.reading import (
     CLOSE,
     MARK,
@@ -21,6 +21,7 @@ from runner.judge.verdict.reading import (
     plain_brackets,
     unreadable,
 )
+from runner.judge.verdict.scales import scale_of
 from runner.types import Dimension, Verdict
 
 RULE = "pai_single.first_number"
@@ -33,7 +34,7 @@ _OPENING_ENDS = re.compile(r"\n|。|\.\s|理由|reason|Reason")
 
 def reader(judge: JudgeConfig) -> Reader:
     """Return the reader of the built-in single texts on this judge's scale."""
-    scale = own_scale(judge)
+    scale = scale_of(judge)
     return lambda text: _read(text, scale)
 
 

@@ -11,6 +11,7 @@ import re
 from runner.config import JudgeConfig
 from runner.judge.verdict.places import ONE_NUMBER, last_line, on_last_line
 from runner.judge.verdict.reading import PAD, Reader, Scale, mark_of, unreadable
+from runner.judge.verdict.scales import scale_of
 from runner.types import Verdict
 
 _MARKER = r"[\[【](?:\s{0,2}|[*_]{1,2})(?i:result|score)(?:\s{0,2}|[*_]{1,2})[\]】]"
@@ -28,7 +29,7 @@ _LAST_SCORE = re.compile(
 
 def single_reader(judge: JudgeConfig) -> Reader:
     """Return the reader of Prometheus' scores, 1 to 5 unless the judge has a scale."""
-    scale = judge.scale or (1.0, 5.0)
+    scale = scale_of(judge)
     return lambda text: _read_score(text, scale)
 
 

@@ -1,0 +1,39 @@
+"""`python -m runner.report OPTIONS`: the report as a program of its own. OPTIONS is a JSON object, see `Options`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from runner.report.shapes import Scales, Span
+from runner.report.tables import ReportError
+from runner.report.write import write_report
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the numbers of a run are made of, see `summarize`."""
+
+    run_dir: str
+    group_by: Sequence[str] = ()
+    human_scale: Span | None = None
+    judge_scales: Mapping[str, Span] = {}
+    criteria: Sequence[str] = ()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the report; 2 where that cannot be done, with the reason on standard error."""
+    try:
+        options = msgspec.json.decode(arguments[0], type=Options)
+        scales = Scales(human=options.human_scale, judges=options.judge_scales)
+        write_report(Path(options.run_dir), options.group_by, scales, criteria=options.criteria)
+    except (ReportError, msgspec.ValidationError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
