@@ -34,10 +34,12 @@ WORDS = np.array([f"{first}{last}" for first in ("ka", "lo", "mi", "su", "te", "
 SAMPLES_AT_ONCE = 2_000
 ROWS_PER_PART = 50_000
 SECONDS, MEGABYTES = 60, 1000
-EXTRA = tuple(
-    pa.field(name, pa.float64() if name == "human_score" else pa.string())
-    for name in ("human_winner", "human_score", "human_label", "model", "model1", "model2", "category")
-)
+EXTRA = {
+    "pair": ("human_winner", "human_score", "human_label", "model1", "model2", "category"),
+    "single": ("human_winner", "human_score", "human_label", "model", "category"),
+}
+"""The dataset's own columns."""
+
 CONSTANT = {
     "judge_model": "judge-model", "kind": "template", "service": "default", "repeat": 0, "route": "online",
     "attempts": 1, "prompt_tokens": 300, "completion_tokens": 60, "total_tokens": 360, "cost": 0.001,
@@ -98,7 +100,8 @@ def make_run(directory: Path, rows: int, kind: str) -> None:
     orders = (False, True) if kind == "pair" else (False,)
     variants: list[VariantKey] = [(judge, swapped, 0) for judge in JUDGES for swapped in orders]
     samples = rows // len(variants)
-    schema = results_schema(EXTRA)
+    extra = [pa.field(name, pa.float64() if name == "human_score" else pa.string()) for name in EXTRA[kind]]
+    schema = results_schema(extra)
     writer, part = PartWriter(part_path(directory / "results", 0), schema, "zstd"), 0
     for start in range(0, samples, SAMPLES_AT_ONCE):
         ordinals = np.arange(start, min(samples, start + SAMPLES_AT_ONCE))
@@ -118,7 +121,7 @@ def make_run(directory: Path, rows: int, kind: str) -> None:
         return [pa.array(questions), *(pa.array(text(draw, len(ordinals))) for _ in names[1:])]
 
     how = Aggregation("mean", 1, frozenset(variants), kind == "pair")
-    write_samples(directory, EXTRA, how, "zstd", names, texts)
+    write_samples(directory, extra, how, "zstd", names, texts)
     facts = {"schema_version": 1, "id": "scale", "name": "scale", "emulated": True, "state": "finished"}
     (directory / "run.json").write_text(json.dumps(facts), encoding="utf-8")
 
