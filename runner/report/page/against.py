@@ -121,14 +121,18 @@ def _compared(entry: Data, summary: Data, is_open: bool) -> Compared:
 def _winners(winners: Data) -> list[Block]:
     ties, none = winners["with_ties"], winners["without_ties"]
     same = all(ties[key] == none[key] for key, *_ in _COUNTED)
+    one_order = ties["accuracy_both_orders"]["value"] is None and ties["accuracy_swapped"]["value"] is None
     lines: list[Entry] = []
-    for key, name, hint in _COUNTED:
+    for key, name, hint in _COUNTED[:1] if one_order else _COUNTED:
         if same:
             lines.append((name, hint, ties[key], ()))
         else:
             lines.append((name, hint, None, ()))
             lines += [("with ties", "", ties[key], ()), ("without ties", "", none[key], ())]
-    lines.append(("Both orders agree", "the same verdict, right or wrong", winners["orders_agree"], ()))
+    if one_order:
+        lines.append(("By order, and both orders together", "", ties["accuracy_both_orders"], ()))
+    else:
+        lines.append(("Both orders agree", "the same verdict, right or wrong", winners["orders_agree"], ()))
     chances: list[Entry] = [("Cohen's kappa, with ties", "0 is chance, 1 is all right", ties["kappa"], ())]
     if not same:
         chances.append(("Cohen's kappa, without ties", "", none["kappa"], ()))

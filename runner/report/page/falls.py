@@ -36,7 +36,7 @@ def falls(summary: Data) -> Falls | None:
     """Make the section; None where no verdict could be read."""
     found = summary["distributions"]
     contradictions = found["contradictions"]
-    votes = found["votes"]
+    votes = found["votes"] if _votes(summary) > 1 else None
     made = Falls(
         winners=[one for entry in found["winners"] if worth(entry, summary) for one in _stacks(entry, summary)],
         scores=[
@@ -66,8 +66,12 @@ def named(entry: Data, summary: Data) -> str:
 
 def worth(entry: Data, summary: Data) -> bool:
     """Whether an entry says something of its own: a sample's verdict from one vote is that vote."""
-    votes = sum(judge["repeats"] * (1 + judge["swap"]) for judge in summary["judges"])
-    return entry["judge"] is not None or entry.get("of") == "people" or votes > 1
+    return entry["judge"] is not None or entry.get("of") == "people" or _votes(summary) > 1
+
+
+def _votes(summary: Data) -> int:
+    """How many votes a sample has at most."""
+    return sum(int(judge["repeats"]) * (1 + judge["swap"]) for judge in summary["judges"])
 
 
 def _stacks(entry: Data, summary: Data) -> list[Stack]:

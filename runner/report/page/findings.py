@@ -68,11 +68,11 @@ def _position(summary: Data) -> Iterator[Finding]:
         return
     judge, preference, position = max(leaning, key=lambda one: abs(one[1]["value"]))
     first = preference["value"] > 0
-    flips = position["flips_to_first" if first else "flips_to_second"]
-    which = "first" if first else "second"
+    which, other = ("first", "second") if first else ("second", "first")
+    flips, back = (position[f"flips_to_{one}"] for one in (which, other))
     text = (
         f"{judge} prefers the answer shown {which}: in {_with_span(flips)} of the pairs of orders, "
-        f"whichever answer stood {which} won."
+        f"whichever answer stood {which} won, in {SHARE.write(back['value'])} whichever stood {other}."
     )
     if len(both) > 1:
         text += f" {len(leaning)} of {len(both)} judges lean to one place beyond their interval."
@@ -95,6 +95,24 @@ def _people(summary: Data) -> Iterator[Finding]:
         yield _by_rank(who, found[1])
     else:
         yield _by_chance(lead, agree, found[1], compared["labels"]["kappa"])
+    yield from _ends(summary, found[0])
+
+
+def _ends(summary: Data, name: str) -> Iterator[Finding]:
+    """Which judge agrees with people most, and which least."""
+    judges = []
+    for entry in summary["agreement"]:
+        found = headline_figure(entry)
+        if entry["judge"] is not None and found is not None and found[0] == name and found[1]["value"] is not None:
+            judges.append((found[1]["value"], entry["judge"], found, entry["overall"]["winners"]))
+    if len(judges) < 2:
+        return
+    most, least = (pick(judges, key=lambda one: one[0]) for pick in (max, min))
+    told = [f"{judge} ({found[2].write(value)})" for value, judge, found, _ in (most, least)]
+    text = f"Of the judges, {told[0]} agrees most with people and {told[1]} least"
+    high = least[3]["with_ties"]["kappa"]["high"] if least[3] else None
+    worse = high is not None and high < 0
+    yield Finding("warn" if worse else "note", text + (", less than chance would." if worse else "."))
 
 
 def _who(entry: Data, summary: Data) -> str:

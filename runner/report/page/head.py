@@ -158,8 +158,9 @@ def headline_figure(entry: Data) -> tuple[str, Data, Kind] | None:
 def _headline(summary: Data) -> Tile | None:
     entry = main_entry(summary["agreement"])
     found = None if entry is None else headline_figure(entry)
-    if found is not None:
-        return _strong(*found)
+    if found is not None and entry is not None:
+        many = entry["judge"] is None and len(summary["judges"]) > 1
+        return _strong(*found, "all judges together" if many else "")
     spread = summary["distributions"]
     for scores in sorted(spread["scores"], key=lambda one: one["of"] != "verdict"):
         if scores["of"] != "people" and scores["mean"]["value"] is not None:
@@ -172,9 +173,9 @@ def _headline(summary: Data) -> Tile | None:
     return None
 
 
-def _strong(name: str, figure: Data, kind: Kind) -> Tile:
+def _strong(name: str, figure: Data, kind: Kind, who: str = "") -> Tile:
     said = shown(figure, kind)
-    small = said.span or said.small
+    small = ", ".join(filter(None, [said.span or said.small, who]))
     return Tile(name, said.text, small, said.title, strong=True)
 
 

@@ -165,7 +165,7 @@ def _pairs(pairs: Sequence[Data]) -> list[Block]:
             lines: list[Entry] = [
                 (f"{pair['first']} and {pair['second']}", "", pair[key], [shown(pair[other], kind)]) for pair in pairs
             ]
-            more = "The same winner" if key == "kappa" else "Second less first"
+            more = "Same winner" if key == "kappa" else "Second less first"
             made.append(block(title, "Judges", lines, COEFFICIENT, more=[more]))
     return made
 

@@ -1,0 +1,311 @@
+"""The page: whole and well-formed whatever a run holds, the summary's own numbers, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from report_runs import Row, make_run, row
+
+from runner.report import Scales, render, summarize, write_report
+
+EVIL = "</script></style></title><img src=//evil.example/x onerror=alert(1)>\"'&amp;{{ 7 * 7 }}"
+EXTRA = ("human_winner", "human_score", "human_label", "model", "model1", "model2", "category")
+EMPTY = {"meta", "br", "img", "input", "link", "hr"}
+DRAWN = {"line", "rect", "circle", "polygon", "polyline"}
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element is closed in its place, and no attribute comes twice."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(attrs) == len(dict(attrs)), (tag, attrs)
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in DRAWN, tag
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).replace("\N{NO-BREAK SPACE}", " ").split())
+
+    def shape(self) -> list[str]:
+        return [tag for tag, _ in self.tags]
+
+
+def check(page: str) -> Page:
+    """What holds of any page."""
+    read = Page(page)
+    names = [tag for tag, _ in read.tags]
+    for once in ("html", "head", "title", "style", "body", "main", "h1", "script"):
+        assert names.count(once) == 1, once
+    for tag, attributes in read.tags:
+        assert not {"src", "srcset", "action", "background", "data", "poster"} & attributes.keys(), (tag, attributes)
+        assert all(not name.startswith("on") for name in attributes), (tag, attributes)
+        assert tag not in ("link", "img", "iframe", "object", "base", "form"), tag
+        assert "url(" not in (attributes.get("style") or "")
+        for name in ("href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith("#"), attributes
+    for raw in re.findall(r"<(?:style|script)>(.*?)</(?:style|script)>", page, re.DOTALL):
+        assert not re.search(r"//[a-z]|url\(|@import|fetch|XMLHttp|innerHTML", raw)
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in read.tags:
+        if "href" in attributes:
+            assert (attributes["href"] or "")[1:] in ids
+    policy = next(one["content"] for _, one in read.tags if one.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None and policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+    return read
+
+
+def pairs(text: str = "x") -> list[Row]:
+    """Two judges over pairs in both orders, with people's winners, models, groups, criteria and failures."""
+    rows = []
+    for n in range(24):
+        people = {"human_winner": ("1", "2", "tie")[n % 3], "category": text + "ab"[n % 2]}
+        models = {"model1": f"{text}m{n % 3}", "model2": f"{text}m{(n + 1) % 3}"}
+        for judge, swapped in [(text + "j", False), (text + "j", True), (text + "k", False), (text + "k", True)]:
+            more: Row = {"winner": "2" if swapped else "1", "rule": text + "rule", "response": text + "because"}
+            more["dimensions"] = [{"name": text + "depth", "answer": 1, "score": float(n % 5)}]
+            if n % 8 == 7:
+                more = {"status": "unparsed", "error_type": "no_verdict", "error_message": text, "response": text}
+            if n % 8 == 6 and judge.endswith("k"):
+                more = {"status": "failed", "error_type": "timeout", "error_message": text + "slow"}
+            rows.append(row(n, judge, swapped, **people, **models, **more, latency_s=1.5, total_tokens=7))
+    return rows
+
+
+def scores() -> list[Row]:
+    """One judge that scores each answer twice, with people's scores and models."""
+    return [
+        row(n, repeat=repeat, score=float((n * 3 + repeat) % 5), human_score=float(n % 5), model=f"m{n % 3}", cost=0.5)
+        for n in range(30)
+        for repeat in range(2)
+    ]
+
+
+def labels() -> list[Row]:
+    return [row(n, label="ab"[n % 2], human_label="aab"[n % 3]) for n in range(12)]
+
+
+def unread() -> list[Row]:
+    return [row(n, status="unparsed", error_type="no_verdict", human_winner="1") for n in range(5)]
+
+
+MADE: dict[str, Callable[[], list[Row]]] = {
+    "pairs": pairs, "scores": scores, "labels": labels, "unread": unread, "nothing": list,
+}  # fmt: skip
+
+
+def summary_of(rows: list[Row], text: str = "q ") -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as place:
+        texts = {n: f"{text}{n}" for n in range(40)}
+        run = make_run(Path(place) / "run", rows, EXTRA, texts, samples=bool(rows))
+        return summarize(run, ["category"], Scales((0, 4), {"j": (0, 4)}))
+
+
+@pytest.fixture(scope="module", params=list(MADE))
+def summary(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return summary_of(MADE[request.param]())
+
+
+def figures(data: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(data, dict):
+        if "left_out" in data and "value" in data:
+            yield data
+        for value in data.values():
+            yield from figures(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from figures(value)
+
+
+def test_every_run_has_a_whole_page(summary: dict[str, Any]) -> None:
+    before = copy.deepcopy(summary)
+    read = check(render(summary))
+    assert summary == before
+    sections = {one["id"] for tag, one in read.tags if tag == "section"}
+    assert {"know", "method"} <= sections
+    assert ("people" in sections) == any(any(one["overall"].values()) for one in summary["agreement"])
+    assert ("ranking" in sections) == bool(summary["ranking"]["tables"])
+    assert ("disputed" in sections) == bool(summary["disputed"])
+    assert ("failures" in sections) == bool(summary["counts"]["causes"])
+    assert ("panel" in sections) == bool(summary["consistency"]["panel"])
+    anchors = {(one["href"] or "")[1:] for tag, one in read.tags if tag == "a"} - {"main"}
+    assert anchors == sections
+
+
+def test_the_same_summary_from_its_file(summary: dict[str, Any]) -> None:
+    assert render(json.loads(json.dumps(summary))) == render(summary)
+
+
+def test_numbers_are_the_summarys() -> None:
+    summary = summary_of(pairs())
+    text = check(render(summary)).text
+    rows = summary["counts"]["all"]
+    assert f"{100 * rows['ok'] / rows['rows']:.1f} % {rows['ok']} rows read" in text
+    assert f"{rows['unparsed']} rows not readable" in text
+    for entry in summary["agreement"]:
+        found = entry["overall"]["winners"]
+        for ways in ("with_ties", "without_ties"):
+            for key in ("accuracy", "accuracy_mean_of_orders", "accuracy_both_orders", "accuracy_orders_combined"):
+                figure = found[ways][key]
+                if figure["value"] is not None:
+                    low, high = (f"{100 * end:.1f} %" for end in (figure["low"], figure["high"]))
+                    assert f"{100 * figure['value']:.1f} % {low} to {high}" in text
+                    assert f"{figure['n']} ({figure['left_out']})" in text
+        for line, unread in zip(found["confusion"]["counts"], found["confusion"]["unread"], strict=True):
+            cells = [f"{n} {100 * n / (sum(line) + unread):.1f} %" for n in line]
+            assert f"{' '.join(cells)} {unread}" in text
+    preference = summary["consistency"]["judges"][0]["overall"]["position"]["preference"]
+    assert f"{100 * preference['value']:.1f} %" in text
+    for model in summary["ranking"]["tables"][0]["models"]:
+        score, beside = model["score"], f"{model['wins']} / {model['losses']} / {model['ties']}"
+        assert f"{score['value']:,.0f}" in text and beside in text
+
+
+def test_scores_are_the_summarys() -> None:
+    summary = summary_of(scores())
+    text = check(render(summary)).text
+    found = summary["agreement"][0]["overall"]["scores"]
+    for key in ("pearson", "spearman", "kendall_tau_b", "quadratic_kappa", "mean_absolute_error"):
+        assert f"{found[key]['value']:.3f}".replace("-", "−") in text
+    assert f"{summary['usage'][0]['cost']:.2f}" in text
+    assert "asked again" in text.lower()
+
+
+def test_what_has_no_value_says_why() -> None:
+    """A dash and its reason, for what the page shows of a run in one order and of one without anything readable."""
+    one_order = [row(n, winner="1", human_winner="12"[n % 2]) for n in range(9)]
+    for rows in (one_order, unread()):
+        summary = summary_of(rows)
+        position = summary["consistency"]["judges"][0]["overall"]["position"]
+        shown = [summary["agreement"][0]["overall"]["winners"]["with_ties"]["accuracy_both_orders"]]
+        shown.append(position["first_shown_wins"])
+        text = check(render(summary)).text
+        for figure in figures(shown):
+            if figure["value"] is None:
+                assert f"– {figure['reason']}" in text
+    assert "Nothing could be read" in text
+
+
+def test_bands_for_what_is_emulated_or_not_finished() -> None:
+    summary = summary_of(labels())
+    summary["run"] |= {"emulated": True, "state": "stopped", "exit_code": 3, "stop_reason": "quota"}
+    text = check(render(summary)).text
+    assert "the emulator's verdicts mean nothing" in text
+    assert "Not finished." in text
+    assert "Stopped: a person has to act before it can go on – reason: quota (exit code 3)" in text
+    summary["run"] |= {"emulated": False, "state": "finished", "exit_code": 0, "stop_reason": None}
+    text = check(render(summary)).text
+    assert "emulator" not in text
+    assert "Not finished" not in text
+    assert "Finished (exit code 0)" in text
+
+
+def test_hostile_texts_stay_texts() -> None:
+    """In names of judges, models, groups and criteria, in questions, responses, messages and rules, in the run's name."""
+    summary = summary_of(pairs(EVIL), EVIL)
+    summary["run"] |= {"name": EVIL, "id": EVIL, "tags": {EVIL: EVIL}, "versions": {EVIL: EVIL}, "stop_reason": EVIL}
+    summary["run"]["currency"] = EVIL
+    for one in summary["judges"]:
+        one |= {"models": [EVIL], "services": [EVIL], "kinds": [EVIL]}
+    for case in summary["disputed"]:
+        case["sample_id"] = EVIL
+        case["fields"] |= {EVIL: EVIL}
+    read = check(render(summary))
+    assert read.text.count(EVIL) > 50
+
+
+def test_disputed_samples_can_be_searched() -> None:
+    summary = summary_of(pairs(), "请问 ")
+    page = render(summary)
+    read = check(page)
+    cards = [one for tag, one in read.tags if tag == "article"]
+    assert [one["data-ordinal"] for one in cards] == [str(one["ordinal"]) for one in summary["disputed"]]
+    assert [(one["data-why"] or "").split() for one in cards] == [one["why"] for one in summary["disputed"]]
+    options = {one["value"] for tag, one in read.tags if tag == "option"}
+    assert {reason for one in summary["disputed"] for reason in one["why"]} <= options
+    for one, card in zip(summary["disputed"], page.split("<article")[1:], strict=True):
+        text = Page("<article" + card.split("</article>")[0] + "</article>").text
+        assert one["sample_id"] in text
+        assert one["texts"]["question"] in text
+        for vote in one["votes"]:
+            assert vote["judge"] in text and (vote["response"] or "") in text
+
+
+texts = st.text(st.characters(), max_size=30) | st.sampled_from(
+    [EVIL, "]]>", "<!--", "--><script>", "\x00\x1b\r\n", "\ud800"]
+)
+
+
+def replaced(data: Any, text: str) -> Any:
+    """The same summary with a text in every place where one may come from a dataset, a judge or a configuration."""
+    free = {
+        *(
+            "name",
+            "judge",
+            "model",
+            "rule",
+            "label",
+            "message",
+            "response",
+            "custom_id",
+            "sample_id",
+            "question",
+            "note",
+        ),
+        *("reason", "first", "second", "id", "stop_reason", "route_reason", "currency", "error_type", "column"),
+    }
+    if isinstance(data, dict):
+        return {key: text if key in free and isinstance(one, str) else replaced(one, text) for key, one in data.items()}
+    return [replaced(one, text) for one in data] if isinstance(data, list) else data
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=texts)
+def test_no_text_changes_the_shape_of_the_page(summary: dict[str, Any], text: str) -> None:
+    """Whatever stands in a text, the page has the elements that it has with a plain one in its place."""
+    page = render(replaced(summary, "x" + text))
+    page.encode()
+    assert check(page).shape() == check(render(replaced(summary, "x"))).shape()
+
+
+def test_the_report_is_written_whole(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", pairs(), EXTRA)
+    page = write_report(run, ["category"])
+    assert page == run / "report" / "index.html"
+    assert sorted(one.name for one in page.parent.iterdir()) == ["index.html", "summary.json"]
+    summary = json.loads((page.parent / "summary.json").read_bytes())
+    assert summary == summarize(run, ["category"])
+    assert page.read_text(encoding="utf-8") == render(summary)
+    before = page.read_bytes()
+    assert write_report(run, ["category"]).read_bytes() == before
