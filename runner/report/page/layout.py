@@ -15,7 +15,7 @@ from runner.report.page.effort import effort
 from runner.report.page.findings import findings
 from runner.report.page.head import judges, top
 from runner.report.page.standings import ranking
-from runner.report.page.steady import panel, steady
+from runner.report.page.steady import panel, places, steady
 
 _BAD = set(range(32)) - {ord("\t"), ord("\n")} | set(range(127, 160)) | set(range(0xD800, 0xE000)) | {0xFFFE, 0xFFFF}
 _CONTROLS = dict.fromkeys(_BAD, "\N{REPLACEMENT CHARACTER}") | {ord("\r"): ""}
@@ -38,6 +38,7 @@ def render(summary: Mapping[str, Any]) -> str:
         falls=falls.falls(summary),
         against=against(summary),
         steady=steady(summary),
+        places=places(summary),
         panel=panel(summary),
         ranking=ranking(summary),
         effort=effort(summary),

@@ -63,6 +63,19 @@ def steady(summary: Data) -> list[Steady]:
     return made
 
 
+def places(summary: Data) -> Block | None:
+    """What the place of an answer does to each judge, beside each other; None for a single one."""
+    found = [(one["judge"], one["overall"]["position"]) for one in summary["consistency"]["judges"]]
+    lines: list[Entry] = [
+        (judge, "", position["preference"], [shown(position["orders_agree"], SHARE)])
+        for judge, position in found
+        if position and position["balanced"]
+    ]
+    note = "Flips to the answer shown first less flips to the second, of all pairs of orders; 0 is unbiased."
+    title = "Preference for the answer shown first"
+    return block(title, "Judge", lines, LEAN, more=["Orders agree"], note=note) if len(lines) > 1 else None
+
+
 def _position(position: Data) -> list[Block]:
     first: list[Entry] = [
         ("The answer shown first wins", "of verdicts that name one", position["first_shown_wins"], ())
