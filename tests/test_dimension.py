@@ -94,3 +94,24 @@ def test_a_run_of_criteria_alone_has_no_verdict(bench: Bench) -> None:
     data = summarize(bench.directory)
     assert data["distributions"]["scores"] == data["disputed"] == []
     assert (data["ranking"]["tables"], data["agreement"]) == ([], [])
+
+
+def test_two_answers_have_a_score_each_in_the_datasets_order(bench: Bench) -> None:
+    bench.write(6, answer1="Short.", answer2="It is blue, since air scatters blue light more than red light does.")
+    bench.config["judges"] = [
+        {"name": "whole", "kind": "pai_pairwise"},
+        {"name": "depth", "kind": "pai_pairwise", "model": "pai-judge-plus", "swap": True, "dimension": "depth"},
+    ]
+    assert bench.run(fresh=True).counts.ok == 18
+    for line in bench.samples:
+        orders = [row for row in bench.rows if row["judge"] == "depth" and row["ordinal"] == line["ordinal"]]
+        assert [(row["winner"], row["score1"], row["score2"]) for row in orders] == [(None, None, None)] * 2
+        found = [
+            {item["answer"]: item["score"] for item in row["dimensions"] if item["name"] == "depth"} for row in orders
+        ]
+        assert found[0].keys() == {1, 2}
+        own = {item["answer"]: item["score"] for item in line["dimensions"] if item["name"] == "depth"}
+        assert own == {answer: mean(each[answer] for each in found) for answer in (1, 2)}
+        assert own[1] < own[2]
+        assert (line["consistent"], [vote["judge"] for vote in line["votes"]]) == (None, ["whole"])
+        assert line["score1"] is not None
