@@ -38,5 +38,4 @@ def _options(config: RunConfig) -> dict[str, Any]:
         "group_by": () if config.report is None else config.report.group_by,
         "human_scale": None if label is None else label.scale,
         "judge_scales": {name: scale for name, scale in scales.items() if scale is not None},
-        "criteria": [judge.name for judge in config.judges if judge.dimension is not None],
     }

@@ -106,3 +106,12 @@ def test_scales_are_those_of_formats_and_people(bench: Bench) -> None:
     bench.run({"report": {}, "judge.verdict": "mt_bench_single"})
     assert summary(bench)["settings"]["scales"] == {"human": [1.0, 5.0], "judges": {"judge": [1.0, 10.0]}}
     assert set(OWN) < set(FORMATS)
+
+
+def test_a_run_that_has_closed_no_part_yet(bench: Bench, cli: Cli) -> None:
+    bench.run({"report": {"group_by": ["tone"]}}, max_time=0.0)
+    for part in (bench.directory / "results").iterdir():
+        part.unlink()
+    (bench.directory / "samples.parquet").unlink(missing_ok=True)
+    assert cli("report", "out").returncode == 0
+    assert summary(bench)["counts"]["all"]["rows"] == 0

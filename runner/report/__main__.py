@@ -20,7 +20,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group_by: Sequence[str] = ()
     human_scale: Span | None = None
     judge_scales: Mapping[str, Span] = {}
-    criteria: Sequence[str] = ()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = msgspec.json.decode(arguments[0], type=Options)
         scales = Scales(human=options.human_scale, judges=options.judge_scales)
-        write_report(Path(options.run_dir), options.group_by, scales, criteria=options.criteria)
+        write_report(Path(options.run_dir), options.group_by, scales)
     except (ReportError, msgspec.ValidationError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -127,7 +127,7 @@ def make_tables(connection: Connection, run_dir: Path, group_by: Sequence[str]) 
     Raises:
         ReportError: a grouping column is not there, or there are too many judges.
     """
-    columns = _open_results(connection, run_dir / "results")
+    columns = _open_results(connection, run_dir / "results", group_by)
     of_samples = _open_samples(connection, run_dir / "samples.parquet")
     _check_groups(group_by, columns, of_samples)
     judges = _judges(connection)
@@ -158,12 +158,14 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _open_results(connection: Connection, results: Path) -> dict[str, str]:
+def _open_results(connection: Connection, results: Path, group_by: Sequence[str]) -> dict[str, str]:
+    """All rows of the closed parts; while there is no part yet nothing is known of the dataset's own columns."""
     files = sorted(results.glob("part-*.parquet")) if results.is_dir() else []
     if files:
         connection.execute(f"CREATE VIEW results AS SELECT * FROM {_parquet(files)}")
     else:
-        columns = ", ".join(f"{name} {type_}" for name, type_ in _RESULTS.items())
+        kept = {quoted(name): "VARCHAR" for name in group_by}
+        columns = ", ".join(f"{name} {type_}" for name, type_ in {**_RESULTS, **kept}.items())
         connection.execute(f"CREATE TABLE results ({columns})")
     return _columns(connection, "results")
 

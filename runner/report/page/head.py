@@ -74,7 +74,7 @@ def _facts(summary: Data) -> list[tuple[str, str]]:
     return [
         ("Run", str(run["id"] or "")),
         ("When", f"{words.when(began)} to {words.when(ended)}" if began is not None else ""),
-        ("Way", f"{routes}; {run['route_reason']}" if routes and run["route_reason"] else routes),
+        ("Route", f"{routes}; {run['route_reason']}" if routes and run["route_reason"] else routes),
         ("Limit", f"the first {words.plural(run['limit'], 'sample')}" if run["limit"] else ""),
         ("Tags", tags),
         ("Versions", named),
