@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -24,8 +25,6 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import yaml
 from llmbar_replay import COUNTS, OTHER, SHARED, paper_extraction, published
-
-from runner.report import summarize
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("GPT-4/Vanilla_NoRules", "GPT-4/CoT", "ChatGPT/Vanilla_NoRules", "ChatGPT/CoT")
@@ -68,6 +67,7 @@ def configuration(shared: Path, url: str, directory: Path) -> dict[str, Any]:
         "judges": judges,
         "service": {"base_url": url, "token_env": None, "dialect": "openai", "limits": {"concurrency": 16}},
         "output": {"directory": str(directory.resolve()), "tolerate": 0.01},
+        "report": {"group_by": ["subset"]},
     }
 
 
@@ -162,7 +162,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/llmbar_panel"), help="the run directory")
     given = parser.parse_args()
     judge(given.shared, given.run)
-    found = groups(summarize(given.run, ["subset"]), published(given.shared))
+    summary = json.loads((given.run / "report" / "summary.json").read_bytes())
+    found = groups(summary, published(given.shared))
     print("\n".join(table(found)))
     print("\nread otherwise than by the paper's pipeline, or without a winner:")
     print("\n".join(otherwise(given.run)) or "none")

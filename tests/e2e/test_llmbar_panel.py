@@ -11,8 +11,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from runner.report import summarize
-
 ROOT = Path(__file__).parents[2]
 WITHOUT_WINNER = {
     ("ChatGPT CoT Natural", False),  # "both ... are equally good"
@@ -35,7 +33,8 @@ def test_the_llmbar_papers_table(shared: Path, tmp_path: Path) -> None:
 
     published = json.loads((shared / "replay" / "llmbar_published.json").read_text(encoding="utf-8"))
     seen = set()
-    for judge in summarize(run, ["subset"])["agreement"][:-1]:
+    summary = json.loads((run / "report" / "summary.json").read_bytes())
+    for judge in summary["agreement"][:-1]:
         who, _, method = judge["judge"].partition("-CoT" if "CoT" in judge["judge"] else "-Vanilla_NoRules")
         assert method == ""
         for group in judge["groups"]["subset"]:
