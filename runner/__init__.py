@@ -4,13 +4,18 @@
 >>> summary = run(load_config("judge.yaml"))  # doctest: +SKIP
 """
 
-from runner.starting import starting
+from typing import TYPE_CHECKING, Any
 
-with starting():
-    from runner.closing import RunSummary
-    from runner.config import load_config
-    from runner.opening import RunOptions
-    from runner.pipeline import arun, run
-    from runner.version import __version__
+if TYPE_CHECKING:
+    from runner.api import RunOptions, RunSummary, __version__, arun, load_config, run
 
 __all__ = ["RunOptions", "RunSummary", "__version__", "arun", "load_config", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load all of it when something of it is asked for: the emulator and the report are programs that need nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from runner import api
+
+    return getattr(api, name)

@@ -17,13 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-from runner.closing import RunSummary
+from runner.api import RunOptions, RunSummary
 from runner.config import RunConfig, json_schema, load_config, masked, parse_duration, read_mapping
 from runner.embedded import become_emulator
 from runner.errors import UsageError
 from runner.flags import put_flags
 from runner.monitor.status import OVER, describe, read_status
-from runner.opening import RunOptions, check
+from runner.opening import check
 from runner.pipeline import run as run_pipeline
 from runner.plan import make_plan
 from runner.preview import first_requests, show_rows

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 POOL = "ARROW_DEFAULT_MEMORY_POOL"
@@ -48,7 +47,5 @@ def starting() -> Iterator[None]:
 
 def _is_command() -> bool:
     """Whether this process is `judge-runner` or `python -m runner`, and nobody else's."""
-    program = sys.argv[0] if sys.argv else ""
-    if program == "-m":  # as it stands while the package of `python -m package` is imported
-        return ("-m", "runner") in pairwise(sys.orig_argv)
-    return Path(program).name == "judge-runner"
+    program = Path(sys.argv[0] if sys.argv else "")
+    return program.name == "judge-runner" or program == Path(__file__).with_name("__main__.py")

@@ -16,7 +16,8 @@ if "off" in sys.argv:
     gc.disable()
 if "frozen" in sys.argv:
     gc.freeze()
-import runner, pyarrow
+from runner import run
+import pyarrow
 print(json.dumps([
     pyarrow.default_memory_pool().backend_name, os.environ.get("ARROW_DEFAULT_MEMORY_POOL"), gc.isenabled(),
     gc.get_freeze_count() > 0,
@@ -56,7 +57,9 @@ def test_only_the_command_does_without_numpy(command: list[str], spared: bool, t
     look = "import atexit, sys\natexit.register(lambda: print('numpy' in sys.modules, file=sys.stderr))\n"
     (tmp_path / "sitecustomize.py").write_text(look, encoding="utf-8")
     (tmp_path / "judge-runner").write_text("from runner.cli import main\nmain()\n", encoding="utf-8")
-    (tmp_path / "program.py").write_text("import runner, pyarrow\npyarrow.array([1]).to_numpy()\n", encoding="utf-8")
+    (tmp_path / "program.py").write_text(
+        "from runner import run\nimport pyarrow\npyarrow.array([1]).to_numpy()\n", encoding="utf-8"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
     arguments = [str(tmp_path / word) if (tmp_path / word).exists() else word for word in command]
     looked = subprocess.run(
