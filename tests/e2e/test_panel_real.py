@@ -64,11 +64,11 @@ def read(row: Line) -> str | None:
     return row["winner"] if row["status"] == "ok" else None
 
 
-@pytest.fixture(scope="module", params=["llmbar", "llmeval2_zh"])
+@pytest.fixture(params=["llmbar", "llmeval2_zh"])
 def judged(
     request: pytest.FixtureRequest,
     shared: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
     emulator_process: Callable[..., Any],
     cli_in: Callable[..., CompletedProcess[str]],
 ) -> Judged:
@@ -76,7 +76,7 @@ def judged(
     path = shared / "datasets" / request.param / f"{request.param}.jsonl"
     if not path.exists():
         pytest.skip(f"{request.param} is not among the shared data")
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path
     service = emulator_process(MISHAPS)
     try:
         document = {
@@ -94,7 +94,7 @@ def judged(
     return Judged([json.loads(line) for line in path.read_text("utf-8").splitlines()], folder / "out")
 
 
-def test_every_request_has_its_row_once(judged: Judged) -> None:
+def check_rows(judged: Judged) -> None:
     names = {(row["sample_id"], row["judge"], row["swapped"], row["repeat"]) for row in judged.rows}
     expected = {
         (sample["id"], judge, swapped, repeat)
@@ -110,7 +110,7 @@ def test_every_request_has_its_row_once(judged: Judged) -> None:
     assert [sample["sample_id"] for sample in judged.samples] == [sample["id"] for sample in judged.data]
 
 
-def test_votes_and_verdicts_are_those_of_a_recount(judged: Judged) -> None:
+def check_votes(judged: Judged) -> None:
     seen = set()
     for rows, sample in zip(judged.by_sample, judged.samples, strict=True):
         votes = [
@@ -144,7 +144,7 @@ def test_votes_and_verdicts_are_those_of_a_recount(judged: Judged) -> None:
     assert {True, False, ("1", False), ("2", False), ("tie", True)} <= seen
 
 
-def test_the_summary_counts_the_same(judged: Judged) -> None:
+def check_judges(judged: Judged) -> None:
     compared = {one["judge"]: one["overall"]["winners"] for one in judged.summary["agreement"]}
     steady = {one["judge"]: one["overall"]["position"] for one in judged.summary["consistency"]["judges"]}
     for judge in JUDGES:
@@ -191,7 +191,7 @@ def test_the_summary_counts_the_same(judged: Judged) -> None:
             assert (steady[judge][key]["count"], steady[judge][key]["n"]) == (counted, n), (judge, key)
 
 
-def test_the_panels_verdict_is_counted_from_its_samples(judged: Judged) -> None:
+def check_panel(judged: Judged) -> None:
     verdict = next(one for one in judged.summary["agreement"] if one["judge"] is None)["overall"]["winners"]
     right = [sample["winner"] == row["label"] for sample, row in zip(judged.samples, judged.data, strict=True)]
     assert (verdict["with_ties"]["accuracy"]["count"], verdict["with_ties"]["accuracy"]["n"]) == (
@@ -203,3 +203,11 @@ def test_the_panels_verdict_is_counted_from_its_samples(judged: Judged) -> None:
     assert (votes["consistent"], votes["inconsistent"]) == (found.count(True), found.count(False))
     alone = [len({vote["winner"] for vote in sample["votes"]}) == 1 for sample in judged.samples]
     assert (votes["unanimous"], votes["split"]) == (alone.count(True), alone.count(False))
+
+
+def test_a_panel_over_real_data_is_what_a_recount_says(judged: Judged) -> None:
+    """One test, so that no two workers run the same panel."""
+    check_rows(judged)
+    check_votes(judged)
+    check_judges(judged)
+    check_panel(judged)
