@@ -76,7 +76,6 @@ def judged(
     path = shared / "datasets" / request.param / f"{request.param}.jsonl"
     if not path.exists():
         pytest.skip(f"{request.param} is not among the shared data")
-    folder = tmp_path
     service = emulator_process(MISHAPS)
     try:
         document = {
@@ -86,12 +85,12 @@ def judged(
             "online": {"retry": {"base": 0.01, "ceiling": 0.05}},
             "output": {"directory": "out", "rows_per_part": 1500, "tolerate": 0.2},
         }
-        (folder / "judge.yaml").write_text(json.dumps(document), encoding="utf-8")
-        done = cli_in("run", "judge.yaml", cwd=folder, timeout=120)
+        (tmp_path / "judge.yaml").write_text(json.dumps(document), encoding="utf-8")
+        done = cli_in("run", "judge.yaml", cwd=tmp_path, timeout=120)
     finally:
         service.close()
     assert done.returncode == 0, done.stderr
-    return Judged([json.loads(line) for line in path.read_text("utf-8").splitlines()], folder / "out")
+    return Judged([json.loads(line) for line in path.read_text("utf-8").splitlines()], tmp_path / "out")
 
 
 def check_rows(judged: Judged) -> None:
