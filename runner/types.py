@@ -35,7 +35,7 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
-class Sample(msgspec.Struct, frozen=True):
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """One row of the dataset.
 
     Attributes:
@@ -59,7 +59,7 @@ class Sample(msgspec.Struct, frozen=True):
     problem: str | None = None
 
 
-class Dimension(msgspec.Struct, frozen=True):
+class Dimension(msgspec.Struct, frozen=True, gc=False):
     """A score below the overall one; `answer` is 1 or 2 in a pairwise verdict, else None."""
 
     name: str
@@ -67,7 +67,7 @@ class Dimension(msgspec.Struct, frozen=True):
     score: float
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What a judge's text means, or why it means nothing.
 
     A value that could not be read is None, never 0, -1 or a tie. `problem` is None for a verdict that was read; else
@@ -88,7 +88,7 @@ class Verdict(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
-class JudgeRequest(msgspec.Struct, frozen=True):
+class JudgeRequest(msgspec.Struct, frozen=True, gc=False):
     """One chat body, ready to be sent.
 
     Attributes:
@@ -106,7 +106,7 @@ class JudgeRequest(msgspec.Struct, frozen=True):
     request_hash: str
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the service counted them; None where it did not say."""
 
     prompt: int | None = None
@@ -119,7 +119,7 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
 
-class JudgeResponse(msgspec.Struct, frozen=True):
+class JudgeResponse(msgspec.Struct, frozen=True, gc=False):
     """A whole answer of the service; `text` is None where the message carries none."""
 
     text: str | None
@@ -129,7 +129,7 @@ class JudgeResponse(msgspec.Struct, frozen=True):
     refusal: str | None = None
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """Why a request has no answer: one of the contract's `error_type` words and what was seen."""
 
     error_type: str

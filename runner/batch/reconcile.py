@@ -22,7 +22,7 @@ from runner.types import Failure, JudgeRequest, JudgeResponse, Row, Sample, Usag
 
 log = logging.getLogger(__name__)
 
-SLICE = 256
+SLICE = 512
 """So many rows are made between two looks at the event loop."""
 
 LOST = {
@@ -147,7 +147,7 @@ class Reconciler:
             came.append((request, self._asked(shard, request, finding)))
         for row, part in self._recorder.record_all(came):
             ordinal, variant = place_of(self._panel, row["custom_id"])
-            if row["status"] == "unparsed" and self._recorder.done.tries(ordinal, variant) < self._reasks[variant]:
+            if self._recorder.done.tries(ordinal, variant) < self._reasks[variant]:
                 self._unreadable.append((row, part, variant))
         tally.answered += len(came)
 
@@ -169,7 +169,7 @@ class Reconciler:
     def _asked(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure) -> Asked:
         if isinstance(finding, Failure):
             return Asked(finding, None, 1, Usage(), None, "batch", shard.batch_id, shard.service)
-        verdict = self._panel.read(request, finding)
+        verdict = self._panel.read_variant(request.variant, finding)
         return Asked(finding, verdict, 1, finding.usage, None, "batch", shard.batch_id, shard.service)
 
     def _sample(self, member: Member) -> Sample:
