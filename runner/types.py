@@ -1,4 +1,7 @@
-"""The values that travel through a run: what is asked, what came back, what it means."""
+"""The values that travel through a run: what is asked, what came back, what it means.
+
+None of them can hold itself, so the garbage collector need not look at them (`gc=False`): there are many.
+"""
 
 from __future__ import annotations
 

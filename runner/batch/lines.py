@@ -175,7 +175,10 @@ class ResultFiles:
         for line in file:
             place = start << _LENGTH | len(line)
             start += len(line)
-            custom_id = _custom_id(line)
+            try:
+                custom_id: str | None = _named(line).custom_id
+            except _ODD:
+                custom_id = _odd_custom_id(line)
             if custom_id is None:
                 self.torn += not line.isspace()
             elif custom_id not in wanted:
@@ -218,11 +221,8 @@ def _mapped(file: BinaryIO) -> Iterator[mmap.mmap | bytes]:
         yield content
 
 
-def _custom_id(line: bytes) -> str | None:
-    try:
-        return _named(line).custom_id
-    except _ODD:
-        data = _loads(line)
+def _odd_custom_id(line: bytes) -> str | None:
+    data = _loads(line)
     custom_id = data.get("custom_id") if isinstance(data, dict) else None
     return custom_id if isinstance(custom_id, str) else None
 
