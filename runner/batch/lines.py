@@ -31,6 +31,8 @@ NOTHING: tuple[Any, ...] = (None, "", {})
 
 _BUFFER = 1 << 18
 _FORGET = 1 << 24
+"""After so many bytes, what was looked at is given back: until then it counts as this process's memory."""
+
 _LENGTH = 32
 _START = 48
 
@@ -206,7 +208,7 @@ class ResultFiles:
         line = content[start : start + length]
         self._looked += length
         if self._looked > _FORGET and isinstance(content, mmap.mmap):
-            content.madvise(mmap.MADV_DONTNEED)  # what was looked at counts as this process's memory until then
+            content.madvise(mmap.MADV_DONTNEED)
             self._looked = 0
         return read_line(line, self._dialect)
 

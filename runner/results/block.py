@@ -65,9 +65,8 @@ def make_block(
         **{name: [each.get(name) for each in own] for name in dict.fromkeys(chain.from_iterable(own))},
         **_outcomes(asked),
     }
-    if any(each.service is not None for each in asked):
-        services = zip(asked, columns["service"], strict=True)
-        columns["service"] = [usual if each.service is None else each.service for each, usual in services]
+    services = zip(asked, columns["service"], strict=True)
+    columns["service"] = [usual if each.service is None else each.service for each, usual in services]
     return Block(columns)
 
 

@@ -124,19 +124,20 @@ def encode_block(block: Block, floats: Collection[str] = ()) -> bytes:
     """A block as lines of JSON, each as `encode_row` makes it; lone surrogates in it are replaced, too."""
     columns = block.columns
     try:
-        return _lines({**columns, **{name: _spelled(columns[name]) for name in floats if name in columns}})
+        return _lines(columns, floats)
     except UnicodeEncodeError:
         columns.update(writable(columns))
-        return encode_block(block, floats)
+        return _lines(columns, floats)
 
 
-def _lines(columns: Columns) -> bytes:
-    return _encoder.encode_lines(list(map(_line_type(tuple(columns)), *columns.values())))
+def _lines(columns: Columns, floats: Collection[str]) -> bytes:
+    whole = {**columns, **{name: _spelled(columns[name]) for name in floats if name in columns}}
+    return _encoder.encode_lines(list(map(_line_type(tuple(whole)), *whole.values())))
 
 
 @lru_cache(maxsize=16)
 def _line_type(names: tuple[str, ...]) -> type[msgspec.Struct]:
-    """A line with these columns: what is no dictionary is made and encoded in half the time."""
+    """A line with these columns; made and encoded in half the time that a dictionary takes."""
     fields = [f"column{number}" for number in range(len(names))]
     return msgspec.defstruct("Line", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
 

@@ -171,7 +171,7 @@ class Done:
 
     def settled(self, ordinal: int, variant: int) -> bool:
         """Whether a request has its row."""
-        return self._flags[ordinal * len(self.variants) + variant] == ANSWERED
+        return self._flags[self._index(ordinal, variant)] == ANSWERED
 
     def tries(self, ordinal: int, variant: int) -> int:
         """In how many batches a request went unanswered."""
