@@ -36,6 +36,7 @@ ACCOUNT_CODE = "insufficient_quota"
 THROTTLE_CODES = ("throttling", "limit_requests", "limit_burst_rate", "rate_limit")
 
 _MAX_TOKENS = 2**31 - 1
+_NOT_COUNTED = Usage()
 _LONGEST_S = 1e9
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _GO_PIECE = re.compile(r"(\d{1,12}(?:\.\d{0,12})?)(h|ms|m|s|us|µs|ns)")
@@ -43,29 +44,33 @@ _GO_DURATION = re.compile(rf"(?:{_GO_PIECE.pattern})+")
 _TAGS = re.compile(r"<[^<>]{0,200}>")
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: str | list[Any] | None = None
     refusal: str | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     message: _Message | None = None
     finish_reason: str | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
 
 
-class _Completion(msgspec.Struct):
+class Completion(msgspec.Struct, gc=False):
+    """A chat completion as it stands in a reply, or in a line of a batch's results."""
+
     choices: list[_Choice]
     id: str | None = None
     usage: _Usage | None = None
 
 
-_completion = msgspec.json.Decoder(_Completion).decode
+_completion = msgspec.json.Decoder(Completion).decode
+_escaped = re.compile(rb"\\u").search
+"""Whether a character is spelled out: a pattern is found three times as fast as by `in`."""
 
 
 def read_completion(raw: bytes) -> JudgeResponse:
@@ -74,24 +79,41 @@ def read_completion(raw: bytes) -> JudgeResponse:
         reply = _completion(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         reply = _lenient(raw)
-    if not reply.choices or reply.choices[0].message is None:
+    response = answer_in(reply, raw)
+    if response is None:
         raise error_from(200, {}, raw)
-    choice = reply.choices[0]
-    message = choice.message or _Message()
+    return response
+
+
+def answer_in(reply: Completion, raw: bytes) -> JudgeResponse | None:
+    """The answer in a completion, which was read from `raw`; None where it has none."""
+    message = reply.choices[0].message if reply.choices else None
+    if message is None:
+        return None
     usage = reply.usage
-    sound = _sound if b"\\u" in raw else _as_it_is  # looking at every text costs more than all else here
-    return JudgeResponse(
-        text=sound(_text(message.content)),
-        finish_reason=sound(choice.finish_reason),
-        response_id=sound(reply.id),
-        usage=Usage()
+    response = JudgeResponse(
+        _text(message.content),
+        reply.choices[0].finish_reason,
+        reply.id,
+        _NOT_COUNTED
         if usage is None
         else Usage(_count(usage.prompt_tokens), _count(usage.completion_tokens), _count(usage.total_tokens)),
-        refusal=sound(message.refusal) or None,
+        message.refusal or None,
+    )
+    return _whole_characters(response) if _escaped(raw) else response  # looking at every text costs more than all else
+
+
+def _whole_characters(response: JudgeResponse) -> JudgeResponse:
+    return JudgeResponse(
+        _sound(response.text),
+        _sound(response.finish_reason),
+        _sound(response.response_id),
+        response.usage,
+        _sound(response.refusal),
     )
 
 
-def _lenient(raw: bytes) -> _Completion:
+def _lenient(raw: bytes) -> Completion:
     """Read what is odd but whole: numbers as ids, floats as counts, escapes that stand for no character."""
     data = _loads(raw)
     if not isinstance(data, dict):
@@ -105,7 +127,7 @@ def _lenient(raw: bytes) -> _Completion:
     counted = data.get("usage")
     usage: Mapping[str, Any] = counted if isinstance(counted, dict) else {}
     content = message.get("content")
-    return _Completion(
+    return Completion(
         choices=[
             _Choice(
                 _Message(
@@ -238,10 +260,6 @@ def _sound(text: str | None) -> str | None:
             text.encode("utf-8")
         except UnicodeEncodeError:
             return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _as_it_is(text: str | None) -> str | None:
     return text
 
 

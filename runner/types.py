@@ -1,4 +1,7 @@
-"""The values that travel through a run: what is asked, what came back, what it means."""
+"""The values that travel through a run: what is asked, what came back, what it means.
+
+None of them can hold itself, so the garbage collector need not look at them (`gc=False`): there are many.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
-class Sample(msgspec.Struct, frozen=True):
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """One row of the dataset.
 
     Attributes:
@@ -59,7 +62,7 @@ class Sample(msgspec.Struct, frozen=True):
     problem: str | None = None
 
 
-class Dimension(msgspec.Struct, frozen=True):
+class Dimension(msgspec.Struct, frozen=True, gc=False):
     """A score below the overall one; `answer` is 1 or 2 in a pairwise verdict, else None."""
 
     name: str
@@ -67,7 +70,7 @@ class Dimension(msgspec.Struct, frozen=True):
     score: float
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What a judge's text means, or why it means nothing.
 
     A value that could not be read is None, never 0, -1 or a tie. `problem` is None for a verdict that was read; else
@@ -88,7 +91,7 @@ class Verdict(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
-class JudgeRequest(msgspec.Struct, frozen=True):
+class JudgeRequest(msgspec.Struct, frozen=True, gc=False):
     """One chat body, ready to be sent.
 
     Attributes:
@@ -106,7 +109,7 @@ class JudgeRequest(msgspec.Struct, frozen=True):
     request_hash: str
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the service counted them; None where it did not say."""
 
     prompt: int | None = None
@@ -119,7 +122,7 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
 
-class JudgeResponse(msgspec.Struct, frozen=True):
+class JudgeResponse(msgspec.Struct, frozen=True, gc=False):
     """A whole answer of the service; `text` is None where the message carries none."""
 
     text: str | None
@@ -129,7 +132,7 @@ class JudgeResponse(msgspec.Struct, frozen=True):
     refusal: str | None = None
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """Why a request has no answer: one of the contract's `error_type` words and what was seen."""
 
     error_type: str

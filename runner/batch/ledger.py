@@ -116,7 +116,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         }[self.step]
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """One request of a shard, as far as its row needs to know it once the answer is there."""
 
     custom_id: str
@@ -126,7 +126,7 @@ class Member(msgspec.Struct, frozen=True):
     columns: msgspec.Raw
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     custom_id: str
     body: msgspec.Raw
 

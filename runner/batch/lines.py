@@ -20,7 +20,7 @@ import msgspec
 
 from runner.batch.words import meaning, one_line, text_of, told
 from runner.errors import Refused, ServiceError
-from runner.replies import error_from, excerpt, read_completion
+from runner.replies import Completion, answer_in, error_from, excerpt, read_completion
 from runner.types import Failure, JudgeResponse
 
 AGAIN_STATUS = frozenset({408, 409, 429})
@@ -30,12 +30,14 @@ NOTHING: tuple[Any, ...] = (None, "", {})
 """What services write where there is no error: PAI fills other nulls with empty texts too."""
 
 _BUFFER = 1 << 18
-_FORGET = 4096
+_FORGET = 1 << 24
+"""After so many bytes, what was looked at is given back: until then it counts as this process's memory."""
+
 _LENGTH = 32
 _START = 48
 
 
-class Leftover(msgspec.Struct, frozen=True):
+class Leftover(msgspec.Struct, frozen=True, gc=False):
     """Why a batch left a request unanswered that may be asked again: a transient `error_type` and what was seen.
 
     `was_run` is False where the service says that it never came to run it.
@@ -51,21 +53,32 @@ Finding = JudgeResponse | Failure | Leftover
 _RANK = {JudgeResponse: 0, Failure: 1, Leftover: 2}
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     status_code: Any = None
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     response: _Response | None = None
     error: Any = None
 
 
-class _Named(msgspec.Struct):
+class _UsualResponse(msgspec.Struct, gc=False):
+    body: Completion
+    status_code: Any = None
+
+
+class _UsualLine(msgspec.Struct, gc=False):
+    response: _UsualResponse
+    error: Any = None
+
+
+class _Named(msgspec.Struct, gc=False):
     custom_id: str
 
 
 _line = msgspec.json.Decoder(_Line).decode
+_usual_line = msgspec.json.Decoder(_UsualLine).decode
 _named = msgspec.json.Decoder(_Named).decode
 _string = msgspec.json.Decoder(str).decode
 _ODD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -73,6 +86,21 @@ _ODD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 def read_line(line: bytes, dialect: str = "pai") -> Finding:
     """Tell what one line of an output or error file means; any bytes mean something."""
+    return _usual(line) or _any(line, dialect)
+
+
+def _usual(line: bytes) -> JudgeResponse | None:
+    """The answer of a line as nearly all are, decoded in one go; None where the general rules must say."""
+    try:
+        found = _usual_line(line)
+    except _ODD:
+        return None
+    if found.response.status_code != 200 or found.error not in NOTHING:
+        return None
+    return answer_in(found.response.body, line)
+
+
+def _any(line: bytes, dialect: str) -> Finding:
     try:
         found = _line(line)
     except _ODD:
@@ -118,7 +146,7 @@ class ResultFiles:
         self._wanted = wanted
         self._dialect = dialect
         self._maps: list[mmap.mmap | bytes] = []
-        self._looks = 0
+        self._looked = 0
         self._places: dict[str, int] = {}
         self._ranks: dict[str, int] = {}
         self._closing = ExitStack()
@@ -149,7 +177,10 @@ class ResultFiles:
         for line in file:
             place = start << _LENGTH | len(line)
             start += len(line)
-            custom_id = _custom_id(line)
+            try:
+                custom_id: str | None = _named(line).custom_id
+            except _ODD:
+                custom_id = _odd_custom_id(line)
             if custom_id is None:
                 self.torn += not line.isspace()
             elif custom_id not in wanted:
@@ -175,9 +206,10 @@ class ResultFiles:
         where, length = place >> _LENGTH, place & ((1 << _LENGTH) - 1)
         content, start = self._maps[where >> _START], where & ((1 << _START) - 1)
         line = content[start : start + length]
-        self._looks += 1
-        if not self._looks % _FORGET and isinstance(content, mmap.mmap):
-            content.madvise(mmap.MADV_DONTNEED)  # what was looked at counts as this process's memory until then
+        self._looked += length
+        if self._looked > _FORGET and isinstance(content, mmap.mmap):
+            content.madvise(mmap.MADV_DONTNEED)
+            self._looked = 0
         return read_line(line, self._dialect)
 
 
@@ -191,11 +223,8 @@ def _mapped(file: BinaryIO) -> Iterator[mmap.mmap | bytes]:
         yield content
 
 
-def _custom_id(line: bytes) -> str | None:
-    try:
-        return _named(line).custom_id
-    except _ODD:
-        data = _loads(line)
+def _odd_custom_id(line: bytes) -> str | None:
+    data = _loads(line)
     custom_id = data.get("custom_id") if isinstance(data, dict) else None
     return custom_id if isinstance(custom_id, str) else None
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -22,7 +23,7 @@ from runner.types import Failure, JudgeRequest, JudgeResponse, Row, Sample, Usag
 
 log = logging.getLogger(__name__)
 
-SLICE = 256
+SLICE = 512
 """So many rows are made between two looks at the event loop."""
 
 LOST = {
@@ -32,6 +33,9 @@ LOST = {
     "completed": ("batch_lost", "the batch ended without a line for this request"),
 }
 """What is said of a request without a line, by how its batch ended."""
+
+_NOT_ASKED: Mapping[str, Any] = {}
+_columns = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Tally(msgspec.Struct):
@@ -130,13 +134,13 @@ class Reconciler:
         self, shard: Shard, members: list[tuple[Member, Reserved | None]], results: ResultFiles, tally: Tally
     ) -> None:
         """Write the rows of some members, in one go."""
-        came = []
+        came, done = [], self._recorder.done
         for member, reserved in members:
             ordinal, variant = place_of(self._panel, member.custom_id)
             found = results.find(member.custom_id)
             if self._purse is not None and reserved is not None:
                 tally.spent += self._purse.took(shard, reserved, found)
-            if self._recorder.done.settled(ordinal, variant):
+            if done.settled(ordinal, variant):
                 tally.answered += 1
                 continue
             finding = self._final(found or lost(shard), member, variant)
@@ -147,7 +151,7 @@ class Reconciler:
             came.append((request, self._asked(shard, request, finding)))
         for row, part in self._recorder.record_all(came):
             ordinal, variant = place_of(self._panel, row["custom_id"])
-            if row["status"] == "unparsed" and self._recorder.done.tries(ordinal, variant) < self._reasks[variant]:
+            if done.tries(ordinal, variant) < self._reasks[variant]:
                 self._unreadable.append((row, part, variant))
         tally.answered += len(came)
 
@@ -169,14 +173,14 @@ class Reconciler:
     def _asked(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure) -> Asked:
         if isinstance(finding, Failure):
             return Asked(finding, None, 1, Usage(), None, "batch", shard.batch_id, shard.service)
-        verdict = self._panel.read(request, finding)
+        verdict = self._panel.read_variant(request.variant, finding)
         return Asked(finding, verdict, 1, finding.usage, None, "batch", shard.batch_id, shard.service)
 
     def _sample(self, member: Member) -> Sample:
-        columns = msgspec.json.decode(member.columns)
+        columns = _columns(member.columns)
         if self._odd:
             columns = revive(columns, self._odd)
-        return Sample(member.ordinal, member.sample_id, {}, {}, columns, "")
+        return Sample(member.ordinal, member.sample_id, _NOT_ASKED, _NOT_ASKED, columns, "")
 
     def _warn(self, shard: Shard, results: ResultFiles) -> None:
         for count, what in (

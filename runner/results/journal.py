@@ -11,17 +11,19 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from runner.results.block import Block, Columns
 from runner.results.disk import sync_directory
 from runner.types import Row
 
-_encode = msgspec.json.Encoder().encode
-
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
 
 _NAME = re.compile(r"segment-(\d{5,})\.jsonl")
 
@@ -58,20 +60,27 @@ class Segment:
 
         Raises OSError where they could not be written whole; what was written of them is taken back.
         """
+        lines = [encode_row(row, self._floats) + b"\n" for row in rows]
+        start = self._size
+        self._write(b"".join(lines), len(rows))
+        return list(accumulate(map(len, lines[:-1]), initial=start))
+
+    def extend_block(self, block: Block) -> None:
+        """The same for a block of rows."""
+        self._write(encode_block(block, self._floats), len(block))
+
+    def _write(self, lines: bytes, count: int) -> None:
         if self._torn:
             raise OSError(errno.EIO, "the line that was cut off before could not be taken back", str(self.path))
-        lines = [encode_row(row, self._floats) + b"\n" for row in rows]
-        block, start = b"".join(lines), self._size
-        written = os.write(self._handle, block)
-        while written < len(block):
+        written = os.write(self._handle, lines)
+        while written < len(lines):
             try:
-                written += os.write(self._handle, block[written:])
+                written += os.write(self._handle, lines[written:])
             except OSError:
-                self._take_back(start)
+                self._take_back(self._size)
                 raise
-        self._size = start + len(block)
-        self.rows += len(rows)
-        return list(accumulate(map(len, lines[:-1]), initial=start))
+        self._size += len(lines)
+        self.rows += count
 
     def sync(self) -> None:
         """Bring what was appended to the disk (fsync), if anything was."""
@@ -109,6 +118,28 @@ def encode_row(row: Row, floats: Collection[str] = ()) -> bytes:
     except UnicodeEncodeError:
         row.update(writable(row))
         return _encode(writable(whole))
+
+
+def encode_block(block: Block, floats: Collection[str] = ()) -> bytes:
+    """A block as lines of JSON, each as `encode_row` makes it; lone surrogates in it are replaced, too."""
+    columns = block.columns
+    try:
+        return _lines(columns, floats)
+    except UnicodeEncodeError:
+        columns.update(writable(columns))
+        return _lines(columns, floats)
+
+
+def _lines(columns: Columns, floats: Collection[str]) -> bytes:
+    whole = {**columns, **{name: _spelled(columns[name]) for name in floats if name in columns}}
+    return _encoder.encode_lines(list(map(_line_type(tuple(whole)), *whole.values())))
+
+
+@lru_cache(maxsize=16)
+def _line_type(names: tuple[str, ...]) -> type[msgspec.Struct]:
+    """A line with these columns; made and encoded in half the time that a dictionary takes."""
+    fields = [f"column{number}" for number in range(len(names))]
+    return msgspec.defstruct("Line", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
 
 
 def _spelled(value: Any) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import starmap
 from typing import Any, Protocol
 
+from runner.results.block import make_block
 from runner.results.resume import Done
 from runner.results.schema import Asked, make_row
 from runner.results.sink import Sink
@@ -45,21 +47,41 @@ class Recorder:
 
         A failure does not take the place of an answer, be it one without a readable verdict.
         """
+        self._record(request, asked)
+
+    def record_all(self, came: Sequence[tuple[JudgeRequest, Asked]]) -> list[tuple[Row, int]]:
+        """The same for several; returns the answers without a readable verdict, each with the part it will stand in.
+
+        Rows that take the place of older ones, of which there are few, are written one by one, the others in one go.
+        """
+        fresh, written = came, []
+        if self._earlier:
+            replacing = [each for each in came if each[0].custom_id in self._earlier]
+            fresh = [each for each in came if each[0].custom_id not in self._earlier]
+            written = [row for row in starmap(self._record, replacing) if row is not None]
+        unread = [(row, part) for row, part in written if row["status"] == "unparsed"]
+        return unread + self._record_fresh(fresh) if fresh else unread
+
+    def _record(self, request: JudgeRequest, asked: Asked) -> tuple[Row, int] | None:
+        """Write one row and return it with its part; None where the old one is kept."""
         row = self._row(request, asked)
         if self._keeps_old(row):
             self.done.kept(row, request.variant)
-        else:
-            self._sink.append(row)
-            self.done.answered(row, request.variant)
+            return None
+        part = self._sink.append(row)
+        self.done.answered(row, request.variant)
+        return row, part
 
-    def record_all(self, came: Sequence[tuple[JudgeRequest, Asked]]) -> list[tuple[Row, int]]:
-        """The same for several, in one go; returns those that were written, each with the part it will stand in."""
-        rows = [(self._row(request, asked), request.variant) for request, asked in came]
-        fresh = [(row, variant) for row, variant in rows if not self._keeps_old(row)]
-        parts = self._sink.extend([row for row, _ in fresh]) if fresh else []
-        for row, variant in rows:
-            (self.done.kept if self._keeps_old(row) else self.done.answered)(row, variant)
-        return [(row, part) for (row, _), part in zip(fresh, parts, strict=True)]
+    def _record_fresh(self, came: Sequence[tuple[JudgeRequest, Asked]]) -> list[tuple[Row, int]]:
+        costs = [self._prices[request.variant](asked.usage, asked.route) for request, asked in came]
+        attempts = [
+            asked.attempts and asked.attempts + self.done.tries(request.sample.ordinal, request.variant)
+            for request, asked in came
+        ]
+        block = make_block(came, self._shared, attempts, costs)
+        part = self._sink.extend_block(block)
+        self.done.answered_all(block, [request.variant for request, _ in came])
+        return [(block.row(index), part) for index, status in enumerate(block["status"]) if status == "unparsed"]
 
     def _row(self, request: JudgeRequest, asked: Asked) -> Row:
         cost = self._prices[request.variant](asked.usage, asked.route)

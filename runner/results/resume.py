@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.errors import RunDirectoryError
+from runner.results.block import Block
 from runner.results.disk import TEMPORARY
 from runner.results.journal import read_segment, segment_paths
 from runner.results.parts import Group, batches, open_part, part_path, part_paths
@@ -67,6 +68,16 @@ class Counts(msgspec.Struct):
         self.completion_tokens += sign * (row["completion_tokens"] or 0)
         if cost := row["cost"]:
             self.cost += sign * cost
+
+    def add_block(self, rows: Block) -> None:
+        """Count some rows."""
+        ok, unparsed = (rows["status"].count(name) for name in ("ok", "unparsed"))
+        self.ok += ok
+        self.unparsed += unparsed
+        self.failed += len(rows) - ok - unparsed
+        self.prompt_tokens += sum(filter(None, rows["prompt_tokens"]))
+        self.completion_tokens += sum(filter(None, rows["completion_tokens"]))
+        self.cost = sum(filter(None, rows["cost"]), self.cost)
 
     def add_all(self, rows: pa.RecordBatch) -> bool:
         """Count rows of a part; whether all of them are ok."""
@@ -145,6 +156,13 @@ class Done:
         """Note that a request has its row now."""
         self._flags[self._index(row["ordinal"], variant)] = ANSWERED
         self.counts.add(row)
+
+    def answered_all(self, rows: Block, variants: Iterable[int]) -> None:
+        """The same for some rows."""
+        flags, width = self._flags, len(self.variants)
+        for ordinal, variant in zip(rows["ordinal"], variants, strict=True):
+            flags[ordinal * width + variant] = ANSWERED
+        self.counts.add_block(rows)
 
     def kept(self, row: Row, variant: int) -> None:
         """Note that a request keeps the row it had, an answer without a readable verdict."""

@@ -56,7 +56,7 @@ TRANSIENT = frozenset({"timeout", "connection", "server_error", "bad_reply", "ba
 """Causes that may be gone next time: such rows are asked again by any later run."""
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """What asking one request came to.
 
     Attributes:
@@ -149,7 +149,7 @@ def verdict_columns(verdict: Verdict) -> Row:
         "score1": verdict.score1,
         "score2": verdict.score2,
         "label": verdict.label,
-        "dimensions": [{"name": d.name, "answer": d.answer, "score": d.score} for d in verdict.dimensions],
+        "dimensions": verdict_dimensions(verdict),
         "contradiction": verdict.contradiction,
         "explanation": verdict.explanation,
         "rule": verdict.rule,
@@ -158,11 +158,29 @@ def verdict_columns(verdict: Verdict) -> Row:
     }
 
 
+def verdict_dimensions(verdict: Verdict) -> list[Row]:
+    """A verdict's dimensions as a row holds them."""
+    return [{"name": d.name, "answer": d.answer, "score": d.score} for d in verdict.dimensions]
+
+
 def to_batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
     """Rows as one Arrow batch; a column a row does not name is null."""
-    columns = zip(schema.names, schema.types, strict=True)  # asking a field for its name costs as much as a cell
-    arrays = [pa.array([row.get(name) for row in rows], kind) for name, kind in columns]
+    return columns_to_batch({name: [row.get(name) for row in rows] for name in schema.names}, len(rows), schema)
+
+
+def columns_to_batch(columns: Mapping[str, Sequence[Any]], rows: int, schema: pa.Schema) -> pa.RecordBatch:
+    """Columns of so many values as one Arrow batch; one that is not named is null."""
+    kinds = zip(schema.names, schema.types, strict=True)  # asking a field for its name costs as much as a cell
+    arrays = [_array(columns[name], kind) if name in columns else pa.nulls(rows, kind) for name, kind in kinds]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values as Arrow has them; a text or moment that is the same in all rows is turned only once."""
+    first = values[0] if values else None
+    if isinstance(first, str | datetime) and first is values[-1] and values.count(first) == len(values):
+        return pa.repeat(pa.array([first], kind)[0], len(values))
+    return pa.array(values, kind)
 
 
 def revive(row: Row, schema: pa.Schema) -> Row:

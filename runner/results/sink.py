@@ -14,10 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from runner.errors import RunStopped
+from runner.results.block import Block
 from runner.results.disk import sync_directory
 from runner.results.journal import Segment, read_at, segment_path
 from runner.results.parts import Group, PartWriter, part_path, rewrite_part
-from runner.results.schema import own_floats, revive, to_batch
+from runner.results.schema import columns_to_batch, own_floats, revive, to_batch
 from runner.types import Row
 
 BATCH_ROWS = 256
@@ -153,6 +154,21 @@ class Sink:
             self._roll()
         return parts
 
+    def extend_block(self, block: Block) -> int:
+        """The same as `extend` for a block of rows that replace none; returns the part they will stand in."""
+        try:
+            segment = self._segment or self._open()
+            segment.extend_block(block)
+        except OSError as error:
+            raise output_failed(error) from error
+        part = self._number - 1
+        if self._rows:
+            self._convert()
+        self._collect(columns_to_batch(block.columns, len(block), self._schema))
+        if segment.rows >= self._rows_per_part:
+            self._roll()
+        return part
+
     def _place(self, row: Row, offset: int) -> int:
         """Put a row where it belongs: into the part of the row that it replaces, or into the present one."""
         owner = self._owners.get(row["custom_id"])
@@ -221,7 +237,10 @@ class Sink:
 
     def _convert(self) -> None:
         rows, self._rows = self._rows, []
-        if self._group.add(to_batch(rows, self._schema)):
+        self._collect(to_batch(rows, self._schema))
+
+    def _collect(self, batch: pa.RecordBatch) -> None:
+        if self._group.add(batch):
             self._hand_over()
 
     def _hand_over(self) -> None:

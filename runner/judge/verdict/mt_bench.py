@@ -116,14 +116,14 @@ def _sure(match: re.Match[str]) -> bool:
 
 def _read_letter(text: str) -> Verdict:
     text = plain_brackets(text)
-    found = [_letter(match) for match in _LETTER.finditer(text)]
+    found = list(_LETTER.finditer(text))
     if not found:
         return unreadable("no_verdict", "no [[A]], [[B]] or [[C]]")
     rule = "mt_bench_pair.bracket"
-    winners = {letter.winner for letter in found}
+    winners = set(map(_winner, found))
     if len(winners) > 1:
         rule = "mt_bench_pair.announced"
-        kept = _without_legend(found)
+        kept = _without_legend([_Letter(*match.span(), _winner(match)) for match in found])
         winners = {letter.winner for letter in kept}
         if len(winners) > 1:
             winners = {letter.winner for letter in kept if _announced(text, letter)}
@@ -132,9 +132,9 @@ def _read_letter(text: str) -> Verdict:
     return Verdict(rule=rule, winner=winners.pop())
 
 
-def _letter(match: re.Match[str]) -> _Letter:
+def _winner(match: re.Match[str]) -> Winner:
     side = match["side"]
-    return _Letter(match.start(), match.end(), "tie" if side is None else "1" if side in "AaＡａ" else "2")
+    return "tie" if side is None else "1" if side in "AaＡａ" else "2"
 
 
 def _without_legend(found: Sequence[_Letter]) -> Sequence[_Letter]:

@@ -1,0 +1,84 @@
+"""Rows recorded in one go are those that are recorded one by one, whatever was there before."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from result_rows import make
+
+from runner.results.recorder import Recorder, price_of
+from runner.results.resume import Done, recover, scan
+from runner.results.schema import Asked, results_schema
+from runner.results.sink import Sink
+from runner.types import Failure, JudgeRequest, JudgeResponse, Row, Sample, Usage, Verdict
+
+SCHEMA = results_schema(())
+SHARED = {"judge": "j", "judge_model": "m", "kind": "template", "service": "s", "swapped": False, "repeat": 0}
+VARIANTS = {("j", False, 0): 0}
+SAMPLES = 12
+
+OUTCOMES = (
+    Asked(JudgeResponse("5"), Verdict(score=5.0), 1, Usage(7, 3, 10), None, "batch", "b", "s"),
+    Asked(Failure("bad_request", "no"), None, 1, Usage(), None, "batch", "b", "s"),
+    Asked(JudgeResponse("?"), Verdict(problem="conflict", detail="two"), 1, Usage(1, 1, 2), None, "batch", "b", "s"),
+)
+
+
+def came() -> list[tuple[JudgeRequest, Asked]]:
+    return [
+        (JudgeRequest(Sample(n, f"s{n}", {}, {}, {}, ""), 0, f"{n}-j-o-0", b"", "aa"), OUTCOMES[n % len(OUTCOMES)])
+        for n in range(SAMPLES)
+    ]
+
+
+async def run(root: Path, in_one_go: bool) -> tuple[list[Row], Done, list[tuple[Row, int]]]:
+    """A run that finds two failures and three answers that cannot be read, and records twelve outcomes."""
+    for folder in ("results", "journal"):
+        (root / folder).mkdir(parents=True)
+    before = Sink(root, SCHEMA, 0, 100, "zstd", {})
+    for n in range(5):
+        status = {"status": "unparsed", "error_type": "no_verdict"} if n < 3 else {"status": "failed"}
+        before.append(make(n, error_type="timeout") | status)
+    await before.close()
+    first = recover(root, SCHEMA, "zstd")
+    done = scan(root, SAMPLES, VARIANTS, retry=("failed", "unparsed"))
+    for n in (0, 7, 8):
+        done.unanswered(n, 0)
+    sink = Sink(root, SCHEMA, first, 100, "zstd", done.owners)
+    recorder = Recorder(sink, [SHARED], [price_of(1.0, 2.0, 1000, 0.5)], done)
+    unread: list[tuple[Row, int]] = []
+    if in_one_go:
+        unread = recorder.record_all(came())
+    else:
+        for request, asked in came():
+            recorder.record(request, asked)
+    await sink.close()
+    rows = [row for path in sorted((root / "results").iterdir()) for row in pq.read_table(path).to_pylist()]
+    return [{**row, "finished_at": None} for row in rows], done, unread
+
+
+def test_in_one_go_or_one_by_one(tmp_path: Path) -> None:
+    rows, done, unread = asyncio.run(run(tmp_path / "all", True))
+    expected, other, _ = asyncio.run(run(tmp_path / "each", False))
+    assert rows == expected
+    assert done.counts == other.counts
+    assert (done.missing(), other.missing()) == (0, 0)
+
+    by_name: dict[str, Any] = {row["custom_id"]: row for row in rows}
+    assert len(by_name) == len(rows) == SAMPLES
+    assert (by_name["1-j-o-0"]["status"], by_name["4-j-o-0"]["error_type"]) == ("unparsed", "bad_request")
+    assert [by_name[f"{n}-j-o-0"]["attempts"] for n in (0, 6, 7, 8)] == [2, 1, 2, 2]
+    assert by_name["6-j-o-0"]["cost"] == 0.5 * (7 + 2 * 3) / 1000
+    assert sorted((row["custom_id"], part) for row, part in unread) == [
+        *(("11-j-o-0", 1), ("2-j-o-0", 0), ("5-j-o-0", 1), ("8-j-o-0", 1)),
+    ]
+
+
+def test_nothing_came(tmp_path: Path) -> None:
+    done = Done(SAMPLES, VARIANTS)
+    assert (
+        Recorder(Sink(tmp_path, SCHEMA, 0, 100, "zstd", {}), [SHARED], [price_of(1, 1, 1)], done).record_all([]) == []
+    )
