@@ -100,7 +100,7 @@ def _summary(
         labels=label_counts(store),
         counts=counts(store),
         usage=usage(store),
-        throughput=throughput(store),
+        throughput=throughput(store, run.get("created_at")),
         distributions=distributions(store, resampler),
         agreement=agreements(store, scales, resampler),
         consistency=consistency(store, criteria, resampler),
