@@ -332,7 +332,7 @@ def test_a_value_that_shows_nothing_has_a_name() -> None:
 
 
 def test_costs_that_are_not_there_and_rows_that_are_to_come() -> None:
-    summary = copy.deepcopy(made("scores"))
+    summary = summary_of([row(n, score=float(n)) for n in range(3)])
     assert "no prices given" in render(summary)
     summary["run"] |= {"currency": "CNY", "counts": {"total": 1440}}
     page = render(summary)
