@@ -240,6 +240,15 @@ def test_bands_for_what_is_emulated_or_not_finished() -> None:
     assert "Finished (exit code 0)" in text
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "style"), [("finished", 0, "state"), ("finished", 1, "state open"), ("stopped", 3, "state open")]
+)
+def test_only_a_run_that_went_well_looks_so(state: str, code: int, style: str) -> None:
+    summary = summary_of(labels())
+    summary["run"] |= {"state": state, "exit_code": code}
+    assert ("p", {"class": style}) in check(render(summary)).tags
+
+
 def test_hostile_texts_stay_texts() -> None:
     """In names of judges, models, groups and criteria, in questions, responses, messages, rules and the run itself."""
     summary = summary_of(pairs(EVIL), EVIL)

@@ -32,11 +32,12 @@ class Tile(msgspec.Struct, frozen=True):
 
 
 class Top(msgspec.Struct, frozen=True):
-    """What stands above everything else; `facts` are names and texts."""
+    """What stands above everything else; `facts` are names and texts, `well` is a run that ended with code 0."""
 
     title: str
     state: str
     finished: bool
+    well: bool
     total: int | None
     emulated: bool
     facts: Sequence[tuple[str, str]]
@@ -50,6 +51,7 @@ def top(summary: Data) -> Top:
         title=str(run["name"] or run["id"] or "A run"),
         state=_state(run),
         finished=run["state"] == "finished",
+        well=run["state"] == "finished" and not run["exit_code"],
         total=(run["counts"] or {}).get("total"),
         emulated=bool(run["emulated"]),
         facts=[(name, text) for name, text in _facts(summary) if text],
