@@ -137,8 +137,8 @@ def counts(store: Store) -> Counts:
 
 def _causes(store: Store) -> list[Cause]:
     found = store.rows(
-        "SELECT status, error_type, count(*) AS n, arg_min(custom_id, ordinal, 3), min(ordinal, 3) FROM results "
-        "WHERE status <> 'ok' GROUP BY status, error_type ORDER BY n DESC, error_type"
+        "SELECT status, error_type, count(*) AS n, arg_min(custom_id, row(ordinal, custom_id), 3), min(ordinal, 3) "
+        "FROM results WHERE status <> 'ok' GROUP BY status, error_type ORDER BY n DESC, error_type, status"
     )
     wanted = [name for row in found for name in row[3]]
     ordinals = {ordinal for row in found for ordinal in row[4]}
