@@ -133,7 +133,7 @@ def _groups(config: RunConfig) -> Iterator[Problem]:
         if name not in carried:
             guess = nearest(name, carried)
             hint = f"did you mean '{guess}'?" if guess else f"dataset: {{keep: [{name}]}} puts it there"
-            yield Problem(("report", "group_by"), f"the results have no column '{name}'; {hint}")
+            yield Problem(("report", "group_by"), f"'{name}' is no column that the dataset gives the results; {hint}")
 
 
 def _service(service: ServiceConfig, at: Path) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from runner.report import alpha
 from runner.report.panel import panel
 from runner.report.query import Key, Store
 from runner.report.resample import Floats, Resampled, Resampler
-from runner.report.shapes import Consistency, Figure, GroupSteadiness, JudgeConsistency, Repeats, Steadiness
+from runner.report.shapes import Consistency, Figure, GroupSteadiness, JudgeConsistency, Repeats, Scales, Steadiness
 from runner.report.tables import Judge
 from runner.report.winners import CELL, CELLS, position
 
@@ -18,12 +18,13 @@ _SCORES = len(alpha.WINNER_TERMS)
 _EXTRA = ("count(*) FILTER (k >= 2 AND high = low)", "sum(high - low) FILTER (k >= 2)")
 
 
-def consistency(store: Store, criteria: Collection[str], resampler: Resampler) -> Consistency:
+def consistency(store: Store, criteria: Collection[str], scales: Scales, resampler: Resampler) -> Consistency:
     """How each judge agrees with itself, and the judges with each other.
 
     Args:
         store: the run.
         criteria: judges whose score is one criterion: they say something else, and are no part of the panel.
+        scales: of the judges, as far as they are known.
         resampler: makes the intervals.
     """
     judges = store.tables.judges
@@ -35,7 +36,7 @@ def consistency(store: Store, criteria: Collection[str], resampler: Resampler) -
         in_groups = {column: [GroupSteadiness(*one) for one in found] for column, found in groups.items()}
         steady.append(JudgeConsistency(judge.name, overall or Steadiness(), in_groups))
     members = [judge for judge in judges if judge.name not in criteria]
-    return Consistency(steady, panel(store, members, resampler) if len(members) > 1 else None)
+    return Consistency(steady, panel(store, members, scales, resampler) if len(members) > 1 else None)
 
 
 class _Watching:

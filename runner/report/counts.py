@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -96,8 +97,8 @@ class Throughput(msgspec.Struct, frozen=True):
     """When rows were finished.
 
     Attributes:
-        first_at: of the first row, Unix seconds; None without rows.
-        last_at: of the last one.
+        first_at: of the run's begin, else of the first row, Unix seconds; None without rows.
+        last_at: of the last row.
         seconds: between them, breaks included.
         rows_per_s: on average in that time; None where there is none.
         step_s: seconds of each of the equal stretches that `timeline` counts rows in.
@@ -137,7 +138,7 @@ def counts(store: Store) -> Counts:
 def _causes(store: Store) -> list[Cause]:
     found = store.rows(
         "SELECT status, error_type, count(*) AS n, arg_min(custom_id, row(ordinal, custom_id), 3), min(ordinal, 3) "
-        "FROM results WHERE status <> 'ok' GROUP BY status, error_type ORDER BY n DESC, status, error_type"
+        "FROM results WHERE status <> 'ok' GROUP BY status, error_type ORDER BY n DESC, error_type, status"
     )
     wanted = [name for row in found for name in row[3]]
     ordinals = {ordinal for row in found for ordinal in row[4]}
@@ -171,8 +172,8 @@ def usage(store: Store) -> list[Usage]:
     return [Usage(**line, cost_per_sample=cost) for line, cost in zip(found, each, strict=True)]
 
 
-def throughput(store: Store) -> Throughput:
-    """When rows were finished, and how long answers took."""
+def throughput(store: Store, began: str | None) -> Throughput:
+    """When rows were finished, and how long answers took; `began` (ISO 8601) is when the run was, if that is known."""
     first, last, n = store.row(
         "SELECT epoch_us(min(finished_at)), epoch_us(max(finished_at)), count(finished_at) FROM results"
     )
@@ -183,6 +184,7 @@ def throughput(store: Store) -> Throughput:
     lines = [_latency(*row) for row in latency]
     if n == 0:
         return Throughput(None, None, None, None, None, (), lines)
+    first = min(first, _microseconds(began) or first)  # a batch's rows are all finished at its very end
     seconds = (last - first) / 1e6
     if seconds == 0:
         return Throughput(first / 1e6, last / 1e6, 0.0, None, None, (n,), lines)
@@ -190,6 +192,14 @@ def throughput(store: Store) -> Throughput:
     found = dict(store.rows(f"SELECT {place}, count(*) FROM results WHERE finished_at IS NOT NULL GROUP BY 1"))
     timeline = [found.get(stretch, 0) for stretch in range(STRETCHES)]
     return Throughput(first / 1e6, last / 1e6, seconds, n / seconds, seconds / STRETCHES, timeline, lines)
+
+
+def _microseconds(moment: str | None) -> int | None:
+    """Since 1970; None for what is no moment."""
+    try:
+        return None if moment is None else round(datetime.fromisoformat(moment).timestamp() * 1e6)
+    except ValueError:
+        return None
 
 
 def _latency(judge: str | None, n: int, shares: Sequence[float] | None, most: float | None) -> Latency:

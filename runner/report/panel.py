@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +11,7 @@ from runner.report import alpha
 from runner.report.moments import LEFT, N, X, Y, moment_terms, pearson
 from runner.report.query import Key, Store
 from runner.report.resample import Floats, Resampler
-from runner.report.shapes import Figure, GroupPanel, JudgePair, Panel, PanelAlpha
+from runner.report.shapes import Figure, GroupPanel, JudgePair, Panel, PanelAlpha, Scales
 from runner.report.tables import Judge
 from runner.report.winners import kappa
 
@@ -19,17 +19,21 @@ MAX_PANEL = 8
 """So many judges are compared with each other at most."""
 
 _SCORES = len(alpha.WINNER_TERMS)
+_OTHER_SCALES = "the judges' scales differ"
 _NOT_BOTH = "no sample was read from both judges"
 
 
-def panel(store: Store, judges: Sequence[Judge], resampler: Resampler) -> Panel:
-    """Compare judges with each other; each one's orders and repeats are put together first."""
+def panel(store: Store, judges: Sequence[Judge], scales: Scales, resampler: Resampler) -> Panel:
+    """Compare judges with each other; each one's orders and repeats are put together first.
+
+    What compares scores themselves needs one scale: there is none of it where judges are known to have different ones.
+    """
     judges = judges[:MAX_PANEL]
     _make_panel(store, judges)
 
     def by(by: int | None) -> dict[Key, PanelAlpha]:
         sums = store.sums("panel", (*alpha.WINNER_TERMS, *alpha.SCORE_TERMS), by)
-        return {key: _alphas(judges, found, resampler) for key, found in sums.items()}
+        return {key: _alphas(judges, found, scales, resampler) for key, found in sums.items()}
 
     overall, groups = store.by_group(by, 0)
     none = Figure(reason=_NOT_BOTH)
@@ -37,7 +41,7 @@ def panel(store: Store, judges: Sequence[Judge], resampler: Resampler) -> Panel:
         judges=[judge.name for judge in judges],
         overall=overall or PanelAlpha(none, none, none, 0),
         groups={column: [GroupPanel(*one) for one in found] for column, found in groups.items()},
-        pairs=[_pair(store, first, second, resampler) for first, second in combinations(judges, 2)],
+        pairs=[_pair(store, first, second, scales, resampler) for first, second in combinations(judges, 2)],
     )
 
 
@@ -75,24 +79,37 @@ def _adding(term: str, codes: Sequence[int]) -> str:
     return " + ".join(term.format(code) for code in codes)
 
 
-def _alphas(judges: Sequence[Judge], sums: Floats, resampler: Resampler) -> PanelAlpha:
+def _apart(judges: Iterable[Judge], scales: Scales) -> bool:
+    """Whether judges are known to score on different scales."""
+    return len({scales.judges[judge.name] for judge in judges if judge.scores and judge.name in scales.judges}) > 1
+
+
+def _alphas(judges: Sequence[Judge], sums: Floats, scales: Scales, resampler: Resampler) -> PanelAlpha:
     of = resampler.resample(sums)
     winners = sum(judge.winners for judge in judges) > 1
     scores = sum(judge.scores for judge in judges) > 1
     none = Figure(reason="fewer than two judges name winners")
+    if not scores:
+        scored = Figure(reason="fewer than two judges give scores")
+    elif _apart(judges, scales):
+        scored = Figure(reason=_OTHER_SCALES)
+    else:
+        scored = alpha.of_scores(of, _SCORES)
     return PanelAlpha(
         alpha_winners=alpha.of_winners(of) if winners else none,
-        alpha_scores=alpha.of_scores(of, _SCORES) if scores else Figure(reason="fewer than two judges give scores"),
+        alpha_scores=scored,
         same_winner=alpha.agreed(of) if winners else none,
         resampled=of.units,
     )
 
 
-def _pair(store: Store, first: Judge, second: Judge, resampler: Resampler) -> JudgePair:
+def _pair(store: Store, first: Judge, second: Judge, scales: Scales, resampler: Resampler) -> JudgePair:
     none = Figure(reason="one of them names no winners")
     same, chance = _winners(store, first, second, resampler) if first.winners and second.winners else (none, none)
     none = Figure(reason="one of them gives no scores")
     joint, apart = _scores(store, first, second, resampler) if first.scores and second.scores else (none, none)
+    if apart.value is not None and _apart((first, second), scales):
+        apart = Figure(reason=_OTHER_SCALES)
     return JudgePair(first.name, second.name, same, chance, joint, apart)
 
 

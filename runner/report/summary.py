@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,6 @@ def summarize(
     group_by: Sequence[str] = (),
     scales: Scales | None = None,
     seed: int = 0,
-    criteria: Collection[str] = (),
 ) -> dict[str, Any]:
     """Summarize a run from its Parquet files and run.json.
 
@@ -73,7 +72,6 @@ def summarize(
         group_by: columns carried from the dataset, by which agreement and consistency are broken down.
         scales: the scales of the judges and of people, as far as they are known; some figures need them.
         seed: of the resamples that intervals are from.
-        criteria: judges whose score is one criterion, beside those of run.json: they are no part of the panel.
 
     Returns plain data for JSON, without any number that is not one.
 
@@ -83,15 +81,13 @@ def summarize(
     scales = scales or Scales()
     run = _read_run(run_dir)
     with open_store(run_dir, group_by) as store:
-        summary = _summary(store, run, scales, Resampler(seed), sorted({*criteria, *_criteria(run)}), seed)
+        summary = _summary(store, run, scales, Resampler(seed), seed)
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))  # what is no number becomes null
     return plain
 
 
-def _summary(
-    store: Store, run: Mapping[str, Any], scales: Scales, resampler: Resampler, criteria: Sequence[str], seed: int
-) -> Summary:
-    tables = store.tables
+def _summary(store: Store, run: Mapping[str, Any], scales: Scales, resampler: Resampler, seed: int) -> Summary:
+    tables, criteria = store.tables, _criteria(run)
     return Summary(
         schema_version=SCHEMA_VERSION,
         settings=Settings(LEVEL, REPLICATES, seed, tables.clusters, tables.groups, scales, criteria),
@@ -100,19 +96,19 @@ def _summary(
         labels=label_counts(store),
         counts=counts(store),
         usage=usage(store),
-        throughput=throughput(store),
+        throughput=throughput(store, run.get("created_at")),
         distributions=distributions(store, resampler),
         agreement=agreements(store, scales, resampler),
-        consistency=consistency(store, criteria, resampler),
+        consistency=consistency(store, criteria, scales, resampler),
         ranking=ranking(store, resampler),
         disputed=disputed(store),
     )
 
 
 def _criteria(run: Mapping[str, Any]) -> list[str]:
-    """The judges that had a `dimension`."""
+    """The judges that had a `dimension`: their score is one criterion, and they are no part of the panel."""
     judges = (run.get("reading") or {}).get("judges") or {}
-    return [name for name, judge in judges.items() if judge.get("dimension") is not None]
+    return sorted(name for name, judge in judges.items() if judge.get("dimension") is not None)
 
 
 def _currency(run: Mapping[str, Any]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,13 +12,7 @@ from runner.report.shapes import Scales
 from runner.report.summary import summarize
 
 
-def write_report(
-    run_dir: Path,
-    group_by: Sequence[str] = (),
-    scales: Scales | None = None,
-    seed: int = 0,
-    criteria: Collection[str] = (),
-) -> Path:
+def write_report(run_dir: Path, group_by: Sequence[str] = (), scales: Scales | None = None) -> Path:
     """Summarize a run and write its numbers and its page; what was there is replaced whole or not at all.
 
     Args: those of `summarize`.
@@ -29,7 +23,7 @@ def write_report(
         ReportError: there is no run, a grouping column is not there, or a file cannot be read.
         OSError: the report cannot be written.
     """
-    summary = summarize(run_dir, group_by, scales, seed, criteria)
+    summary = summarize(run_dir, group_by, scales)
     page = render(summary)
     folder = run_dir / "report"
     folder.mkdir(exist_ok=True)

@@ -105,3 +105,50 @@ def test_a_random_megabyte_is_read_at_once() -> None:
         start = time.process_time()
         check(read(text))
         assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mt_bench_single", "In R, x[[1]] is the first element. The answer explains"),
+        ("mt_bench_single", "`df[['5']]` selects a column"),
+        ("mt_bench_pair", 'It uses df[["A"]] and then'),
+        ("auto_j_single", "It reads lst[[1]] first"),
+        ("arena_hard", "The loop sorts arr[a>b], which"),
+        ("arena_hard", "My verdict: A>B or B>A"),
+        ("arena_hard", "My verdict is not A>B"),
+        ("judgelm", "1. 8\n2. 7"),
+        ("judgelm", "1: 8\n2: 7"),
+        ("judgelm", "**1** : 8\n**2** : 7"),
+        ("judgelm", "1) 8\n2) 7"),
+        ("prometheus", "Feedback: good. [RESULT] 4 1/2"),
+        ("prometheus", "Feedback: good. [RESULT] 3½"),
+        ("prometheus", "Feedback: good. [RESULT] 4 5"),
+        ("prometheus_pair", "Feedback: good. [RESULT] A, B"),
+        ("prometheus_pair", "Feedback: good. [RESULT] B>A"),
+    ],
+)
+def test_what_only_looks_like_a_verdict_is_none(name: str, text: str) -> None:
+    assert reader(format=name)(text).problem == "no_verdict"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "score"),
+    [
+        ("mt_bench_single", "x[[1]] is right. Rating[[7]]", 7),
+        ("mt_bench_single", "评分[[7]]", 7),
+        ("auto_j_single", "x[[1]] is right. Rating: [[7]]", 7),
+        ("prometheus", "[RESULT] 4 (2 flaws)", 4),
+    ],
+)
+def test_a_rating_beside_what_looks_like_one_is_read(name: str, text: str, score: float) -> None:
+    assert reader(format=name)(text).score == score
+
+
+def test_two_bracketed_scores_are_no_numbered_list() -> None:
+    verdict = reader(format="judgelm")("(8) (7)\nBecause")
+    assert (verdict.score1, verdict.score2) == (8, 7)
+
+
+def test_another_rating_on_the_rating_s_line_is_a_conflict() -> None:
+    assert reader(format="auto_j_single")("Rating: [[5]] or [[6]]").problem == "conflict"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from report_runs import Row, make_run, row
 from sklearn.metrics import cohen_kappa_score
 
-from runner.report import summarize
+from runner.report import Scales, summarize
 
 WINNERS = ("1", "2", "tie")
 
@@ -116,11 +117,28 @@ def test_scores_of_two_judges(tmp_path: Path) -> None:
     assert pair["same_winner"]["reason"] == "one of them names no winners"
 
 
+def test_scores_on_different_scales_are_not_compared(tmp_path: Path) -> None:
+    """A line through them can be; how far they are apart says nothing, and so does alpha over all of them."""
+    rows = [row(n, judge, score=float(n % 5 * (1 + 9 * (judge == "k")) + 1)) for n in range(40) for judge in "jk"]
+    run = make_run(tmp_path / "run", rows)
+    for scales, differ in (({"j": (1, 5), "k": (1, 50)}, True), ({"j": (1, 50), "k": (1, 50)}, False), ({}, False)):
+        panel = summarize(run, scales=Scales(judges=scales))["consistency"]["panel"]
+        figures = (panel["overall"]["alpha_scores"], panel["pairs"][0]["mean_difference"])
+        assert [one["reason"] == "the judges' scales differ" for one in figures] == [differ] * 2
+        assert [one["value"] is None for one in figures] == [differ] * 2
+        assert panel["pairs"][0]["pearson"]["value"] == pytest.approx(1)
+
+
 def test_a_criterion_is_no_part_of_the_panel(tmp_path: Path) -> None:
     rows = [row(n, judge, score=float(n)) for judge in ("a", "b", "depth") for n in range(5)]
     run = make_run(tmp_path / "run", rows)
-    assert summarize(run, criteria=["depth"])["consistency"]["panel"]["judges"] == ["a", "b"]
-    assert summarize(run, criteria=["depth", "b"])["consistency"]["panel"] is None
+    for criteria, judges in ((["depth"], ["a", "b"]), (["depth", "b"], None)):
+        known = {"judges": {"a": {"dimension": None}} | {name: {"dimension": name} for name in criteria}}
+        (run / "run.json").write_text(json.dumps({"schema_version": 1, "reading": known}))
+        found = summarize(run)
+        assert found["settings"]["criteria"] == sorted(criteria)
+        panel = found["consistency"]["panel"]
+        assert (panel and panel["judges"]) == judges
 
 
 def test_by_group_and_alone(tmp_path: Path) -> None:

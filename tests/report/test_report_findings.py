@@ -66,6 +66,13 @@ def test_agreement_with_people(wrong: int, expected: str) -> None:
     assert any(expected in text for text in said(rows))
 
 
+def test_labels_are_called_as_they_are() -> None:
+    """Labels 1 and 2 are no answers; none of them right is no agreement, with or without an interval."""
+    texts = said([row(n, label="21"[n % 4 == 0], human_label="ab"[n % 2]) for n in range(60)])
+    assert "j agrees with people no better than chance would: 0.0 % (0.0 % to 6.0 %) right, 60 rows." in texts[1]
+    assert any("they say “b”, the verdict is “2”" in text for text in texts)
+
+
 def test_few_rows_are_a_hint() -> None:
     rows = [row(n, winner="12"[n % 2 if n % 3 else 0], human_winner="12"[n % 2]) for n in range(12)]
     assert any("With only 12 rows, take this as a hint." in text for text in said(rows))

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from report_runs import Row, make_run, row
 
 from runner.report import Scales, render, summarize, write_report
+from runner.report.page.against import group_name, heat
+from runner.report.page.charts import CLASSES
 
 EVIL = "</script></style></title><img src=//evil.example/x onerror=alert(1)>\"'&amp;{{ 7 * 7 }}"
 EXTRA = ("human_winner", "human_score", "human_label", "model", "model1", "model2", "category")
@@ -238,6 +240,15 @@ def test_bands_for_what_is_emulated_or_not_finished() -> None:
     assert "Finished (exit code 0)" in text
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "style"), [("finished", 0, "state"), ("finished", 1, "state open"), ("stopped", 3, "state open")]
+)
+def test_only_a_run_that_went_well_looks_so(state: str, code: int, style: str) -> None:
+    summary = summary_of(labels())
+    summary["run"] |= {"state": state, "exit_code": code}
+    assert ("p", {"class": style}) in check(render(summary)).tags
+
+
 def test_hostile_texts_stay_texts() -> None:
     """In names of judges, models, groups and criteria, in questions, responses, messages, rules and the run itself."""
     summary = summary_of(pairs(EVIL), EVIL)
@@ -317,3 +328,22 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == render(summary)
     before = page.read_bytes()
     assert write_report(run, ["category"]).read_bytes() == before
+
+
+def test_heat_names_answers_only_where_they_are_answers() -> None:
+    confusion = {"classes": ["1", "x"], "counts": [[1, 2], [3, 4]], "unread": [0, 0]}
+    assert heat(confusion).classes == ["1", "x"]
+    assert heat(confusion, CLASSES).classes == ["answer 1", "x"]
+
+
+def test_a_value_that_shows_nothing_has_a_name() -> None:
+    assert [group_name(value) for value in (None, "", " ", "x")] == ["(none)", "(empty)", "(empty)", "x"]
+
+
+def test_costs_that_are_not_there_and_rows_that_are_to_come() -> None:
+    summary = summary_of([row(n, score=float(n)) for n in range(3)])
+    assert "no prices given" in render(summary)
+    summary["run"] |= {"currency": "CNY", "counts": {"total": 1440}}
+    page = render(summary)
+    assert "no row has a cost" in page
+    assert "of 1,440 rows that there are so far" in page

@@ -167,6 +167,33 @@ def test_counts_usage_and_causes(tmp_path: Path) -> None:
     assert sum(data["throughput"]["timeline"]) == 5
 
 
+def test_examples_are_the_first_by_name_of_a_sample_with_many(tmp_path: Path) -> None:
+    """The same run has the same report, in whatever order its rows are read."""
+    rows = [
+        row(n, judge, s, status="failed", error_type="timeout")
+        for n in range(8)
+        for s in (True, False)
+        for judge in "kj"
+    ]
+    run = make_run(tmp_path / "run", rows)
+    for _ in range(8):
+        (cause,) = summarize(run)["counts"]["causes"]
+        assert [one["custom_id"] for one in cause["examples"]] == ["0-j-o-0", "0-j-s-0", "0-k-o-0"]
+
+
+@pytest.mark.parametrize(
+    ("created_at", "seconds"),
+    [("2026-01-02T03:03:00+00:00", 64), ("2027-01-01T00:00:00+00:00", 4), ("some day", 4), (None, 4)],
+)
+def test_a_run_takes_from_its_begin_to_its_last_row(tmp_path: Path, created_at: str | None, seconds: int) -> None:
+    """The rows of one batch are all finished when it is collected."""
+    run = make_run(tmp_path / "run", [row(n, score=1.0) for n in range(5)])
+    (run / "run.json").write_text(json.dumps({"schema_version": 1, "created_at": created_at}))
+    time = summarize(run)["throughput"]
+    assert (time["seconds"], time["rows_per_s"]) == (seconds, 5 / seconds)
+    assert sum(time["timeline"]) == 5
+
+
 def test_distributions(tmp_path: Path) -> None:
     rows = [
         row(n, swapped=swapped, winner="12"[n % 2] if n < 4 else "tie", human_winner="1", contradiction=n == 0)

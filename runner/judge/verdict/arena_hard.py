@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.places import last_line, on_last_line
-from runner.judge.verdict.reading import CLOSE, OPEN, PAD, Reader, plain_brackets, unreadable
+from runner.judge.verdict.reading import CLOSE, OPEN, PAD, Reader, is_index, plain_brackets, unreadable
 from runner.types import Verdict, Winner
 
 _SIDE = r"(?:(?i:assistant|model|response|answer)[ ]?)?[ABabＡＢ]"
@@ -21,7 +21,10 @@ _LABEL = (
 )
 _DOUBLE = re.compile(rf"{OPEN}{_LABEL}{CLOSE}")
 _SINGLE = re.compile(rf"\[{_LABEL}\]")
-_BARE = re.compile(rf"(?:\A|(?i:verdict)[^\n]{{0,80}}[\s:：]){_LABEL}[.。!]?{PAD}\Z")
+_BARE = re.compile(rf"(?:\A|(?i:verdict)(?P<said>[^\n]{{0,80}})[\s:：]){_LABEL}[.。!]?{PAD}\Z")
+_ELSE = re.compile(r"[<>=＜＞＝≫≪]|\b(?:not|never|nor|or|if|unless|whether)\b|n['’]t\b", re.IGNORECASE)
+"""What stands between "verdict" and a bare label that is not it, or not the only one."""
+
 _FIRST = frozenset("AaＡ")
 _LEGEND = ("A>>", "A>", "A=", "B>", "B>>")
 _LEGEND_LENGTH = 800
@@ -37,11 +40,11 @@ def reader(_: JudgeConfig) -> Reader:
 def _read(text: str) -> Verdict:
     plain = plain_brackets(text)
     for pattern, rule in ((_DOUBLE, "arena_hard.bracket"), (_SINGLE, "arena_hard.single_bracket")):
-        found = [match for match in pattern.finditer(plain) if _winner(match)]
+        found = [match for match in pattern.finditer(plain) if _winner(match) and not is_index(plain, match.start())]
         if found:
             return _decide(on_last_line(plain, _without_legend(found)), rule)
     bare = _BARE.search(last_line(plain))
-    if bare is not None and _winner(bare):
+    if bare is not None and _winner(bare) and not _ELSE.search(bare["said"] or ""):
         return Verdict(rule="arena_hard.bare", winner=_winner(bare))
     return unreadable("no_verdict", "no label such as [[A>B]]")
 

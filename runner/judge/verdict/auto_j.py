@@ -10,7 +10,18 @@ import re
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.places import on_last_line
-from runner.judge.verdict.reading import MARK, PAD, RATING, Reader, Scale, before, bracketed, plain_brackets, unreadable
+from runner.judge.verdict.reading import (
+    MARK,
+    PAD,
+    RATING,
+    Reader,
+    Scale,
+    before,
+    bracketed,
+    is_index,
+    plain_brackets,
+    unreadable,
+)
 from runner.judge.verdict.scales import scale_of
 from runner.types import Verdict, Winner
 
@@ -36,17 +47,28 @@ def pair_reader(_: JudgeConfig) -> Reader:
 
 def _read_rating(text: str, scale: Scale) -> Verdict:
     text = plain_brackets(text)
-    found = list(_MARK.finditer(text))
+    found = [match for match in _MARK.finditer(text) if _is_rating(text, match)]
     if not found:
         return unreadable("no_verdict", "no rating in double brackets")
-    announced = [match for match in found if _ANNOUNCED.search(before(text, match.start(), 40))]
+    announced = [match for match in found if _announced(text, match)]
     rule = "auto_j_single.rating" if announced else "auto_j_single.bracket"
-    marks = [bracketed(match) for match in on_last_line(text, announced or found)]
+    last = (announced or found)[-1].start()
+    line = range(text.rfind("\n", 0, last) + 1, (text + "\n").find("\n", last))
+    marks = [bracketed(match) for match in found if match.start() in line]
     if len({(mark.value, mark.top) for mark in marks}) > 1:
         return unreadable("conflict", "different ratings on the last line that has any", rule)
     if not marks[0].fits(scale):
         return unreadable("out_of_scale", f"{marks[0]} is not on the scale {scale}", rule)
     return Verdict(rule=rule, score=marks[0].value)
+
+
+def _announced(text: str, match: re.Match[str]) -> bool:
+    return _ANNOUNCED.search(before(text, match.start(), 40)) is not None
+
+
+def _is_rating(text: str, match: re.Match[str]) -> bool:
+    """Whether a number in double brackets is no index of a name in code."""
+    return not is_index(text, match.start()) or _announced(text, match)
 
 
 def _read_decision(text: str) -> Verdict:

@@ -25,6 +25,8 @@ _LABEL = re.compile(rf"{PAD}(?i:scores?|ratings?|评分|評分|打分|得分|分
 _AROUND = re.compile(
     r"[\s,，、;；|:：=*_`()（）\[\]【】.。]*(?:and|和)?[\s,，、;；|:：=*_`()（）\[\]【】.。]*", re.IGNORECASE
 )
+_NUMBERS_AN_ANSWER = re.compile(r"[\s*_`]*+(?:[.。:：=]|[)）\]】](?![^(（\[【]*[(（\[【]))")
+"""What makes a list's number of what stands before it: `1. 8`, `1: 8`, `1) 8`; two bracketed scores are none."""
 
 
 def reader(judge: JudgeConfig) -> Reader:
@@ -48,7 +50,7 @@ def _read_line(line: str, scale: Scale) -> Verdict:
     label = _LABEL.match(line)
     rest = [line[label.end() if label else 0 : found[0].start()], line[found[0].end() : found[1].start()]]
     rest.append(line[found[1].end() :])
-    if not all(_AROUND.fullmatch(piece) for piece in rest):
+    if not all(_AROUND.fullmatch(piece) for piece in rest) or _NUMBERS_AN_ANSWER.match(rest[1]):
         return unreadable("no_verdict", f"the first line is more than two scores: {line[:80]!r}")
     return _verdict(mark_of(found[0]), mark_of(found[1]), scale, RULE)
 

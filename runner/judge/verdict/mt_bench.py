@@ -23,6 +23,7 @@ from runner.judge.verdict.reading import (
     Reader,
     Scale,
     before,
+    is_index,
     mark_of,
     marks,
     plain_brackets,
@@ -82,7 +83,7 @@ def pair_reader(_: JudgeConfig) -> Reader:
 
 def _read_rating(text: str, scale: Scale) -> Verdict:
     text = plain_brackets(text)
-    found = [mark for mark in marks(text) if not _EXAMPLE.search(before(text, mark.start, 40))]
+    found = [mark for mark in marks(text) if not _is_other(text, mark)]
     rule = "mt_bench_single.bracket"
     if not found:
         found = [mark_of(match) for match in _PLAIN.finditer(text) if match["single"] or _sure(match)]
@@ -96,6 +97,14 @@ def _read_rating(text: str, scale: Scale) -> Verdict:
     if not chosen.fits(scale):
         return unreadable("out_of_scale", f"{chosen} is not on the scale {scale}", rule)
     return Verdict(rule=rule, score=chosen.value)
+
+
+def _is_other(text: str, mark: Mark) -> bool:
+    """Whether a number in double brackets is the prompt's example, or the index of a name that is no rating's."""
+    earlier = before(text, mark.start, 40)
+    if _EXAMPLE.search(earlier):
+        return True
+    return is_index(text, mark.start) and not _LABELLED.search(earlier)
 
 
 def _choose(text: str, found: Sequence[Mark], rule: str) -> tuple[Mark | None, str]:
@@ -116,7 +125,7 @@ def _sure(match: re.Match[str]) -> bool:
 
 def _read_letter(text: str) -> Verdict:
     text = plain_brackets(text)
-    found = list(_LETTER.finditer(text))
+    found = [match for match in _LETTER.finditer(text) if not is_index(text, match.start())]
     if not found:
         return unreadable("no_verdict", "no [[A]], [[B]] or [[C]]")
     rule = "mt_bench_pair.bracket"

@@ -20,6 +20,7 @@ DEPTH = 16
 _WORK = 3  # times the text's length may be spent on what is no object
 
 _START = re.compile(r"\{\s*+(?=(?:\"[^\"\\]*+\"|'[^'\\]*+'|[“”‘’\"']\w++[“”‘’\"']|\w++)\s*+[:：])")
+_BRACE = re.compile(r"[{}]")
 _SPACE = re.compile(r"\s*+")
 _STRING = re.compile(
     r"\"(?P<double>[^\"\\]*+(?:\\.[^\"\\]*+)*+)\"|'(?P<single>[^'\\]*+(?:\\.[^'\\]*+)*+)'|[“”](?P<curly>[^“”\"\n]*+)[“”]"
@@ -52,6 +53,7 @@ class _NoObjectError(Exception):
 def objects(text: str) -> Iterator[dict[str, Any]]:
     """Return the outermost objects of a text that have any key, in its order.
 
+    What is inside of a broken one is none of them.
     Values are texts, floats, booleans, None, lists, objects, or `Ambiguous()`.
     """
     work = _WORK * len(text) + 1000
@@ -60,11 +62,21 @@ def objects(text: str) -> Iterator[dict[str, Any]]:
         try:
             found, end = _object(text, start.start(), DEPTH)
         except _NoObjectError as stop:
+            end = _after_braces(text, start.start())
             work -= stop.position - start.start() + 20
-            end = start.end()
         else:
             yield found
         start = _START.search(text, end)
+
+
+def _after_braces(text: str, start: int) -> int:
+    """Where the brace at a position is closed, the end of the text if it never is."""
+    depth = 0
+    for brace in _BRACE.finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.end()
+    return len(text)
 
 
 def dig(data: Any, path: str) -> Any:

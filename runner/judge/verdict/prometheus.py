@@ -16,10 +16,11 @@ from runner.types import Verdict
 
 _MARKER = r"[\[【](?:\s{0,2}|[*_]{1,2})(?i:result|score)(?:\s{0,2}|[*_]{1,2})[\]】]"
 _BEHIND = r"[\s*_`\"'“”:：=(（\[【]{0,12}+"
-_SCORE = re.compile(rf"{_MARKER}(?:{_BEHIND}(?i:score|result|overall score)?{_BEHIND}{ONE_NUMBER})?")
+_ALONE = r"(?![ \t]{0,2}(?:[½¼¾⅓⅔]|\d))"
+_SCORE = re.compile(rf"{_MARKER}(?:{_BEHIND}(?i:score|result|overall score)?{_BEHIND}{ONE_NUMBER}{_ALONE})?")
 _LETTER = re.compile(
     rf"{_MARKER}(?:{_BEHIND}(?:(?i:response|assistant|answer|model)[ \t]?)?(?P<side>[ABＡＢ])"
-    r"(?![\w'’]|[ \t]?(?:and|or|/|&)))?"
+    r"(?![\w'’]|[ \t]?(?:and|or|[/&<>=＜＞＝]|[,，、|][ \t]?[ABＡＢ](?!\w))))?"
 )
 _HEADING = re.compile(r"[\s*#]{0,8}+[Ff]eedback[ *]{0,4}[:：][ *]{0,4}")
 _LAST_SCORE = re.compile(

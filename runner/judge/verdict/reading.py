@@ -52,6 +52,7 @@ NAME = re.compile(NAMES)
 """The name of one of the two answers; the last character is its number."""
 
 _WIDE = str.maketrans("【】［］", "[][]")
+_NAMED = re.compile(r"[A-Za-z0-9_]")
 _WIDE_PAIR = re.compile("【【|［［|】】|］］")
 _THOUGHT = re.compile(r"<(/?)think>", re.IGNORECASE)
 
@@ -141,6 +142,11 @@ def plain_brackets(text: str) -> str:
 def unreadable(problem: str, detail: str, rule: str | None = None) -> Verdict:
     """Return the verdict of a text that has none, with the reason."""
     return Verdict(problem=problem, detail=detail, rule=rule)
+
+
+def is_index(text: str, start: int) -> bool:
+    """Whether brackets that open at a position are the index of a name in code: `x[[1]]`, `df[["A"]]`, `x[a>b]`."""
+    return start > 0 and _NAMED.match(text, start - 1) is not None
 
 
 def before(text: str, position: int, width: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -105,7 +106,7 @@ def _compared(entry: Data, summary: Data, is_open: bool) -> Compared:
     winners, scores, labels = (entry["overall"][key] for key in ("winners", "scores", "labels"))
     if winners:
         blocks += _winners(winners)
-        heats.append(heat(winners["confusion"]))
+        heats.append(heat(winners["confusion"], CLASSES))
     if scores:
         blocks += _scores(scores)
         notes += _scale_notes(scores)
@@ -170,17 +171,17 @@ def _scale_notes(scores: Data) -> list[str]:
     return notes
 
 
-def heat(confusion: Data) -> Heat:
-    """Make a table of labels against verdicts, of the classes that there are."""
+def heat(confusion: Data, names: Mapping[str, str] = MappingProxyType({})) -> Heat:
+    """Make a table of labels against verdicts, of the classes that there are; `names` are what some are called."""
     counts, unread = confusion["counts"], confusion["unread"]
     used = [n for n, line in enumerate(counts) if sum(line) + unread[n] + sum(other[n] for other in counts)]
-    names = [CLASSES.get(name, name) for name in confusion["classes"]]
+    called = [names.get(name, name) for name in confusion["classes"]]
     rows = []
     for n in used:
         every = sum(counts[n]) + unread[n]
         cells = [(counts[n][m], round(counts[n][m] / every, 4) if every else 0.0) for m in used]
-        rows.append((names[n], cells, unread[n]))
-    return Heat([names[n] for n in used], rows)
+        rows.append((called[n], cells, unread[n]))
+    return Heat([called[n] for n in used], rows)
 
 
 def _groups(column: str, found: Sequence[Data], left_out: int) -> list[Block]:
@@ -208,4 +209,6 @@ def _group_figures(kind: str, compared: Data) -> tuple[Data, Data, Kind, str, st
 
 def group_name(value: str | None) -> str:
     """The value of a grouping column."""
-    return "(none)" if value is None else value
+    if value is None:
+        return "(none)"
+    return value if value.strip() else "(empty)"

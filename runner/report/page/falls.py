@@ -103,5 +103,8 @@ def _voted(votes: Data) -> str:
         f"{words.plural(votes['unanimous'], 'sample')} with votes that all agree, {votes['split']:,} with split votes"
     )
     if votes["consistent"] or votes["inconsistent"]:
-        told += f"; in both orders the same winner in {votes['consistent']:,}, another one in {votes['inconsistent']:,}"
+        told += (
+            f"; every judge stays with its winner when the answers are exchanged in {votes['consistent']:,}, "
+            f"in {votes['inconsistent']:,} not every one does"
+        )
     return told

@@ -126,9 +126,10 @@ def _by_chance(who: str, agree: str, accuracy: Data, kappa: Data) -> Finding:
         return Finding("warn", f"{who} cannot be compared with people: {accuracy['reason']}.")
     right = f"{_with_span(accuracy)} right"
     if kappa["low"] is None:
-        return Finding(
-            "note", f"{who} {agree} with people: {right}, {words.plural(accuracy['n'], 'row')}.{_few(accuracy)}"
-        )
+        told = f"{right}, {words.plural(accuracy['n'], 'row')}.{_few(accuracy)}"
+        if kappa["value"] is not None and kappa["value"] <= 0:
+            return Finding("warn", f"{who} {agree} with people no better than chance would: {told}")
+        return Finding("note", f"{who} {agree} with people: {told}")
     told = f"kappa {words.number(kappa['value'])}, {words.number(kappa['low'])} to {words.number(kappa['high'])}"
     if kappa["high"] < 0:
         return Finding("warn", f"{who} {agree} with people less than chance would: {right}; {told}.{_few(accuracy)}")
@@ -163,8 +164,9 @@ def _mistakes(summary: Data) -> Iterator[Finding]:
     entry = main_entry([one for one in summary["agreement"] if one["overall"]["winners"] or one["overall"]["labels"]])
     if entry is None:
         return
-    confusion = (entry["overall"]["winners"] or entry["overall"]["labels"])["confusion"]
-    names = [CLASSES.get(name, name) for name in confusion["classes"]]
+    winners = entry["overall"]["winners"]
+    confusion = (winners or entry["overall"]["labels"])["confusion"]
+    names = [CLASSES.get(name, name) if winners else name for name in confusion["classes"]]
     wrong = [
         (count, people, judge)
         for people, line in zip(names, confusion["counts"], strict=True)

@@ -32,11 +32,13 @@ class Tile(msgspec.Struct, frozen=True):
 
 
 class Top(msgspec.Struct, frozen=True):
-    """What stands above everything else; `facts` are names and texts."""
+    """What stands above everything else; `facts` are names and texts, `well` is a run that ended with code 0."""
 
     title: str
     state: str
     finished: bool
+    well: bool
+    total: int | None
     emulated: bool
     facts: Sequence[tuple[str, str]]
     tiles: Sequence[Tile]
@@ -49,6 +51,8 @@ def top(summary: Data) -> Top:
         title=str(run["name"] or run["id"] or "A run"),
         state=_state(run),
         finished=run["state"] == "finished",
+        well=run["state"] == "finished" and not run["exit_code"],
+        total=(run["counts"] or {}).get("total"),
         emulated=bool(run["emulated"]),
         facts=[(name, text) for name, text in _facts(summary) if text],
         tiles=_tiles(summary),
@@ -106,7 +110,7 @@ def _cost(summary: Data) -> Tile:
     usage, currency = summary["usage"], summary["run"]["currency"]
     every = usage[0] if usage else None
     if every is None or every["cost"] is None:
-        return Tile("Cost", words.NONE, "no prices given")
+        return Tile("Cost", words.NONE, "no prices given" if currency is None else "no row has a cost")
     small = f"{words.money(every['cost_per_sample'], currency)} per sample"
     if every["unpriced"]:
         small += f"; {words.plural(every['unpriced'], 'row')} without a cost"
@@ -132,7 +136,9 @@ def _time(time: Data) -> list[Tile]:
     small = "" if rate is None else f"{words.number(rate)} rows per second"
     if rate is not None and rate < 1:
         small = f"{words.number(60 * rate)} rows per minute"
-    return [Tile("Time", words.duration(time["seconds"]), small, "from the first row to the last, breaks included")]
+    return [
+        Tile("Time", words.duration(time["seconds"]), small, "from the run's begin to its last row, breaks included")
+    ]
 
 
 def main_entry(entries: Sequence[Data]) -> Data | None:
