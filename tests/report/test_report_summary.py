@@ -82,7 +82,7 @@ def check(data: dict[str, Any]) -> None:
         assert figure["n"] >= 0 <= figure["left_out"]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(runs(), st.booleans(), st.booleans())
 def test_any_run_can_be_summarized(rows: list[Row], samples: bool, questions: bool) -> None:
     texts = {n: f"q{n % 3}" for n in range(8)} if questions else None

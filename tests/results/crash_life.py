@@ -17,6 +17,7 @@ from runner.config import JudgeConfig
 from runner.errors import RunStopped
 from runner.judge import Panel
 from runner.reread import Again, reread
+from runner.results.block import Block
 from runner.results.directory import RunDirectory
 from runner.results.recorder import no_price
 from runner.results.resume import Done, recover, scan
@@ -156,7 +157,10 @@ class Life:
         self._flying = (custom_id, text)
         self._versions.setdefault(custom_id, []).append(text)
         try:
-            self._sink.append(row)
+            if number % 2 and custom_id not in self._done.owners:
+                self._sink.extend_block(Block({name: [value] for name, value in row.items()}))  # as batches' rows come
+            else:
+                self._sink.append(row)
         except RunStopped:
             self.refused += 1
             return
