@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 POOL = "ARROW_DEFAULT_MEMORY_POOL"
+SPARED = ("numpy", "pandas")
 
 
 @contextmanager
@@ -22,20 +23,22 @@ def starting() -> Iterator[None]:
     environment says otherwise. Its own choice (mimalloc) holds on to 70 MB more under many small batches, and gives
     pages back only to have them cleared and handed out again: a twentieth of a run's CPU.
 
-    It also takes NumPy along where that is installed, a fifth of the start and 11 MB. The command has no use for it; a
-    program that imports this may have.
+    Arrow also takes NumPy along where that is installed, and pandas as soon as it makes an array: half a second and
+    60 MB together. The command has no use for them; a program that imports this may have.
     """
     collects, frozen, chosen = gc.isenabled(), gc.get_freeze_count(), os.environ.get(POOL)
-    spared = "numpy" not in sys.modules and _is_command()
+    spared = [name for name in SPARED if name not in sys.modules] if _is_command() else []
     gc.disable()
     os.environ.setdefault(POOL, "system")
-    if spared:
-        sys.modules["numpy"] = None  # type: ignore[assignment]  # as if it were not installed
+    for name in spared:
+        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
     try:
         yield
-    finally:
         if spared:
-            del sys.modules["numpy"]
+            _make_an_array()
+    finally:
+        for name in spared:
+            del sys.modules[name]
         if chosen is None:
             os.environ.pop(POOL, None)
         if not frozen:
@@ -43,6 +46,13 @@ def starting() -> Iterator[None]:
             gc.unfreeze()  # what came counts as old now, and is not looked through as soon as gc is on again
         if collects:
             gc.enable()
+
+
+def _make_an_array() -> None:
+    """Have Arrow look for pandas: it does so once, with its first array."""
+    import pyarrow as pa
+
+    pa.array(())
 
 
 def _is_command() -> bool:

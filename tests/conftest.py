@@ -25,11 +25,6 @@ SECRET = "sk-e2e-9f8e7d6c5b4a39281706"
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: a fifth of the time tests wait for processes and sockets."""
-    return (os.cpu_count() or 1) + 1
-
-
 def environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """The environment of a command; None takes a variable away."""
     merged = {**os.environ, "PYTHONPATH": str(ROOT), "JUDGE_MODEL_TOKEN": SECRET, "NO_PROXY": "127.0.0.1"}
