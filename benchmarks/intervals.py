@@ -16,13 +16,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.report import alpha
-from runner.report.contests import CENTRE, SCALE, contests, rank_contests
-from runner.report.moments import pearson
-from runner.report.ranks import correlations, kendall_tau_b, spearman
-from runner.report.resample import BLOCKS, Resampler
-from runner.report.shapes import Figure
-from runner.report.winners import kappa
+from runner.report.models import Figure
+from runner.report.sections.pairwise_ranking import CENTRE, SCALE, contests, rank_contests
+from runner.report.sections.rank_correlation import correlations, kendall_tau_b, spearman
+from runner.report.sections.winner_agreement import kappa
+from runner.report.stats import krippendorff as alpha
+from runner.report.stats.bootstrap import BLOCKS, Resampler
+from runner.report.stats.moments import pearson
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, Resampler], Figure]

@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 from measuring import Took, execute
 
+from runner.results.completion import VariantKey
 from runner.results.parts import PartWriter, part_path
-from runner.results.resume import VariantKey
 from runner.results.samples import Aggregation, write_samples
 from runner.results.schema import results_schema
 

@@ -22,12 +22,13 @@ from typing import TypeVar
 from runner.config import load_config
 from runner.dataset import chunks
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
-from runner.opening import Checked, check
-from runner.replies import read_completion
+from runner.emulator.http.server import start
+from runner.planning.inputs import RunInputs, check_inputs
+from runner.results.completion import RowCounts
 from runner.results.journal import encode_row
-from runner.results.resume import Counts
-from runner.results.schema import Asked, make_row, to_batch
+from runner.results.schema import make_row, to_batch
+from runner.service.responses import read_completion
+from runner.types import RequestResult
 
 Item = TypeVar("Item")
 ROUNDS, CALLS, BATCH = 7, 400, 64
@@ -46,14 +47,14 @@ def main() -> None:
     gc.freeze()
     gc.disable()
     with resources.as_file(resources.files("runner.packaged")) as folder:
-        checked = check(load_config(folder / "quickstart.yaml"))
+        checked = check_inputs(load_config(folder / "quickstart.yaml"))
         steps = measure(checked)
     for name, micros in steps.items():
         print(f"{name:<42}{micros:8.2f} us")
     print(f"{'sum':<42}{sum(steps.values()):8.2f} us")
 
 
-def measure(checked: Checked) -> dict[str, float]:
+def measure(checked: RunInputs) -> dict[str, float]:
     """Microseconds of each step of a request's life, in its order."""
     raws = [raw for chunk in chunks(checked.files) for raw in chunk]
     samples = [checked.reader.sample(raw) for raw in raws]
@@ -62,12 +63,12 @@ def measure(checked: Checked) -> dict[str, float]:
     responses = [read_completion(reply) for reply in replies]
     verdicts = [checked.panel.read(*pair) for pair in zip(requests, responses, strict=True)]
     asked = [
-        Asked(response, verdict, 1, response.usage, 0.25, "online")
+        RequestResult(response, verdict, 1, response.usage, 0.25, "online")
         for response, verdict in zip(responses, verdicts, strict=True)
     ]
     rows = [make_row(request, SHARED, came, None) for request, came in zip(requests, asked, strict=True)]
     batch = list(islice(cycle(rows), BATCH))
-    counts = Counts()
+    counts = RowCounts()
     read, judged = list(zip(requests, responses, strict=True)), list(zip(requests, asked, strict=True))
     lines = [encode_row(row) for row in rows]
     with tempfile.TemporaryFile() as journal:

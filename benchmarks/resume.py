@@ -38,8 +38,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from aiohttp import web
 
-from runner.results.directory import RunDirectory
 from runner.results.parts import GROUP_ROWS, PartWriter, part_path, part_paths
+from runner.results.run_directory import RunDirectory
 
 ROWS, LEFT = 5_000_100, 100
 BEGUN = 100

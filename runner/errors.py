@@ -146,3 +146,13 @@ class RunStopped(JudgeRunnerError):
         super().__init__(message)
         self.reason = reason
         self.exit_code = exit_code
+
+
+def output_failed(error: Exception) -> RunStopped:
+    """The run stops because its rows can no longer be written."""
+    return RunStopped(
+        "output",
+        f"the output can no longer be written: {error}. What was answered is kept in the journal; "
+        "make room (or mend the place) and run the same command again.",
+        exit_code=3,
+    )

@@ -144,3 +144,27 @@ Outcome = JudgeResponse | Failure
 
 def _sum(a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else a + b
+
+
+class RequestResult(msgspec.Struct, frozen=True, gc=False):
+    """What asking one request came to.
+
+    Attributes:
+        outcome: the answer, or why there is none.
+        verdict: what the answer means; None for a failure.
+        attempts: calls made, all of them.
+        usage: tokens of all attempts, where the service counted them.
+        latency_s: seconds of the answering attempt.
+        route: `online` or `batch`; None where nothing was sent.
+        batch_id: the batch that answered, or did not.
+        service: who was asked; None where that is the variant's only service.
+    """
+
+    outcome: Outcome
+    verdict: Verdict | None = None
+    attempts: int = 0
+    usage: Usage = Usage()
+    latency_s: float | None = None
+    route: str | None = None
+    batch_id: str | None = None
+    service: str | None = None

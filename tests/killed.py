@@ -26,16 +26,16 @@ import aiohttp
 import anyio
 import pyarrow.parquet as pq
 
-from runner import client
-from runner.batch import lifecycle, reconcile
-from runner.batch.api import BatchApi
-from runner.batch.ledger import Ledger, Shard
-from runner.batch.reconcile import Reconciler
-from runner.batch.shards import Draft
-from runner.cli import main
-from runner.results import disk
-from runner.results.recorder import Recorder
-from runner.results.schema import Asked
+from runner.cli.commands import main
+from runner.core import files as disk
+from runner.lanes.batch import lifecycle, reconcile
+from runner.lanes.batch.api import BatchApi
+from runner.lanes.batch.ledger import Ledger, Shard
+from runner.lanes.batch.packing import OpenShard
+from runner.lanes.batch.reconcile import Reconciler
+from runner.results.recorder import ResultRecorder
+from runner.service import client
+from runner.types import RequestResult
 
 CHUNK = 8192
 """Small enough for a result file of forty lines to come in several."""
@@ -126,16 +126,16 @@ def watched_call(call: Callable[..., Awaitable[Any]], name: str, points: Points)
 
 def watch_rows(points: Points) -> None:
     """After each request that is packed, each few that are settled, and each row that was asked online."""
-    record = Recorder.record
+    record = ResultRecorder.record
 
     def watched_record(*given: Any) -> Any:
         came = record(*given)
-        if any(isinstance(asked, Asked) and asked.route == "online" for asked in given):
+        if any(isinstance(asked, RequestResult) and asked.route == "online" for asked in given):
             points.passed("asked online")
         return came
 
-    Recorder.record = watched_record  # type: ignore[assignment,method-assign]
-    Draft.add = watched_end(Draft.add, "packed", points)  # type: ignore[method-assign]
+    ResultRecorder.record = watched_record  # type: ignore[assignment,method-assign]
+    OpenShard.add = watched_end(OpenShard.add, "packed", points)  # type: ignore[method-assign]
     reconcile.SLICE = 8
     Reconciler._settle = watched_end(Reconciler._settle, "settled", points)  # type: ignore[method-assign]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from runner.client import Client
 from runner.config import ServiceConfig
 from runner.errors import ServiceError
+from runner.service.client import Client
 from runner.types import Secret
 
 TOKEN = "tok-0123456789-abcdef-SECRET"

@@ -16,7 +16,7 @@ import yaml
 
 from runner.config import load_config
 from runner.dataset import chunks
-from runner.opening import Checked, check
+from runner.planning.inputs import RunInputs, check_inputs
 from runner.types import Sample
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ def data(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def samples(checked: Checked) -> Iterator[Sample]:
+def samples(checked: RunInputs) -> Iterator[Sample]:
     """All samples of a configuration's dataset."""
     return (checked.reader.sample(raw) for chunk in chunks(checked.files) for raw in chunk)
 
@@ -73,7 +73,7 @@ def test_it_fits_its_data(path: Path, data: Path) -> None:
     about = yaml.safe_load(path.read_text(encoding="utf-8"))["x-benchmark"]
     if not Path(config.dataset.path).exists():
         pytest.skip(f"{Path(config.dataset.path).name} is not beside the repository")
-    checked = check(config)
+    checked = check_inputs(config)
     label = "human_winner" if about["type"] == "pairwise" else "human_score"
     kept = [column.name for column in config.dataset.keep]
     count = 0

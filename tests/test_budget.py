@@ -16,19 +16,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.budget import Budget, Till, read_spent
 from runner.config import BudgetConfig, JudgeConfig
+from runner.core.pricing import no_price, price_of
+from runner.core.shutdown import Drained
 from runner.errors import ConfigError, RunDirectoryError, RunStopped
 from runner.judge import Panel
-from runner.lane import Drained
-from runner.results.recorder import no_price, price_of
-from runner.spend import (
+from runner.limits.budget import Budget, BudgetQueue, read_spent
+from runner.limits.cost import (
     NOTHING,
     ONE,
     PAI_PROMPT,
-    PART,
-    Bound,
-    Reserved,
+    UNITS_PER_CURRENCY,
+    CostBound,
+    Reservation,
     Spend,
     bounds_of,
     caps_of,
@@ -76,7 +76,7 @@ def body(size: int = 100, **limits: int) -> bytes:
 def budget_of(folder: Path, by_rows: Spend = NOTHING, disk: Disk | None = None, **caps: float) -> Budget:
     """A budget of one variant without a template."""
     config = BudgetConfig(**caps)
-    bounds = [Bound(config, 0, PRICE)]
+    bounds = [CostBound(config, 0, PRICE)]
     return Budget(config, folder / "budget.json", bounds, by_rows, lambda: 7, (disk or Disk()).keep)
 
 
@@ -84,7 +84,7 @@ def usage(prompt: int | None, completion: int | None) -> Usage:
     return Usage(prompt, completion, None)
 
 
-def stopped(budget: Budget, till: Till, sent: bytes) -> str:
+def stopped(budget: Budget, till: BudgetQueue, sent: bytes) -> str:
     """Enter, and be refused."""
 
     async def main() -> str:
@@ -100,7 +100,7 @@ def stopped(budget: Budget, till: Till, sent: bytes) -> str:
 
 
 def test_the_bound_is_the_body_its_own_limit_and_the_services_prompt() -> None:
-    bound = Bound(BudgetConfig(tokens=1, cost=1), 2000, PRICE)
+    bound = CostBound(BudgetConfig(tokens=1, cost=1), 2000, PRICE)
     sent = body(50, max_tokens=300)
     online = bound.at_most(sent, "online")
     assert (online.prompt, online.completion) == (len(sent) + 2000, 300)
@@ -111,7 +111,7 @@ def test_the_bound_is_the_body_its_own_limit_and_the_services_prompt() -> None:
 
 
 def test_with_a_cap_on_requests_alone_bodies_are_not_looked_at() -> None:
-    bound = Bound(BudgetConfig(requests=1), 2000, no_price)
+    bound = CostBound(BudgetConfig(requests=1), 2000, no_price)
     reserved = bound.at_most(b"not JSON", "online")
     assert reserved.amount == bound.counted(reserved, usage(5, 5)) == bound.counted(reserved, Usage()) == ONE
 
@@ -121,13 +121,13 @@ def test_with_a_cap_on_requests_alone_bodies_are_not_looked_at() -> None:
     [((30, 20), 50), ((None, None), 1300), ((30, None), 330), ((None, 20), 1020), ((1000, 300), 1300)],
 )
 def test_what_the_service_did_not_count_is_taken_in_full(counted: Any, tokens: int) -> None:
-    bound = Bound(BudgetConfig(tokens=1), 1000 - len(body(50, max_tokens=300)), no_price)
+    bound = CostBound(BudgetConfig(tokens=1), 1000 - len(body(50, max_tokens=300)), no_price)
     reserved = bound.at_most(body(50, max_tokens=300), "online")
     assert bound.counted(reserved, usage(*counted)) == Spend(1, tokens)
 
 
 def test_a_service_that_counts_more_than_it_can_raises_what_is_reserved(caplog: pytest.LogCaptureFixture) -> None:
-    bound = Bound(BudgetConfig(tokens=1), 100, no_price)
+    bound = CostBound(BudgetConfig(tokens=1), 100, no_price)
     sent = body(50, max_tokens=300)
     before = bound.at_most(sent, "online")
     for _ in range(5):  # those that were under way
@@ -227,7 +227,7 @@ def test_at_the_cap_the_run_stops_and_says_why(tmp_path: Path, caps: dict[str, A
 def test_what_is_under_way_is_waited_for_before_the_run_stops(tmp_path: Path) -> None:
     """The second does not fit beside the first, but beside what the first really took."""
     sent = body(max_tokens=100)
-    bound = Bound(BudgetConfig(tokens=1), 0, no_price).at_most(sent, "online").amount.tokens
+    bound = CostBound(BudgetConfig(tokens=1), 0, no_price).at_most(sent, "online").amount.tokens
     budget = budget_of(tmp_path, tokens=bound + 50)
     till = budget.till()
 
@@ -272,7 +272,7 @@ def test_the_head_of_the_queue_is_never_overtaken(tmp_path: Path) -> None:
         first = await till.enter(0, small)
         order: list[str] = []
 
-        async def come(name: str, sent: bytes) -> Reserved:
+        async def come(name: str, sent: bytes) -> Reservation:
             reserved = await till.enter(0, sent)
             order.append(name)
             return reserved
@@ -402,7 +402,7 @@ def test_a_clean_end_is_exact_and_what_is_under_way_counts_in_full(tmp_path: Pat
         await budget.close()
 
     run(main())
-    full = Bound(BudgetConfig(tokens=1, cost=1), 0, PRICE).at_most(body(max_tokens=50), "online").amount
+    full = CostBound(BudgetConfig(tokens=1, cost=1), 0, PRICE).at_most(body(max_tokens=50), "online").amount
     assert read_spent(tmp_path / "budget.json") == full + Spend(1, 30, parts_of(0.28))
     assert budget_of(tmp_path, tokens=5000, cost=50).used == budget.used
 
@@ -539,7 +539,7 @@ class Scene(NamedTuple):
     """One process at work: its budget, and who came, was let in and was refused, in order."""
 
     budget: Budget
-    till: Till
+    till: BudgetQueue
     came: list[int]
     let_in: list[int]
     refused: list[int]
@@ -558,7 +558,7 @@ class Truth:
 
     def live(self, life: Life) -> None:
         disk = Disk(life.disk)
-        budget = Budget(self.config, self.path, [Bound(self.config, 0, PRICE)], self.rows, lambda: 1, disk.keep)
+        budget = Budget(self.config, self.path, [CostBound(self.config, 0, PRICE)], self.rows, lambda: 1, disk.keep)
         assert self.used.within(budget.used)
         if not self.killed:
             assert self.used == budget.used
@@ -607,7 +607,7 @@ class Truth:
         await asyncio.sleep(visit.latency)
         self._end(visit, scene.till, reserved)
 
-    def _end(self, visit: Visit, till: Till, reserved: Reserved) -> None:
+    def _end(self, visit: Visit, till: BudgetQueue, reserved: Reservation) -> None:
         if visit.fate == "unsent":
             actual = NOTHING
             till.refund(reserved, requests_too=True)
@@ -651,7 +651,7 @@ def test_an_attempt_costs_few_microseconds() -> None:
 
     async def main(folder: Path) -> float:
         config = BudgetConfig(requests=10**9, tokens=10**12, cost=10**6)
-        budget = Budget(config, folder / "budget.json", [Bound(config, 2000, PRICE)])
+        budget = Budget(config, folder / "budget.json", [CostBound(config, 2000, PRICE)])
         till, sent, took = budget.till(), body(3000, max_tokens=1000), usage(900, 300)
         for _ in range(2000):
             till.settle(await till.enter(0, sent), took)
@@ -671,7 +671,7 @@ def test_real_threads_write_the_same(tmp_path: Path) -> None:
 
     async def main() -> None:
         config = BudgetConfig(requests=700)
-        budget = Budget(config, tmp_path / "budget.json", [Bound(config, 0, no_price)])
+        budget = Budget(config, tmp_path / "budget.json", [CostBound(config, 0, no_price)])
         till = budget.till()
 
         async def work() -> int:
@@ -697,10 +697,10 @@ def test_real_threads_write_the_same(tmp_path: Path) -> None:
 
 
 def test_spend_is_a_value() -> None:
-    some = Spend(1, 20, 3 * PART)
+    some = Spend(1, 20, 3 * UNITS_PER_CURRENCY)
     assert some + some - some == some
-    assert some * 3 == Spend(3, 60, 9 * PART)
-    assert some.within(some) and not some.within(Spend(9, 19, 9 * PART))
+    assert some * 3 == Spend(3, 60, 9 * UNITS_PER_CURRENCY)
+    assert some.within(some) and not some.within(Spend(9, 19, 9 * UNITS_PER_CURRENCY))
     assert some.least(Spend(9, 1, 0)) == Spend(1, 1, 0)
-    assert some.most(Spend(9, 1, 0)) == Spend(9, 20, 3 * PART)
+    assert some.most(Spend(9, 1, 0)) == Spend(9, 20, 3 * UNITS_PER_CURRENCY)
     assert some.money == 3.0

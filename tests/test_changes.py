@@ -14,9 +14,9 @@ import pytest
 from judged import TEMPLATE, Bench, emulator
 
 from runner import load_config, run
-from runner.changes import Stale, check_asking, what_is_stale
 from runner.errors import ConfigError, RunDirectoryError
-from runner.results.directory import RunDirectory
+from runner.planning.fingerprints import Stale, check_request_fingerprint, what_is_stale
+from runner.results.run_directory import RunDirectory
 
 PAIR = {"kind": "pai_pairwise", "model": "pai-judge"}
 
@@ -80,8 +80,8 @@ def test_rows_of_the_emulator_never_join_those_of_a_service() -> None:
     real, practice = {"service.kind": "http"}, {"service.kind": "emulator"}
     for before, now in (({"a": real}, {"a": real, "b": practice}), ({}, {"a": real, "b": practice})):
         with pytest.raises(RunDirectoryError, match="rows of the emulator and of a real service never share"):
-            check_asking("here", before, now)
-    check_asking("here", {"a": practice}, {"a": practice, "b": practice})
+            check_request_fingerprint("here", before, now)
+    check_request_fingerprint("here", {"a": practice}, {"a": practice, "b": practice})
 
 
 def test_growing_asks_what_is_missing(bench: Bench) -> None:
@@ -263,7 +263,7 @@ def test_every_difference_of_every_judge_is_named() -> None:
     before = {"a": {"model": "m", "kind": "k"}, "b": {"model": "m", "kind": "k"}}
     now = {"a": {"model": "n", "kind": "l"}, "b": {"model": "x" * 200, "kind": "k"}, "c": {"model": "m", "kind": "k"}}
     with pytest.raises(RunDirectoryError) as caught:
-        check_asking("here", before, now)
+        check_request_fingerprint("here", before, now)
     message = str(caught.value)
     for part in ("judge 'a': model was 'm', is 'n'", "judge 'a': kind was 'k', is 'l'", "judge 'b': model was 'm'"):
         assert part in message

@@ -28,7 +28,7 @@ from speaking import (
 )
 
 from runner.errors import BadReply, ConnectFailed, ConnectionLost, Fatal, Refused, ServerFault, TimedOut
-from runner.posting import NoSeam, Poster
+from runner.service.transport import DirectTransport, TransportUnsupported
 from runner.types import Secret
 
 pytestmark = pytest.mark.anyio
@@ -43,11 +43,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of posting: the short one, and the one where there is no short one."""
 
-    def none(*_: object) -> Poster:
-        raise NoSeam
+    def none(*_: object) -> DirectTransport:
+        raise TransportUnsupported
 
     if request.param == "session":
-        monkeypatch.setattr("runner.client.Poster", none)
+        monkeypatch.setattr("runner.service.client.DirectTransport", none)
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from speaking import ANSWER, BODY, answering, client, failure, free_port, response, serving, told
 
-from runner.client import Client
 from runner.config import ServiceConfig
 from runner.errors import ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError
+from runner.service.client import Client
 from runner.types import Secret
 
 pytestmark = pytest.mark.anyio
@@ -132,7 +132,7 @@ async def test_a_certificate_counts_only_where_it_is_trusted(certificate: tuple[
 
 ASK_ONCE = """
 import asyncio, sys
-from runner.client import Client
+from runner.service.client import Client
 from runner.config import ServiceConfig
 
 async def main(url):

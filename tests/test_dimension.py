@@ -10,8 +10,8 @@ import pytest
 from judged import TEMPLATE, Bench, emulator
 
 from runner.config import load_config
+from runner.pipeline.rescore import rescore
 from runner.report import summarize
-from runner.rescore import rescore
 
 TONE = {**TEMPLATE, "name": "tone", "dimension": "politeness", "repeats": 2, "model": "other-model"}
 

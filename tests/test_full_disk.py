@@ -16,8 +16,8 @@ from judged import Bench, emulator
 
 from runner.errors import RunDirectoryError
 from runner.results import parts
-from runner.results.directory import RunDirectory
 from runner.results.parts import part_paths
+from runner.results.run_directory import RunDirectory
 
 FLYING = 4
 

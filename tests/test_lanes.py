@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import NoBatchApi, RunStopped
-from runner.lanes import Lanes, Name, Way
-from runner.router import Route
+from runner.pipeline.scheduler import LaneName, LanePolicy, LaneScheduler
+from runner.planning.routing import Route
 
 QUOTA = RunStopped("quota", "the bill is overdue", exit_code=3)
 ONLINE, BATCH = Route("online", "few requests"), Route("batch", "many requests")
@@ -29,8 +29,8 @@ def way(
     falls_back: bool = True,
     quota_gone: bool = False,
     batch_gone: bool = False,
-) -> Way:
-    return Way(route, leftovers, resubmits, falls_back, QUOTA if quota_gone else None, batch_gone)
+) -> LanePolicy:
+    return LanePolicy(route, leftovers, resubmits, falls_back, QUOTA if quota_gone else None, batch_gone)
 
 
 ALONE = {"falls_back": False, "quota_gone": True}
@@ -38,7 +38,7 @@ RESUBMIT = {"leftovers": "resubmit"}
 GONE = {"quota_gone": True}
 NO_BATCH = {"batch_gone": True}
 
-SITUATIONS: list[tuple[dict[str, Any], list[Name | None]]] = [
+SITUATIONS: list[tuple[dict[str, Any], list[LaneName | None]]] = [
     # for requests that were in 0, 1, 2, 3, 4 batches
     ({}, ["batch", "online", "online", "online", "online"]),
     ({"route": ONLINE}, ["online", "online", "online", "online", "online"]),
@@ -64,7 +64,7 @@ SITUATIONS: list[tuple[dict[str, Any], list[Name | None]]] = [
 
 
 @pytest.mark.parametrize(("situation", "lanes"), SITUATIONS)
-def test_the_lane_of_a_request(situation: dict[str, Any], lanes: list[Name | None]) -> None:
+def test_the_lane_of_a_request(situation: dict[str, Any], lanes: list[LaneName | None]) -> None:
     assert [way(**situation).lane_of(tries) for tries in range(5)] == lanes
 
 
@@ -86,7 +86,7 @@ MANY = "many requests"
 LEFT = "2,000 requests that batches did not answer (router.leftovers: {})"
 OVER = "the online quota is gone for good (router.on_exhausted_quota): the bill is overdue"
 
-TURNS: list[tuple[dict[str, Any], dict[int, int], int, Name | None, str]] = [
+TURNS: list[tuple[dict[str, Any], dict[int, int], int, LaneName | None, str]] = [
     ({}, {}, 0, None, ""),
     ({}, {0: 5}, 0, "batch", MANY),
     ({}, {0: 5}, 2, "batch", MANY),
@@ -115,7 +115,7 @@ TURNS: list[tuple[dict[str, Any], dict[int, int], int, Name | None, str]] = [
 
 @pytest.mark.parametrize(("situation", "left", "batches", "name", "reason"), TURNS)
 def test_the_next_lane_and_why(
-    situation: dict[str, Any], left: dict[int, int], batches: int, name: Name | None, reason: str
+    situation: dict[str, Any], left: dict[int, int], batches: int, name: LaneName | None, reason: str
 ) -> None:
     chosen = way(**situation)
     assert chosen.next(left, batches > 0) == name
@@ -134,9 +134,9 @@ class World:
 
     def __init__(self, tries: list[int], rng: Random, answers: float, credit: int, has_batches: bool) -> None:
         self.tries = dict(enumerate(tries))
-        self.asked: Counter[tuple[Name, int]] = Counter()
+        self.asked: Counter[tuple[LaneName, int]] = Counter()
         self.failed: set[int] = set()
-        self.turns: list[Name] = []
+        self.turns: list[LaneName] = []
         self.rng = rng
         self.answers = answers
         self.credit = credit
@@ -171,7 +171,7 @@ class World:
 
     @asynccontextmanager
     async def lane(
-        self, name: Name, accept: Callable[[int], bool], gives_up: Callable[[int], bool]
+        self, name: LaneName, accept: Callable[[int], bool], gives_up: Callable[[int], bool]
     ) -> AsyncIterator[Any]:
         self.turns.append(name)
         assert len(self.turns) <= 12, "it goes on for ever"
@@ -205,12 +205,12 @@ WAYS = st.builds(
     st.booleans(),
 )
 def test_it_ends_and_asks_nobody_too_often(
-    chosen: Way, tries: list[int], rng: Random, answers: float, credit: int, has_batches: bool
+    chosen: LanePolicy, tries: list[int], rng: Random, answers: float, credit: int, has_batches: bool
 ) -> None:
     world = World(tries, rng, answers, credit, has_batches)
     record: Any = SimpleNamespace(begin=lambda lane, reason: None, route=chosen.route)
     opened: Any = world
-    lanes = Lanes(opened, record, chosen, world.lane, lambda text: None)
+    lanes = LaneScheduler(opened, record, chosen, world.lane, lambda text: None)
     try:
         asyncio.run(lanes.run())
         assert world.tries == {}

@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from runner.batch.ledger import Ledger, Shard
-from runner.batch.shards import line_of
-from runner.changes import asking
 from runner.config import load_config
-from runner.dataset import chunks, survey
+from runner.core.tokens import COMPLETION_TOKENS, TEMPLATE_TOKENS, estimate_body
+from runner.dataset import chunks, take_fingerprint
 from runner.errors import RunDirectoryError
-from runner.estimate import COMPLETION_TOKENS, SAMPLES, TEMPLATE_TOKENS
-from runner.opening import Checked, RunOptions, check
-from runner.plan import CapPlan, Plan, make_plan
-from runner.results.directory import RunDirectory
+from runner.lanes.batch.ledger import Ledger, Shard
+from runner.lanes.batch.packing import line_of
+from runner.limits.cost import Spend
+from runner.planning.estimate import SAMPLES
+from runner.planning.fingerprints import request_fingerprint
+from runner.planning.inputs import RunInputs, RunOptions, check_inputs
+from runner.planning.plan import CapPlan, Plan, make_plan
 from runner.results.journal import Segment, segment_path
 from runner.results.parts import PartWriter, part_path
-from runner.spend import Spend
-from runner.tokens import estimate_body
+from runner.results.run_directory import RunDirectory
 from runner.types import JudgeRequest, Row
 
 PRICES = {"currency": "EUR", "per": 1000, "models": {"pai-judge": {"input": 4, "output": 12, "batch": 0.5}}}
@@ -42,7 +42,7 @@ class Bench:
         self.folder = folder
         self.directory = RunDirectory(folder / "out")
 
-    def write(self, samples: int, **sections: Any) -> Checked:
+    def write(self, samples: int, **sections: Any) -> RunInputs:
         """Write so many samples and a judge.yaml (JSON is YAML) with these sections."""
         rows = [{"id": f"s{n}", "question": f"Why {n}?", "answer": "因为。" * (n % 7 + 1)} for n in range(samples)]
         self.rows([json.dumps(row, ensure_ascii=False) for row in rows])
@@ -60,9 +60,9 @@ class Bench:
         (self.folder / "data.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     @property
-    def checked(self) -> Checked:
+    def checked(self) -> RunInputs:
         """The configuration, checked."""
-        return check(load_config(self.folder / "judge.yaml"))
+        return check_inputs(load_config(self.folder / "judge.yaml"))
 
     def plan(self, samples: int, **sections: Any) -> Plan:
         """Write and plan."""
@@ -82,7 +82,9 @@ class Bench:
         """Make a run directory without a row."""
         checked = self.checked
         self.directory.prepare()
-        self.directory.write_run({"asking": asking(checked.config), "dataset": survey(checked.files).to_data()})
+        self.directory.write_run(
+            {"asking": request_fingerprint(checked.config), "dataset": take_fingerprint(checked.files).to_data()}
+        )
 
     def part(self, rows: list[Row]) -> None:
         """Write part 0."""

@@ -16,10 +16,10 @@ from multidict import CIMultiDict
 from speaking import ANSWER, BODY, Call, Handler, answering, client, hang, response, serving
 from yarl import URL
 
-from runner import posting
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
-from runner.posting import NoSeam, Poster
+from runner.emulator.http.server import start
+from runner.service import transport as posting
+from runner.service.transport import DirectTransport, TransportUnsupported
 
 pytestmark = pytest.mark.anyio
 
@@ -32,11 +32,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 
 @asynccontextmanager
-async def posting_to(url: str, total: float = 30.0) -> AsyncIterator[Poster]:
+async def posting_to(url: str, total: float = 30.0) -> AsyncIterator[DirectTransport]:
     timeout = aiohttp.ClientTimeout(total=total, sock_connect=5)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=HEADERS, timeout=timeout) as session:
-        poster = Poster(session, URL(f"{url}/chat/completions"), session.headers, timeout)
+        poster = DirectTransport(session, URL(f"{url}/chat/completions"), session.headers, timeout)
         yield poster
         poster.close()
 
@@ -276,7 +276,7 @@ async def test_another_aiohttp_is_met_before_anything_is_sent(
 ) -> None:
     async with serving(answering(response(200, ANSWER))) as server:
         monkeypatch.setattr(holder, name, other)
-        with pytest.raises(NoSeam):
+        with pytest.raises(TransportUnsupported):
             async with posting_to(server.url) as poster:
                 await poster.post(BODY)
     assert server.calls == []
@@ -291,7 +291,7 @@ async def test_without_the_seam_the_client_posts_through_the_session(monkeypatch
         return kept(self, url, **options)
 
     def no_request(*_: Any) -> Any:
-        raise NoSeam
+        raise TransportUnsupported
 
     monkeypatch.setattr(aiohttp.ClientSession, "post", watched)
     async with serving(answering(response(200, ANSWER))) as server:
@@ -327,7 +327,7 @@ def _told(raw: bytes) -> bytes:
     return raw[raw.index(b'"choices"') :]
 
 
-def _resting(poster: Poster) -> ResponseHandler:
+def _resting(poster: DirectTransport) -> ResponseHandler:
     protocol = poster._resting[0][0].protocol
     assert protocol is not None
     return protocol

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from judged import TEMPLATE, Bench, emulator
 
+from runner.core.pricing import no_price
 from runner.errors import RunDirectoryError
-from runner.reread import Again, reread
+from runner.pipeline.reparse import ReparseContext, reparse_rows
 from runner.results import parts
-from runner.results.directory import RunDirectory
-from runner.results.recorder import no_price
+from runner.results.run_directory import RunDirectory
 from runner.types import Dimension, JudgeResponse, Verdict
 
 FIRST = {"judge.verdict": {"pattern": r"(\d+)", "kind": "score", "pick": "first"}}
@@ -155,7 +155,7 @@ class HalfCharacters:
 def test_text_that_no_file_can_hold_is_mended(bench: Bench) -> None:
     place = RunDirectory(bench.directory)
     schema = place.read_schema()
-    reading = Again(HalfCharacters(), {("judge", False, 0): 0}, (no_price,), None)  # type: ignore[arg-type]
-    assert reread(place.results, schema, "zstd", reading) == 10
+    reading = ReparseContext(HalfCharacters(), {("judge", False, 0): 0}, (no_price,), None)  # type: ignore[arg-type]
+    assert reparse_rows(place.results, schema, "zstd", reading) == 10
     assert {row["explanation"] for row in bench.rows} == {"half \ufffd"}
     assert {row["dimensions"][0]["name"] for row in bench.rows} == {"t\ufffd"}

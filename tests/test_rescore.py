@@ -13,8 +13,8 @@ from judged import Bench, emulator
 
 from runner.config import load_config
 from runner.errors import RunDirectoryError, UsageError
-from runner.rescore import rescore
-from runner.results.directory import RunDirectory
+from runner.pipeline.rescore import rescore
+from runner.results.run_directory import RunDirectory
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

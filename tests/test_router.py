@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.config import JudgeConfig, LimitsConfig, ModelPrice, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
-from runner.router import (
+from runner.planning.routing import (
     Demand,
     Route,
     batch_factor,

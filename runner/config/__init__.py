@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from runner.config.cli_values import parse_duration, parse_value, read_mapping
 from runner.config.dataset import RESULT_COLUMNS, Column, Constant, DatasetConfig, HumanLabel, KeepColumn
+from runner.config.json_schema import json_schema
 from runner.config.judges import AggregateConfig, JudgeConfig, VerdictConfig
-from runner.config.loading import load_config, masked
+from runner.config.load import load_config, masked
 from runner.config.models import (
     BatchConfig,
     BreakerConfig,
@@ -21,9 +23,7 @@ from runner.config.models import (
     RouterConfig,
     RunConfig,
 )
-from runner.config.schema import json_schema
 from runner.config.services import Adaptive, LimitsConfig, ServiceConfig, TimeoutConfig, TokenLimits
-from runner.config.words import parse_duration, parse_value, read_mapping
 
 __all__ = [
     "RESULT_COLUMNS",

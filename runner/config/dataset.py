@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_serializer
 from pydantic_core import PydanticCustomError
 
-from runner.config.values import Frozen, Scale, Text, Word, expected, plain, refused, text
+from runner.config.fields import Frozen, NonEmptyText, Scale, Text, expected, plain, refused, text
 
 RESULT_COLUMNS = (
     "sample_id", "ordinal", "judge", "judge_model", "kind", "service", "swapped", "repeat", "custom_id",
@@ -81,7 +81,7 @@ def _meanings(value: Mapping[str, str]) -> Mapping[str, str]:
 class HumanLabel(Frozen):
     """What people said of the sample, to be compared with the judges."""
 
-    column: Word = Field(description="The column that holds the label; a.b reaches into a nested one.")
+    column: NonEmptyText = Field(description="The column that holds the label; a.b reaches into a nested one.")
     map: Annotated[Mapping[str, Text], AfterValidator(_meanings)] | None = Field(
         default=None, description="What each label means: 1, 2 or tie, or a score."
     )
@@ -100,7 +100,7 @@ class KeepColumn(Frozen):
     """A column of the dataset that is carried into the results, under `name`."""
 
     name: str
-    column: Word = Field(description="The dataset's column; a.b reaches into a nested one.")
+    column: NonEmptyText = Field(description="The dataset's column; a.b reaches into a nested one.")
     type: KeepType | None = Field(default=None, description="Its type in the results; null: as the file gives it.")
 
 
@@ -153,7 +153,7 @@ def _place(value: str, info: ValidationInfo) -> str:
 class DatasetConfig(Frozen):
     """Which samples are judged, and which columns mean what."""
 
-    path: Annotated[Word, AfterValidator(_place)] = Field(
+    path: Annotated[NonEmptyText, AfterValidator(_place)] = Field(
         description="A file, a directory, a glob, or hf://datasets/...; relative to this file."
     )
     format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet"] = Field(

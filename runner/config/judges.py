@@ -8,16 +8,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from runner.config.values import (
-    Count,
+from runner.config.fields import (
     Flag,
     Frozen,
     JsonMapping,
+    NonEmptyText,
+    NonNegativeInt,
+    PositiveInt,
     Prompt,
     Scale,
     Text,
-    Whole,
-    Word,
     Words,
     expected,
     refused,
@@ -48,18 +48,20 @@ class VerdictConfig(Frozen):
     """Where the verdict stands in a template judge's text: a known format, JSON keys, or a pattern."""
 
     format: VerdictFormat | None = Field(default=None, description="A known form of judge text.")
-    pattern: Annotated[Word, AfterValidator(_pattern)] | None = Field(
+    pattern: Annotated[NonEmptyText, AfterValidator(_pattern)] | None = Field(
         default=None, description="A regular expression instead of a format; its first group, if any, is the verdict."
     )
     kind: Literal["score", "winner", "label"] | None = Field(default=None, description="What the pattern yields.")
     pick: Literal["first", "last"] = Field(default="first", description="Which match of the pattern counts.")
-    score: Word | None = Field(default=None, description="json: the key of the score.")
-    winner: Word | None = Field(default=None, description="json: the key of the winner.")
+    score: NonEmptyText | None = Field(default=None, description="json: the key of the score.")
+    winner: NonEmptyText | None = Field(default=None, description="json: the key of the winner.")
     map: Mapping[str, Text] | None = Field(
         default=None, description="What the judge's words mean: {A: 1, B: 2, C: tie}."
     )
-    dimensions: Word | None = Field(default=None, description="json: the key of the scores below the overall one.")
-    explanation: Word | None = Field(default=None, description="json: the key of the rationale.")
+    dimensions: NonEmptyText | None = Field(
+        default=None, description="json: the key of the scores below the overall one."
+    )
+    explanation: NonEmptyText | None = Field(default=None, description="json: the key of the rationale.")
 
     @property
     def yields_winner(self) -> bool:
@@ -97,16 +99,18 @@ class JudgeConfig(Frozen):
     kind: Literal["pai_single", "pai_pairwise", "template"] = Field(
         default="pai_single", description="PAI-Judge's built-in single or pairwise prompt, or your own template."
     )
-    model: Word = Field(default="pai-judge", description="The model's name at the service.")
+    model: NonEmptyText = Field(default="pai-judge", description="The model's name at the service.")
     service: Words = Field(default=("default",), description="The service (or services, in this order) that asks it.")
     parameters: JsonMapping = Field(
         default={}, description="Goes into the request body: temperature, top_p, max_tokens, ..."
     )
     swap: Flag = Field(default=False, description="Ask pairwise in both orders.")
-    repeats: Count = Field(default=1, description="Ask each request this many times.")
-    reask: Whole = Field(default=1, description="Ask again this many times when no verdict can be read.")
+    repeats: PositiveInt = Field(default=1, description="Ask each request this many times.")
+    reask: NonNegativeInt = Field(default=1, description="Ask again this many times when no verdict can be read.")
     scale: Scale | None = Field(default=None, description="Lowest and highest score; null: the format's own.")
-    dimension: Word | None = Field(default=None, description="This judge's score is one criterion, not a whole vote.")
+    dimension: NonEmptyText | None = Field(
+        default=None, description="This judge's score is one criterion, not a whole vote."
+    )
     pai: Mapping[str, Text] = Field(
         default={}, description="PAI's optional fields: scene, metric, steps, max_score, ..."
     )
@@ -123,4 +127,4 @@ class AggregateConfig(Frozen):
 
     winner: Literal["majority"] = Field(default="majority", description="Most votes win; equal counts are a tie.")
     score: Literal["mean", "median"] = Field(default="mean", description="How scores are put together.")
-    min_valid: Count = Field(default=1, description="Fewer valid votes than this: no verdict.")
+    min_valid: PositiveInt = Field(default=1, description="Fewer valid votes than this: no verdict.")

@@ -10,35 +10,35 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from runner.config.dataset import DatasetConfig
-from runner.config.judges import AggregateConfig, JudgeConfig
-from runner.config.services import ServiceConfig
-from runner.config.values import (
+from runner.config.fields import (
     Amount,
     AutoOrFlag,
-    Count,
     Duration,
+    EnvVarName,
     Flag,
     Frozen,
     LocalPath,
+    NonEmptyText,
+    NonNegativeInt,
     Positive,
+    PositiveDuration,
+    PositiveInt,
+    PositiveShare,
     Share,
-    SomeShare,
-    SomeTime,
     Text,
-    Variable,
-    Whole,
-    Word,
     Words,
     expected,
     refused,
 )
+from runner.config.judges import AggregateConfig, JudgeConfig
+from runner.config.services import ServiceConfig
 
 
 class RouterConfig(Frozen):
     """Which requests go online and which by batch."""
 
     mode: Literal["online", "batch", "auto"] = Field(default="auto", description="Which lane is used.")
-    batch_from: Whole = Field(default=20000, description="auto: this many open requests or more go by batch.")
+    batch_from: NonNegativeInt = Field(default=20000, description="auto: this many open requests or more go by batch.")
     online_within: Duration = Field(default=21600.0, description="auto: and so does what online would take longer for.")
     leftovers: Literal["online", "resubmit"] = Field(default="online", description="What batches did not answer.")
     on_exhausted_quota: Literal["batch", "stop"] = Field(
@@ -49,9 +49,9 @@ class RouterConfig(Frozen):
 class RetryConfig(Frozen):
     """How often and how patiently a request is tried again."""
 
-    attempts: Count = Field(default=6, description="Attempts per request, the first one included.")
-    base: SomeTime = Field(default=0.5, description="The first wait, which doubles from there.")
-    ceiling: SomeTime = Field(default=30.0, description="The longest wait between two attempts.")
+    attempts: PositiveInt = Field(default=6, description="Attempts per request, the first one included.")
+    base: PositiveDuration = Field(default=0.5, description="The first wait, which doubles from there.")
+    ceiling: PositiveDuration = Field(default=30.0, description="The longest wait between two attempts.")
     patience: Duration = Field(default=1800.0, description="How long an outage may last before the run stops.")
 
 
@@ -64,19 +64,19 @@ class OnlineConfig(Frozen):
 class PollConfig(Frozen):
     """How often a batch job is asked for its state, in seconds."""
 
-    first: SomeTime = Field(default=10.0, description="The first wait.")
-    ceiling: SomeTime = Field(default=60.0, description="The longest wait.")
+    first: PositiveDuration = Field(default=10.0, description="The first wait.")
+    ceiling: PositiveDuration = Field(default=60.0, description="The longest wait.")
 
 
 class BatchConfig(Frozen):
     """The batch lane."""
 
     shard_mb: Positive = Field(default=10.0, description="The size of one upload file; 1 MB is 1,000,000 bytes.")
-    shard_lines: Count = Field(default=50000, description="Requests in one upload file at most.")
-    parallel: Count = Field(default=8, description="Batch jobs open at once.")
+    shard_lines: PositiveInt = Field(default=50000, description="Requests in one upload file at most.")
+    parallel: PositiveInt = Field(default=8, description="Batch jobs open at once.")
     poll: PollConfig = Field(default=PollConfig(), description="How often a job is asked for its state.")
-    window: SomeTime = Field(default=86400.0, description="The completion window that is asked for.")
-    resubmits: Whole = Field(default=2, description="How often what a batch lost is submitted again.")
+    window: PositiveDuration = Field(default=86400.0, description="The completion window that is asked for.")
+    resubmits: NonNegativeInt = Field(default=2, description="How often what a batch lost is submitted again.")
     delete_files: Flag = Field(default=True, description="Delete this run's files at the service when collected.")
 
 
@@ -91,8 +91,8 @@ class ModelPrice(Frozen):
 class PricesConfig(Frozen):
     """What tokens cost, in one currency."""
 
-    currency: Word = Field(default="CNY", description="The currency of all prices.")
-    per: Count = Field(default=1_000_000, description="How many tokens a price is for.")
+    currency: NonEmptyText = Field(default="CNY", description="The currency of all prices.")
+    per: PositiveInt = Field(default=1_000_000, description="How many tokens a price is for.")
     models: Mapping[str, ModelPrice] = Field(description="The price of each model.")
 
 
@@ -100,15 +100,15 @@ class BudgetConfig(Frozen):
     """Hard caps on what the run may use; null: none."""
 
     cost: Positive | None = Field(default=None, description="In the currency of the prices.")
-    requests: Count | None = Field(default=None, description="Attempts.")
-    tokens: Count | None = Field(default=None, description="Prompt and completion together.")
+    requests: PositiveInt | None = Field(default=None, description="Attempts.")
+    tokens: PositiveInt | None = Field(default=None, description="Prompt and completion together.")
 
 
 class BreakerConfig(Frozen):
     """When so much fails that going on makes no sense."""
 
-    window: Count = Field(default=100, description="How many finished requests are looked at.")
-    share: SomeShare = Field(default=0.5, description="The share of them that may fail.")
+    window: PositiveInt = Field(default=100, description="How many finished requests are looked at.")
+    share: PositiveShare = Field(default=0.5, description="The share of them that may fail.")
 
 
 class OutputConfig(Frozen):
@@ -119,7 +119,7 @@ class OutputConfig(Frozen):
         validate_default=True,
         description="The run directory; <name> stands for the run's name.",
     )
-    rows_per_part: Count = Field(default=50000, description="Rows in one Parquet file.")
+    rows_per_part: PositiveInt = Field(default=50000, description="Rows in one Parquet file.")
     compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = Field(
         default="zstd", description="How the Parquet files are compressed."
     )
@@ -141,7 +141,7 @@ class MonitorConfig(Frozen):
     listen: Annotated[Text, AfterValidator(_listen)] | None = Field(
         default=None, description="host:port of the live page and /metrics."
     )
-    token_env: Variable | None = Field(default=None, description="The variable with the token that page asks for.")
+    token_env: EnvVarName | None = Field(default=None, description="The variable with the token that page asks for.")
 
 
 class ReportConfig(Frozen):
@@ -154,8 +154,8 @@ class ClusterConfig(Frozen):
     """The same run on many machines."""
 
     engine: Literal["ray"] = Field(default="ray", description="What starts the workers.")
-    address: Word = Field(default="auto", description="The cluster's address.")
-    workers: Count = Field(default=4, description="How many workers share the dataset.")
+    address: NonEmptyText = Field(default="auto", description="The cluster's address.")
+    workers: PositiveInt = Field(default=4, description="How many workers share the dataset.")
 
 
 def _run_name(value: str) -> str:
@@ -197,7 +197,9 @@ class RunConfig(Frozen):
     `judges` and `services` are always tuples, whichever of `judge` / `judges` and `service` / `services` was written.
     """
 
-    name: Annotated[Word, AfterValidator(_run_name)] = Field(default="run", description="Default: the file's name.")
+    name: Annotated[NonEmptyText, AfterValidator(_run_name)] = Field(
+        default="run", description="Default: the file's name."
+    )
     tags: Mapping[str, Text] = Field(default={}, description="Carried into run.json, status.json and the metrics.")
     dataset: DatasetConfig = Field(description="Where samples come from.")
     judges: Annotated[tuple[JudgeConfig, ...], AfterValidator(_some)] = Field(description="A panel of judges.")

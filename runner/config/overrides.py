@@ -6,8 +6,8 @@ from typing import cast
 
 import yaml
 
-from runner.config.document import Dumper, UnreadableError, compose, entries
-from runner.config.problems import Place, Problem, looks_like_token, looks_private, shown
+from runner.config.problems import Problem, SourceLocation, looks_like_token, looks_private, shown
+from runner.config.yaml_document import Dumper, UnreadableError, compose, entries
 
 _MAP = "tag:yaml.org,2002:map"
 _STR = "tag:yaml.org,2002:str"
@@ -33,10 +33,10 @@ def merged(root: yaml.MappingNode, overrides: tuple[str, ...]) -> yaml.MappingNo
         key, equals, text = override.partition("=")
         key = key.strip()
         hidden = looks_private(key) or looks_like_token(text)
-        place = Place(f"--set {key}=***" if hidden else f"--set {override}", _AFTER_ALL_LINES + index, key=key)
+        place = SourceLocation(f"--set {key}=***" if hidden else f"--set {override}", _AFTER_ALL_LINES + index, key=key)
         if not equals or not all(key.split(".")):
             wanted = "expected KEY=VALUE with a dotted key, such as judge.model=pai-judge-plus"
-            raise MisfitError(Problem((), f"{wanted}, found {shown(override)}", Place("--set", place.order)))
+            raise MisfitError(Problem((), f"{wanted}, found {shown(override)}", SourceLocation("--set", place.order)))
         changed = _with(root, key.split("."), _value(text, place), place)
         root = cast("yaml.MappingNode", changed)
     return root
@@ -48,7 +48,7 @@ def dump(root: yaml.MappingNode) -> str:
     return text
 
 
-def _value(text: str, place: Place) -> yaml.Node:
+def _value(text: str, place: SourceLocation) -> yaml.Node:
     try:
         node = compose(text)
     except UnreadableError as error:
@@ -59,7 +59,7 @@ def _value(text: str, place: Place) -> yaml.Node:
     return node
 
 
-def _stamp(node: yaml.Node, place: Place) -> None:
+def _stamp(node: yaml.Node, place: SourceLocation) -> None:
     node.start_mark = place
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -70,7 +70,7 @@ def _stamp(node: yaml.Node, place: Place) -> None:
             _stamp(item, place)
 
 
-def _with(node: yaml.Node, keys: list[str], value: yaml.Node, place: Place) -> yaml.Node:
+def _with(node: yaml.Node, keys: list[str], value: yaml.Node, place: SourceLocation) -> yaml.Node:
     """Return a copy of the node in which the value at `keys` is another; a copy, because an alias shares its node."""
     if not keys:
         return value
@@ -91,7 +91,7 @@ def _with(node: yaml.Node, keys: list[str], value: yaml.Node, place: Place) -> y
     return yaml.MappingNode(_MAP, pairs, node.start_mark, node.end_mark, flow_style=node.flow_style)
 
 
-def _with_item(node: yaml.SequenceNode, keys: list[str], value: yaml.Node, place: Place) -> yaml.Node:
+def _with_item(node: yaml.SequenceNode, keys: list[str], value: yaml.Node, place: SourceLocation) -> yaml.Node:
     items = list(node.value)
     if not keys[0].isdecimal() or int(keys[0]) >= len(items):
         raise MisfitError(

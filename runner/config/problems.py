@@ -11,7 +11,7 @@ import msgspec
 
 from runner.errors import ConfigError
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """The keys and list positions that lead to a value."""
 
 _MOST = 10
@@ -19,7 +19,7 @@ _PRIVATE = re.compile(r"token|secret|passw|api.?key|\bkey\b|authorization|cookie
 _TOKEN_LIKE = re.compile(r"bearer\b|\bsk-|://[^/\s]*@|(?=\S*\d)(?=\S*[A-Za-z])[^\s./]{16,}", re.IGNORECASE)
 
 
-class Place(msgspec.Struct, frozen=True):
+class SourceLocation(msgspec.Struct, frozen=True):
     """Where a value was written.
 
     Attributes:
@@ -38,12 +38,12 @@ class Place(msgspec.Struct, frozen=True):
 class Problem(msgspec.Struct, frozen=True):
     """One thing to mend: where it stands and what is wrong with it."""
 
-    path: Path
+    path: KeyPath
     message: str
-    place: Place | None = None
+    place: SourceLocation | None = None
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """Return a path as it is written in messages and in `--set`."""
     return ".".join(str(part) for part in path)
 
@@ -58,7 +58,7 @@ def looks_like_token(text: str) -> bool:
     return _TOKEN_LIKE.search(text) is not None
 
 
-def shown(value: Any, path: Path = ()) -> str:
+def shown(value: Any, path: KeyPath = ()) -> str:
     """Return what was found, in a form that is short, names no Python type and gives no secret away."""
     if value is None:
         return "nothing"
@@ -82,7 +82,7 @@ def nearest(word: object, words: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def as_written(path: Path, data: Mapping[str, Any]) -> Path:
+def as_written(path: KeyPath, data: Mapping[str, Any]) -> KeyPath:
     """Return a path with `judge` and `service` in it where the YAML has these in place of the lists."""
     for one, many in (("judge", "judges"), ("service", "services")):
         if path[:1] == (many,) and one in data and many not in data:
@@ -90,14 +90,14 @@ def as_written(path: Path, data: Mapping[str, Any]) -> Path:
     return path
 
 
-def place_of(path: Path, places: Mapping[Path, Place]) -> Place:
+def place_of(path: KeyPath, places: Mapping[KeyPath, SourceLocation]) -> SourceLocation:
     """Return where a path was written; for one that was not, where the nearest thing around it was."""
     while path and path not in places:
         path = path[:-1]
     return places[path]
 
 
-def config_error(problems: Iterable[Problem], places: Mapping[Path, Place]) -> ConfigError:
+def config_error(problems: Iterable[Problem], places: Mapping[KeyPath, SourceLocation]) -> ConfigError:
     """Return one error that says everything that is wrong, in the order of the file, a line each."""
     placed = [(problem.place or place_of(problem.path, places), problem) for problem in problems]
     placed.sort(key=lambda item: item[0].order)
@@ -107,7 +107,7 @@ def config_error(problems: Iterable[Problem], places: Mapping[Path, Place]) -> C
     return ConfigError("\n".join(lines))
 
 
-def _line(place: Place, problem: Problem) -> str:
+def _line(place: SourceLocation, problem: Problem) -> str:
     key = dotted(problem.path)
     named = "" if not key or key == place.key else f"{key}: "
     return f"{place.label}: {named}{problem.message}"

@@ -12,17 +12,17 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from runner.config.values import (
+from runner.config.fields import (
     AutoOrFlag,
-    Count,
+    EnvVarName,
     Flag,
     Frozen,
     JsonMapping,
     LocalPath,
+    NonEmptyText,
+    PositiveDuration,
+    PositiveInt,
     SecretText,
-    SomeTime,
-    Variable,
-    Word,
     expected,
     refused,
 )
@@ -37,15 +37,15 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 class TokenLimits(Frozen):
     """Tokens per minute where the service counts input and output apart."""
 
-    input: Count = Field(description="Input tokens per minute.")
-    output: Count = Field(description="Output tokens per minute.")
+    input: PositiveInt = Field(description="Input tokens per minute.")
+    output: PositiveInt = Field(description="Output tokens per minute.")
 
 
 class Adaptive(Frozen):
     """A concurrency that finds its own level."""
 
-    start: Count = Field(default=20, description="Requests in flight at the start.")
-    max: Count = Field(default=512, description="Requests in flight at most.")
+    start: PositiveInt = Field(default=20, description="Requests in flight at the start.")
+    max: PositiveInt = Field(default=512, description="Requests in flight at most.")
 
 
 def _tokens(value: Any, info: ValidationInfo) -> Any:
@@ -71,11 +71,11 @@ def _is_count(value: Any) -> bool:
 class LimitsConfig(Frozen):
     """The quota of one service entry, shared by all judges that use it."""
 
-    rpm: Count | None = Field(default=None, description="Requests per minute; null: not limited by us.")
-    tpm: Annotated[Count | TokenLimits | None, BeforeValidator(_tokens)] = Field(
+    rpm: PositiveInt | None = Field(default=None, description="Requests per minute; null: not limited by us.")
+    tpm: Annotated[PositiveInt | TokenLimits | None, BeforeValidator(_tokens)] = Field(
         default=None, description="Tokens per minute; null: not limited by us."
     )
-    concurrency: Annotated[Count | Adaptive, BeforeValidator(_concurrency)] = Field(
+    concurrency: Annotated[PositiveInt | Adaptive, BeforeValidator(_concurrency)] = Field(
         default=Adaptive(), description="Requests in flight: adaptive between two numbers, or a number."
     )
 
@@ -83,8 +83,8 @@ class LimitsConfig(Frozen):
 class TimeoutConfig(Frozen):
     """How long one attempt may take, in seconds."""
 
-    connect: SomeTime = Field(default=10.0, description="Until the connection stands.")
-    total: SomeTime = Field(default=300.0, description="Until the whole answer is there.")
+    connect: PositiveDuration = Field(default=10.0, description="Until the connection stands.")
+    total: PositiveDuration = Field(default=300.0, description="Until the whole answer is there.")
 
 
 def _base_url(value: str) -> str:
@@ -130,14 +130,14 @@ def _headers(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
 class ServiceConfig(Frozen):
     """One service entry: where it is, how we prove who we are, and what it allows."""
 
-    name: Word = Field(default="default", description="How judges name it.")
+    name: NonEmptyText = Field(default="default", description="How judges name it.")
     kind: Literal["http", "emulator"] = Field(
         default="http", description="A service on the network, or the embedded emulator."
     )
-    base_url: Annotated[Word, AfterValidator(_base_url)] = Field(
+    base_url: Annotated[NonEmptyText, AfterValidator(_base_url)] = Field(
         default="https://aiservice.cn-hangzhou.aliyuncs.com/v1", description="The address up to its version."
     )
-    token_env: Variable | None = Field(
+    token_env: EnvVarName | None = Field(
         default="JUDGE_MODEL_TOKEN", description="The environment variable that holds the token; null: none is sent."
     )
     token_file: LocalPath | None = Field(default=None, description="A file that holds the token; read again on 401.")

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from runner.dataset.feed import Feed
+from runner.dataset.chunk_reader import NEVER, chunks, everything, pending
+from runner.dataset.column_check import Columns, check_columns, columns
 from runner.dataset.files import DataFile, discover
-from runner.dataset.formats import NextWanted, RawRow
-from runner.dataset.headers import Columns, check_columns, columns
-from runner.dataset.reading import NEVER, chunks, everything, pending
+from runner.dataset.fingerprint import DatasetFingerprint, FileFingerprint, Growth, growth, take_fingerprint
+from runner.dataset.prefetch import Prefetcher
+from runner.dataset.readers import NextWanted, RawRow
 from runner.dataset.samples import SampleReader
-from runner.dataset.surveys import FileSurvey, Growth, Survey, growth, survey
-from runner.dataset.texts import TextReader
+from runner.dataset.text_columns import TextReader
 
 __all__ = [
     "NEVER",
     "Columns",
     "DataFile",
-    "Feed",
-    "FileSurvey",
+    "DatasetFingerprint",
+    "FileFingerprint",
     "Growth",
     "NextWanted",
+    "Prefetcher",
     "RawRow",
     "SampleReader",
-    "Survey",
     "TextReader",
     "check_columns",
     "chunks",
@@ -30,5 +30,5 @@ __all__ = [
     "everything",
     "growth",
     "pending",
-    "survey",
+    "take_fingerprint",
 ]

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.config import DatasetConfig
-from runner.dataset.remote import HUB, RemoteFile, RemoteFolder
+from runner.dataset.hub import HUB, HubFile, HubFolder
 from runner.errors import DatasetError
 
 BUFFER = 1 << 18
@@ -51,28 +51,28 @@ class DataFile(msgspec.Struct, frozen=True):
         compression: `gzip`, `zstd` or None.
     """
 
-    path: Path | RemoteFile
+    path: Path | HubFile
     name: str
     format: str
     compression: str | None = None
 
     def stamp(self) -> Stamp:
         """Tell what it is without reading it; a version only where somebody else keeps it."""
-        if isinstance(self.path, RemoteFile):
+        if isinstance(self.path, HubFile):
             return Stamp(self.path.size, version=self.path.version)
         stat = self.path.stat()
         return Stamp(stat.st_size, stat.st_mtime_ns)
 
     def raw(self) -> BinaryIO:
         """Open its own bytes, unbuffered."""
-        if isinstance(self.path, RemoteFile):
+        if isinstance(self.path, HubFile):
             return self.path.open()
         return cast("BinaryIO", self.path.open("rb", buffering=0))
 
     @contextmanager
     def parquet(self, **options: Any) -> Iterator[Any]:
         """Open it as a `pq.ParquetFile` with these options."""
-        if isinstance(self.path, RemoteFile):
+        if isinstance(self.path, HubFile):
             with self.path.open(anywhere=True) as stream, pq.ParquetFile(stream, **options) as table:
                 yield table
         else:
@@ -138,7 +138,7 @@ def _on_the_disk(given: str, wanted: str) -> list[DataFile]:
 
 
 def _at_the_hub(given: str, wanted: str) -> list[DataFile]:
-    folder = RemoteFolder(given)
+    folder = HubFolder(given)
     match folder.kind(folder.path):
         case "file":
             return [_data_file(folder.file(folder.path), folder.path.rpartition("/")[2], wanted)]
@@ -186,7 +186,7 @@ def _in_sight(name: str) -> bool:
     return not any(part.startswith(".") for part in name.split("/"))
 
 
-def _in_folder(root: str, entries: Iterable[tuple[str, Path | RemoteFile]], wanted: str) -> list[DataFile]:
+def _in_folder(root: str, entries: Iterable[tuple[str, Path | HubFile]], wanted: str) -> list[DataFile]:
     found: list[DataFile] = []
     others: list[str] = []
     for name, path in entries:
@@ -213,7 +213,7 @@ def _matching(pattern: str, wanted: str) -> list[DataFile]:
     return files
 
 
-def _data_file(path: Path | RemoteFile, name: str, wanted: str) -> DataFile:
+def _data_file(path: Path | HubFile, name: str, wanted: str) -> DataFile:
     if isinstance(path, Path) and not path.is_file():
         raise DatasetError(f"dataset.path: {path} is not a regular file")
     format_, compression = _read_ending(name)

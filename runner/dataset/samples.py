@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from runner.config import Column, Constant, DatasetConfig
-from runner.dataset.carried import human_reader, to_type
+from runner.dataset.carried_columns import human_reader, to_type
+from runner.dataset.column_check import Columns
 from runner.dataset.decode import as_text, kind_of, record_of
-from runner.dataset.formats import RawRow
-from runner.dataset.headers import Columns
+from runner.dataset.readers import RawRow
 from runner.errors import BadRow
 from runner.types import Sample
 

@@ -7,8 +7,8 @@ import sys
 
 import msgspec
 
+from runner.emulator.http.server import serve, serve_embedded
 from runner.emulator.options import EmulatorOptions
-from runner.emulator.server import serve, serve_embedded
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from runner.emulator.chance import Draws, Lot
+from runner.emulator.draws import BodyDraws, Draws
 from runner.emulator.options import Faults
 
 Fault = Literal["500", "503", "429", "reset", "truncate", "hang", "malformed", "refuse", "unparsable"]
@@ -32,7 +32,7 @@ class FaultPlan:
             if share:
                 self._edges.append((edge, fault))
 
-    def choose(self, draws: Draws, lot: Lot) -> Fault | None:
+    def choose(self, draws: Draws, lot: BodyDraws) -> Fault | None:
         """Return the fault of these draws: a refused body is refused every time, all else may differ by attempt."""
         if lot.refuse < self._refuse:
             return "refuse"

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
-from runner.emulator.bodies import Ask
-from runner.emulator.chance import Draws, draw, lot
-from runner.emulator.completions import Answer, answer
+from runner.emulator.answers.completions import Answer, answer
+from runner.emulator.api_errors import ApiError, content_refused, out_of_credit, server_error, throttled, unauthorized
+from runner.emulator.chat_request import ChatRequest
+from runner.emulator.draws import Draws, draw, lot
 from runner.emulator.faults import Fault, FaultPlan
 from runner.emulator.options import EmulatorOptions
-from runner.emulator.problems import ApiError, content_refused, penniless, server_error, throttled, unauthorized
 from runner.emulator.quota import Denial, Quota
 from runner.emulator.stats import Stats
 
@@ -22,7 +22,7 @@ _IN_LINES: frozenset[Fault | None] = frozenset({"refuse", "500", "503", "429", "
 """The faults a line of a batch can meet; the others are those of a connection."""
 
 
-class Turn(NamedTuple):
+class AttemptPlan(NamedTuple):
     """What happens to one attempt: a fault or none, the answer it would get, and after how many seconds."""
 
     fault: Fault | None
@@ -46,7 +46,7 @@ class Emulator:
         if self._accepted is not None and (header or "").strip() not in self._accepted:
             raise unauthorized()
 
-    def turn(self, ask: Ask, admit: Callable[[int], None] | None = None) -> Turn:
+    def turn(self, ask: ChatRequest, admit: Callable[[int], None] | None = None) -> AttemptPlan:
         """Decide what this attempt meets, and note that the body was seen.
 
         Args:
@@ -66,13 +66,13 @@ class Emulator:
         self.stats.let_in(ask.digest)
         if fault:
             self.stats.faults[fault] += 1
-        return Turn(fault, reply, self._delay(draws), draws)
+        return AttemptPlan(fault, reply, self._delay(draws), draws)
 
     def admit(self, tokens: int) -> None:
         """Let an online request of this many tokens through the quota, or raise a 429."""
         credit = self.options.credit
         if credit is not None and self.stats.accepted_in_all >= credit:
-            raise penniless(self.options.dialect)
+            raise out_of_credit(self.options.dialect)
         denial = self.quota.take(tokens)
         if denial:
             raise throttled(self.options.dialect, denial, self.quota.headers())

@@ -13,9 +13,9 @@ import msgspec
 
 from runner.config import JudgeConfig
 from runner.errors import BadRow
-from runner.judge.bodies import Body, Slot, rendered
+from runner.judge.body import BodyTemplate, Slot, rendered
+from runner.judge.rendering import as_text, strict_text
 from runner.judge.template import exchange
-from runner.judge.values import as_text, strict_text
 from runner.types import Sample
 
 FIELDS = {"pai_single": ("question", "answer"), "pai_pairwise": ("question", "answer1", "answer2")}
@@ -24,7 +24,7 @@ FIELDS = {"pai_single": ("question", "answer"), "pai_pairwise": ("question", "an
 _MODES = {"pai_single": b"single", "pai_pairwise": b"pairwise"}
 
 
-def pai_body(judge: JudgeConfig, swapped: bool) -> Body:
+def pai_body(judge: JudgeConfig, swapped: bool) -> BodyTemplate:
     """Return the body of a built-in kind, with the reference and the judge's optional keys where there are any."""
     keys: dict[str, Callable[[Sample], str | None]] = {}
     for field in FIELDS[judge.kind]:
@@ -35,7 +35,7 @@ def pai_body(judge: JudgeConfig, swapped: bool) -> Body:
             keys[key] = _option(value, swapped)
     slots = [Slot((b"," if place else b"") + _key(key), text) for place, (key, text) in enumerate(keys.items())]
     opening = b'{"role":"user","content":[{"mode":"' + _MODES[judge.kind] + b'","type":"json","json":{'
-    return Body(judge, opening, slots, b"}}]}")
+    return BodyTemplate(judge, opening, slots, b"}}]}")
 
 
 def _required(field: str) -> Callable[[Sample], str]:

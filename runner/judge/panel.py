@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from runner.config import DatasetConfig, JudgeConfig
+from runner.core.tokens import BYTES_PER_TOKEN, CAPS, lower_bound
 from runner.errors import BadRow, ConfigError
-from runner.judge.bodies import Body, template_body
+from runner.judge.body import BodyTemplate, template_body
 from runner.judge.pai import FIELDS, pai_body
 from runner.judge.template import Template, unknown_names
 from runner.judge.verdict import reader_for
-from runner.tokens import BYTES_PER_TOKEN, CAPS, lower_bound
 from runner.types import Dimension, JudgeRequest, JudgeResponse, Sample, Verdict, Winner
 
 CONTEXTS = {"pai-judge": 32768, "pai-judge-plus": 32768}
@@ -161,7 +161,7 @@ def exchanged(verdict: Verdict) -> Verdict:
     )
 
 
-def _body(judge: JudgeConfig, swapped: bool) -> Body:
+def _body(judge: JudgeConfig, swapped: bool) -> BodyTemplate:
     return template_body(judge, swapped) if judge.kind == "template" else pai_body(judge, swapped)
 
 

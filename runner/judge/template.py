@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from runner.judge.values import as_text
+from runner.judge.rendering import as_text
 
 _NAME = re.compile(r"\{([^\W\d]\w*(?:\.[^\W\d]\w*)*)\}")
 

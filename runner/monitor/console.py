@@ -13,12 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from runner.monitor.progress import Progress, duration, one_line, states
+from runner.core.text import duration
+from runner.monitor.progress import Progress, one_line, states
 
 PLAIN_EVERY_S = 10.0
 
 
-class Watcher(Protocol):
+class ProgressDisplay(Protocol):
     """Something that looks at the progress about once a second."""
 
     def __enter__(self) -> Self: ...
@@ -133,7 +134,7 @@ class LiveBar:
         self._bar.refresh()
 
 
-def watcher(progress: bool | str, quiet: bool) -> Watcher:
+def watcher(progress: bool | str, quiet: bool) -> ProgressDisplay:
     """The watcher for `monitor.progress` and `--quiet`: a bar where there is a terminal to draw it on, else lines."""
     if quiet or progress is False:
         return Silent()

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from runner.core.text import duration
+
 RATE_WINDOW_S = 30.0
 
 
@@ -79,20 +81,6 @@ def eta(total: int, done: int, in_batches: int, rate: float | None) -> float | N
     return left / rate if rate and left > 0 else None
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as people say them: `42s`, `3m05s`, `2h07m`, `4d03h`."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
-
-
 def one_line(progress: Progress) -> str:
     """Progress as one plain line."""
     share = f" ({100 * progress.shown / progress.total:.1f}%)" if progress.total else ""
@@ -121,8 +109,3 @@ def one_line(progress: Progress) -> str:
 def states(batches: Mapping[str, int]) -> str:
     """`3 running, 12 completed`."""
     return ", ".join(f"{count} {state}" for state, count in batches.items())
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """`1 batch`, `3,000 batches`."""
-    return f"{count:,} {one if count == 1 else many}"

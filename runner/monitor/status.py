@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from runner.core.text import duration
 from runner.errors import UsageError
-from runner.monitor.progress import duration, states
+from runner.monitor.progress import states
 
 ENDED = frozenset({"finished", "stopped"})
 OVER = ENDED | {"interrupted"}

@@ -6,10 +6,10 @@ each number is, docs/report.md what the page shows.
 
 from __future__ import annotations
 
+from runner.report.data.tables import ReportError
+from runner.report.models import Scales
 from runner.report.page import render
-from runner.report.shapes import Scales
 from runner.report.summary import summarize
-from runner.report.tables import ReportError
 from runner.report.write import write_report
 
 __all__ = ["ReportError", "Scales", "render", "summarize", "write_report"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from runner.report.shapes import Scales, Span
-from runner.report.tables import ReportError
+from runner.report.data.tables import ReportError
+from runner.report.models import Scales, Span
 from runner.report.write import write_report
 
 

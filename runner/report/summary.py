@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
-from runner.report.agreement import agreements, label_counts
-from runner.report.consistency import consistency
-from runner.report.counts import Counts, Throughput, Usage, counts, throughput, usage
-from runner.report.disputed import Disputed, disputed
-from runner.report.distributions import Distributions, distributions
-from runner.report.query import Store, open_store
-from runner.report.ranking import ranking
-from runner.report.resample import LEVEL, REPLICATES, Resampler
-from runner.report.shapes import Agreement, Consistency, Ranking, Scales
-from runner.report.tables import Clusters, Group, Judge, ReportError
+from runner.report.data.query import RunTables, open_store
+from runner.report.data.tables import Clusters, Group, Judge, ReportError
+from runner.report.models import Agreement, Consistency, Ranking, Scales
+from runner.report.sections.agreement import agreements, label_counts
+from runner.report.sections.consistency import consistency
+from runner.report.sections.counts import Counts, Throughput, Usage, counts, throughput, usage
+from runner.report.sections.disputed import Disputed, disputed
+from runner.report.sections.distributions import Distributions, distributions
+from runner.report.sections.ranking import ranking
+from runner.report.stats.bootstrap import LEVEL, REPLICATES, Resampler
 
 SCHEMA_VERSION = 1
 _RUN = (
@@ -86,7 +86,7 @@ def summarize(
     return plain
 
 
-def _summary(store: Store, run: Mapping[str, Any], scales: Scales, resampler: Resampler, seed: int) -> Summary:
+def _summary(store: RunTables, run: Mapping[str, Any], scales: Scales, resampler: Resampler, seed: int) -> Summary:
     tables, criteria = store.tables, _criteria(run)
     return Summary(
         schema_version=SCHEMA_VERSION,

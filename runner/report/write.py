@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from runner.report.models import Scales
 from runner.report.page import render
-from runner.report.shapes import Scales
 from runner.report.summary import summarize
 
 

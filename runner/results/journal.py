@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from runner.results.block import Block, Columns
-from runner.results.disk import sync_directory
+from runner.core.files import sync_directory
+from runner.results.row_block import Columns, RowBlock
 from runner.types import Row
 
 _encoder = msgspec.json.Encoder()
@@ -65,7 +65,7 @@ class Segment:
         self._write(b"".join(lines), len(rows))
         return list(accumulate(map(len, lines[:-1]), initial=start))
 
-    def extend_block(self, block: Block) -> None:
+    def extend_block(self, block: RowBlock) -> None:
         """The same for a block of rows."""
         self._write(encode_block(block, self._floats), len(block))
 
@@ -120,7 +120,7 @@ def encode_row(row: Row, floats: Collection[str] = ()) -> bytes:
         return _encode(writable(whole))
 
 
-def encode_block(block: Block, floats: Collection[str] = ()) -> bytes:
+def encode_block(block: RowBlock, floats: Collection[str] = ()) -> bytes:
     """A block as lines of JSON, each as `encode_row` makes it; lone surrogates in it are replaced, too."""
     columns = block.columns
     try:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from runner.core.files import TEMPORARY, put_in_place
 from runner.errors import RunDirectoryError
-from runner.results.disk import TEMPORARY, put_in_place
 from runner.results.schema import to_batch
 from runner.types import Row
 
@@ -37,7 +37,7 @@ def part_paths(results: Path) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
-class Group:
+class RowGroupBuffer:
     """Collects batches until they are worth a row group."""
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -75,7 +75,7 @@ class PartWriter:
             use_dictionary=_repeating(schema),
             write_statistics=["ordinal"],
         )
-        self._group = Group(schema)
+        self._group = RowGroupBuffer(schema)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add a few hundred rows; a row group is written when enough are together."""

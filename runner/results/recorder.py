@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import starmap
-from typing import Any, Protocol
+from typing import Any
 
-from runner.results.block import make_block
-from runner.results.resume import Done
-from runner.results.schema import Asked, make_row
-from runner.results.sink import Sink
-from runner.types import JudgeRequest, Row, Usage
-
-
-class Price(Protocol):
-    """What the tokens of a request cost on its route; None where the tokens or the price are not known."""
-
-    def __call__(self, usage: Usage, route: str | None) -> float | None: ...
+from runner.core.pricing import Price
+from runner.results.completion import CompletionIndex
+from runner.results.row_block import make_block
+from runner.results.schema import make_row
+from runner.results.writer import ResultWriter
+from runner.types import JudgeRequest, RequestResult, Row
 
 
-class Recorder:
+class ResultRecorder:
     """Takes what each request came to.
 
     Args:
@@ -31,10 +26,10 @@ class Recorder:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: ResultWriter,
         shared: Sequence[Mapping[str, Any]],
         prices: Sequence[Price],
-        done: Done,
+        done: CompletionIndex,
     ) -> None:
         self.done = done
         self._sink = sink
@@ -42,14 +37,14 @@ class Recorder:
         self._prices = prices
         self._earlier: Mapping[str, Row] = done.earlier
 
-    def record(self, request: JudgeRequest, asked: Asked) -> None:
+    def record(self, request: JudgeRequest, asked: RequestResult) -> None:
         """Write one row; when this returns, SIGKILL does not lose it. Raises RunStopped where it cannot be written.
 
         A failure does not take the place of an answer, be it one without a readable verdict.
         """
         self._record(request, asked)
 
-    def record_all(self, came: Sequence[tuple[JudgeRequest, Asked]]) -> list[tuple[Row, int]]:
+    def record_all(self, came: Sequence[tuple[JudgeRequest, RequestResult]]) -> list[tuple[Row, int]]:
         """The same for several; returns the answers without a readable verdict, each with the part it will stand in.
 
         Rows that take the place of older ones, of which there are few, are written one by one, the others in one go.
@@ -62,7 +57,7 @@ class Recorder:
         unread = [(row, part) for row, part in written if row["status"] == "unparsed"]
         return unread + self._record_fresh(fresh) if fresh else unread
 
-    def _record(self, request: JudgeRequest, asked: Asked) -> tuple[Row, int] | None:
+    def _record(self, request: JudgeRequest, asked: RequestResult) -> tuple[Row, int] | None:
         """Write one row and return it with its part; None where the old one is kept."""
         row = self._row(request, asked)
         if self._keeps_old(row):
@@ -72,7 +67,7 @@ class Recorder:
         self.done.answered(row, request.variant)
         return row, part
 
-    def _record_fresh(self, came: Sequence[tuple[JudgeRequest, Asked]]) -> list[tuple[Row, int]]:
+    def _record_fresh(self, came: Sequence[tuple[JudgeRequest, RequestResult]]) -> list[tuple[Row, int]]:
         costs = [self._prices[request.variant](asked.usage, asked.route) for request, asked in came]
         attempts = [
             asked.attempts and asked.attempts + self.done.tries(request.sample.ordinal, request.variant)
@@ -83,7 +78,7 @@ class Recorder:
         self.done.answered_all(block, [request.variant for request, _ in came])
         return [(block.row(index), part) for index, status in enumerate(block["status"]) if status == "unparsed"]
 
-    def _row(self, request: JudgeRequest, asked: Asked) -> Row:
+    def _row(self, request: JudgeRequest, asked: RequestResult) -> Row:
         cost = self._prices[request.variant](asked.usage, asked.route)
         earlier = self._earlier.get(request.custom_id) if self._earlier else None
         row = make_row(request, self._shared[request.variant], asked, cost, earlier)
@@ -109,20 +104,3 @@ class Recorder:
         """Wait until every row is on the disk, safe from a power cut; raises RunStopped where that failed."""
         await self._sink.sync()
         await self._sink.settled()
-
-
-def price_of(input_price: float, output_price: float, per: float, batch: float = 1.0) -> Price:
-    """Price by tokens: `input_price` and `output_price` per `per` tokens, times `batch` on that route."""
-
-    def price(usage: Usage, route: str | None) -> float | None:
-        if usage.prompt is None and usage.completion is None:
-            return None
-        cost = ((usage.prompt or 0) * input_price + (usage.completion or 0) * output_price) / per
-        return cost * batch if route == "batch" else cost
-
-    return price
-
-
-def no_price(usage: Usage, route: str | None) -> float | None:  # noqa: ARG001 - the shape of a Price
-    """Where the YAML names no price."""
-    return None

@@ -13,8 +13,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.results.completion import VariantKey
 from runner.results.parts import PartWriter, open_part, part_paths
-from runner.results.resume import VariantKey
 from runner.results.schema import DIMENSION, to_batch
 from runner.types import Row
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from runner.types import Failure, JudgeRequest, JudgeResponse, Outcome, Row, Usage, Verdict
+from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Verdict
 
 DIMENSION = pa.struct([("name", pa.string()), ("answer", pa.int8()), ("score", pa.float64())])
 
@@ -56,37 +56,17 @@ TRANSIENT = frozenset({"timeout", "connection", "server_error", "bad_reply", "ba
 """Causes that may be gone next time: such rows are asked again by any later run."""
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
-    """What asking one request came to.
-
-    Attributes:
-        outcome: the answer, or why there is none.
-        verdict: what the answer means; None for a failure.
-        attempts: calls made, all of them.
-        usage: tokens of all attempts, where the service counted them.
-        latency_s: seconds of the answering attempt.
-        route: `online` or `batch`; None where nothing was sent.
-        batch_id: the batch that answered, or did not.
-        service: who was asked; None where that is the variant's only service.
-    """
-
-    outcome: Outcome
-    verdict: Verdict | None = None
-    attempts: int = 0
-    usage: Usage = Usage()
-    latency_s: float | None = None
-    route: str | None = None
-    batch_id: str | None = None
-    service: str | None = None
-
-
 def results_schema(extra: Iterable[pa.Field]) -> pa.Schema:
     """The schema of all parts of a run: the fixed columns, then the dataset's own."""
     return pa.schema([*FIELDS, *extra])
 
 
 def make_row(
-    request: JudgeRequest, shared: Mapping[str, Any], asked: Asked, cost: float | None, earlier: Row | None = None
+    request: JudgeRequest,
+    shared: Mapping[str, Any],
+    asked: RequestResult,
+    cost: float | None,
+    earlier: Row | None = None,
 ) -> Row:
     """Put request, outcome and verdict into one row.
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.batch import lifecycle, shards
+from runner.lanes.batch import lifecycle
+from runner.lanes.batch import packing as shards
 
 sys.path.append(str(Path(__file__).parents[1] / "online"))  # for the virtual clock
 

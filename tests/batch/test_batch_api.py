@@ -12,8 +12,6 @@ import pytest
 from aiohttp import web
 from scripted import Broken, Do, Hook, Scripted, first, page, said
 
-from runner.batch.api import BatchApi, Job, storage_full
-from runner.client import Client
 from runner.config import RetryConfig, ServiceConfig, TimeoutConfig
 from runner.errors import (
     ConnectFailed,
@@ -26,7 +24,9 @@ from runner.errors import (
     ServiceError,
     Transient,
 )
-from runner.lane import Traffic
+from runner.lanes.base import Traffic
+from runner.lanes.batch.api import BatchApi, BatchJob, storage_full
+from runner.service.client import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -202,26 +202,26 @@ async def test_an_odd_id_stays_one_part_of_the_path() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"id": "b"}, Job("b", "running", "None", False)),
-        ({"id": 7, "status": "COMPLETED"}, Job("7", "completed", "COMPLETED", True)),
-        ({"id": "b", "status": None, "request_counts": None}, Job("b", "running", "None", False)),
-        ({"id": "b", "status": {"x": 1}}, Job("b", "running", "{'x': 1}", False)),
+        ({"id": "b"}, BatchJob("b", "running", "None", False)),
+        ({"id": 7, "status": "COMPLETED"}, BatchJob("7", "completed", "COMPLETED", True)),
+        ({"id": "b", "status": None, "request_counts": None}, BatchJob("b", "running", "None", False)),
+        ({"id": "b", "status": {"x": 1}}, BatchJob("b", "running", "{'x': 1}", False)),
         (
             {"id": "b", "status": "Succeeded", "output_file_id": "", "error_file_id": None},
-            Job("b", "completed", "Succeeded", True),
+            BatchJob("b", "completed", "Succeeded", True),
         ),
         (
             {"id": "b", "status": "Succeeded", "output_file_id": 5, "request_counts": {"completed": 3.0, "failed": -1}},
-            Job("b", "completed", "Succeeded", True, output_file_id="5", completed=3),
+            BatchJob("b", "completed", "Succeeded", True, output_file_id="5", completed=3),
         ),
         (
             {"id": "b", "status": "Running", "request_counts": {"total": "9", "completed": True, "failed": 1e300}},
-            Job("b", "running", "Running", True),
+            BatchJob("b", "running", "Running", True),
         ),
-        ({"id": "b", "status": "Failed", "errors": ["x"]}, Job("b", "failed", "Failed", True, errors=["x"])),
+        ({"id": "b", "status": "Failed", "errors": ["x"]}, BatchJob("b", "failed", "Failed", True, errors=["x"])),
     ],
 )
-async def test_a_job_is_read_as_far_as_it_can_be(given: dict[str, Any], expected: Job) -> None:
+async def test_a_job_is_read_as_far_as_it_can_be(given: dict[str, Any], expected: BatchJob) -> None:
     async with Scripted(job=first(1, lambda: web.json_response(given))) as service, calling(service) as api:
         assert await api.job("b") == expected
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Scripted, all_answered, bad, ending, first, good, lines, said
 
-from runner.batch.ledger import Ledger, Member, Shard, Step
-from runner.batch.members import member_line
 from runner.errors import RunDirectoryError, UsageError
+from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry, Step
+from runner.lanes.batch.submitted import member_line
 
 
 def shard(number: int = 0, step: Step = "poll", **more: Any) -> Shard:
@@ -363,7 +363,7 @@ async def test_a_retry_by_batch_that_was_cut_off_keeps_its_paid_answers(tmp_path
 
 
 def test_a_member_is_one_line() -> None:
-    member = Member("0-judge-o-0", "h", "a\nb", 0, msgspec.Raw(b'{"x":"\\n"}'))
+    member = ShardEntry("0-judge-o-0", "h", "a\nb", 0, msgspec.Raw(b'{"x":"\\n"}'))
     line = member_line(member)
     assert line.count(b"\n") == 1
-    assert msgspec.json.decode(line, type=Member) == member
+    assert msgspec.json.decode(line, type=ShardEntry) == member

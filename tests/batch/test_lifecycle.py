@@ -13,10 +13,10 @@ from aiohttp import web
 from bench import FINE, UNDECIDED, Bench, how
 from scripted import Do, Hook, Scripted, all_answered, ending, first, said
 
-from runner.batch import lifecycle
-from runner.batch.ledger import Shard
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
+from runner.emulator.http.server import start
+from runner.lanes.batch import lifecycle
+from runner.lanes.batch.ledger import Shard
 
 pytestmark = pytest.mark.anyio
 

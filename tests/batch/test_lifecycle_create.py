@@ -15,7 +15,7 @@ from bench import FINE, UNDECIDED, Bench, how
 from scripted import Broken, Do, Hook, Scripted, ending, first, page, said
 
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
+from runner.emulator.http.server import start
 
 pytestmark = pytest.mark.anyio
 

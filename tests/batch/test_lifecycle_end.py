@@ -10,7 +10,7 @@ from aiohttp import web
 from bench import FINE, UNDECIDED, Bench, how
 from scripted import Do, Scripted, all_answered, bad, ending, first, good, lines, said
 
-from runner.batch import lifecycle
+from runner.lanes.batch import lifecycle
 
 pytestmark = pytest.mark.anyio
 

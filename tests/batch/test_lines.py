@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from runner.batch.lines import Finding, Leftover, ResultFiles, read_line
+from runner.lanes.batch.result_lines import Leftover, LineResult, ResultFiles, read_line
 from runner.types import Failure, JudgeResponse, Usage
 
 MISSING: Any = object()
@@ -226,7 +226,7 @@ near_misses = st.recursive(
 )
 
 
-def sound(found: Finding) -> bool:
+def sound(found: LineResult) -> bool:
     if isinstance(found, JudgeResponse):
         return all(text is None or text.encode() is not None for text in (found.text, found.finish_reason))
     return found.message.encode() is not None and "\n" not in found.message and len(found.message) < 450
@@ -360,11 +360,11 @@ def test_many_lines_of_one_name_are_each_read_once(
 ) -> None:
     seen: list[bytes] = []
 
-    def read(raw: bytes, dialect: str) -> Finding:
+    def read(raw: bytes, dialect: str) -> LineResult:
         seen.append(raw)
         return read_line(raw, dialect)
 
-    monkeypatch.setattr("runner.batch.lines.read_line", read)
+    monkeypatch.setattr("runner.lanes.batch.result_lines.read_line", read)
     lines = [KINDS["leftover"]] * 500 + [KINDS["failure"]] * 500 + [KINDS["answer"]] * 500
     with files(lines) as found:
         assert told(found) == (0, 0, 1499)

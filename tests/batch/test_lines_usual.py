@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.batch.lines import _any, _usual, read_line
+from runner.lanes.batch.result_lines import _any, _usual, read_line
 from runner.types import JudgeResponse
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual import now, run, settle
 
-from runner.batch.pulse import Pulse
+from runner.lanes.batch.poll_timer import PollTimer
 
 
 def even() -> float:
     return 0.5
 
 
-async def beats(pulse: Pulse, count: int) -> list[float]:
+async def beats(pulse: PollTimer, count: int) -> list[float]:
     """The moments of so many beats."""
     times = [now()]
     for _ in range(count):
@@ -27,12 +27,12 @@ async def beats(pulse: Pulse, count: int) -> list[float]:
 
 
 def test_looks_come_ever_more_slowly_up_to_the_ceiling() -> None:
-    waits = run(beats(Pulse(10, 60, even), 7))
+    waits = run(beats(PollTimer(10, 60, even), 7))
     assert waits == pytest.approx([10, 15, 22.5, 33.75, 50.625, 60, 60], abs=0.001)
 
 
 def test_a_first_wait_above_the_ceiling_is_the_ceiling() -> None:
-    assert run(beats(Pulse(30, 5, even), 2)) == pytest.approx([5, 5], abs=0.001)
+    assert run(beats(PollTimer(30, 5, even), 2)) == pytest.approx([5, 5], abs=0.001)
 
 
 @given(
@@ -42,7 +42,7 @@ def test_no_wait_is_longer_than_the_ceiling_nor_shorter_than_the_first_but_for_j
     first: float, ceiling: float, draws: list[float], quickened: int
 ) -> None:
     jitter = iter(draws)
-    pulse = Pulse(first, ceiling, lambda: next(jitter))
+    pulse = PollTimer(first, ceiling, lambda: next(jitter))
 
     async def main() -> list[float]:
         waits: list[float] = []
@@ -55,14 +55,14 @@ def test_no_wait_is_longer_than_the_ceiling_nor_shorter_than_the_first_but_for_j
     begin = min(first, ceiling)
     for number, wait in enumerate(run(main())):
         since = number - quickened if number >= quickened else number
-        whole = min(ceiling, begin * Pulse.GROWTH**since)
+        whole = min(ceiling, begin * PollTimer.GROWTH**since)
         assert wait == pytest.approx(min(ceiling, whole * (0.75 + draws[number] / 2)), rel=1e-6, abs=1e-4)
         assert 0.75 * begin - 1e-4 <= wait <= ceiling + 1e-4
 
 
 def test_all_wait_for_the_same_moment() -> None:
     async def main() -> list[float]:
-        pulse = Pulse(10, 60, even)
+        pulse = PollTimer(10, 60, even)
         woken: list[float] = []
 
         async def look(delay: float) -> None:
@@ -81,7 +81,7 @@ def test_all_wait_for_the_same_moment() -> None:
 
 def test_one_that_leaves_does_not_stop_the_others() -> None:
     async def main() -> float:
-        pulse = Pulse(10, 60, even)
+        pulse = PollTimer(10, 60, even)
         leaves, stays = asyncio.ensure_future(pulse.beat()), asyncio.ensure_future(pulse.beat())
         await settle()
         leaves.cancel()
@@ -94,7 +94,7 @@ def test_one_that_leaves_does_not_stop_the_others() -> None:
 
 def test_a_beat_nobody_waits_for_is_no_harm() -> None:
     async def main() -> list[float]:
-        pulse = Pulse(10, 60, even)
+        pulse = PollTimer(10, 60, even)
         leaves = asyncio.ensure_future(pulse.beat())
         await settle()
         leaves.cancel()
@@ -106,7 +106,7 @@ def test_a_beat_nobody_waits_for_is_no_harm() -> None:
 
 def test_quickening_counts_from_the_next_beat_on() -> None:
     async def main() -> list[float]:
-        pulse = Pulse(10, 60, even)
+        pulse = PollTimer(10, 60, even)
         await beats(pulse, 6)
         waiting = asyncio.ensure_future(beats(pulse, 2))
         await settle()

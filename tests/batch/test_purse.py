@@ -10,12 +10,12 @@ from aiohttp import web
 from bench import AWAY, FINE, UNDECIDED, Bench, how
 from scripted import Do, Scripted, all_answered, ending, lines, said
 
-from runner.batch.ledger import Ledger
-from runner.budget import read_spent
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
+from runner.emulator.http.server import start
 from runner.errors import RunDirectoryError
-from runner.spend import NOTHING, Spend
+from runner.lanes.batch.ledger import Ledger
+from runner.limits.budget import read_spent
+from runner.limits.cost import NOTHING, Spend
 
 pytestmark = pytest.mark.anyio
 

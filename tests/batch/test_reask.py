@@ -11,7 +11,7 @@ import pytest
 
 from runner import RunOptions, RunSummary, arun, load_config
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
+from runner.emulator.http.server import start
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from bench import FINE, Bench, how
 from scripted import Broken, Do, Scripted, all_answered, bad, completion, ending, first, good, lines, said
 
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
+from runner.emulator.http.server import start
 
 pytestmark = pytest.mark.anyio
 

@@ -16,14 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.batch.ledger import Ledger, Member, Shard
-from runner.batch.piles import Site
-from runner.batch.shards import Packer, line_of
 from runner.config import JudgeConfig
 from runner.judge import Panel
-from runner.results.resume import Done
-from runner.results.schema import Asked
-from runner.types import Failure, JudgeRequest, Sample
+from runner.lanes.batch.grouping import BatchEndpoint
+from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
+from runner.lanes.batch.packing import ShardPacker, line_of
+from runner.results.completion import CompletionIndex
+from runner.types import Failure, JudgeRequest, RequestResult, Sample
 
 CHINESE = "为什么天空是蓝色的?"
 DIALECTS = ("pai", "openai", "dashscope")
@@ -44,12 +43,12 @@ class Packed(NamedTuple):
 
     ledger: Ledger
     shards: list[Shard]
-    done: Done
-    rows: dict[str, Asked]
+    done: CompletionIndex
+    rows: dict[str, RequestResult]
     files: dict[int, list[dict[str, Any]]]
     raw: dict[int, bytes]
 
-    def members(self, shard: Shard) -> list[Member]:
+    def members(self, shard: Shard) -> list[ShardEntry]:
         return list(self.ledger.read_members(shard.number))
 
 
@@ -76,11 +75,11 @@ class Tickets:
 class Rows:
     """Takes the rows of samples that cannot be asked."""
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: CompletionIndex) -> None:
         self.done = done
-        self.rows: dict[str, Asked] = {}
+        self.rows: dict[str, RequestResult] = {}
 
-    def record(self, request: JudgeRequest, asked: Asked) -> None:
+    def record(self, request: JudgeRequest, asked: RequestResult) -> None:
         assert request.custom_id not in self.rows
         self.rows[request.custom_id] = asked
 
@@ -88,12 +87,12 @@ class Rows:
         await asyncio.sleep(0)
 
 
-def packer_of(folder: Path, tickets: Any, panel: Panel, rows: Any, **more: Any) -> Packer:
+def packer_of(folder: Path, tickets: Any, panel: Panel, rows: Any, **more: Any) -> ShardPacker:
     given: dict[str, Any] = {"most_bytes": 1e6, "most_lines": 50, "floats": (), **more}
-    sites = given.pop("sites", [Site("default", "http://here/v1", given.pop("dialect", "pai"))])
+    sites = given.pop("sites", [BatchEndpoint("default", "http://here/v1", given.pop("dialect", "pai"))])
     each = sites if isinstance(sites, dict) else {judge.name: sites for judge in panel.judges}
     ledger = Ledger(folder / "batches")
-    return Packer(ledger, tickets, panel, rows, sites=[each[judge.name] for judge in panel.judges], **given)
+    return ShardPacker(ledger, tickets, panel, rows, sites=[each[judge.name] for judge in panel.judges], **given)
 
 
 def pack(
@@ -107,7 +106,7 @@ def pack(
 ) -> Packed:
     """Have everything packed by so many workers."""
     panel = Panel(judges)
-    done = Done(len(samples), {(v.judge, v.swapped, v.repeat): n for n, v in enumerate(panel.variants)})
+    done = CompletionIndex(len(samples), {(v.judge, v.swapped, v.repeat): n for n, v in enumerate(panel.variants)})
     done.owners = dict.fromkeys(owners, 0)
     rows = Rows(done)
     packer = packer_of(folder, Tickets(samples, len(panel.variants), chunk), panel, rows, **more)
@@ -222,7 +221,7 @@ def test_a_shard_says_whether_it_replaces_rows(tmp_path: Path) -> None:
 
 def test_what_is_packed_is_with_nobody_else_until_it_is_left(tmp_path: Path) -> None:
     panel, samples = Panel([judge()]), [sample(n) for n in range(5)]
-    done = Done(5, {("judge", False, 0): 0})
+    done = CompletionIndex(5, {("judge", False, 0): 0})
     packer = packer_of(tmp_path, Tickets(samples, 1, 9), panel, Rows(done), most_lines=2)
     shard = asyncio.run(packer.next())
     assert shard is not None

@@ -11,12 +11,12 @@ from bench import AWAY, FINE, Bench, how
 from scripted import Do, Scripted, all_answered, ending, said
 from test_shards import judge, pack, sample
 
-from runner.batch.piles import Site, piles
-from runner.batch.shards import line_of
 from runner.judge import Panel
+from runner.lanes.batch.grouping import BatchEndpoint, group_variants
+from runner.lanes.batch.packing import line_of
 
-PAI, OPEN = Site("pai", "http://pai/v1", "pai"), Site("open", "http://open/v1", "openai")
-OTHER = Site("other", "http://other/v1", "pai")
+PAI, OPEN = BatchEndpoint("pai", "http://pai/v1", "pai"), BatchEndpoint("open", "http://open/v1", "openai")
+OTHER = BatchEndpoint("other", "http://other/v1", "pai")
 
 
 def models(packed: Any, number: int) -> set[str]:
@@ -25,12 +25,12 @@ def models(packed: Any, number: int) -> set[str]:
 
 def test_judges_share_a_pile_where_they_share_everything() -> None:
     names = ["m", "n"]
-    one, two = piles([[PAI, OTHER]] * 2, names)
+    one, two = group_variants([[PAI, OTHER]] * 2, names)
     assert one is two and one.model == ""
     assert [one.next_site() for _ in range(3)] == [PAI, OTHER, PAI]
-    one, two = piles([[PAI, OPEN]] * 2, names)
+    one, two = group_variants([[PAI, OPEN]] * 2, names)
     assert (one.model, two.model) == ("m", "n")  # a file for OpenAI names one model
-    one, two = piles([[PAI, OTHER], [PAI]], names)
+    one, two = group_variants([[PAI, OTHER], [PAI]], names)
     assert one is not two
 
 

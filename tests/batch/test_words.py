@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.batch.words import enqueued_limit, meaning, one_line, reasons, told
+from runner.lanes.batch.job_status import enqueued_limit, meaning, one_line, reasons, told
 
 DIALECTS = ("pai", "openai", "dashscope")
 ENDINGS = {

@@ -12,7 +12,7 @@ import pytest
 from judged import Bench
 from outside import HERE, Server, newer_python, python_home
 
-from runner.batch.ledger import Ledger
+from runner.lanes.batch.ledger import Ledger
 
 SAMPLES = 120
 SHARDS = 3

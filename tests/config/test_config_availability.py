@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runner.config import RunConfig, availability, json_schema
+from runner.config import RunConfig, json_schema
+from runner.config import unsupported as availability
 
 HEAD = "dataset: {path: a.jsonl}\n"
 JUDGE = "judge: {}\n"

@@ -9,7 +9,7 @@ from itertools import chain
 
 import pytest
 
-from runner.dataset import Feed, RawRow
+from runner.dataset import Prefetcher, RawRow
 from runner.errors import DatasetError
 
 WORKERS = 7
@@ -28,7 +28,7 @@ def source(chunks: list[list[int]], closed: threading.Event | None = None) -> It
             closed.set()
 
 
-async def pull(feed: Feed) -> list[int]:
+async def pull(feed: Prefetcher) -> list[int]:
     got = []
     while (taken := feed.take() or await feed.next()) is not None:
         got.append(taken.ordinal)
@@ -40,7 +40,7 @@ def test_each_row_goes_to_one_worker_in_order() -> None:
     chunks = [[0], [], [1, 2, 3], list(range(4, 300))]
 
     async def main() -> list[list[int]]:
-        async with Feed(source(chunks)) as feed:
+        async with Prefetcher(source(chunks)) as feed:
             return list(await asyncio.gather(*(pull(feed) for _ in range(WORKERS))))
 
     shares = asyncio.run(main())
@@ -50,7 +50,7 @@ def test_each_row_goes_to_one_worker_in_order() -> None:
 
 def test_take_awaits_nothing_and_refill_tells_the_end() -> None:
     async def main() -> None:
-        async with Feed(source([[0, 1]])) as feed:
+        async with Prefetcher(source([[0, 1]])) as feed:
             assert feed.take() is None
             assert await feed.refill()
             assert [taken.ordinal for _ in range(2) if (taken := feed.take())] == [0, 1]
@@ -66,7 +66,7 @@ def test_a_read_error_reaches_every_worker() -> None:
         raise DatasetError("a.jsonl: cannot be read to its end")
 
     async def main() -> list[object]:
-        async with Feed(broken()) as feed:
+        async with Prefetcher(broken()) as feed:
             first = await feed.next()
             assert first is not None
             return list(await asyncio.gather(*(feed.next() for _ in range(3)), return_exceptions=True))
@@ -78,7 +78,7 @@ def test_leaving_closes_the_generator_in_its_thread() -> None:
     closed = threading.Event()
 
     async def main() -> None:
-        async with Feed(source([[0], [1], [2], [3]], closed)) as feed:
+        async with Prefetcher(source([[0], [1], [2], [3]], closed)) as feed:
             await feed.next()
 
     asyncio.run(main())
@@ -93,7 +93,7 @@ def test_a_cancelled_worker_takes_nothing_from_the_others() -> None:
         yield [row(0)]
 
     async def main() -> RawRow | None:
-        async with Feed(slow()) as feed:
+        async with Prefetcher(slow()) as feed:
             leaving = asyncio.create_task(feed.next())
             staying = asyncio.create_task(feed.next())
             await asyncio.sleep(0)

@@ -21,16 +21,16 @@ from runner.config import DatasetConfig
 from runner.dataset import (
     NEVER,
     DataFile,
+    DatasetFingerprint,
     NextWanted,
     RawRow,
-    Survey,
     chunks,
     discover,
     everything,
-    formats,
     pending,
-    survey,
+    take_fingerprint,
 )
+from runner.dataset import readers as formats
 from runner.errors import DatasetError
 from runner.types import Sample
 
@@ -77,7 +77,7 @@ def test_text_formats_give_the_same_rows(write: Write, read: Read, format_: str,
     samples = read(path)
     assert [dict(sample.record) for sample in samples] == ROWS
     assert [(sample.ordinal, sample.id, sample.problem) for sample in samples] == [(n, f"r{n}", None) for n in range(7)]
-    assert survey(files_at(path)).rows == len(ROWS)
+    assert take_fingerprint(files_at(path)).rows == len(ROWS)
 
 
 def test_parquet_reads_only_the_needed_columns_and_any_row_group(tmp_path: Path, read: Read) -> None:
@@ -132,7 +132,7 @@ def test_ordinals_run_on_over_files_and_do_not_depend_on_what_is_wanted(
     files = files_at(tmp_path)
     whole = rows_of(files, chunk_rows=chunk_rows)
     assert [row.ordinal for row in whole] == list(range(SEVERAL * len(ROWS)))
-    surveyed = survey(files)
+    surveyed = take_fingerprint(files)
     for wanted in ({0}, {6, 7}, {8, 20}, set(range(5, 16)), {20}, set()):
         expected = [row for row in whole if row.ordinal in wanted]
         assert rows_of(files, only(wanted)) == expected
@@ -191,7 +191,7 @@ def test_lines_are_numbered_as_a_naive_reader_does(
         assert seen(rows_of(files)) == stripped
         assert seen(rows_of(files, only(wanted))) == [row for row in stripped if row[0] in wanted]
         if expected:
-            known = survey(files)
+            known = take_fingerprint(files)
             assert known.rows == len(expected)
             picked = [row for chunk in chunks(files, only(wanted), known=known) for row in chunk]
             assert seen(picked) == [row for row in stripped if row[0] in wanted]
@@ -212,7 +212,7 @@ def test_csv_gives_back_what_the_csv_module_wrote(table: list[list[str]]) -> Non
         path.write_bytes(text.getvalue().encode())
         rows = rows_of(files_at(path))
         assert [list(row.payload.values()) for row in rows] == table
-        assert survey(files_at(path)).rows == len(table)
+        assert take_fingerprint(files_at(path)).rows == len(table)
 
 
 def test_a_csv_row_is_placed_on_its_first_line(write: Write, read: Read) -> None:
@@ -251,7 +251,7 @@ def test_a_file_that_grew_is_read_as_far_as_it_was_counted(write: Write) -> None
     first = write("a.jsonl", '{"n": 1}\n')
     write("b.jsonl", '{"n": 2}\n')
     files = files_at(first.parent)
-    known = survey(files)
+    known = take_fingerprint(files)
     first.write_text('{"n": 1}\n{"n": 9}\n')
     rows = [row for chunk in chunks(files, known=known) for row in chunk]
     assert [(row.ordinal, row.file) for row in rows] == [(0, "a.jsonl"), (1, "b.jsonl")]
@@ -260,7 +260,7 @@ def test_a_file_that_grew_is_read_as_far_as_it_was_counted(write: Write) -> None
 def test_a_file_that_shrank_stops_the_run(write: Write) -> None:
     path = write("a.jsonl", '{"n": 1}\n{"n": 2}\n')
     files = files_at(path)
-    known = survey(files)
+    known = take_fingerprint(files)
     path.write_text('{"n": 1}\n')
     with pytest.raises(DatasetError, match="has 1 rows, but had 2"):
         rows_of_counted = [row for chunk in chunks(files, known=known) for row in chunk]
@@ -268,17 +268,17 @@ def test_a_file_that_shrank_stops_the_run(write: Write) -> None:
 
 
 @pytest.fixture
-def marked(write: Write, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Survey]:
+def marked(write: Write, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, DatasetFingerprint]:
     """A file of sixty lines, with a mark about every fifth."""
     monkeypatch.setattr(formats, "BUFFER", 16)
     monkeypatch.setattr(formats, "SPACING", 50)
     path = write("a.jsonl", "".join(f'{{"n": {n}}}\n' for n in range(60)))
-    known = survey(files_at(path))
+    known = take_fingerprint(files_at(path))
     assert len(known.files[0].marks) > SEVERAL
     return path, known
 
 
-def test_what_nobody_wants_is_not_even_read(marked: tuple[Path, Survey]) -> None:
+def test_what_nobody_wants_is_not_even_read(marked: tuple[Path, DatasetFingerprint]) -> None:
     path, known = marked
     stat, content = path.stat(), path.read_bytes()
     path.write_bytes(content[:100] + b"x" * (len(content) - 200) + content[-100:])
@@ -287,7 +287,7 @@ def test_what_nobody_wants_is_not_even_read(marked: tuple[Path, Survey]) -> None
     assert [(row.ordinal, row.number, row.payload) for row in rows] == [(1, 2, b'{"n": 1}\n'), (58, 59, b'{"n": 58}\n')]
 
 
-def test_marks_of_a_file_that_changed_are_not_trusted(marked: tuple[Path, Survey]) -> None:
+def test_marks_of_a_file_that_changed_are_not_trusted(marked: tuple[Path, DatasetFingerprint]) -> None:
     path, known = marked
     path.write_text("".join(f'{{"number": {n}}}\n' for n in range(60)))
     rows = [row for chunk in chunks(files_at(path), only({58}), known=known) for row in chunk]
@@ -309,7 +309,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=files[0].path.name):
             rows_of(files)
         with pytest.raises(DatasetError, match=files[0].path.name):
-            survey(files)
+            take_fingerprint(files)
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}\n{"a": 2}', "[1, ", '"x"', ""])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.config import DatasetConfig
-from runner.dataset import discover, survey
+from runner.dataset import discover, take_fingerprint
 from runner.types import Sample
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "datasets"
@@ -24,7 +24,7 @@ def test_rows_and_labels_are_those_of_the_card(card: Path, read: Callable[..., l
     pairwise = "type: pairwise" in text
     rows = int(re.findall(r"^- rows: (\d+)$", text, re.MULTILINE)[0])
     samples = read(card.parent, human_label="label" if pairwise else "label_score", keep=["meta"], pairwise=pairwise)
-    assert survey(discover(DatasetConfig(path=str(card.parent)))).rows == len(samples) == rows
+    assert take_fingerprint(discover(DatasetConfig(path=str(card.parent)))).rows == len(samples) == rows
     assert not [sample.problem for sample in samples if sample.problem]
     assert len({sample.id for sample in samples}) == rows
     if pairwise:

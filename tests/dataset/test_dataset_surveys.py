@@ -16,14 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.config import DatasetConfig
-from runner.dataset import Survey, discover, formats, growth, survey, surveys
+from runner.dataset import DatasetFingerprint, discover, growth, take_fingerprint
+from runner.dataset import fingerprint as surveys
+from runner.dataset import readers as formats
 from runner.errors import DatasetError
 
 Write = Callable[[str, bytes | str], Path]
 
 
-def look(path: Path, previous: Survey | None = None) -> Survey:
-    return survey(discover(DatasetConfig(path=str(path))), previous)
+def look(path: Path, previous: DatasetFingerprint | None = None) -> DatasetFingerprint:
+    return take_fingerprint(discover(DatasetConfig(path=str(path))), previous)
 
 
 def touched(path: Path, data: bytes) -> None:
@@ -53,9 +55,9 @@ def test_a_survey_survives_json(write: Write, monkeypatch: pytest.MonkeyPatch) -
     seen = look(write("a.jsonl", "{}\n\n{}\n").parent)
     data = json.loads(json.dumps(seen.to_data()))
     assert (data["rows"], data["files"][0]["marks"]) == (2, [[2, 3, 7]])
-    assert Survey.from_data(data) == seen
+    assert DatasetFingerprint.from_data(data) == seen
     del data["files"][0]["marks"]
-    assert Survey.from_data(data).files[0].marks == ()
+    assert DatasetFingerprint.from_data(data).files[0].marks == ()
 
 
 def test_packed_files_have_no_marks(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +114,7 @@ def test_changing_a_byte_is_change_whatever_is_appended(data: st.DataObject, con
         old = look(path)
         touched(path, bytes(changed) + data.draw(st.sampled_from([b"", b"\n{}\n"])))
         Path(folder, "b.jsonl").write_bytes(b"{}\n")
-        assert growth(old, survey(discover(DatasetConfig(path=folder)), old)) == "changed"
+        assert growth(old, take_fingerprint(discover(DatasetConfig(path=folder)), old)) == "changed"
 
 
 def test_a_touched_file_with_the_same_bytes_is_the_same(write: Write) -> None:
@@ -189,5 +191,5 @@ def test_an_appended_packed_file_is_changed(write: Write) -> None:
 def test_another_format_counts_anew(write: Write) -> None:
     path = write("a.json", '[{"a": 1},\n{"a": 2}]')
     old = look(path)
-    new = survey(discover(DatasetConfig(path=str(path), format="csv")), old)
+    new = take_fingerprint(discover(DatasetConfig(path=str(path), format="csv")), old)
     assert growth(old, new) == "changed"

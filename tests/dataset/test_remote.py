@@ -19,7 +19,8 @@ from huggingface_hub import constants
 from judged import Bench
 
 from runner.config import DatasetConfig
-from runner.dataset import NEVER, DataFile, Survey, chunks, discover, formats, growth, survey
+from runner.dataset import NEVER, DataFile, DatasetFingerprint, chunks, discover, growth, take_fingerprint
+from runner.dataset import readers as formats
 from runner.errors import DatasetError
 from runner.types import Sample
 
@@ -56,8 +57,8 @@ def found(path: str, format_: str = "auto") -> tuple[DataFile, ...]:
     return discover(DatasetConfig.model_validate({"path": path, "format": format_}))
 
 
-def look(path: str, previous: Survey | None = None) -> Survey:
-    return survey(found(path), previous)
+def look(path: str, previous: DatasetFingerprint | None = None) -> DatasetFingerprint:
+    return take_fingerprint(found(path), previous)
 
 
 SAMPLES = answers(350)
@@ -118,7 +119,7 @@ def test_a_whole_dataset_is_read_in_byte_order_without_what_is_hidden(hub: Hub) 
 def test_a_push_under_way_changes_nothing(hub: Hub) -> None:
     hub.push({"a.jsonl": lines(answers(3))})
     files = found(f"{PLACE}/a.jsonl")
-    counted = survey(files)
+    counted = take_fingerprint(files)
     hub.push({"a.jsonl": lines(answers(9, 5))})
     (chunk,) = chunks(files, known=counted)
     assert [json.loads(row.payload)["id"] for row in chunk] == ["s0", "s1", "s2"]
@@ -131,7 +132,7 @@ def test_what_was_surveyed_is_not_read_again(hub: Hub) -> None:
     assert seen.files[0].digest == hashlib.sha256(data).hexdigest()
     hub.push({"a.jsonl": data, "README.md": b"two"})
     hub.asked.clear()
-    again = look(f"{PLACE}/a.jsonl", Survey.from_data(json.loads(json.dumps(seen.to_data()))))
+    again = look(f"{PLACE}/a.jsonl", DatasetFingerprint.from_data(json.loads(json.dumps(seen.to_data()))))
     assert (growth(seen, again), hub.opened) == ("same", [])
 
 
@@ -151,7 +152,7 @@ def test_parquet_is_known_by_its_version_and_only_its_end_is_read(hub: Hub) -> N
     data = table(long, compression="none", use_dictionary=False)
     hub.push({"a.parquet": data})
     files = found(f"{PLACE}/a.parquet")
-    counted = survey(files)
+    counted = take_fingerprint(files)
     (seen,) = counted.files
     assert (seen.rows, seen.digest, seen.size) == (700, hashlib.sha256(data).hexdigest(), len(data))
     assert sum(hub.ranges) < len(data) / 2
@@ -171,7 +172,7 @@ def test_what_nobody_wants_is_not_fetched(hub: Hub, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(formats, "SPACING", 1_000_000)
     hub.push({"a.jsonl": b"".join(json.dumps({"n": n, "text": "x" * 1_000_000}).encode() + b"\n" for n in range(40))})
     files = found(f"{PLACE}/a.jsonl")
-    counted = survey(files)
+    counted = take_fingerprint(files)
     hub.ranges.clear()
     (rows,) = chunks(files, lambda ordinal: 39 if ordinal <= 39 else NEVER, known=counted)
     assert [json.loads(row.payload)["n"] for row in rows] == [39]
@@ -182,7 +183,7 @@ def test_an_answer_that_breaks_off_is_asked_again(hub: Hub) -> None:
     hub.push({"a.jsonl": lines(answers(3))})
     files = found(f"{PLACE}/a.jsonl")
     hub.cut = 1
-    assert survey(files).rows == 3
+    assert take_fingerprint(files).rows == 3
     assert len(hub.ranges) == 2
 
 

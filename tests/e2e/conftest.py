@@ -18,7 +18,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
+from runner.emulator.http.server import start
 
 Rows = list[dict[str, Any]]
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from killed import Nursery, Scene
 
-from runner.batch import lifecycle
+from runner.lanes.batch import lifecycle
 
 KILLED = -signal.SIGKILL
 RUN = ("run", "judge.yaml", "--quiet")

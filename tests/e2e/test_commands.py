@@ -21,9 +21,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from runner import pipeline
-from runner.closing import close_run
 from runner.config import load_config
+from runner.pipeline import execute as pipeline
+from runner.pipeline.finish import finish_run
 
 LATENCY = 0.15
 
@@ -301,10 +301,10 @@ def test_a_second_signal_stops_at_once(spawn, until, tmp_path, emulator, write_r
 def test_a_signal_while_the_run_is_closed_does_not_break_it_off(tmp_path, plain_emulator, write_run, monkeypatch):
     def close(*given: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return close_run(*given)
+        return finish_run(*given)
 
     write_run(tmp_path, plain_emulator.url, 5)
-    monkeypatch.setattr(pipeline, "close_run", close)
+    monkeypatch.setattr(pipeline, "finish_run", close)
     assert pipeline.run(load_config(tmp_path / "judge.yaml")).exit_code == 0
     assert pq.read_table(tmp_path / "out/samples.parquet").num_rows == 5
 

@@ -11,8 +11,8 @@ import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 
-from runner.results.directory import RunDirectory
-from runner.results.view import rows_so_far
+from runner.results.exporter import rows_so_far
+from runner.results.run_directory import RunDirectory
 
 CONCURRENCY = 25
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import Running, start
+from runner.emulator.http.server import Running, start
 
 COUPLET = '请给出"常德德山山有德"对应的下联'
 

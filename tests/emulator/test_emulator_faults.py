@@ -9,7 +9,7 @@ import re
 import aiohttp
 import pytest
 
-from runner.emulator.chance import digest, draw, lot
+from runner.emulator.draws import digest, draw, lot
 from runner.emulator.faults import FaultPlan
 from runner.emulator.options import Faults
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.emulator.lines import MOST_LINES, inspect, line_at
-from runner.emulator.store import Blob
+from runner.emulator.jobs.file_store import Blob
+from runner.emulator.jobs.input_lines import MOST_LINES, inspect, line_at
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 values = st.recursive(

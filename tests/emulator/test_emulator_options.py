@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.emulator import EmulatorOptions
-from runner.emulator.text import cut, is_chinese, tokens
+from runner.emulator.text_facts import cut, is_chinese, tokens
 
 
 def test_everything_the_contract_names_is_read():

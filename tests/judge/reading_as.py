@@ -6,7 +6,7 @@ from typing import Any
 
 from runner.config import JudgeConfig, VerdictConfig
 from runner.judge import reader_for
-from runner.judge.verdict.reading import Reader
+from runner.judge.verdict.common import Reader
 
 
 def reader(scale: tuple[float, float] | None = None, dimension: str | None = None, **verdict: Any) -> Reader:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.core.tokens import estimate, estimate_body, lower_bound
 from runner.errors import BadRow
 from runner.judge import Template, UnknownName, unknown_names
-from runner.tokens import estimate, estimate_body, lower_bound
 
 
 def test_only_braces_around_names_count() -> None:

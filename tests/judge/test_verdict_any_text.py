@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reading_as import reader
 
 from runner.judge import FORMATS
-from runner.judge.verdict.reading import Reader
+from runner.judge.verdict.common import Reader
 from runner.types import Verdict
 
 KEYS: dict[str, Any] = {"score": "score", "winner": "verdict", "dimensions": "parts", "explanation": "reason"}

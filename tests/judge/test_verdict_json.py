@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reading_as import reader
 
 from runner.errors import ConfigError
-from runner.judge.verdict.objects import Ambiguous, dig, objects
+from runner.judge.verdict.loose_json import Ambiguous, dig, objects
 from runner.types import Dimension, Verdict
 
 MAP = {"A": "1", "B": "2", "C": "tie"}

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.emulator.judgement import Sway, compare
-from runner.emulator.verdicts import pair_text
-from runner.judge.verdict.criteria import items
-from runner.judge.verdict.pairing import scores
-from runner.judge.verdict.reading import fitting
-from runner.judge.verdict.usual import usual_criteria
+from runner.emulator.answers.pai_texts import pair_text
+from runner.emulator.answers.scoring import VerdictBias, compare
+from runner.judge.verdict.answer_scores import scores
+from runner.judge.verdict.common import fitting
+from runner.judge.verdict.criteria_list import items
+from runner.judge.verdict.formats.pai_fast_path import usual_criteria
 
 SEED = Path(__file__).parents[2] / ".." / "shared" / "seed"
 PIECES = [
@@ -28,7 +28,7 @@ PIECES = [
 ]  # fmt: skip
 MIXTURES = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 EMULATED = st.builds(
-    lambda worth1, worth2, shade, chinese: pair_text(compare(worth1, worth2, 5, shade, Sway()), chinese),
+    lambda worth1, worth2, shade, chinese: pair_text(compare(worth1, worth2, 5, shade, VerdictBias()), chinese),
     st.floats(0, 0.99),
     st.floats(0, 0.99),
     st.integers(0, 2**32 - 1),

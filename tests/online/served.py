@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from runner.online.adaptive import Adaptive
+from runner.limits.adaptive import AdaptiveController
 
 TIMER_S = 0.001
 """Timers are late by up to so much."""
@@ -127,7 +127,7 @@ class Run:
 
     def __init__(
         self,
-        adaptive: Adaptive,
+        adaptive: AdaptiveController,
         service: Service,
         rng: random.Random,
         hint: float | None = None,

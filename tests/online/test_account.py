@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from virtual import now, run, settle
 
 from runner.config import TokenLimits
+from runner.core.shutdown import Drained
 from runner.emulator.quota import Quota
 from runner.errors import RateLimited
-from runner.lane import Drained
-from runner.online.account import Account, Accounts, Expectation, Tokens
-from runner.online.gate import Gate, Pass
-from runner.online.limits import Turnstile
+from runner.limits.limiter import Lease, RequestLimiter
+from runner.limits.rate_limiter import RateLimiter
+from runner.limits.token_quota import QuotaSet, SlidingWindowQuota, TokenEstimator, TokenQuota
 from runner.types import Usage
 
 MINUTE = 60.0
@@ -54,8 +54,8 @@ class Queue:
     """Quotas, and those who wait for them."""
 
     def __init__(self, *tpm: int) -> None:
-        self._accounts = Accounts(tpm)
-        self._turnstile = Turnstile(None, self._accounts)
+        self._accounts = QuotaSet(tpm)
+        self._turnstile = RateLimiter(None, self._accounts)
         self.drain = self._turnstile.drain
 
     async def enter(self, amounts: tuple[int, ...]) -> float:
@@ -266,7 +266,7 @@ def test_guesses_that_are_right_on_average_cost_no_quota() -> None:
 
 def test_a_pause_saves_up_no_more_than_a_short_burst() -> None:
     tpm = 60_000
-    account = Account(tpm)
+    account = SlidingWindowQuota(tpm)
     at_once = 0
     while account.wait(100, 500.0) == 0:
         account.take(100, 500.0)
@@ -275,14 +275,14 @@ def test_a_pause_saves_up_no_more_than_a_short_burst() -> None:
 
 
 def test_a_large_request_does_not_wait_for_the_pace_but_those_after_it_do() -> None:
-    account = Account(60_000)
+    account = SlidingWindowQuota(60_000)
     assert account.wait(30_000, 100.0) == 0
     account.take(30_000, 100.0)
     assert account.wait(100, 100.0) == pytest.approx(27, abs=1)
 
 
 def test_a_request_above_the_quota_goes_alone_and_is_paid_for_in_full() -> None:
-    account = Account(1000)
+    account = SlidingWindowQuota(1000)
     account.take(1, 0.0)
     assert account.wait(5000, 1.0) == pytest.approx(59.1, abs=0.1)
     assert account.wait(5000, 60.1) == 0
@@ -293,7 +293,7 @@ def test_a_request_above_the_quota_goes_alone_and_is_paid_for_in_full() -> None:
 def test_who_waits_as_told_is_granted() -> None:
     rng = random.Random(3)
     for _ in range(300):
-        account, at = Account(rng.randint(1, 100_000)), rng.uniform(0, 1e6)
+        account, at = SlidingWindowQuota(rng.randint(1, 100_000)), rng.uniform(0, 1e6)
         for _ in range(20):
             amount = max(1, round(account.tpm * rng.choice([0.01, 0.2, 1.2]) * rng.random()))
             looks = 0
@@ -305,12 +305,12 @@ def test_who_waits_as_told_is_granted() -> None:
 
 
 def test_a_debt_is_charged_when_it_is_known_and_a_refund_where_it_was_charged() -> None:
-    account = Account(1000)
+    account = SlidingWindowQuota(1000)
     account.take(400, 0.0)
     account.settle(400, 900, granted=0.0, now=20.0)
     assert account.wait(500, 59.0) == pytest.approx(1.1, abs=0.2)  # when the 400 are a minute old
     assert account.wait(501, 59.0) == pytest.approx(21.1, abs=0.2)  # when the debt is
-    account = Account(1000)
+    account = SlidingWindowQuota(1000)
     account.take(400, 0.0)
     account.take(400, 30.0)
     account.refund(400, granted=0.0, now=59.0)
@@ -322,7 +322,7 @@ def test_a_debt_is_charged_when_it_is_known_and_a_refund_where_it_was_charged() 
 
 
 def test_nothing_is_lost_or_left_over_in_a_long_run() -> None:
-    account, rng, at = Account(6_000_000), random.Random(1), 1.7e9
+    account, rng, at = SlidingWindowQuota(6_000_000), random.Random(1), 1.7e9
     taken = []
     for _ in range(200_000):
         at += account.wait(1000, at) + rng.random() / 100
@@ -431,7 +431,7 @@ def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
 
 
 def test_an_expectation_begins_with_the_template_and_learns_line_and_length() -> None:
-    rng, expected = random.Random(2), Expectation(700, 300, None)
+    rng, expected = random.Random(2), TokenEstimator(700, 300, None)
     assert (expected.prompt(50), expected.completion) == (750, 300)
     for _ in range(60):
         size = rng.randint(50, 400)
@@ -442,7 +442,7 @@ def test_an_expectation_begins_with_the_template_and_learns_line_and_length() ->
 
 
 def test_bodies_of_one_length_teach_their_mean_and_no_slope() -> None:
-    expected = Expectation(0, 300, None)
+    expected = TokenEstimator(0, 300, None)
     for tokens in (990, 1000, 1010) * 20:
         expected.learn(500, Usage(tokens, 1))
     assert expected.prompt(500) == pytest.approx(1000, abs=5)
@@ -450,7 +450,7 @@ def test_bodies_of_one_length_teach_their_mean_and_no_slope() -> None:
 
 
 def test_answers_are_not_expected_beyond_max_tokens() -> None:
-    expected = Expectation(0, 300, 64)
+    expected = TokenEstimator(0, 300, 64)
     assert expected.completion == 64
     for _ in range(40):
         expected.learn(10, Usage(10, 100))
@@ -463,19 +463,19 @@ def test_answers_are_not_expected_beyond_max_tokens() -> None:
     st.integers(1, 10**7),
 )
 def test_an_expectation_is_never_below_one(answers: list[tuple[int, int | None, int | None]], size: int) -> None:
-    expected = Expectation(0, 300, 5000)
+    expected = TokenEstimator(0, 300, 5000)
     for body, prompt, completion in answers * 3:
         expected.learn(body, Usage(prompt, completion))
     assert expected.prompt(size) >= 1
     assert 1 <= expected.completion <= 5000
 
 
-def gate(tokens: Tokens) -> Gate:
+def gate(tokens: TokenQuota) -> RequestLimiter:
     """A gate that limits tokens only."""
-    return Gate(1000, None, tokens, None, lambda _: None)
+    return RequestLimiter(1000, None, tokens, None, lambda _: None)
 
 
-def amounts(held: Pass) -> tuple[int, ...]:
+def amounts(held: Lease) -> tuple[int, ...]:
     """What was reserved."""
     return () if held.paid is None else held.paid.amounts
 
@@ -491,7 +491,7 @@ def test_requests_that_take_twice_what_was_thought_are_soon_known() -> None:
     spent: list[tuple[float, int]] = []
 
     async def main() -> list[tuple[int, int]]:
-        tokens = gate(Tokens(tpm, [Expectation(0, 300, None)]))
+        tokens = gate(TokenQuota(tpm, [TokenEstimator(0, 300, None)]))
         guesses: list[tuple[int, int]] = []
 
         async def work() -> None:
@@ -527,7 +527,7 @@ def test_skewed_sizes_use_the_quota_while_it_is_still_learned_what_they_take(see
     denied = 0
 
     async def main() -> None:
-        quota, tokens = Quota(tpm=tpm, clock=clock), gate(Tokens(tpm, [Expectation(0, 100, None)]))
+        quota, tokens = Quota(tpm=tpm, clock=clock), gate(TokenQuota(tpm, [TokenEstimator(0, 100, None)]))
 
         async def work() -> None:
             nonlocal denied
@@ -560,8 +560,8 @@ def test_skewed_sizes_use_the_quota_while_it_is_still_learned_what_they_take(see
 
 
 def test_input_and_output_have_their_own_accounts() -> None:
-    async def main() -> tuple[Pass, float]:
-        tokens = gate(Tokens(TokenLimits(input=100_000, output=900), [Expectation(700, 300, None)]))
+    async def main() -> tuple[Lease, float]:
+        tokens = gate(TokenQuota(TokenLimits(input=100_000, output=900), [TokenEstimator(700, 300, None)]))
         held = [await tokens.enter(0, body(100)) for _ in range(4)]
         return held[0], now()
 
@@ -577,7 +577,7 @@ def test_input_and_output_have_their_own_accounts() -> None:
 )
 def test_what_the_service_does_not_say_stands_as_it_was_thought(usage: Usage, left: int) -> None:
     async def main() -> tuple[bool, bool]:
-        tokens = gate(Tokens(1000, [Expectation(0, 300, None), Expectation(0, left - 5, None)]))
+        tokens = gate(TokenQuota(1000, [TokenEstimator(0, 300, None), TokenEstimator(0, left - 5, None)]))
         held = await tokens.enter(0, body(96))
         assert amounts(held) == (400,)
         tokens.answered(held, usage, 0.3)
@@ -594,7 +594,7 @@ def test_what_the_service_does_not_say_stands_as_it_was_thought(usage: Usage, le
 
 def test_a_failure_that_was_not_counted_is_given_back() -> None:
     async def main() -> float:
-        tokens = gate(Tokens(1000, [Expectation(0, 900, None)]))
+        tokens = gate(TokenQuota(1000, [TokenEstimator(0, 900, None)]))
         held = await tokens.enter(0, body(10))
         await asyncio.sleep(20)
         tokens.failed(held, RateLimited("busy"), in_outage=False)

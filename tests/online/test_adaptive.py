@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import Bucket, Curve, Log, Noise, Parallel, Run, Service, Stalls, noisy
 
-from runner.online.adaptive import AGAIN, COOLDOWN, LONGEST, Adaptive
-from runner.online.pace import CUT, MOMENT, WAVE
+from runner.limits.adaptive import AGAIN, COOLDOWN, LONGEST, AdaptiveController
+from runner.limits.send_rate import CUT, MOMENT, WAVE
 
 PATIENCE = 600.0
 SEEDS = (1, 2, 3)
@@ -31,18 +31,18 @@ def serve(
 ) -> Log:
     """Run against a service on a fresh limit of 20 to `most`."""
     rng = random.Random(seed)
-    run = Run(Adaptive(20, most, PATIENCE), make(noisy(sigma, rng)), rng, **faults)
+    run = Run(AdaptiveController(20, most, PATIENCE), make(noisy(sigma, rng)), rng, **faults)
     return run.go(seconds)
 
 
-def rounds(adaptive: Adaptive, count: int, latency: float = 0.3) -> None:
+def rounds(adaptive: AdaptiveController, count: int, latency: float = 0.3) -> None:
     """Answer so many whole rounds, with the limit in use."""
     for _ in range(count):
         for stamp in [adaptive.sent(0.0) for _ in range(adaptive.limit)]:
             adaptive.succeeded(stamp, latency, 0.0)
 
 
-def wave(adaptive: Adaptive, now: float) -> float:
+def wave(adaptive: AdaptiveController, now: float) -> float:
     """So many 429s, one after the other, that they are no stall; when the last came."""
     for stamp in [adaptive.sent(now) for _ in range(WAVE)]:
         adaptive.throttled(stamp, now)
@@ -59,7 +59,7 @@ def test_clean_rounds_double_the_limit_up_to_the_largest() -> None:
 
 
 def test_a_round_that_did_not_use_the_limit_says_nothing() -> None:
-    adaptive = Adaptive(20, 512, PATIENCE)
+    adaptive = AdaptiveController(20, 512, PATIENCE)
     for _ in range(1000):
         for stamp in [adaptive.sent(0.0) for _ in range(15)]:
             adaptive.succeeded(stamp, 0.3, 0.0)
@@ -67,7 +67,7 @@ def test_a_round_that_did_not_use_the_limit_says_nothing() -> None:
 
 
 def test_after_a_wave_growth_is_gentle() -> None:
-    adaptive = Adaptive(100, 512, PATIENCE)
+    adaptive = AdaptiveController(100, 512, PATIENCE)
     rounds(adaptive, 1)
     for begin in (10.0, 11.0):  # the first one brings the pace, the second comes in spite of it
         wave(adaptive, begin)
@@ -83,7 +83,7 @@ def test_after_a_wave_growth_is_gentle() -> None:
 
 
 def test_answers_from_before_the_cut_do_not_count_for_growth() -> None:
-    adaptive = Adaptive(100, 512, PATIENCE)
+    adaptive = AdaptiveController(100, 512, PATIENCE)
     stamps = [adaptive.sent(0.0) for _ in range(1000)]
     for stamp in stamps[:WAVE]:
         adaptive.throttled(stamp, 1.0)
@@ -93,7 +93,7 @@ def test_answers_from_before_the_cut_do_not_count_for_growth() -> None:
 
 
 def test_failures_end_the_fast_growth_and_neither_cut_nor_raise() -> None:
-    adaptive = Adaptive(20, 512, PATIENCE)
+    adaptive = AdaptiveController(20, 512, PATIENCE)
     for _ in range(50):
         stamps = [adaptive.sent(0.0) for _ in range(20)]
         for stamp in stamps[:3]:
@@ -106,7 +106,7 @@ def test_failures_end_the_fast_growth_and_neither_cut_nor_raise() -> None:
 
 
 def test_a_failure_now_and_then_does_not_hold_up_the_growth() -> None:
-    adaptive = Adaptive(20, 512, PATIENCE)
+    adaptive = AdaptiveController(20, 512, PATIENCE)
     for _ in range(40):
         stamps = [adaptive.sent(0.0) for _ in range(adaptive.limit)]
         adaptive.failed(stamps[0])
@@ -119,7 +119,7 @@ def test_a_failure_now_and_then_does_not_hold_up_the_growth() -> None:
 
 
 def test_one_wave_cuts_once_and_late_429s_change_nothing() -> None:
-    adaptive = Adaptive(100, 512, PATIENCE)
+    adaptive = AdaptiveController(100, 512, PATIENCE)
     rounds(adaptive, 1)
     stamps = [adaptive.sent(10.0) for _ in range(100)]
     cuts = [adaptive.throttled(stamp, 10.0) for stamp in stamps[:60]]
@@ -133,7 +133,7 @@ def test_one_wave_cuts_once_and_late_429s_change_nothing() -> None:
 
 def test_the_longest_hint_of_the_wave_is_the_cooldown_within_patience() -> None:
     for asked, kept in ((7.0, 7.0), (1e6, PATIENCE), (0.001, COOLDOWN)):
-        adaptive = Adaptive(100, 512, PATIENCE)
+        adaptive = AdaptiveController(100, 512, PATIENCE)
         stamps = [adaptive.sent(0.0) for _ in range(WAVE)]
         for stamp, hint in zip(stamps, (None, asked, None, 0.0, None), strict=True):
             adaptive.throttled(stamp, 10.0, hint)
@@ -141,7 +141,7 @@ def test_the_longest_hint_of_the_wave_is_the_cooldown_within_patience() -> None:
 
 
 def test_a_429_alone_delays_nobody_else() -> None:
-    adaptive = Adaptive(100, 512, PATIENCE)
+    adaptive = AdaptiveController(100, 512, PATIENCE)
     for _ in range(200):
         adaptive.throttled(adaptive.sent(0.0), 0.0, hint=30.0)
         rounds(adaptive, 1)
@@ -157,7 +157,7 @@ def test_stray_429s_cost_nothing(seed: int) -> None:
 
 
 def test_while_nothing_succeeds_waves_cut_no_further_and_the_silence_grows() -> None:
-    adaptive = Adaptive(100, 512, PATIENCE)
+    adaptive = AdaptiveController(100, 512, PATIENCE)
     rounds(adaptive, 1)
     now, silences = 10.0, []
     for _ in range(10):
@@ -170,7 +170,7 @@ def test_while_nothing_succeeds_waves_cut_no_further_and_the_silence_grows() -> 
 
 
 def test_after_an_outage_few_begin() -> None:
-    adaptive = Adaptive(20, 512, PATIENCE)
+    adaptive = AdaptiveController(20, 512, PATIENCE)
     rounds(adaptive, 40)
     assert adaptive.limit == 512
     adaptive.resume(100.0)
@@ -246,7 +246,7 @@ def test_a_long_retry_after_and_slow_429s_cost_little() -> None:
 def test_a_quota_that_changes_is_found_again(factor: float) -> None:
     rng = random.Random(1)
     bucket = Bucket(300, 20, 0.3, noisy(0.3, rng))
-    run = Run(Adaptive(20, 512, PATIENCE), bucket, rng)
+    run = Run(AdaptiveController(20, 512, PATIENCE), bucket, rng)
     run.go(60)
     bucket.rate *= factor
     log = run.go(160)
@@ -265,7 +265,7 @@ def test_a_server_that_refuses_beyond_a_number_in_flight(sigma: float) -> None:
 def test_a_minute_of_429s_alone_is_survived(told: bool) -> None:
     rng = random.Random(1)
     bucket = Bucket(300, 20, 0.3, noisy(0.3, rng))
-    adaptive = Adaptive(20, 512, PATIENCE)
+    adaptive = AdaptiveController(20, 512, PATIENCE)
     run = Run(adaptive, bucket, rng)
     run.go(40)
     run.service = Curve(lambda n: 0.3, noisy(0.3, rng), most=0)
@@ -311,7 +311,7 @@ def test_a_saturated_server_is_not_asked_far_more_than_it_can_do(slots: int) -> 
 def test_a_server_that_becomes_slower_or_faster_is_followed(slots: int) -> None:
     rng = random.Random(1)
     server = Parallel(64, 1.0, noisy(0.3, rng))
-    run = Run(Adaptive(20, 512, PATIENCE), server, rng)
+    run = Run(AdaptiveController(20, 512, PATIENCE), server, rng)
     run.go(100)
     server.resize(slots, run.now)
     assert run.go(300).rate(200, 300) > 0.9 * slots
@@ -330,7 +330,7 @@ EVENTS = st.lists(
 )
 
 
-def play(adaptive: Adaptive, events: list[tuple[str, int, float, float | None]]) -> float:
+def play(adaptive: AdaptiveController, events: list[tuple[str, int, float, float | None]]) -> float:
     """Let things happen in any order, also what cannot; the moment after the last of them."""
     now = 0.0
     for what, stamp, seconds, hint in events:
@@ -363,7 +363,7 @@ def play(adaptive: Adaptive, events: list[tuple[str, int, float, float | None]])
 def test_no_order_of_events_breaks_the_bounds_and_a_clean_time_ends_at_the_top(
     events: list[tuple[str, int, float, float | None]], start: int
 ) -> None:
-    adaptive = Adaptive(start, MOST, PATIENCE)
+    adaptive = AdaptiveController(start, MOST, PATIENCE)
     now = play(adaptive, events)
     while adaptive.in_flight:
         adaptive.left()
@@ -382,7 +382,7 @@ def test_no_order_of_events_breaks_the_bounds_and_a_clean_time_ends_at_the_top(
 def test_of_all_429s_that_were_sent_before_the_cut_only_one_cuts(
     size: int, order: random.Random, hints: list[float | None]
 ) -> None:
-    adaptive = Adaptive(400, 400, PATIENCE)
+    adaptive = AdaptiveController(400, 400, PATIENCE)
     stamps = [adaptive.sent(0.0) for _ in range(size)]
     order.shuffle(stamps)
     cuts = sum(adaptive.throttled(stamp, 1.0 + i, hints[i % len(hints)]) for i, stamp in enumerate(stamps))
@@ -392,7 +392,7 @@ def test_of_all_429s_that_were_sent_before_the_cut_only_one_cuts(
 
 
 def test_a_clean_event_costs_next_to_nothing() -> None:
-    adaptive = Adaptive(512, 512, PATIENCE)
+    adaptive = AdaptiveController(512, 512, PATIENCE)
     best = float("inf")
     for _ in range(20):
         began = time.perf_counter()

@@ -11,21 +11,20 @@ import pytest
 from anyio import create_task_group
 from virtual import now, run
 
-from runner.client import Client
 from runner.config import BreakerConfig, JudgeConfig, RetryConfig
+from runner.core.shutdown import Drained
 from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
 from runner.judge import Panel
-from runner.lane import Drained
-from runner.online.ask import Asker
-from runner.online.breaker import Breaker
-from runner.online.crew import Crew
-from runner.online.desk import Desk
-from runner.online.gate import Gate
-from runner.online.pool import Errand
-from runner.online.weather import Weather
-from runner.results.recorder import Recorder
-from runner.results.schema import Asked
-from runner.types import Failure, JudgeRequest, JudgeResponse, Sample
+from runner.lanes.online.breaker import Breaker
+from runner.lanes.online.executor import RequestExecutor
+from runner.lanes.online.group_commit import GroupCommitter
+from runner.lanes.online.outage import OutageDetector
+from runner.lanes.online.request_queue import QueuedRequest
+from runner.lanes.online.worker_pool import WorkerPool
+from runner.limits.limiter import RequestLimiter
+from runner.results.recorder import ResultRecorder
+from runner.service.client import Client
+from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Sample
 
 Behaviour = Callable[[str, float, int], Exception | None]
 """From a request's name, the time and how often it was sent to what goes wrong."""
@@ -61,7 +60,7 @@ class Scripted:
 class Unwritten:
     """Takes rows and writes none."""
 
-    def record(self, request: JudgeRequest, asked: Asked) -> None:
+    def record(self, request: JudgeRequest, asked: RequestResult) -> None:
         assert isinstance(asked.outcome, Failure) or asked.verdict is not None
 
 
@@ -80,13 +79,13 @@ class Scene:
     ) -> None:
         self.client = Scripted(behaviour)
         self.lost: list[float] = []
-        self.gate = Gate(concurrency, rpm, None, None, lambda _: None)
-        self.weather = Weather(patience, self._lost)
-        self.crew = Crew(concurrency, self._work)
+        self.gate = RequestLimiter(concurrency, rpm, None, None, lambda _: None)
+        self.weather = OutageDetector(patience, self._lost)
+        self.crew = WorkerPool(concurrency, self._work)
         panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
         policy = RetryConfig(attempts=attempts, base=0.5, ceiling=30, patience=patience)
-        self.desk = Desk(panel, cast(Recorder, Unwritten()))
-        self.asker = Asker(
+        self.desk = GroupCommitter(panel, cast(ResultRecorder, Unwritten()))
+        self.asker = RequestExecutor(
             "default",
             cast(Client, self.client),
             panel,
@@ -100,7 +99,7 @@ class Scene:
             lambda _: False,
         )
         self._names: Iterator[str] = iter(())
-        self._results: dict[str, Asked | BaseException] = {}
+        self._results: dict[str, RequestResult | BaseException] = {}
 
     def _lost(self, _: Exception) -> None:
         self.lost.append(now())
@@ -111,17 +110,17 @@ class Scene:
         if name is None:
             return False
         try:
-            self._results[name] = await self.asker.judge(Errand(request(name), name.encode(), 0))
+            self._results[name] = await self.asker.judge(QueuedRequest(request(name), name.encode(), 0))
         except (Drained, RunStopped) as error:
             self._results[name] = error
         return not isinstance(self._results[name], Exception)
 
-    async def judge(self, names: list[str]) -> dict[str, Asked | BaseException]:
+    async def judge(self, names: list[str]) -> dict[str, RequestResult | BaseException]:
         """What became of each that a worker took up."""
         self._names = iter(names)
         servers = [asyncio.create_task(serve()) for serve in (self.gate.serve, self.desk.serve)]
         async with create_task_group() as group:
-            Crew.start(group, self.crew)
+            WorkerPool.start(group, self.crew)
         for server in servers:
             server.cancel()
         return self._results
@@ -136,12 +135,12 @@ def names(count: int) -> list[str]:
     return [f"r{number}" for number in range(count)]
 
 
-def answered(results: dict[str, Asked | BaseException]) -> list[str]:
-    return [name for name, asked in results.items() if isinstance(asked, Asked) and asked.verdict is not None]
+def answered(results: dict[str, RequestResult | BaseException]) -> list[str]:
+    return [name for name, asked in results.items() if isinstance(asked, RequestResult) and asked.verdict is not None]
 
 
-def failed(results: dict[str, Asked | BaseException]) -> dict[str, Failure]:
-    outcomes = {name: asked.outcome for name, asked in results.items() if isinstance(asked, Asked)}
+def failed(results: dict[str, RequestResult | BaseException]) -> dict[str, Failure]:
+    outcomes = {name: asked.outcome for name, asked in results.items() if isinstance(asked, RequestResult)}
     return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
 
 
@@ -268,7 +267,7 @@ def test_a_drain_wakes_who_rests_and_lets_who_is_under_way_finish() -> None:
     def broken(name: str, _: float, __: int) -> Exception | None:
         return RateLimited("busy", status=429, retry_after=500) if name == "r0" else None
 
-    async def main(scene: Scene) -> tuple[dict[str, Asked | BaseException], float]:
+    async def main(scene: Scene) -> tuple[dict[str, RequestResult | BaseException], float]:
         asyncio.get_running_loop().call_later(0.15, scene.asker.drain)
         return await scene.judge(names(9)), now()
 

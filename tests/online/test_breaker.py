@@ -14,8 +14,8 @@ from scene import bad, good, judge, status
 
 from runner.config import BreakerConfig
 from runner.errors import ServerFault
-from runner.online import weather
-from runner.online.breaker import Breaker
+from runner.lanes.online import outage as weather
+from runner.lanes.online.breaker import Breaker
 
 
 @given(

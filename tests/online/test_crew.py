@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual import now, run
 
-from runner.online.crew import LEAST_SPARE, Crew
+from runner.lanes.online.worker_pool import LEAST_SPARE, WorkerPool
 
 
 class Site:
     """Pieces of work that take a second each; every so many of them sleep for a while in between."""
 
     def __init__(self, size: int, pieces: int, sleepy: Callable[[int], float]) -> None:
-        self.crew = Crew(size, self.work)
+        self.crew = WorkerPool(size, self.work)
         self.left = iter(range(pieces))
         self.sleepy = sleepy
         self.awake = self.asleep = self.done = 0
@@ -53,7 +53,7 @@ class Site:
 
     async def run(self) -> float:
         async with anyio.create_task_group() as group:
-            Crew.start(group, self.crew)
+            WorkerPool.start(group, self.crew)
         return now()
 
 
@@ -108,7 +108,7 @@ def test_an_error_in_the_work_ends_the_crew() -> None:
 
     async def main(work: Callable[[], Awaitable[bool]]) -> None:
         async with anyio.create_task_group() as group:
-            Crew.start(group, Crew(4, work))
+            WorkerPool.start(group, WorkerPool(4, work))
 
     with pytest.raises(ExceptionGroup) as caught:
         run(main(fail))

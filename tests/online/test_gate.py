@@ -13,9 +13,9 @@ from virtual import now, run
 
 from runner.config import TokenLimits
 from runner.errors import ConnectFailed, RateLimited, Refused, ServerFault, TimedOut
-from runner.online.account import Expectation, Tokens
-from runner.online.adaptive import Adaptive
-from runner.online.gate import Gate, Pass
+from runner.limits.adaptive import AdaptiveController
+from runner.limits.limiter import Lease, RequestLimiter
+from runner.limits.token_quota import TokenEstimator, TokenQuota
 from runner.types import Usage
 
 MINUTE = 60.0
@@ -65,15 +65,15 @@ class Scene:
 
     def __init__(self, limits: Limits, thought: Sequence[tuple[int, int]]) -> None:
         size, tpm = limits.concurrency, limits.tpm
-        self.adaptive = None if isinstance(size, int) else Adaptive(*size, PATIENCE)
+        self.adaptive = None if isinstance(size, int) else AdaptiveController(*size, PATIENCE)
         quota = TokenLimits(input=tpm[0], output=tpm[1]) if len(tpm) == 2 else tpm[0] if tpm else None
-        expected = [Expectation(prompt, completion, None) for prompt, completion in thought]
-        tokens = None if quota is None else Tokens(quota, expected)
-        self.gate = Gate(self.adaptive or size, limits.rpm, tokens, None, lambda _: None)  # type: ignore[arg-type]
+        expected = [TokenEstimator(prompt, completion, None) for prompt, completion in thought]
+        tokens = None if quota is None else TokenQuota(quota, expected)
+        self.gate = RequestLimiter(self.adaptive or size, limits.rpm, tokens, None, lambda _: None)  # type: ignore[arg-type]
         self.grants: list[Grant] = []
         self._serving = asyncio.create_task(self.gate.serve())
 
-    async def enter(self, variant: int) -> tuple[Pass, Grant]:
+    async def enter(self, variant: int) -> tuple[Lease, Grant]:
         """Go through the gate."""
         held = await self.gate.enter(variant, BODY)
         grant = Grant(now(), () if held.paid is None else held.paid.amounts)
@@ -93,7 +93,7 @@ class Scene:
             if isinstance(fate.end, RateLimited):
                 await asyncio.sleep(fate.end.retry_after or 0.1)
 
-    def end(self, held: Pass, grant: Grant, end: float | Exception | None) -> None:
+    def end(self, held: Lease, grant: Grant, end: float | Exception | None) -> None:
         """Give back what was held, and note what is known from now on."""
         grant.known = now()
         if end is None:

@@ -8,26 +8,26 @@ import anyio
 import pytest
 from virtual import now, run, settle
 
+from runner.core.shutdown import Drained
 from runner.errors import RateLimited, ServerFault
-from runner.lane import Drained
-from runner.online.adaptive import Adaptive
-from runner.online.crew import Crew
-from runner.online.gate import Gate, Pass
-from runner.online.limits import Slots
+from runner.lanes.online.worker_pool import WorkerPool
+from runner.limits.adaptive import AdaptiveController
+from runner.limits.limiter import Lease, RequestLimiter
+from runner.limits.rate_limiter import ConcurrencyLimiter
 from runner.types import Usage
 
 
-def governed(start: int = 4, most: int = 64) -> tuple[Gate, Adaptive, list[int]]:
+def governed(start: int = 4, most: int = 64) -> tuple[RequestLimiter, AdaptiveController, list[int]]:
     sizes: list[int] = []
-    adaptive = Adaptive(start, most, 60.0)
-    return Gate(adaptive, None, None, None, sizes.append), adaptive, sizes
+    adaptive = AdaptiveController(start, most, 60.0)
+    return RequestLimiter(adaptive, None, None, None, sizes.append), adaptive, sizes
 
 
-async def enter(gate: Gate) -> Pass:
+async def enter(gate: RequestLimiter) -> Lease:
     return await gate.enter(0, b"")
 
 
-async def wave(gate: Gate, hint: float) -> None:
+async def wave(gate: RequestLimiter, hint: float) -> None:
     """So many 429s that everybody has to keep still for `hint` seconds."""
     for held in [await enter(gate) for _ in range(gate.size)]:
         gate.failed(held, RateLimited("busy", retry_after=hint), in_outage=False)
@@ -103,7 +103,7 @@ def test_failures_and_leavers_are_counted_out() -> None:
 
 def test_slots_grow_and_shrink_while_they_are_in_use() -> None:
     async def main() -> None:
-        slots = Slots(1)
+        slots = ConcurrencyLimiter(1)
         await slots.enter()
         waiting = [asyncio.create_task(slots.enter()) for _ in range(3)]
         await settle()
@@ -135,8 +135,8 @@ async def test_a_crew_grows_with_its_size() -> None:
         return False
 
     async with anyio.create_task_group() as group:
-        crew = Crew(2, work)
-        Crew.start(group, crew)
+        crew = WorkerPool(2, work)
+        WorkerPool.start(group, crew)
         await settle()
         assert most == 2
         crew.resize(5)

@@ -18,19 +18,19 @@ from scene import READABLE, Service, bad, configure, good, judge, status
 from virtual import now, run
 
 from runner import RunOptions, arun, load_config
-from runner.client import Client
 from runner.config import JudgeConfig, RetryConfig
 from runner.errors import RateLimited
 from runner.judge import Panel
-from runner.online import ask, weather
-from runner.online.adaptive import Adaptive
-from runner.online.crew import Crew
-from runner.online.desk import Desk
-from runner.online.pool import Errand
-from runner.online.station import Door, Manner, Station
-from runner.results.recorder import Recorder
-from runner.results.schema import Asked
-from runner.types import JudgeRequest, JudgeResponse, Sample
+from runner.lanes.online import executor as ask
+from runner.lanes.online import outage as weather
+from runner.lanes.online.backend import Backend, BackendSpec, OnlinePolicy
+from runner.lanes.online.group_commit import GroupCommitter
+from runner.lanes.online.request_queue import QueuedRequest
+from runner.lanes.online.worker_pool import WorkerPool
+from runner.limits.adaptive import AdaptiveController
+from runner.results.recorder import ResultRecorder
+from runner.service.client import Client
+from runner.types import JudgeRequest, JudgeResponse, RequestResult, Sample
 
 CONCURRENCIES: list[int | dict[str, int]] = [16, {"start": 8, "max": 64}]
 
@@ -72,16 +72,16 @@ class Scripted:
 class Unwritten:
     """Takes rows and writes none."""
 
-    def record(self, request: JudgeRequest, asked: Asked) -> None:
+    def record(self, request: JudgeRequest, asked: RequestResult) -> None:
         assert asked.verdict is not None
 
 
-async def work_through(client: Scripted, concurrency: int | Adaptive, rows: int) -> int:
+async def work_through(client: Scripted, concurrency: int | AdaptiveController, rows: int) -> int:
     """Have one station ask so many requests; how many were answered."""
     panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
-    desk = Desk(panel, cast(Recorder, Unwritten()))
+    desk = GroupCommitter(panel, cast(ResultRecorder, Unwritten()))
     sample = Sample(0, "s", {}, {}, {}, "here")
-    left = deque(Errand(JudgeRequest(sample, 0, str(number), b"{}", ""), b"{}", 0) for number in range(rows))
+    left = deque(QueuedRequest(JudgeRequest(sample, 0, str(number), b"{}", ""), b"{}", 0) for number in range(rows))
     done = 0
 
     async def work() -> bool:
@@ -92,9 +92,9 @@ async def work_through(client: Scripted, concurrency: int | Adaptive, rows: int)
         done += 1
         return True
 
-    station = Station(
-        Door("default", cast(Client, client), concurrency),
-        Manner(RetryConfig()),
+    station = Backend(
+        BackendSpec("default", cast(Client, client), concurrency),
+        OnlinePolicy(RetryConfig()),
         panel,
         desk,
         work=work,
@@ -106,7 +106,7 @@ async def work_through(client: Scripted, concurrency: int | Adaptive, rows: int)
         service.start_soon(desk.serve)
         service.start_soon(station.gate.serve)
         async with anyio.create_task_group() as workers:
-            Crew.start(workers, station.crew)
+            WorkerPool.start(workers, station.crew)
         service.cancel_scope.cancel()
     return done
 
@@ -119,9 +119,11 @@ def virtual_latency(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("virtual_latency")
 @pytest.mark.parametrize("hint", [None, 5.0])
-@pytest.mark.parametrize(("concurrency", "most"), [(64, 64), (Adaptive(20, 128, 1800), 128)], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize(
+    ("concurrency", "most"), [(64, 64), (AdaptiveController(20, 128, 1800), 128)], ids=["fixed", "adaptive"]
+)
 def test_a_minute_of_429s_loses_nothing_and_is_mostly_silence(
-    concurrency: int | Adaptive, most: int, hint: float | None
+    concurrency: int | AdaptiveController, most: int, hint: float | None
 ) -> None:
     async def serve() -> None:
         await asyncio.sleep(0.005)
@@ -152,13 +154,13 @@ def workers(count: int, seconds: float) -> Callable[[], Awaitable[None]]:
 def test_who_never_refuses_is_found_out_by_the_throughput(count: int, seconds: float) -> None:
     rows = int(180 * count / seconds)
 
-    async def main(concurrency: int | Adaptive) -> tuple[float, list[int]]:
+    async def main(concurrency: int | AdaptiveController) -> tuple[float, list[int]]:
         client = Scripted(workers(count, seconds))
         assert await work_through(client, concurrency, rows) == rows
         return rows / now(), client.in_flight
 
     fixed = {size: run(main(size))[0] for size in (count // 2, count, 512)}
-    rate, in_flight = run(main(Adaptive(20, 512, 1800)))
+    rate, in_flight = run(main(AdaptiveController(20, 512, 1800)))
     assert rate > 0.9 * max(fixed.values())
     later = sorted(in_flight[rows // 2 :])
     assert later[len(later) // 2] <= 3.5 * count

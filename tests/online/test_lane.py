@@ -12,10 +12,10 @@ from scene import Service, bad, configure, good, judge, status, table
 
 from runner import RunOptions, arun, load_config
 from runner.emulator import EmulatorOptions
-from runner.emulator.server import start
+from runner.emulator.http.server import start
 from runner.errors import RunStopped
-from runner.online import weather
-from runner.online.lane import OnlineLane
+from runner.lanes.online import outage as weather
+from runner.lanes.online.lane import OnlineLane
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual import now, run, settle
 
-from runner.lane import Drained
-from runner.online.account import Accounts
-from runner.online.limits import Grant, Slots, Turnstile
+from runner.core.shutdown import Drained
+from runner.limits.rate_limiter import ConcurrencyLimiter, RateGrant, RateLimiter
+from runner.limits.token_quota import QuotaSet
 
 MINUTE = 60.0
 
@@ -31,7 +31,7 @@ def most_in_a_minute(times: Sequence[float], weights: Sequence[int] | None = Non
     return most
 
 
-async def grants(turnstile: Turnstile, arrivals: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
+async def grants(turnstile: RateLimiter, arrivals: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
     """Let visitors come, after each gap so many at once; the times and numbers of those let through, in order."""
     times: list[float] = []
     order: list[int] = []
@@ -51,7 +51,7 @@ async def grants(turnstile: Turnstile, arrivals: Sequence[tuple[float, int]]) ->
     return times, order
 
 
-async def saturate(turnstile: Turnstile, seconds: float, workers: int = 40) -> list[float]:
+async def saturate(turnstile: RateLimiter, seconds: float, workers: int = 40) -> list[float]:
     """Times of all grants while more is wanted than allowed."""
     times: list[float] = []
 
@@ -73,7 +73,7 @@ async def saturate(turnstile: Turnstile, seconds: float, workers: int = 40) -> l
     arrivals=st.lists(st.tuples(st.floats(0, 200), st.integers(1, 90)), min_size=1, max_size=6),
 )
 def test_no_minute_holds_more_requests_than_the_quota(rpm: int, arrivals: list[tuple[float, int]]) -> None:
-    times, order = run(grants(Turnstile(rpm), arrivals))
+    times, order = run(grants(RateLimiter(rpm), arrivals))
     assert most_in_a_minute(times) <= rpm
     assert order == sorted(order)
 
@@ -81,20 +81,20 @@ def test_no_minute_holds_more_requests_than_the_quota(rpm: int, arrivals: list[t
 @pytest.mark.parametrize("rpm", [1, 6, 60, 600, 6000, 12_100, 30_000])
 def test_a_saturated_quota_is_used_but_never_overdrawn(rpm: int) -> None:
     minutes = 20 if rpm < 1000 else 1.2
-    times = run(saturate(Turnstile(rpm), minutes * MINUTE))
+    times = run(saturate(RateLimiter(rpm), minutes * MINUTE))
     assert most_in_a_minute(times) <= rpm
     assert len(times) >= 0.97 * rpm * minutes
 
 
 def test_a_pause_leaves_no_credit_beyond_the_quota() -> None:
     rpm = 13_000
-    times, _ = run(grants(Turnstile(rpm), [(0, 3), (300, rpm + 50)]))
+    times, _ = run(grants(RateLimiter(rpm), [(0, 3), (300, rpm + 50)]))
     assert most_in_a_minute(times) <= rpm
 
 
 def test_both_quotas_hold_together() -> None:
     async def main(rpm: int, tpm: int, weight: int) -> list[float]:
-        turnstile, times = Turnstile(rpm, Accounts([tpm])), list[float]()
+        turnstile, times = RateLimiter(rpm, QuotaSet([tpm])), list[float]()
         server = asyncio.create_task(turnstile.serve())
 
         async def work() -> None:
@@ -118,7 +118,7 @@ def test_both_quotas_hold_together() -> None:
 
 def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
     async def main() -> list[float]:
-        turnstile = Turnstile(6)
+        turnstile = RateLimiter(6)
         server = asyncio.create_task(turnstile.serve())
         await turnstile.enter()
         times: list[float] = []
@@ -142,7 +142,7 @@ def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
 
 def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
     async def main() -> list[object]:
-        turnstile = Turnstile(6)
+        turnstile = RateLimiter(6)
         server = asyncio.create_task(turnstile.serve())
         visitors = [asyncio.create_task(turnstile.enter()) for _ in range(4)]
         await asyncio.sleep(1)
@@ -152,14 +152,14 @@ def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
         return list(results)
 
     first, *others = run(main())
-    assert isinstance(first, Grant)
+    assert isinstance(first, RateGrant)
     assert len(others) == 4
     assert all(isinstance(other, Drained) for other in others)
 
 
 def test_without_quotas_the_turnstile_is_open() -> None:
-    assert Turnstile(None).open
-    assert not Turnstile(1).open
+    assert RateLimiter(None).open
+    assert not RateLimiter(1).open
 
 
 Stay = tuple[float, float, float | None]
@@ -170,7 +170,7 @@ stays = st.tuples(st.floats(0, 5), st.floats(0, 5), st.none() | st.floats(0, 5))
 @given(size=st.integers(1, 5), visits=st.lists(stays, min_size=1, max_size=40))
 def test_slots_never_hold_more_than_their_size(size: int, visits: list[Stay]) -> None:
     async def main() -> tuple[int, bool]:
-        slots = Slots(size)
+        slots = ConcurrencyLimiter(size)
         inside = most = 0
 
         async def visit(arrival: float, stay: float) -> None:
@@ -208,7 +208,7 @@ def test_slots_never_hold_more_than_their_size(size: int, visits: list[Stay]) ->
 
 def test_slots_are_first_come_first_served() -> None:
     async def main() -> list[int]:
-        slots = Slots(2)
+        slots = ConcurrencyLimiter(2)
         order: list[int] = []
 
         async def visit(number: int) -> None:
@@ -228,7 +228,7 @@ def test_slots_are_first_come_first_served() -> None:
 
 def test_a_slot_handed_to_one_who_was_cancelled_goes_on_to_the_next() -> None:
     async def main() -> bool:
-        slots = Slots(1)
+        slots = ConcurrencyLimiter(1)
         await slots.enter()
         first, second = (asyncio.create_task(slots.enter()) for _ in range(2))
         await settle()
@@ -242,7 +242,7 @@ def test_a_slot_handed_to_one_who_was_cancelled_goes_on_to_the_next() -> None:
 
 def test_draining_slots_sends_waiters_home() -> None:
     async def main() -> list[object]:
-        slots = Slots(1)
+        slots = ConcurrencyLimiter(1)
         await slots.enter()
         waiting = [asyncio.create_task(slots.enter()) for _ in range(3)]
         await settle()

@@ -15,8 +15,8 @@ from scene import Answer, Service, bad, configure, good, status, table
 
 from runner import RunOptions, RunSummary, arun, load_config
 from runner.errors import RunStopped
-from runner.online import weather
-from runner.online.lane import OnlineLane
+from runner.lanes.online import outage as weather
+from runner.lanes.online.lane import OnlineLane
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from virtual import now, run, settle
 
+from runner.core.shutdown import Drained
 from runner.errors import BadReply, ConnectFailed, ConnectionLost, RateLimited, ServerFault, TimedOut, Transient
-from runner.lane import Drained
-from runner.online.weather import STREAK, Weather, may_be_the_rows_fault
+from runner.lanes.online.outage import STREAK, OutageDetector, may_be_the_rows_fault
 
 PATIENCE = 1800.0
 
@@ -20,7 +20,7 @@ class Sky:
     def __init__(self, patience: float = PATIENCE) -> None:
         self.lost: list[tuple[float, Transient]] = []
         self.passed: list[float] = []
-        self.weather = Weather(patience, lambda error: self.lost.append((now(), error)))
+        self.weather = OutageDetector(patience, lambda error: self.lost.append((now(), error)))
 
     def storm(self, count: int = STREAK, error: Transient | None = None) -> None:
         for _ in range(count):

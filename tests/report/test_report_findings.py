@@ -10,7 +10,7 @@ import pytest
 from report_runs import Row, make_run, row
 
 from runner.report import summarize
-from runner.report.page import words
+from runner.report.page import formatting as words
 from runner.report.page.findings import MOST, findings
 
 EXTRA = ("human_winner", "human_score", "human_label", "model", "category")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from report_runs import Row, make_run, row
 
 from runner.report import Scales, render, summarize, write_report
-from runner.report.page.against import group_name, heat
+from runner.report.page.agreement import group_name, heat
 from runner.report.page.charts import CLASSES
 
 EVIL = "</script></style></title><img src=//evil.example/x onerror=alert(1)>\"'&amp;{{ 7 * 7 }}"

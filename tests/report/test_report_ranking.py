@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from report_runs import Row, make_run, row
 from scipy import optimize, stats
 
-from runner.report import ranking as module
 from runner.report import summarize
-from runner.report.strength import PRIOR, TIE_PRIOR, fit
+from runner.report.sections import ranking as module
+from runner.report.stats.bradley_terry import PRIOR, TIE_PRIOR, fit
 
 Tables = tuple[np.ndarray, np.ndarray]
 EXTRA = ("human_winner", "human_score", "human_label", "model1", "model2")

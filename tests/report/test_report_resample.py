@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from runner.report.resample import REPLICATES, Resampled, Resampler, bca
-from runner.report.shapes import Figure
+from runner.report.models import Figure
+from runner.report.stats.bootstrap import REPLICATES, Resampled, Resampler, bca
 
 
 def mean(sums: np.ndarray) -> np.ndarray:

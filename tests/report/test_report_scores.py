@@ -16,9 +16,11 @@ from report_runs import Row, make_run, row
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
-from runner.report import Scales, ranks, scores, summarize
-from runner.report.ranks import kendall_tau_b, spearman
-from runner.report.resample import Resampler
+from runner.report import Scales, summarize
+from runner.report.sections import rank_correlation as ranks
+from runner.report.sections import score_agreement as scores
+from runner.report.sections.rank_correlation import kendall_tau_b, spearman
+from runner.report.stats.bootstrap import Resampler
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

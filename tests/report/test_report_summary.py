@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_runs import Row, make_run, row
 
-from runner.report import ReportError, Scales, query, summarize, tables
-from runner.report.disputed import RESPONSE, TEXT
+from runner.report import ReportError, Scales, summarize
+from runner.report.data import query, tables
+from runner.report.sections.disputed import RESPONSE, TEXT
 
 FIGURE = {"value", "low", "high", "n", "left_out", "count", "reason"}
 EXTRA = ("human_winner", "human_score", "human_label", "model", "model1", "model2", "category")

@@ -17,8 +17,8 @@ from report_runs import make_run, row
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from runner.report import summarize
-from runner.report.resample import Resampler
-from runner.report.winners import CELLS, agreement, position
+from runner.report.sections.winner_agreement import CELLS, agreement, position
+from runner.report.stats.bootstrap import Resampler
 
 WINNERS = ("1", "2", "tie", None)
 UNIT = st.tuples(st.sampled_from(WINNERS), st.sampled_from(WINNERS), st.sampled_from([*WINNERS, "not asked"]))

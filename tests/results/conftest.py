@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from result_rows import make
 
-from runner.results.directory import RunDirectory
+from runner.results.run_directory import RunDirectory
 from runner.results.schema import results_schema
-from runner.results.sink import Sink
+from runner.results.writer import ResultWriter
 from runner.types import Row
 
 
@@ -45,7 +45,7 @@ def keep(place: RunDirectory, loop: asyncio.Runner) -> Callable[..., None]:
         rows: list[Row], *, first: int = 0, size: int = 1000, extra: tuple[pa.Field, ...] = (), **more: Any
     ) -> None:
         async def through() -> None:
-            sink = Sink(place.path, results_schema(extra), first, size, "zstd", more.get("owners", {}))
+            sink = ResultWriter(place.path, results_schema(extra), first, size, "zstd", more.get("owners", {}))
             for each in rows:
                 sink.append(each)
                 await sink.room()

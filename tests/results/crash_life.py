@@ -14,16 +14,17 @@ from crash_disk import FOLDERS, Disk, Picture, watched
 from result_rows import make
 
 from runner.config import JudgeConfig
+from runner.core.pricing import no_price
 from runner.errors import RunStopped
 from runner.judge import Panel
-from runner.reread import Again, reread
-from runner.results.block import Block
-from runner.results.directory import RunDirectory
-from runner.results.recorder import no_price
-from runner.results.resume import Done, recover, scan
+from runner.pipeline.reparse import ReparseContext, reparse_rows
+from runner.results.completion import CompletionIndex, scan
+from runner.results.exporter import rows_so_far
+from runner.results.recovery import recover
+from runner.results.row_block import RowBlock
+from runner.results.run_directory import RunDirectory
 from runner.results.schema import results_schema
-from runner.results.sink import Sink
-from runner.results.view import rows_so_far
+from runner.results.writer import ResultWriter
 
 SCHEMA = results_schema(())
 VARIANTS = {("j", False, 0): 0}
@@ -54,7 +55,7 @@ def score_of(text: str, pick: str) -> float:
     return float(text.split()[0 if pick == "first" else -1])
 
 
-def again(pick: str) -> Again:
+def again(pick: str) -> ReparseContext:
     judge = JudgeConfig.model_validate(
         {
             "name": "j",
@@ -64,7 +65,7 @@ def again(pick: str) -> Again:
             "verdict": {"pattern": r"(\d+)", "kind": "score", "pick": pick},
         }
     )
-    return Again(Panel([judge]), VARIANTS, (no_price,), None)
+    return ReparseContext(Panel([judge]), VARIANTS, (no_price,), None)
 
 
 class Life:
@@ -129,13 +130,13 @@ class Life:
         self.reopen()
         pick = "last" if self._pick == "first" else "first"
         self._readings = frozenset({self._pick, pick})
-        reread(self.root / "results", SCHEMA, "zstd", again(pick))
+        reparse_rows(self.root / "results", SCHEMA, "zstd", again(pick))
         self._pick, self._readings = pick, frozenset({pick})
 
     def _open(self, first: int) -> None:
-        self._done: Done = scan(self.root, SAMPLES, VARIANTS)
+        self._done: CompletionIndex = scan(self.root, SAMPLES, VARIANTS)
         self._wanted = [*self._done.owners]
-        self._sink = Sink(self.root, SCHEMA, first, ROWS_PER_PART, "zstd", self._done.owners)
+        self._sink = ResultWriter(self.root, SCHEMA, first, ROWS_PER_PART, "zstd", self._done.owners)
         self._thread: Any = self._sink._thread
 
     def _next_fresh(self) -> str | None:
@@ -158,7 +159,9 @@ class Life:
         self._versions.setdefault(custom_id, []).append(text)
         try:
             if number % 2 and custom_id not in self._done.owners:
-                self._sink.extend_block(Block({name: [value] for name, value in row.items()}))  # as batches' rows come
+                self._sink.extend_block(
+                    RowBlock({name: [value] for name, value in row.items()})
+                )  # as batches' rows come
             else:
                 self._sink.append(row)
         except RunStopped:
@@ -240,7 +243,7 @@ class Laboratory:
         failed = {row["custom_id"] for row in rows_in_parts(root) if row["status"] == "failed"}
         assert done.owners.keys() == failed
         assert done.missing() == SAMPLES - len(texts) + len(failed)
-        reread(root / "results", SCHEMA, "zstd", again("last"))
+        reparse_rows(root / "results", SCHEMA, "zstd", again("last"))
         assert found(rows_in_parts(root), frozenset({"last"})) == texts
 
     def _check_cuts_of_recovery(self, root: Path, expected: Expected, judge: Judge) -> None:

@@ -10,10 +10,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.results.block import Block, make_block
 from runner.results.journal import decode_row, encode_block, encode_row
-from runner.results.schema import Asked, columns_to_batch, make_row, own_floats, results_schema, to_batch
-from runner.types import Dimension, Failure, JudgeRequest, JudgeResponse, Row, Sample, Usage, Verdict
+from runner.results.row_block import RowBlock, make_block
+from runner.results.schema import columns_to_batch, make_row, own_floats, results_schema, to_batch
+from runner.types import Dimension, Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage, Verdict
 
 SHARED = [
     {"judge": "j", "judge_model": "m", "kind": "template", "service": "s", "swapped": swapped, "repeat": 0}
@@ -44,7 +44,7 @@ verdicts = st.builds(
 answers = st.builds(JudgeResponse, st.none() | words, st.none() | words, st.none() | words)
 failures = st.builds(Failure, st.sampled_from(("bad_request", "batch_lost")), words)
 asked = st.builds(
-    Asked,
+    RequestResult,
     answers | failures,
     st.none() | verdicts,
     st.integers(0, 3),
@@ -66,7 +66,7 @@ requests = st.builds(
 )
 
 
-def one_by_one(came: list[tuple[JudgeRequest, Asked]], costs: list[float | None], block: Block) -> list[Row]:
+def one_by_one(came: list[tuple[JudgeRequest, RequestResult]], costs: list[float | None], block: RowBlock) -> list[Row]:
     pairs = zip(came, costs, strict=True)
     rows = [make_row(request, SHARED[request.variant], each, cost) for (request, each), cost in pairs]
     return [{**row, "finished_at": moment} for row, moment in zip(rows, block["finished_at"], strict=True)]
@@ -79,7 +79,7 @@ def filled(row: Row) -> Row:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(requests, asked, st.none() | st.floats(0, 1)), min_size=1, max_size=6))
-def test_a_block_holds_the_rows_that_are_made_one_by_one(made: list[tuple[JudgeRequest, Asked, Any]]) -> None:
+def test_a_block_holds_the_rows_that_are_made_one_by_one(made: list[tuple[JudgeRequest, RequestResult, Any]]) -> None:
     came, costs = [(request, each) for request, each, _ in made], [cost for _, _, cost in made]
     block = make_block(came, SHARED, [each.attempts for _, each in came], costs)
     rows = one_by_one(came, costs, block)
@@ -100,7 +100,7 @@ def test_lone_surrogates_and_numbers_that_json_lacks_are_written_as_for_rows() -
     came = [
         (
             JudgeRequest(Sample(0, "\udfff", {}, {}, {"number": math.inf}, ""), 0, "0-j", b"", ""),
-            Asked(Failure("x", "y")),
+            RequestResult(Failure("x", "y")),
         )
     ]
     block = make_block(came, SHARED, [0], [None])

@@ -22,7 +22,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunStopped
-from runner.results import parts, resume, sink
+from runner.results import parts
+from runner.results import recovery as resume
+from runner.results import writer as sink
 
 
 @pytest.fixture

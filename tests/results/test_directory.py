@@ -15,14 +15,14 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from runner.core.files import write_json, write_text
 from runner.errors import RunDirectoryError
-from runner.results.directory import RunDirectory, move_aside, schema_text
-from runner.results.disk import write_json, write_text
+from runner.results.run_directory import RunDirectory, move_aside, schema_text
 
 HOLDER = """
 import sys
 from pathlib import Path
-from runner.results.directory import RunDirectory
+from runner.results.run_directory import RunDirectory
 with RunDirectory(Path(sys.argv[1])).held():
     print("held", flush=True)
     sys.stdin.read()

@@ -9,11 +9,13 @@ from typing import Any
 import pyarrow.parquet as pq
 from result_rows import make
 
-from runner.results.recorder import Recorder, price_of
-from runner.results.resume import Done, recover, scan
-from runner.results.schema import Asked, results_schema
-from runner.results.sink import Sink
-from runner.types import Failure, JudgeRequest, JudgeResponse, Row, Sample, Usage, Verdict
+from runner.core.pricing import price_of
+from runner.results.completion import CompletionIndex, scan
+from runner.results.recorder import ResultRecorder
+from runner.results.recovery import recover
+from runner.results.schema import results_schema
+from runner.results.writer import ResultWriter
+from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage, Verdict
 
 SCHEMA = results_schema(())
 SHARED = {"judge": "j", "judge_model": "m", "kind": "template", "service": "s", "swapped": False, "repeat": 0}
@@ -21,24 +23,26 @@ VARIANTS = {("j", False, 0): 0}
 SAMPLES = 12
 
 OUTCOMES = (
-    Asked(JudgeResponse("5"), Verdict(score=5.0), 1, Usage(7, 3, 10), None, "batch", "b", "s"),
-    Asked(Failure("bad_request", "no"), None, 1, Usage(), None, "batch", "b", "s"),
-    Asked(JudgeResponse("?"), Verdict(problem="conflict", detail="two"), 1, Usage(1, 1, 2), None, "batch", "b", "s"),
+    RequestResult(JudgeResponse("5"), Verdict(score=5.0), 1, Usage(7, 3, 10), None, "batch", "b", "s"),
+    RequestResult(Failure("bad_request", "no"), None, 1, Usage(), None, "batch", "b", "s"),
+    RequestResult(
+        JudgeResponse("?"), Verdict(problem="conflict", detail="two"), 1, Usage(1, 1, 2), None, "batch", "b", "s"
+    ),
 )
 
 
-def came() -> list[tuple[JudgeRequest, Asked]]:
+def came() -> list[tuple[JudgeRequest, RequestResult]]:
     return [
         (JudgeRequest(Sample(n, f"s{n}", {}, {}, {}, ""), 0, f"{n}-j-o-0", b"", "aa"), OUTCOMES[n % len(OUTCOMES)])
         for n in range(SAMPLES)
     ]
 
 
-async def run(root: Path, in_one_go: bool) -> tuple[list[Row], Done, list[tuple[Row, int]]]:
+async def run(root: Path, in_one_go: bool) -> tuple[list[Row], CompletionIndex, list[tuple[Row, int]]]:
     """A run that finds two failures and three answers that cannot be read, and records twelve outcomes."""
     for folder in ("results", "journal"):
         (root / folder).mkdir(parents=True)
-    before = Sink(root, SCHEMA, 0, 100, "zstd", {})
+    before = ResultWriter(root, SCHEMA, 0, 100, "zstd", {})
     for n in range(5):
         status = {"status": "unparsed", "error_type": "no_verdict"} if n < 3 else {"status": "failed"}
         before.append(make(n, error_type="timeout") | status)
@@ -47,8 +51,8 @@ async def run(root: Path, in_one_go: bool) -> tuple[list[Row], Done, list[tuple[
     done = scan(root, SAMPLES, VARIANTS, retry=("failed", "unparsed"))
     for n in (0, 7, 8):
         done.unanswered(n, 0)
-    sink = Sink(root, SCHEMA, first, 100, "zstd", done.owners)
-    recorder = Recorder(sink, [SHARED], [price_of(1.0, 2.0, 1000, 0.5)], done)
+    sink = ResultWriter(root, SCHEMA, first, 100, "zstd", done.owners)
+    recorder = ResultRecorder(sink, [SHARED], [price_of(1.0, 2.0, 1000, 0.5)], done)
     unread: list[tuple[Row, int]] = []
     if in_one_go:
         unread = recorder.record_all(came())
@@ -78,7 +82,10 @@ def test_in_one_go_or_one_by_one(tmp_path: Path) -> None:
 
 
 def test_nothing_came(tmp_path: Path) -> None:
-    done = Done(SAMPLES, VARIANTS)
+    done = CompletionIndex(SAMPLES, VARIANTS)
     assert (
-        Recorder(Sink(tmp_path, SCHEMA, 0, 100, "zstd", {}), [SHARED], [price_of(1, 1, 1)], done).record_all([]) == []
+        ResultRecorder(
+            ResultWriter(tmp_path, SCHEMA, 0, 100, "zstd", {}), [SHARED], [price_of(1, 1, 1)], done
+        ).record_all([])
+        == []
     )

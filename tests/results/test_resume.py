@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from result_rows import make
 
 from runner.errors import RunDirectoryError
-from runner.results import resume
-from runner.results.directory import RunDirectory
+from runner.results import completion
+from runner.results.completion import CompletionIndex, RowCounts, scan
 from runner.results.journal import Segment, segment_path
 from runner.results.parts import part_path
-from runner.results.resume import TRANSIENT, Counts, Done, recover, scan
-from runner.results.schema import results_schema
+from runner.results.recovery import recover
+from runner.results.run_directory import RunDirectory
+from runner.results.schema import TRANSIENT, results_schema
 from runner.types import Row
 
 SCHEMA = results_schema(())
@@ -123,7 +124,7 @@ rows_there = st.lists(
     there=rows_there,
     samples=st.integers(1, 12),
     retry=st.sets(st.sampled_from(["failed", "unparsed"])),
-    batch=st.sampled_from([1, 3, resume.BATCH]),
+    batch=st.sampled_from([1, 3, completion.BATCH]),
 )
 def test_what_is_left_is_the_dataset_minus_the_rows(
     tmp_path_factory: Any, loop: asyncio.Runner, there: list[Any], samples: int, retry: set[str], batch: int
@@ -140,13 +141,13 @@ def test_what_is_left_is_the_dataset_minus_the_rows(
     start(place)
     keys = [(judge, swapped, repeat) for judge in ("j", "k") for swapped in (False, True) for repeat in (0, 1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resume, "BATCH", batch)
+        patch.setattr(completion, "BATCH", batch)
         done = scan(place.path, samples, {key: number for number, key in enumerate(keys)}, tuple(retry))
 
     inside = [row for row in rows if row["ordinal"] < samples and row["judge"] != "gone"]
     again = [row for row in inside if row["status"] in retry or row["error_type"] in TRANSIENT]
     kept = [row for row in inside if row not in again]
-    expected = Counts()
+    expected = RowCounts()
     for row in kept:
         expected.add(row)
     assert done.counts == expected
@@ -160,7 +161,7 @@ def test_what_is_left_is_the_dataset_minus_the_rows(
 
 
 def test_the_next_wanted_sample_is_found_from_any_place() -> None:
-    done = Done(5, {("j", False, 0): 0, ("j", True, 0): 1})
+    done = CompletionIndex(5, {("j", False, 0): 0, ("j", True, 0): 1})
     done.mark([0, 1, 2, 4], 0)
     done.mark([0, 2, 4], 1)
     assert [done.next_wanted(n) for n in range(6)] == [1, 1, 3, 3, sys.maxsize, sys.maxsize]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from result_rows import make
 
 from runner.results import samples as module
+from runner.results.completion import VariantKey
 from runner.results.parts import PartWriter, part_path
-from runner.results.resume import VariantKey
 from runner.results.samples import Aggregation, aggregate, write_samples
 from runner.results.schema import results_schema
 from runner.types import Row

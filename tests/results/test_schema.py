@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_rows import make
 
-from runner.results.directory import RunDirectory
 from runner.results.journal import Segment, decode_row, encode_row, segment_path
-from runner.results.resume import recover
-from runner.results.schema import FIELDS, Asked, make_row, own_floats, results_schema, revive, to_batch
-from runner.types import Dimension, Failure, JudgeRequest, JudgeResponse, Sample, Usage, Verdict
+from runner.results.recovery import recover
+from runner.results.run_directory import RunDirectory
+from runner.results.schema import FIELDS, make_row, own_floats, results_schema, revive, to_batch
+from runner.types import Dimension, Failure, JudgeRequest, JudgeResponse, RequestResult, Sample, Usage, Verdict
 
 MOMENT = datetime(2024, 2, 29, 23, 59, 58, 987654)
 NESTED = pa.struct(
@@ -143,7 +143,7 @@ SHARED = {"judge": "j", "judge_model": "m", "kind": "template", "service": "s", 
 
 def test_a_row_has_every_column_of_the_contract() -> None:
     verdict = Verdict(rule="r", score=2.0, dimensions=(Dimension("d", None, 1.0),))
-    asked = Asked(JudgeResponse("text", "stop", "id-1"), verdict, 2, Usage(1, 2, 3), 0.5, "online")
+    asked = RequestResult(JudgeResponse("text", "stop", "id-1"), verdict, 2, Usage(1, 2, 3), 0.5, "online")
     row = make_row(request(category="x"), SHARED, asked, 0.25)
     (read,) = to_batch([row], results_schema([pa.field("category", pa.string())])).to_pylist()
     assert read["status"] == "ok"
@@ -158,12 +158,12 @@ def test_a_row_has_every_column_of_the_contract() -> None:
 
 
 def test_a_failure_has_no_verdict_and_a_verdict_with_a_problem_is_unparsed() -> None:
-    failed = make_row(request(), SHARED, Asked(Failure("timeout", "no answer")), None)
+    failed = make_row(request(), SHARED, RequestResult(Failure("timeout", "no answer")), None)
     assert (failed["status"], failed["error_type"], failed.get("score"), failed["route"]) == (
         *("failed", "timeout"),
         *(None, None),
     )
-    asked = Asked(JudgeResponse("?"), Verdict(problem="conflict", detail="two"), 1, route="online")
+    asked = RequestResult(JudgeResponse("?"), Verdict(problem="conflict", detail="two"), 1, route="online")
     row = make_row(request(), SHARED, asked, None)
     assert (row["status"], row["error_type"], row["error_message"], row["winner"]) == (
         *("unparsed", "conflict"),
@@ -172,7 +172,7 @@ def test_a_failure_has_no_verdict_and_a_verdict_with_a_problem_is_unparsed() -> 
 
 
 def test_a_replacing_row_adds_what_the_replaced_one_took() -> None:
-    asked = Asked(JudgeResponse("1"), Verdict(score=1.0), 2, Usage(10, None, None), route="online")
+    asked = RequestResult(JudgeResponse("1"), Verdict(score=1.0), 2, Usage(10, None, None), route="online")
     earlier = {"attempts": 6, "prompt_tokens": 5, "completion_tokens": 7, "total_tokens": None, "cost": 0.5}
     row = make_row(request(), SHARED, asked, 0.25, earlier)
     assert {name: row[name] for name in earlier} == {

@@ -21,18 +21,20 @@ from result_rows import make
 
 from runner.errors import RunStopped
 from runner.results import parts
-from runner.results.directory import RunDirectory
 from runner.results.journal import Segment, segment_path, segment_paths
 from runner.results.parts import part_paths
-from runner.results.resume import recover
+from runner.results.recovery import recover
+from runner.results.run_directory import RunDirectory
 from runner.results.schema import results_schema, to_batch
-from runner.results.sink import SegmentClosing, Sink
+from runner.results.writer import ResultWriter, SegmentCompactor
 
 SCHEMA = results_schema(())
 
 
-def new_sink(place: RunDirectory, first: int = 0, size: int = 100, owners: dict[str, int] | None = None) -> Sink:
-    return Sink(place.path, SCHEMA, first, size, "zstd", owners or {})
+def new_sink(
+    place: RunDirectory, first: int = 0, size: int = 100, owners: dict[str, int] | None = None
+) -> ResultWriter:
+    return ResultWriter(place.path, SCHEMA, first, size, "zstd", owners or {})
 
 
 def names(place: RunDirectory) -> list[str]:
@@ -237,7 +239,7 @@ def test_a_segment_is_never_dropped_on_trust(place: RunDirectory, stored: Any) -
     for number in range(3):
         segment.append(make(number))
     segment.close()
-    closing = SegmentClosing(place.results, segment.path, 0, SCHEMA, "zstd")
+    closing = SegmentCompactor(place.results, segment.path, 0, SCHEMA, "zstd")
     closing.add(pa.Table.from_batches([to_batch([make(0)], SCHEMA)]))
     with pytest.raises(OSError, match="3 rows, of which 1"):
         closing.finish(3)

@@ -16,12 +16,12 @@ import pytest
 from result_rows import make
 
 from runner.errors import UsageError
-from runner.results import view
-from runner.results.directory import RunDirectory, schema_text
+from runner.results import exporter as view
+from runner.results.exporter import export, rows_so_far
 from runner.results.journal import Segment, segment_path
-from runner.results.resume import recover
+from runner.results.recovery import recover
+from runner.results.run_directory import RunDirectory, schema_text
 from runner.results.schema import own_floats, results_schema
-from runner.results.view import export, rows_so_far
 from runner.types import Row
 
 SCHEMA = results_schema(())

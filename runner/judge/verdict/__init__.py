@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from runner.config import JudgeConfig
 from runner.errors import ConfigError
-from runner.judge.verdict import (
+from runner.judge.verdict.common import Factory, Reader, strip_thinking, unreadable
+from runner.judge.verdict.formats import (
     alignbench,
     arena_hard,
     auto_j,
-    by_keys,
     judgelm,
     mt_bench,
     output_ab,
@@ -24,8 +24,8 @@ from runner.judge.verdict import (
     plain_number,
     prometheus,
 )
-from runner.judge.verdict.criterion import as_criterion
-from runner.judge.verdict.reading import Factory, Reader, unreadable, without_thought
+from runner.judge.verdict.formats import json_keys as by_keys
+from runner.judge.verdict.single_criterion import as_criterion
 from runner.types import Verdict
 
 FORMATS: dict[str, Factory] = {
@@ -60,7 +60,7 @@ def reader_for(judge: JudgeConfig) -> Reader:
         read = as_criterion(judge.dimension, read)
 
     def read_said(text: str) -> Verdict:
-        said = without_thought(text)
+        said = strip_thinking(text)
         return read(said) if said.strip() else unreadable("no_verdict", "nothing is said outside of <think>")
 
     return read_said

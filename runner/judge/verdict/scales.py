@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.config import JudgeConfig
-from runner.judge.verdict.reading import Scale
+from runner.judge.verdict.common import Scale
 
 OF_PAI = frozenset({"pai_single", "pai_pairwise"})
 

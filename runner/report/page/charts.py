@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import msgspec
 
-from runner.report.page import words
+from runner.report.page import formatting as words
 
 _LABELS = 8
 _ROOM = 9.0

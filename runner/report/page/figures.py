@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from runner.report.page import words
+from runner.report.page import formatting as words
 
 Data = Mapping[str, Any]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from runner.report.page import words
-from runner.report.page.against import group_name
+from runner.report.page import formatting as words
+from runner.report.page.agreement import group_name
 from runner.report.page.charts import CLASSES
 from runner.report.page.figures import SHARE, Data
-from runner.report.page.head import headline_figure, main_entry
+from runner.report.page.header import headline_figure, main_entry
 
 MOST = 6
 _MANY_UNREAD, _FEW = 0.05, 50

@@ -9,13 +9,15 @@ from typing import Any
 
 import jinja2
 
-from runner.report.page import cases, falls, words
-from runner.report.page.against import against
-from runner.report.page.effort import effort
+from runner.report.page import distributions as falls
+from runner.report.page import formatting as words
+from runner.report.page import samples as cases
+from runner.report.page.agreement import against
+from runner.report.page.consistency import panel, places, steady
+from runner.report.page.cost_and_time import effort
 from runner.report.page.findings import findings
-from runner.report.page.head import judges, top
-from runner.report.page.standings import ranking
-from runner.report.page.steady import panel, places, steady
+from runner.report.page.header import judges, top
+from runner.report.page.ranking import ranking
 
 _BAD = set(range(32)) - {ord("\t"), ord("\n")} | set(range(127, 160)) | set(range(0xD800, 0xE000)) | {0xFFFE, 0xFFFF}
 _CONTROLS = dict.fromkeys(_BAD, "\N{REPLACEMENT CHARACTER}") | {ord("\r"): ""}

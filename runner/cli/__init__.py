@@ -1,0 +1,5 @@
+"""The command line: one function for each command."""
+
+from runner.cli.commands import app, main
+
+__all__ = ["app", "main"]

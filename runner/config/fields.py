@@ -1,0 +1,244 @@
+"""The kinds of value the YAML is made of: counts, shares, durations, texts, paths, secrets.
+
+Each reads what the YAML gives and refuses the rest with one error type, `expected`, whose text completes the sentence
+"expected ..., found ..."; `problems.py` adds the place and what was found.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from runner.types import Secret
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_DURATION_SCHEMA = {
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d+)?\s*[smhd]?$"}]
+}
+
+
+class Frozen(BaseModel):
+    """A section of the configuration: immutable, and without keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, data: Any) -> Any:
+        """Take a section that was left empty (`limits:` with all its keys commented out) for its default."""
+        if not isinstance(data, Mapping):
+            return data
+        fields = cls.model_fields
+        return {
+            key: value
+            for key, value in data.items()
+            if value is not None or key not in fields or not isinstance(fields[key].default, (Frozen, dict, tuple))
+        }
+
+
+class WrittenInt(int):
+    """A whole number that remembers how it was written, so that a text field keeps `007`."""
+
+    text: str
+
+
+class WrittenFloat(float):
+    """A number that remembers how it was written, so that a text field keeps `1.10`."""
+
+    text: str
+
+
+def expected(what: str) -> PydanticCustomError:
+    """Return the error for a value of the wrong kind; `what` completes "expected ...", and what was found follows."""
+    return PydanticCustomError("expected", "{what}", {"what": what})
+
+
+def refused(why: str) -> PydanticCustomError:
+    """Return the error for a value that is refused for another reason than its kind; `why` never holds the value."""
+    return PydanticCustomError("refused", "{why}", {"why": why})
+
+
+def plain(value: Any) -> Any:
+    """Return the value as plain JSON data: written numbers become numbers, and what JSON cannot hold is refused."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    raise refused("it holds .nan or .inf, which JSON cannot hold")
+
+
+def seconds(value: Any) -> float:
+    """Read a duration, `30`, `30s`, `5m`, `6h` or `2d`, as seconds."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(value)
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise expected("a duration such as 30, 30s, 5m or 6h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _some_time(value: float) -> float:
+    if value <= 0:
+        raise expected("a duration above 0")
+    return value
+
+
+def text(value: Any) -> str:
+    """Read a text; a number counts as the text it was written as."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(getattr(value, "text", value))
+    if not isinstance(value, str):
+        raise expected("a text")
+    return value
+
+
+def _word(value: str) -> str:
+    if not value.strip():
+        raise expected("a text that is not empty")
+    return value
+
+
+def _variable(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        raise refused(
+            "expected the name of an environment variable (letters, digits and _), found something else; "
+            "a token itself never stands in this file"
+        )
+    return value
+
+
+def _flag(value: Any) -> bool:
+    found = value if isinstance(value, bool) else _FLAGS.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        raise expected("true or false")
+    return found
+
+
+def _auto_or_flag(value: Any) -> bool | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    try:
+        return _flag(value)
+    except PydanticCustomError:
+        raise expected("auto, true or false") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(what: str, accept: Callable[[float], bool]) -> BeforeValidator:
+    def check(value: Any) -> float:
+        if not _is_number(value) or not accept(value):
+            raise expected(what)
+        return float(value)
+
+    return BeforeValidator(check)
+
+
+def _whole(least: int, most: int | None = None) -> BeforeValidator:
+    what = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
+
+    def check(value: Any) -> int:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or value < least or (most is not None and value > most):
+            raise expected(what)
+        return int(value)
+
+    return BeforeValidator(check)
+
+
+def _scale(value: Any) -> tuple[float, float]:
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]:
+        return float(value[0]), float(value[1])
+    raise expected("two numbers, the lower first, such as [1, 5]")
+
+
+def _one_or_more(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _path(value: str, info: ValidationInfo) -> Path:
+    context = info.context or {}
+    base: Path = context.get("base", Path.cwd())
+    return base / Path(value.replace("<name>", context.get("name", "<name>"))).expanduser()
+
+
+def _prompt(value: str, info: ValidationInfo) -> str:
+    if not value.startswith("file://"):
+        return value
+    path = _path(value.removeprefix("file://"), info)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise refused(f"{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise refused(f"cannot read {path}: {os.strerror(error.errno or 0)}") from None
+
+
+def _secret(value: Any) -> Secret:
+    return value if isinstance(value, Secret) else Secret(text(value))
+
+
+Text = Annotated[str, BeforeValidator(text), WithJsonSchema({"type": ["string", "number"]})]
+NonEmptyText = Annotated[Text, AfterValidator(_word)]
+EnvVarName = Annotated[Text, AfterValidator(_variable)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+AutoOrFlag = Annotated[
+    bool | Literal["auto"], PlainValidator(_auto_or_flag), WithJsonSchema({"enum": ["auto", True, False]})
+]
+NonNegativeInt = Annotated[int, Field(ge=0), _whole(0)]
+PositiveInt = Annotated[int, Field(ge=1), _whole(1)]
+Amount = Annotated[float, Field(ge=0), _number("a number of at least 0", lambda value: value >= 0)]
+Positive = Annotated[float, Field(gt=0), _number("a number above 0", lambda value: value > 0)]
+Share = Annotated[float, Field(ge=0, le=1), _number("a number from 0 to 1", lambda value: 0 <= value <= 1)]
+PositiveShare = Annotated[
+    float, Field(gt=0, le=1), _number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+]
+Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(_DURATION_SCHEMA)]
+PositiveDuration = Annotated[
+    float, AfterValidator(_some_time), BeforeValidator(seconds), WithJsonSchema(_DURATION_SCHEMA)
+]
+Scale = Annotated[
+    tuple[float, float],
+    BeforeValidator(_scale),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}),
+]
+Words = Annotated[tuple[NonEmptyText, ...], BeforeValidator(_one_or_more)]
+LocalPath = Annotated[
+    Path, PlainValidator(lambda value, info: _path(_word(text(value)), info)), WithJsonSchema({"type": "string"})
+]
+Prompt = Annotated[Text, AfterValidator(_prompt)]
+SecretText = Annotated[
+    Secret,
+    PlainValidator(_secret),
+    PlainSerializer(lambda _: "***", return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
+JsonMapping = Annotated[Mapping[str, Any], AfterValidator(plain)]

@@ -1,0 +1,227 @@
+"""The YAML as data: every value with the place it was written at, and the environment put in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import yaml
+
+from runner.config.fields import WrittenFloat, WrittenInt
+from runner.config.problems import KeyPath, Problem, SourceLocation, dotted
+
+_TAG = "tag:yaml.org,2002:"
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_TEXTS = ("system", "user", "verdict")
+_MOST_VALUES = 100_000
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML with the scalars of version 1.2: `no` is a text and `1e-3` a number; dates are texts."""
+
+
+class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """The same scalars for writing."""
+
+
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+(_[0-9]+)*|0x[0-9a-fA-F]+|0o[0-7]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+)
+for _class in (Loader, Dumper):
+    _class.yaml_implicit_resolvers = {}
+    for _tag, _pattern, _first in _SCALARS:
+        _class.add_implicit_resolver(_TAG + _tag, re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+class UnreadableError(Exception):
+    """A text that is not YAML; `line` counts from 1, 0 where it is not known."""
+
+    def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(message)
+        self.line, self.column = line, column
+
+
+def compose(text: str) -> yaml.Node | None:
+    """Parse a text into nodes that know their lines; None for an empty one.
+
+    Raises:
+        UnreadableError: it is not YAML. The message quotes nothing of the text.
+    """
+    try:
+        return yaml.compose(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        why = re.sub(r"\s*'[^'<]{2,}'", "", error.problem or error.context or "")
+        if mark is None:
+            raise UnreadableError(why) from None
+        if any("${" in line for line in text.splitlines()[mark.line : mark.line + 1]):
+            why += '; between { } or [ ] a variable stands in quotes: "${NAME}"'
+        raise UnreadableError(why, mark.line + 1, mark.column + 1) from None
+    except yaml.YAMLError:
+        raise UnreadableError("it holds a control character") from None
+
+
+def entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Return a mapping's entries with merge keys (`<<`) resolved: its own first, then what they add."""
+    own = [(key, value) for key, value in node.value if key.tag != _TAG + "merge"]
+    names = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}
+    for key, value in node.value:
+        if key.tag != _TAG + "merge":
+            continue
+        for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            if not isinstance(merged, yaml.MappingNode):
+                raise UnreadableError("'<<' takes in a mapping or a list of mappings", key.start_mark.line + 1, 1)
+            added = [entry for entry in entries(merged) if entry[0].value not in names]
+            names.update(entry[0].value for entry in added)
+            own += added
+    return own
+
+
+class ParsedDocument:
+    """One pass over the nodes: what the YAML says as plain data, and where each part of it stands.
+
+    Attributes:
+        data: the top-level mapping, without keys that begin with `x-`.
+        places: the place of every value by its path; the root's is `()`.
+        problems: duplicate keys, missing variables and the like; what they stand at is None in `data`.
+    """
+
+    def __init__(self, root: yaml.MappingNode, file: str, environ: Mapping[str, str]) -> None:
+        self._file = file
+        self._environ = environ
+        self._count = 0
+        self.places: dict[KeyPath, SourceLocation] = {(): SourceLocation(f"{file}:1", 1)}
+        self.problems: list[Problem] = []
+        self.data: dict[str, Any] = self._mapping(root, ())
+
+    def _value(self, node: yaml.Node, path: KeyPath) -> Any:
+        self._count += 1
+        if self._count > _MOST_VALUES:
+            raise UnreadableError("it holds more than 100,000 values once its aliases are put in")
+        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+            return [self._item(child, (*path, index)) for index, child in enumerate(node.value)]
+        if not isinstance(node, yaml.ScalarNode):
+            return self._wrong(path, "this kind of YAML value (a '!' tag) is not read here")
+        if "${" in node.value and not _is_verbatim(path):
+            return self._from_environment(node, path)
+        try:
+            return scalar(node)
+        except ValueError:
+            return self._wrong(path, "this kind of YAML value (a '!' tag) is not read here")
+
+    def _item(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.places[path] = self._place(node)
+        return self._value(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        written: dict[str, SourceLocation] = {}
+        for key, value in entries(node):
+            place = self._place(key)
+            if not isinstance(key, yaml.ScalarNode):
+                self.problems.append(Problem(path, "a key is a text, not a list or a mapping", place))
+                continue
+            name: str = key.value
+            if name in written:
+                here = dotted((*path, name))
+                self.problems.append(
+                    Problem((), f"{here}: the same key stands already at {written[name].label}", place)
+                )
+                continue
+            written[name] = place
+            if not path and name.startswith("x-"):
+                continue
+            self.places[(*path, name)] = place
+            found[name] = self._value(value, (*path, name))
+        return found
+
+    def _from_environment(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        self.places[path] = msgspec.structs.replace(self.places[path], raw=node.value)
+        missing: list[str] = []
+
+        def fill(match: re.Match[str]) -> str:
+            inside = _INSIDE.fullmatch(match[1])
+            if inside is None:
+                missing.append("expected ${NAME} or ${NAME:-default}, found another text between ${ and }")
+                return ""
+            name, default = inside[1], inside[2]
+            given = self._environ.get(name)
+            if given or (given is not None and default is None):
+                return given
+            if default is None:
+                missing.append(f"the environment variable {name} is not set; set it or write ${{{name}:-default}}")
+            return default or ""
+
+        filled = _VARIABLE.sub(fill, node.value)
+        if missing:
+            return self._wrong(path, "; ".join(dict.fromkeys(missing)))
+        return _as_yaml(filled) if _VARIABLE.fullmatch(node.value) else filled
+
+    def _wrong(self, path: KeyPath, message: str) -> None:
+        self.problems.append(Problem(path, message))
+
+    def _place(self, node: yaml.Node) -> SourceLocation:
+        mark = node.start_mark
+        return (
+            mark if isinstance(mark, SourceLocation) else SourceLocation(f"{self._file}:{mark.line + 1}", mark.line + 1)
+        )
+
+
+def scalar(node: yaml.ScalarNode) -> Any:
+    """Return a scalar's value.
+
+    Raises:
+        ValueError: its tag is none of YAML's plain ones, or does not fit its text.
+    """
+    text: str = node.value
+    kind = node.tag.removeprefix(_TAG)
+    if kind == "str":
+        return text
+    if kind == "null":
+        return None
+    if kind == "bool" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    number: WrittenInt | WrittenFloat
+    if kind == "int":
+        number = WrittenInt(text, 10 if text.lstrip("+-").isdecimal() or "_" in text else 0)
+    elif kind == "float":
+        number = WrittenFloat(re.sub(r"\.(?=inf|nan)", "", text.lower()))
+    else:
+        raise ValueError(kind)
+    number.text = text
+    return number
+
+
+def _is_verbatim(path: KeyPath) -> bool:
+    """Whether a value stands below a judge's texts, where `${...}` is the judge's own business."""
+    inside = path[1:] if path[0] == "judge" else path[2:] if path[0] == "judges" else ()
+    return inside[:1] != () and inside[0] in _TEXTS
+
+
+def _as_yaml(text: str) -> Any:
+    """Read what a variable holds as YAML where it is a scalar or a flow collection; else it is a text."""
+    try:
+        node = compose(text)
+        if node is None:
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            # A plain text is kept as it is: for YAML a password would end at " #".
+            return scalar(node) if node.style or node.tag != _TAG + "str" else text
+        key = yaml.ScalarNode(_TAG + "str", "value", node.start_mark)
+        reading = ParsedDocument(yaml.MappingNode(_TAG + "map", [(key, node)]), "", {})
+        return reading.data["value"] if text.lstrip()[:1] in ("{", "[") and not reading.problems else text
+    except (UnreadableError, ValueError):
+        return text

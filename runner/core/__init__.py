@@ -1,0 +1,1 @@
+"""What several rooms share and that knows none of them."""

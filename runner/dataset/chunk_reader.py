@@ -1,0 +1,127 @@
+"""Read the rows of a dataset a chunk at a time, leaving out those that nobody wants."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+from runner.dataset.files import DataFile
+from runner.dataset.fingerprint import DatasetFingerprint
+from runner.dataset.readers import (
+    READ_ERRORS,
+    NextWanted,
+    RawRow,
+    Reader,
+    SeekPoint,
+    read_csv,
+    read_json,
+    read_lines,
+    read_parquet,
+)
+from runner.errors import DatasetError
+
+NEVER = sys.maxsize
+"""The next wanted ordinal when there is none."""
+
+
+def pending(done: bytes | bytearray, limit: int | None = None) -> NextWanted:
+    """Want every row whose flag in `done` is 0, and all behind the flags, up to `limit` rows.
+
+    The flags are one byte for each ordinal, and are looked at when the reader gets there.
+    """
+    stop = NEVER if limit is None else limit
+
+    def next_wanted(ordinal: int) -> int:
+        if ordinal < len(done):
+            found = done.find(0, ordinal)
+            ordinal = len(done) if found < 0 else found
+        return ordinal if ordinal < stop else NEVER
+
+    return next_wanted
+
+
+def everything(ordinal: int) -> int:
+    """Want every row."""
+    return ordinal
+
+
+def chunks(
+    files: Sequence[DataFile],
+    wanted: NextWanted = everything,
+    *,
+    known: DatasetFingerprint | None = None,
+    columns: Sequence[str] | None = None,
+    chunk_rows: int = 256,
+    chunk_bytes: int = 4_000_000,
+) -> Iterator[list[RawRow]]:
+    """Give the wanted rows in their order, a list at a time.
+
+    It is a plain generator that blocks on the disk: pull it in a thread (`Feed` does).
+
+    Args:
+        files: as `discover` lists them.
+        wanted: gives the next wanted ordinal; called with ordinals that never fall.
+        known: the files as surveyed. One that has grown since is read up to there, so that ordinals stay; in one that
+            is as it was, what nobody wants is skipped from mark to mark.
+        columns: the top-level columns to read; only Parquet heeds it.
+        chunk_rows: most rows of a chunk.
+        chunk_bytes: a chunk that has reached this many bytes is not extended.
+
+    Raises:
+        DatasetError: a file cannot be read to its end, or has fewer rows than surveyed.
+    """
+    chunk: list[RawRow] = []
+    size = 0
+    with closing(_rows(files, wanted, known, columns)) as source:
+        for row in source:
+            chunk.append(row)
+            size += row.size
+            if len(chunk) >= chunk_rows or size >= chunk_bytes:
+                yield chunk
+                chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _rows(
+    files: Sequence[DataFile], wanted: NextWanted, known: DatasetFingerprint | None, columns: Sequence[str] | None
+) -> Reader:
+    ordinal = 0
+    for index, file in enumerate(files):
+        seen = None if known is None else known.files[index]
+        end = NEVER if seen is None else ordinal + seen.rows
+        upcoming = wanted(ordinal)
+        if upcoming == NEVER:
+            break
+        if upcoming >= end:
+            ordinal = end
+            continue
+        try:
+            marks = seen.marks if seen is not None and seen.has(file.stamp()) else ()
+            reached = yield from _reader(file, ordinal, end, wanted, columns, marks)
+        except READ_ERRORS as error:
+            raise DatasetError(f"{file.path}: cannot be read to its end: {error}") from error
+        if seen is not None and wanted(reached) < end:
+            raise DatasetError(f"{file.path}: has {reached - ordinal} rows, but had {seen.rows} when it was counted")
+        ordinal = reached if seen is None else end
+    return ordinal
+
+
+def _reader(
+    file: DataFile,
+    ordinal: int,
+    end: int,
+    wanted: NextWanted,
+    columns: Sequence[str] | None,
+    marks: Sequence[SeekPoint],
+) -> Reader:
+    match file.format:
+        case "jsonl":
+            return read_lines(file, ordinal, end, wanted, marks)
+        case "json":
+            return read_json(file, ordinal, end, wanted)
+        case "parquet":
+            return read_parquet(file, ordinal, end, wanted, columns)
+        case _:
+            return read_csv(file, ordinal, end, wanted)

@@ -1,0 +1,167 @@
+"""Which columns a dataset has, known before its rows are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from runner.config import Column, DatasetConfig
+from runner.dataset.chunk_reader import NEVER, chunks
+from runner.dataset.decode import record_of
+from runner.dataset.files import DataFile, listed, nearest
+from runner.dataset.readers import READ_ERRORS, coarse_type, csv_header, csv_records
+from runner.errors import BadRow, DatasetError
+
+_FIRST_ROWS = 200
+_BASIC = ("id", "question", "answer", "answer1", "answer2")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """The columns of one file, or of the first rows of all.
+
+    Attributes:
+        place: what was looked at, for messages.
+        names: the top-level columns, in order.
+        paths: every path that leads to a value, nested ones too, with its Arrow type where the file tells it.
+    """
+
+    place: str
+    names: tuple[str, ...]
+    paths: Mapping[str, Any]
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """The columns of a dataset: a header for each CSV or Parquet file, a single one for JSON."""
+
+    headers: tuple[Header, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The top-level columns of all files, in the order in which they first appear."""
+        return tuple(dict.fromkeys(chain.from_iterable(header.names for header in self.headers)))
+
+    def has(self, path: str) -> bool:
+        """Whether any file has a value at this path."""
+        return any(path in header.paths for header in self.headers)
+
+    def arrow_type(self, path: str) -> Any:
+        """Return the Arrow type that the Parquet files give a path; None for other formats.
+
+        Raises:
+            DatasetError: the files give it different types.
+        """
+        found = {header.paths[path]: header.place for header in self.headers if header.paths.get(path) is not None}
+        if len(found) > 1:
+            kinds = ", ".join(f"{type_} in {place}" for type_, place in found.items())
+            raise DatasetError(f"column {path!r} has several types: {kinds}; give it one with dataset.keep: type")
+        return next(iter(found), None)
+
+    def roots(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Return the top-level columns that hold the paths; what no file has is left out."""
+        names = set(self.names)
+        tops = (path if path in names else path.partition(".")[0] for path in paths)
+        return tuple(dict.fromkeys(top for top in tops if top in names))
+
+
+def columns(files: Sequence[DataFile]) -> Columns:
+    """Find the columns: Parquet schemas, CSV headers, or the keys of the first 200 JSON rows.
+
+    Raises:
+        DatasetError: there is no row at all, none of the first rows is JSON, or a file cannot be read.
+    """
+    if files[0].format in ("jsonl", "json"):
+        return Columns((_first_rows(files),))
+    headers = tuple(header for file in files if (header := _header(file)).names)
+    if not headers:
+        raise DatasetError(f"{files[0].path}: there is no column" + (" in any file" if len(files) > 1 else ""))
+    return Columns(headers)
+
+
+def check_columns(config: DatasetConfig, needed: Iterable[str], found: Columns) -> None:
+    """Require that every mapped column is there, and those of the needed fields.
+
+    Args:
+        config: the dataset section.
+        needed: the fields or columns that the judges use.
+        found: the columns there are.
+
+    Raises:
+        DatasetError: one is missing; names file, field, column and what there is instead.
+    """
+    for field, path in _claims(config, needed):
+        for header in found.headers:
+            if path not in header.paths:
+                hint = "; map it under dataset.fields" if field in _BASIC and field not in config.fields else ""
+                raise DatasetError(
+                    f"{header.place}: no column {path!r} for {field}{nearest(path, header.paths)}"
+                    f"; the columns are {listed(header.names)}{hint}"
+                )
+
+
+def _claims(config: DatasetConfig, needed: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for field, mapped in config.fields.items():
+        if isinstance(mapped, Column):
+            yield field, mapped.path
+    if config.human_label is not None:
+        yield "human_label", config.human_label.column
+    for kept in config.keep:
+        yield f"keep: {kept.name}", kept.column
+    for name in needed:
+        source = config.source_of(name)
+        if source is None:
+            yield name, name
+        elif isinstance(source, Column) and name != "id":
+            yield name, source.path
+
+
+def _header(file: DataFile) -> Header:
+    try:
+        if file.format == "parquet":
+            with file.parquet() as table:
+                schema = table.schema_arrow
+            return Header(str(file.path), tuple(schema.names), dict(_schema_paths(schema, "")))
+        records = csv_records(file)
+        names = tuple(csv_header(file, records))
+    except READ_ERRORS as error:
+        raise DatasetError(f"{file.path}: cannot be read as {file.format}: {error}") from error
+    return Header(str(file.path), names, dict.fromkeys(names))
+
+
+def _schema_paths(fields: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for field in fields:
+        type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        yield prefix + field.name, coarse_type(type_)
+        if pa.types.is_struct(type_):
+            yield from _schema_paths(type_.fields, f"{prefix}{field.name}.")
+
+
+def _first_rows(files: Sequence[DataFile]) -> Header:
+    first = chunks(files, lambda ordinal: ordinal if ordinal < _FIRST_ROWS else NEVER)
+    rows = list(chain.from_iterable(first))
+    where = str(files[0].path) if len(files) == 1 else f"{files[0].path} and {len(files) - 1} more files"
+    if not rows:
+        raise DatasetError(f"{where}: there are no rows")
+    records = []
+    problems = []
+    for row in rows:
+        try:
+            records.append(record_of(row.payload))
+        except BadRow as error:
+            problems.append(f"{row.file}:{row.number}: {error}")
+    if not records:
+        hint = "; is it JSON lines, one object per line?" if files[0].format == "jsonl" else ""
+        raise DatasetError(f"{where}: none of the first {len(rows)} rows can be used; {problems[0]}{hint}")
+    paths = dict.fromkeys(chain.from_iterable(_record_paths(record, "") for record in records))
+    names = tuple(dict.fromkeys(chain.from_iterable(records)))
+    return Header(f"{where} (first {len(rows)} rows)", names, paths)
+
+
+def _record_paths(record: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in record.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from _record_paths(value, f"{prefix}{name}.")

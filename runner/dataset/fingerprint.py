@@ -1,0 +1,263 @@
+"""Count and fingerprint the files of a dataset, and tell growth from change."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, BinaryIO, Literal, cast
+
+import msgspec
+
+from runner.dataset.files import BUFFER, DataFile, Stamp
+from runner.dataset.readers import READ_ERRORS, SeekPoint, count_lines, csv_header, csv_records, load_array
+from runner.errors import DatasetError
+
+Growth = Literal["same", "grown", "changed"]
+
+_APPENDABLE = ("jsonl", "csv", "tsv")
+_SHA256_HEX = 64
+
+
+class FileFingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one file held when it was read.
+
+    Attributes:
+        path: relative to the dataset's root.
+        format: how its rows were counted.
+        size: its bytes, as they are on disk.
+        mtime_ns: when it was last changed; 0 for one at the Hub.
+        digest: SHA-256 of its bytes, hexadecimal; of Parquet at the Hub, whose bytes are not all read, its version.
+        rows: how many rows it has.
+        ends_line: whether its last byte ends a line, so that what is appended begins a new one.
+        marks: places from where it can be read on.
+        version: the Hub's fingerprint of its bytes.
+    """
+
+    path: str
+    format: str
+    size: int
+    mtime_ns: int
+    digest: str
+    rows: int
+    ends_line: bool
+    marks: tuple[SeekPoint, ...] = ()
+    version: str | None = None
+
+    def has(self, stamp: Stamp) -> bool:
+        """Whether a file with this stamp counts as what was seen."""
+        return stamp == Stamp(self.size, self.mtime_ns, self.version)
+
+
+class DatasetFingerprint(msgspec.Struct, frozen=True):
+    """The files of a dataset in their order.
+
+    `extended` names those that begin with all that the previous survey saw of them; it is not kept in `to_data`.
+    """
+
+    files: tuple[FileFingerprint, ...]
+    extended: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows the dataset has."""
+        return sum(self.counts)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The rows of each file."""
+        return tuple(file.rows for file in self.files)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"rows": self.rows, "files": msgspec.to_builtins(self.files)}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> DatasetFingerprint:
+        """Read back what `to_data` gave; a `msgspec.ValidationError` says that it is something else."""
+        return cls(msgspec.convert(data.get("files"), tuple[FileFingerprint, ...]))
+
+
+def take_fingerprint(files: Sequence[DataFile], previous: DatasetFingerprint | None = None) -> DatasetFingerprint:
+    """Read every file once: rows, bytes and digest.
+
+    A file whose stamp is as in `previous` is not read again, one with the same bytes is not counted again.
+
+    Raises:
+        DatasetError: a file cannot be read, or there is no row at all.
+    """
+    known = {} if previous is None else {seen.path: seen for seen in previous.files}
+    extended = []
+    seen_now = []
+    for file in files:
+        try:
+            seen, extends = _look_at(file, known.get(file.name))
+        except READ_ERRORS as error:
+            raise DatasetError(f"{file.path}: cannot be read as {file.format}: {error}") from error
+        seen_now.append(seen)
+        if extends:
+            extended.append(file.name)
+    result = DatasetFingerprint(tuple(seen_now), tuple(extended))
+    if not result.rows:
+        others = f" and {len(files) - 1} more files" if len(files) > 1 else ""
+        raise DatasetError(f"{files[0].path}{others}: there are no rows")
+    return result
+
+
+def growth(old: DatasetFingerprint, new: DatasetFingerprint) -> Growth:
+    """Compare two surveys by content; `new` has to be made with `old` as its `previous`.
+
+    `grown` means that every old row still has its ordinal: rows were appended to the last file, or files were added
+    that sort behind it. A renamed file with the same bytes in the same place counts as the same.
+    """
+    count = len(old.files)
+    if len(new.files) < count:
+        return "changed"
+    differing = [index for index in range(count) if not _equal(old.files[index], new.files[index])]
+    if differing not in ([], [count - 1]) or (differing and new.files[count - 1].path not in new.extended):
+        return "changed"
+    return "grown" if differing or len(new.files) > count else "same"
+
+
+def _equal(one: FileFingerprint, other: FileFingerprint) -> bool:
+    return (one.digest, one.rows, one.format) == (other.digest, other.rows, other.format)
+
+
+def _look_at(file: DataFile, before: FileFingerprint | None) -> tuple[FileFingerprint, bool]:
+    """Survey one file; the second value tells whether it only extends what was seen before."""
+    stamp = file.stamp()
+    if before is not None and (before.size, before.format) == (stamp.size, file.format):
+        if before.has(stamp):
+            return before, False
+        if stamp.version is None and before.digest == _digest(file):
+            return msgspec.structs.replace(before, mtime_ns=stamp.mtime_ns, version=None), False
+    if stamp.version is not None and file.format == "parquet":
+        return _at_its_word(file, stamp, stamp.version), False
+    appendable = file.compression is None and file.format in _APPENDABLE and before is not None
+    raw = _Hashed(file.raw(), before.size if appendable and before is not None else -1)
+    rows, marks = _count(file, cast("BinaryIO", raw))
+    _check_arrived(raw, stamp)
+    seen = FileFingerprint(
+        path=file.name,
+        format=file.format,
+        size=raw.size,
+        mtime_ns=stamp.mtime_ns,
+        digest=raw.digest,
+        rows=rows,
+        ends_line=raw.last in b"\n",
+        marks=marks,
+        version=stamp.version,
+    )
+    extends = (
+        before is not None
+        and raw.prefix == before.digest
+        and (before.ends_line or raw.after in b"\r\n")
+        and (file.format == "jsonl" or raw.quotes % 2 == 0)
+    )
+    return seen, extends
+
+
+def _at_its_word(file: DataFile, stamp: Stamp, version: str) -> FileFingerprint:
+    """Survey a file at the Hub by what the Hub says of it and its last bytes."""
+    return FileFingerprint(
+        file.name, file.format, stamp.size, stamp.mtime_ns, version, _footer(file), False, (), version
+    )
+
+
+def _check_arrived(raw: _Hashed, stamp: Stamp) -> None:
+    """Require that what came from the Hub is what it lists: its size, and its SHA-256 where it tells that."""
+    if stamp.version is None:
+        return
+    if raw.size != stamp.size or (len(stamp.version) == _SHA256_HEX and raw.digest != stamp.version):
+        raise OSError(
+            f"{raw.size} bytes with SHA-256 {raw.digest} came; {stamp.size} of version {stamp.version} are listed"
+        )
+
+
+def _footer(file: DataFile) -> int:
+    with file.parquet() as table:
+        return int(table.metadata.num_rows)
+
+
+def _digest(file: DataFile) -> str:
+    with cast("Any", file.raw()) as raw:
+        return hashlib.file_digest(raw, "sha256").hexdigest()
+
+
+def _count(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[SeekPoint, ...]]:
+    with raw:
+        match file.format:
+            case "jsonl":
+                return count_lines(file, raw)
+            case "json":
+                return len(load_array(file, raw)), ()
+            case "parquet":
+                return _footer(file), ()
+            case _:
+                with closing(csv_records(file, raw)) as records:
+                    csv_header(file, records)
+                    return sum(1 for _ in records), ()
+
+
+class _Hashed(io.RawIOBase):
+    """Passes a file's bytes on and hashes them; closing it reads what nobody asked for, unless reading failed.
+
+    Attributes:
+        size: bytes so far.
+        digest: hash of them all, once closed.
+        last: the last byte.
+        prefix: hash of the first `mark` bytes, once more than those were read.
+        after: the byte that follows them.
+        quotes: how many double quotes they hold: an odd number may mean that a cell is still open.
+    """
+
+    def __init__(self, raw: BinaryIO, mark: int) -> None:
+        self._raw = raw
+        self._mark = mark
+        self._hash = hashlib.sha256()
+        self._broken = False
+        self.size = 0
+        self.digest = ""
+        self.last = b""
+        self.prefix: str | None = None
+        self.after = b""
+        self.quotes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            count = cast("Any", self._raw).readinto(buffer) or 0
+        except OSError:
+            self._broken = True
+            raise
+        view = memoryview(buffer)[:count]
+        head = self._mark - self.size
+        if 0 <= head < count:
+            self._hash.update(view[:head])
+            self.prefix = self._hash.hexdigest()
+            self.quotes += bytes(view[:head]).count(b'"')
+            self.after = bytes(view[head : head + 1])
+            self._hash.update(view[head:])
+        else:
+            self._hash.update(view)
+            if head >= count:
+                self.quotes += bytes(view).count(b'"')
+        self.size += count
+        self.last = bytes(view[-1:]) or self.last
+        return count
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        rest = bytearray(BUFFER)
+        while not self._broken and self.readinto(rest):
+            pass
+        self.digest = self._hash.hexdigest()
+        self._raw.close()
+        super().close()

@@ -1,0 +1,300 @@
+"""Read one file of each format, row by row; rows that are not wanted are counted, not parsed.
+
+Every reader takes the file, the ordinal of its first row, the ordinal to stop before, and a function that gives the
+next wanted ordinal; it returns the ordinal after the last row it passed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any, BinaryIO
+
+import msgspec
+import pyarrow as pa
+
+from runner.dataset.decode import BOM, Broken, decode_json
+from runner.dataset.files import BUFFER, DataFile, open_bytes
+from runner.errors import BadRow, DatasetError
+
+READ_ERRORS = (OSError, EOFError, csv.Error, pa.ArrowException)
+"""What reading raises when a file vanished, is cut off or is not what its name says."""
+
+NextWanted = Callable[[int], int]
+"""Takes an ordinal, gives the smallest wanted ordinal that is not below it."""
+
+SPACING = 64_000_000
+"""Bytes from one mark to the next."""
+
+_BATCH_ROWS = 256
+_BATCH_BYTES = 4_000_000
+_MAX_CELL = 64_000_000
+_MAX_FIRST_LINE = 256_000_000
+
+
+class RawRow(msgspec.Struct, frozen=True, gc=False):
+    """A row as read, before anything of it is looked at.
+
+    Attributes:
+        ordinal: its position in the whole dataset, from 0.
+        file: the file's name relative to the dataset's root.
+        number: its line (jsonl, csv, tsv) or row (json, parquet) in the file, from 1.
+        payload: JSON text as bytes, or the columns by name, or `Broken`.
+        size: its bytes, roughly.
+    """
+
+    ordinal: int
+    file: str
+    number: int
+    payload: Any
+    size: int
+
+
+class SeekPoint(msgspec.Struct, frozen=True, array_like=True):
+    """A place in a file of lines from where it can be read on.
+
+    Attributes:
+        row: how many rows come before it.
+        line: how many lines.
+        offset: how many bytes.
+    """
+
+    row: int
+    line: int
+    offset: int
+
+
+Reader = Generator[RawRow, None, int]
+
+
+def line_blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """Give the lines of a text a block at a time, without a byte order mark."""
+    lines = [stream.readline(_MAX_FIRST_LINE)]
+    if len(lines[0]) == _MAX_FIRST_LINE:
+        raise OSError(f"the first line is longer than {_MAX_FIRST_LINE} bytes; is it JSON lines?")
+    lines = [*filter(None, lines), *stream.readlines(BUFFER)]
+    if lines and lines[0].startswith(BOM):
+        lines[0] = lines[0].removeprefix(BOM) or b"\n"
+    while lines:
+        yield lines
+        lines = stream.readlines(BUFFER)
+
+
+def count_rows(lines: list[bytes]) -> int:
+    """Count the lines that are not blank."""
+    return len(lines) - sum(map(bytes.isspace, lines))
+
+
+def count_lines(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[SeekPoint, ...]]:
+    """Count the rows of JSON lines, and mark places on the way; a packed file has none, as it is read in one go."""
+    rows, lines, marks, upcoming = 0, 0, list[SeekPoint](), SPACING
+    with open_bytes(file, raw) as stream:
+        for block in line_blocks(stream):
+            rows += count_rows(block)
+            lines += len(block)
+            if file.compression is None and (offset := stream.tell()) >= upcoming:
+                marks.append(SeekPoint(rows, lines, offset))
+                upcoming = offset + SPACING
+    return rows, tuple(marks)
+
+
+def read_lines(
+    file: DataFile, start: int, end: int, next_wanted: NextWanted, marks: Sequence[SeekPoint] = ()
+) -> Reader:
+    """Read JSON lines; a block without a wanted row costs little more than its bytes, what is between marks nothing."""
+    ordinal, number, wanted = start, 0, next_wanted(start)
+    with open_bytes(file) as stream:
+        for lines in line_blocks(stream):
+            if wanted >= end:
+                break
+            if wanted >= ordinal + len(lines):
+                ordinal += count_rows(lines)
+                number += len(lines)
+                mark = _last(marks, wanted - start)
+                if mark is not None and start + mark.row > ordinal:
+                    stream.seek(mark.offset)
+                    ordinal, number = start + mark.row, mark.line
+                continue
+            for line in lines:
+                number += 1
+                if line.isspace():
+                    continue
+                if ordinal == wanted:
+                    if ordinal >= end:
+                        break
+                    yield RawRow(ordinal, file.name, number, line, len(line))
+                    wanted = next_wanted(ordinal + 1)
+                ordinal += 1
+    return ordinal
+
+
+def _last(marks: Sequence[SeekPoint], row: int) -> SeekPoint | None:
+    """The last mark that is not behind the row."""
+    index = bisect_right(marks, row, key=lambda mark: mark.row)
+    return marks[index - 1] if index else None
+
+
+def csv_records(file: DataFile, raw: BinaryIO | None = None) -> Generator[tuple[int, list[str]]]:
+    """Give each record with the line it begins on, the header first; blank lines are left out.
+
+    Bytes that are not UTF-8 come as lone surrogates, so that one bad cell spoils one row.
+    """
+    csv.field_size_limit(_MAX_CELL)
+    text = io.TextIOWrapper(open_bytes(file, raw), encoding="utf-8-sig", errors="surrogateescape", newline="")
+    with text:
+        reader = csv.reader(text, dialect="excel-tab" if file.format == "tsv" else "excel")
+        line = 1
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+
+
+def csv_header(file: DataFile, records: Iterator[tuple[int, list[str]]]) -> list[str]:
+    """Take the header off the records; an empty file has no columns.
+
+    Raises:
+        DatasetError: two columns have the same name.
+    """
+    _, header = next(records, (0, []))
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        raise DatasetError(f"{file.path}: the header names {sorted(twice)} more than once")
+    return header
+
+
+def read_csv(file: DataFile, start: int, end: int, next_wanted: NextWanted) -> Reader:
+    """Read CSV or TSV with a header; a row with another number of cells is broken."""
+    ordinal, wanted = start, next_wanted(start)
+    with closing(csv_records(file)) as records:
+        header = csv_header(file, records)
+        for line, cells in records:
+            if wanted >= end:
+                break
+            if ordinal == wanted:
+                yield RawRow(ordinal, file.name, line, _csv_row(header, cells), sum(map(len, cells)))
+                wanted = next_wanted(ordinal + 1)
+            ordinal += 1
+    return ordinal
+
+
+def _csv_row(header: list[str], cells: list[str]) -> dict[str, str] | Broken:
+    if len(cells) != len(header):
+        return Broken(f"{len(cells)} cells where the header has {len(header)}")
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return Broken("not UTF-8")
+    return dict(zip(header, cells, strict=True))
+
+
+def load_array(file: DataFile, raw: BinaryIO | None = None) -> list[Any]:
+    """Read a file that is one JSON array; each element is still JSON text where that is possible.
+
+    Raises:
+        DatasetError: the file is no JSON array.
+    """
+    with open_bytes(file, raw) as stream:
+        data = stream.read().removeprefix(BOM)
+    try:
+        return msgspec.json.decode(data, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            rows = decode_json(data)
+        except BadRow as error:
+            hint = "; for one object per line set dataset.format: jsonl" if data.lstrip()[:1] == b"{" else ""
+            raise DatasetError(f"{file.path}: {error}; expected one JSON array of objects{hint}") from None
+    if not isinstance(rows, list):
+        raise DatasetError(
+            f"{file.path}: expected one JSON array of objects, found another value"
+            "; for one object per line set dataset.format: jsonl"
+        )
+    return rows
+
+
+def read_json(file: DataFile, start: int, end: int, next_wanted: NextWanted) -> Reader:
+    """Read a file that is one JSON array; it is held in memory as a whole."""
+    rows = load_array(file)
+    size = file.stamp().size // max(len(rows), 1)
+    wanted = next_wanted(start)
+    while wanted < min(start + len(rows), end):
+        row = rows[wanted - start]
+        payload = bytes(row) if isinstance(row, msgspec.Raw) else row
+        yield RawRow(wanted, file.name, wanted - start + 1, payload, size)
+        wanted = next_wanted(wanted + 1)
+    return start + len(rows)
+
+
+def read_parquet(
+    file: DataFile, start: int, end: int, next_wanted: NextWanted, columns: Sequence[str] | None = None
+) -> Reader:
+    """Read Parquet a small batch at a time, only the named columns; whole row groups are skipped."""
+    ordinal = start
+    with file.parquet(buffer_size=BUFFER, pre_buffer=False) as table:
+        has = set(table.schema_arrow.names)
+        names = None if columns is None else [name for name in columns if name in has]
+        for group in range(table.num_row_groups):
+            facts = table.metadata.row_group(group)
+            if next_wanted(ordinal) >= min(ordinal + facts.num_rows, end):
+                ordinal += facts.num_rows
+                continue
+            row_bytes = max(facts.total_byte_size // facts.num_rows, 1)
+            size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
+            for batch in table.iter_batches(size, row_groups=[group], columns=names, use_threads=False):
+                picked = _picked(ordinal, min(ordinal + batch.num_rows, end), next_wanted)
+                for index, record in zip(picked, _records(batch, picked), strict=True):
+                    number = ordinal + index - start + 1
+                    yield RawRow(ordinal + index, file.name, number, record, row_bytes)
+                ordinal += batch.num_rows
+    return ordinal
+
+
+def _picked(start: int, end: int, next_wanted: NextWanted) -> list[int]:
+    picked = []
+    wanted = next_wanted(start)
+    while wanted < end:
+        picked.append(wanted - start)
+        wanted = next_wanted(wanted + 1)
+    return picked
+
+
+def _records(batch: Any, picked: list[int]) -> list[dict[str, Any] | Broken]:
+    if not picked:
+        return []
+    if not batch.num_columns:
+        return [{} for _ in picked]
+    rows = _microseconds(batch if len(picked) == batch.num_rows else batch.take(pa.array(picked)))
+    try:
+        return list(rows.to_pylist())
+    except ValueError:  # one value that Python cannot hold must not spoil its neighbours
+        return [_record(rows.slice(index, 1)) for index in range(rows.num_rows)]
+
+
+def _record(row: Any) -> dict[str, Any] | Broken:
+    try:
+        record: dict[str, Any] = row.to_pylist()[0]
+    except ValueError as error:
+        return Broken(f"a value cannot be read: {error}")
+    return record
+
+
+def _microseconds(batch: Any) -> Any:
+    """Python's times hold no nanoseconds; cut them rather than fail."""
+    for index, field in enumerate(batch.schema):
+        if (coarse := coarse_type(field.type)) != field.type:
+            batch = batch.set_column(index, field.name, batch.column(index).cast(coarse, safe=False))
+    return batch
+
+
+def coarse_type(type_: Any) -> Any:
+    """Return the Arrow type with nanoseconds replaced by microseconds."""
+    if pa.types.is_timestamp(type_) and type_.unit == "ns":
+        return pa.timestamp("us", type_.tz)
+    if pa.types.is_duration(type_) and type_.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(type_) and type_.unit == "ns":
+        return pa.time64("us")
+    return type_

@@ -1,0 +1,89 @@
+"""Which of two answers a score belongs to, told by the names before it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from runner.judge.verdict.common import MARK, NAMES
+
+_BOTH = re.compile(
+    r"两[个份条]回[复答]|兩[個份條]回[複覆復答]|两者|二者|兩者|双方|雙方"
+    r"|(?:Both|both|Two|two) (?:responses|answers|assistants|replies)|They both|they both"
+)
+_STOP = re.compile(r"[。；;！!?？\n]|\.\s")
+AND = r"[ \t*_]{0,4}(?:和|与|與|及|以及|跟|、|and|&|/)[ \t*_]{0,4}(?:the )?"
+_AND = re.compile(AND)
+_BOTH_SCORE = re.compile(r"(?:[都均皆][^，,。；;\n]{0,6}|\b[Bb]oth\b[^.;\n]{0,24})\Z")
+_NEAR = 12  # characters between two scores of one list: "[[4]] and [[2]]"
+
+PLURAL = r"两|兩|二者|双方|雙方|都|均|皆|Both|both|Two |two |They |they "
+_STEP = re.compile(rf"{MARK}|{NAMES}|{PLURAL}")
+"""What scores are paired by. (Each choice begins with a plain character: the engine then skips all other text.)"""
+
+_OWNERS = {"1": (1,), "１": (1,), "2": (2,), "２": (2,)}
+
+_Step = re.Match[str]
+
+
+def scores(text: str, start: int, end: int) -> dict[int, _Step]:
+    """Return the first score (a match of `MARK`) of each answer in a stretch of a text; one score can serve both.
+
+    A score belongs to the answer named last before it. "Answer 1 and answer 2", "both answers" name two; then two
+    scores in a row are theirs in that order.
+    """
+    found: dict[int, _Step] = {}
+    names: list[_Step] = []
+    owners: tuple[int, ...] = ()
+    plural, since, previous = False, start, None
+    for step in _STEP.finditer(text, start, end):
+        if step.lastindex is None:  # not a score
+            if step[0][-1] in _OWNERS:
+                names.append(step)
+            else:
+                plural = True
+            continue
+        until = step.start()
+        named = _named(text, since, until, names, plural)
+        if not named and previous and len(owners) == 2 and until - since <= _NEAR:
+            if found.get(owners[1]) is previous:
+                found[owners[1]] = step
+            named = (owners[1],)
+        owners = named or owners
+        for answer in owners:
+            found.setdefault(answer, step)
+        names, plural, since, previous = [], False, step.end(), step
+    return found
+
+
+def answer_of(name: _Step) -> int:
+    """Return which answer a match of `NAME` names, 1 or 2."""
+    return _OWNERS[name[0][-1]][0]
+
+
+def _named(text: str, since: int, until: int, names: Sequence[_Step], plural: bool) -> tuple[int, ...]:
+    """Return the answers that the words between two places name for the score that follows them."""
+    if plural and _both(text, since, until, names):
+        return (1, 2)
+    if not names:
+        return ()
+    last = _OWNERS[names[-1][0][-1]]
+    if len(names) > 1:
+        other = _OWNERS[names[-2][0][-1]]
+        if other != last and _AND.fullmatch(text, names[-2].end(), names[-1].start()):
+            return other + last
+    return last
+
+
+def _both(text: str, since: int, until: int, names: Sequence[_Step]) -> bool:
+    """Whether a score is about both answers.
+
+    Either "both answers" is said after the last name, in a sentence of its own; or "both" stands right before the
+    score, and not one answer alone was named.
+    """
+    lone = len(names) == 1 or len({answer_of(name) for name in names}) == 1
+    if not lone and _BOTH_SCORE.search(text[max(since, until - 32) : until]):
+        return True
+    spoken = names[-1].end() if names else since
+    both = _BOTH.search(text, spoken, until)
+    return both is not None and (not names or _STOP.search(text, spoken, both.start()) is not None)

@@ -1,0 +1,86 @@
+"""Auto-J's two texts: a critique that ends on `Rating: [[5]]`, a comparison on `So, the final decision is Response 1`.
+
+GAIR-NLP/auto-j takes the last occurrence of either, in English and in Chinese (`评分:[[5]]`, `打分:[[5]]`,
+`所以，最终决定是回应1`, or 回应2, or 平局). The place is the last line with one; different ones on it are a conflict.
+"""
+
+from __future__ import annotations
+
+import re
+
+from runner.config import JudgeConfig
+from runner.judge.verdict.common import (
+    MARK,
+    PAD,
+    RATING,
+    Reader,
+    Scale,
+    before,
+    bracketed,
+    is_index,
+    plain_brackets,
+    unreadable,
+)
+from runner.judge.verdict.positions import on_last_line
+from runner.judge.verdict.scales import scale_of
+from runner.types import Verdict, Winner
+
+_MARK = re.compile(MARK)
+_ANNOUNCED = re.compile(rf"{RATING}[^\w\n]{{0,8}}(?:is|为|為|是)?[^\w\n]{{0,8}}\Z")
+_DECISION = re.compile(
+    rf"(?:[Ff]inal [Dd]ecision(?i: is)?|最[终終]的?(?:决定|決定)(?:是|为|為)?)[^\w\n]{{0,8}}"
+    rf"(?:(?i:response|answer)|回[应應复複覆答]|答案)?{PAD}"
+    r"(?:(?P<side>[12１２])(?!\d|\.\d|[ \t]{0,2}(?:and|or|&|/|和|与|與|或|、))|(?P<tie>(?i:a )?(?i:tie)\b|平局))"
+)
+
+
+def single_reader(judge: JudgeConfig) -> Reader:
+    """Return the reader of Auto-J's ratings, 1 to 10 unless the judge has a scale."""
+    scale = scale_of(judge)
+    return lambda text: _read_rating(text, scale)
+
+
+def pair_reader(_: JudgeConfig) -> Reader:
+    """Return the reader of Auto-J's final decisions."""
+    return _read_decision
+
+
+def _read_rating(text: str, scale: Scale) -> Verdict:
+    text = plain_brackets(text)
+    found = [match for match in _MARK.finditer(text) if _is_rating(text, match)]
+    if not found:
+        return unreadable("no_verdict", "no rating in double brackets")
+    announced = [match for match in found if _announced(text, match)]
+    rule = "auto_j_single.rating" if announced else "auto_j_single.bracket"
+    last = (announced or found)[-1].start()
+    line = range(text.rfind("\n", 0, last) + 1, (text + "\n").find("\n", last))
+    marks = [bracketed(match) for match in found if match.start() in line]
+    if len({(mark.value, mark.top) for mark in marks}) > 1:
+        return unreadable("conflict", "different ratings on the last line that has any", rule)
+    if not marks[0].fits(scale):
+        return unreadable("out_of_scale", f"{marks[0]} is not on the scale {scale}", rule)
+    return Verdict(rule=rule, score=marks[0].value)
+
+
+def _announced(text: str, match: re.Match[str]) -> bool:
+    return _ANNOUNCED.search(before(text, match.start(), 40)) is not None
+
+
+def _is_rating(text: str, match: re.Match[str]) -> bool:
+    """Whether a number in double brackets is no index of a name in code."""
+    return not is_index(text, match.start()) or _announced(text, match)
+
+
+def _read_decision(text: str) -> Verdict:
+    rule = "auto_j_pair.decision"
+    winners = {_winner(match) for match in on_last_line(text, _DECISION.finditer(text))}
+    if not winners:
+        return unreadable("no_verdict", "no final decision for response 1, response 2 or a tie")
+    if len(winners) > 1:
+        return unreadable("conflict", "different final decisions on the last line that has any", rule)
+    return Verdict(rule=rule, winner=winners.pop())
+
+
+def _winner(match: re.Match[str]) -> Winner:
+    side = match["side"]
+    return "tie" if side is None else "1" if side in "1１" else "2"

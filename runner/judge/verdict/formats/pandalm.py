@@ -1,0 +1,53 @@
+"""PandaLM's text: `1`, `2` or `Tie` alone on the first line, then the reason and a reference answer.
+
+Only the first line counts, as in WeOpenML/PandaLM; but where that reads any other line as a tie, here it is no
+verdict.
+"""
+
+from __future__ import annotations
+
+import re
+
+from runner.config import JudgeConfig
+from runner.judge.verdict.common import Reader, unreadable
+from runner.judge.verdict.positions import first_line
+from runner.judge.verdict.winner_names import WINNERS
+from runner.types import Verdict, Winner
+
+RULE = "pandalm.first_line"
+
+_LONGEST = 80
+_LABEL = re.compile(r"[#\s]*(?:(?:evaluation|result|verdict|winner)[ *_]*[:：])?", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\s,，、/／;；|.。:：*_`\"'“”()（）\[\]【】]+|\bor\b", re.IGNORECASE)
+_REASON = re.compile(r"\n#{1,4} ?[Rr]eason[ *]{0,3}[:：]?")
+_NAME = re.compile(r"(?:response|answer|回[复答应])?([12１２])", re.IGNORECASE)
+
+
+def reader(_: JudgeConfig) -> Reader:
+    """Return the reader of PandaLM's first line."""
+    return _read
+
+
+def _read(text: str) -> Verdict:
+    line = first_line(text)
+    if not line or len(line) > _LONGEST:
+        return unreadable("no_verdict", "the first line is not 1, 2 or Tie")
+    said = _LABEL.sub("", line, count=1).replace("Response ", "Response").replace("response ", "response")
+    winners = [_winner(word) for word in _BETWEEN.split(said) if word]
+    if not winners or None in winners:
+        return unreadable("no_verdict", f"the first line is not 1, 2 or Tie: {line!r}")
+    if len(set(winners)) > 1:
+        return unreadable("conflict", f"different verdicts on the first line: {line!r}", RULE)
+    reason = _REASON.search(text)
+    return Verdict(rule=RULE, winner=winners[0], explanation=_explanation(text, reason.end()) if reason else None)
+
+
+def _explanation(text: str, start: int) -> str | None:
+    """What stands under the heading of the reason."""
+    end = text.find("\n#", start)
+    return text[start : end if end >= 0 else None].strip() or None
+
+
+def _winner(word: str) -> Winner | None:
+    match = _NAME.fullmatch(word)
+    return WINNERS.get(word.casefold()) if match is None else WINNERS[str(int(match[1]))]

@@ -1,0 +1,1 @@
+"""The Batch API: requests in files, collected when the service is done."""

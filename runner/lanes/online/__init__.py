@@ -1,0 +1,1 @@
+"""One call for each request, by a pool of workers."""

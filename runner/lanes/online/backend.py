@@ -1,0 +1,125 @@
+"""One service at work: who asks it, how fast, and whether it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from runner.config import BreakerConfig, RetryConfig
+from runner.errors import Transient
+from runner.judge import Panel
+from runner.lanes.online.breaker import Breaker
+from runner.lanes.online.executor import RequestExecutor
+from runner.lanes.online.group_commit import GroupCommitter
+from runner.lanes.online.outage import OutageDetector
+from runner.lanes.online.request_queue import HasAlternative
+from runner.lanes.online.worker_pool import WorkerPool
+from runner.limits.adaptive import AdaptiveController
+from runner.limits.budget import BudgetQueue
+from runner.limits.limiter import RequestLimiter
+from runner.limits.token_quota import TokenQuota
+from runner.service.client import Client
+
+
+class BackendSpec(msgspec.Struct, frozen=True):
+    """One service and its limits.
+
+    Attributes:
+        name: as judges name it.
+        client: its HTTP calls.
+        concurrency: requests under way at once, or what learns how many.
+        rpm: requests per minute, or None.
+        tokens: tokens per minute, or None.
+    """
+
+    name: str
+    client: Client
+    concurrency: int | AdaptiveController
+    rpm: int | None = None
+    tokens: TokenQuota | None = None
+
+
+class OnlinePolicy(msgspec.Struct, frozen=True):
+    """How all services are asked: the YAML's `online.retry` and `breaker`, and the budget, if there is one."""
+
+    retry: RetryConfig
+    breaker: BreakerConfig = BreakerConfig()
+    budget: BudgetQueue | None = None
+
+
+class Backend:
+    """A service, the workers that ask it, and what they heed.
+
+    Attributes:
+        name: the service's.
+        closed: why it is asked no more, while others may be.
+
+    Args:
+        door: the service.
+        manner: how it is asked.
+        panel: knows how to ask again.
+        desk: takes the answers.
+        work: what its workers do.
+        elsewhere: whether others can ask the requests of a variant.
+        on_lost: told when it has not answered for as long as patience lasts.
+        on_resumed: told when it answers again.
+    """
+
+    def __init__(
+        self,
+        door: BackendSpec,
+        manner: OnlinePolicy,
+        panel: Panel,
+        desk: GroupCommitter,
+        *,
+        work: Callable[[], Awaitable[bool]],
+        elsewhere: HasAlternative,
+        on_lost: Callable[[Transient], None],
+        on_resumed: Callable[[], None],
+    ) -> None:
+        self.name = door.name
+        self.closed: str | None = None
+        self.gate = RequestLimiter(door.concurrency, door.rpm, door.tokens, manner.budget, self._resize)
+        self.crew = WorkerPool(self.gate.size, work)
+        self.weather = OutageDetector(manner.retry.patience, on_lost, on_resumed)
+        self.asker = RequestExecutor(
+            door.name,
+            door.client,
+            panel,
+            desk,
+            manner.retry,
+            self.gate,
+            self.weather,
+            Breaker(manner.breaker, door.name),
+            self.crew.away,
+            lambda: self.crew.finished,
+            elsewhere,
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether it is asked, and answers as far as is known."""
+        return self.closed is None and not self.weather.paused
+
+    def drain(self) -> None:
+        """Begin nothing more; what is under way may still be answered."""
+        self.crew.stop()
+        self.asker.drain()
+
+    def close(self, why: str) -> None:
+        """Ask it no more: others go on with its requests."""
+        self.closed = why
+        self.drain()
+
+    def seen(self) -> dict[str, Any]:
+        """What goes on here, for who watches."""
+        state = "closed" if self.closed else "paused" if self.weather.paused else "running"
+        traffic = self.asker.traffic
+        seen = {"state": state, "in_flight": traffic.in_flight, "concurrency": self.gate.size}
+        because = self.closed or (str(self.weather.last_error) if self.weather.paused else None)
+        return {**seen, "retries": traffic.retries, "throttled": traffic.throttled, "because": because}
+
+    def _resize(self, size: int) -> None:
+        self.crew.resize(size)

@@ -1,0 +1,207 @@
+"""Amounts of requests, tokens and money: what an attempt can take at most, and what rows say was used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runner.config import BudgetConfig, JudgeConfig
+from runner.core.pricing import Price
+from runner.core.tokens import CAPS
+from runner.errors import ConfigError
+from runner.judge import Variant
+from runner.judge.pai import FIELDS
+from runner.results.parts import batches, part_paths
+from runner.types import Row, Usage
+
+log = logging.getLogger(__name__)
+
+UNITS_PER_CURRENCY = 10**12
+"""Money is counted in whole parts of the currency's unit, so many to one: sums stay exact."""
+
+UNLIMITED = 10**30
+"""More than any sum: no cap."""
+
+PAI_PROMPT = 2000
+"""Tokens that PAI's own prompt has at most; its page shows 790 and 823 in all for tiny texts."""
+
+CHAT_PROMPT = 200
+"""Tokens that a model's chat template adds at most to those that the JSON around the texts stands for."""
+
+COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "cost")
+ROWS = 65536
+
+
+class Spend(msgspec.Struct, frozen=True, gc=False):
+    """What was or may be used; money in parts of the currency's unit (`UNITS_PER_CURRENCY`)."""
+
+    requests: int = 0
+    tokens: int = 0
+    cost: int = 0
+
+    def __add__(self, other: Spend) -> Spend:
+        return Spend(self.requests + other.requests, self.tokens + other.tokens, self.cost + other.cost)
+
+    def __sub__(self, other: Spend) -> Spend:
+        return Spend(self.requests - other.requests, self.tokens - other.tokens, self.cost - other.cost)
+
+    def __mul__(self, times: int) -> Spend:
+        return Spend(self.requests * times, self.tokens * times, self.cost * times)
+
+    def within(self, other: Spend) -> bool:
+        """Whether no part of it is more than the same of another."""
+        return self.requests <= other.requests and self.tokens <= other.tokens and self.cost <= other.cost
+
+    def least(self, other: Spend) -> Spend:
+        """The smaller of both, each part on its own."""
+        return Spend(min(self.requests, other.requests), min(self.tokens, other.tokens), min(self.cost, other.cost))
+
+    def most(self, other: Spend) -> Spend:
+        """The larger of both, each part on its own."""
+        return Spend(max(self.requests, other.requests), max(self.tokens, other.tokens), max(self.cost, other.cost))
+
+    @property
+    def money(self) -> float:
+        """The cost in the currency's unit."""
+        return self.cost / UNITS_PER_CURRENCY
+
+
+NOTHING, ONE, UNCAPPED = Spend(), Spend(requests=1), Spend(UNLIMITED, UNLIMITED, UNLIMITED)
+
+
+def parts_of(money: float) -> int:
+    """An amount of money in whole parts of the currency's unit."""
+    return round(money * UNITS_PER_CURRENCY)
+
+
+def caps_of(caps: BudgetConfig) -> Spend:
+    """The caps as a value; what has none is without an end."""
+    return Spend(
+        UNLIMITED if caps.requests is None else caps.requests,
+        UNLIMITED if caps.tokens is None else caps.tokens,
+        UNLIMITED if caps.cost is None else parts_of(caps.cost),
+    )
+
+
+class Reservation(msgspec.Struct, frozen=True, gc=False):
+    """What one attempt can take at most.
+
+    Attributes:
+        amount: of all that is capped.
+        bound: where it comes from.
+        route: `online` or `batch`.
+        size: bytes of its body.
+        limit: tokens of its answer, as the body says.
+        prompt, completion: tokens at most.
+    """
+
+    amount: Spend
+    bound: CostBound
+    route: str
+    size: int = 0
+    limit: int = 0
+    prompt: int = 0
+    completion: int = 0
+
+
+class _Limits(msgspec.Struct):
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+_limits = msgspec.json.Decoder(_Limits).decode
+
+
+class CostBound:
+    """What one attempt of a judge's requests can take at most, by its body; only what the caps need is looked at.
+
+    No tokenizer that works on bytes makes more tokens than there are bytes. What the service's own prompt adds is
+    learned where it turns out to be more.
+
+    Args:
+        caps: the YAML's `budget`.
+        template: tokens that the service's own prompt adds.
+        price: of the judge's model.
+    """
+
+    def __init__(self, caps: BudgetConfig, template: int, price: Price) -> None:
+        self._weighs = caps.tokens is not None or caps.cost is not None
+        self._price = None if caps.cost is None else price
+        self._template = template
+        self._excess = 0
+
+    def at_most(self, body: bytes, route: str) -> Reservation:
+        """What an attempt with this body takes at most on a route (`online`, `batch`)."""
+        if not self._weighs:
+            return Reservation(ONE, self, route)
+        found, size = _limits(body), len(body)
+        limit = max(found.max_tokens or 0, found.max_completion_tokens or 0)
+        prompt, completion = size + self._template, limit + self._excess
+        return Reservation(self._amount(prompt, completion, route), self, route, size, limit, prompt, completion)
+
+    def counted(self, reserved: Reservation, usage: Usage) -> Spend:
+        """What an attempt took, by what the service counted; a part without a count is taken in full."""
+        if not self._weighs:
+            return ONE
+        prompt = reserved.prompt if usage.prompt is None else usage.prompt
+        completion = reserved.completion if usage.completion is None else usage.completion
+        if prompt > reserved.prompt or completion > reserved.completion:
+            self._learn(prompt - reserved.size, completion - reserved.limit)
+        return self._amount(prompt, completion, reserved.route)
+
+    def _learn(self, template: int, excess: int) -> None:
+        """Expect more from now on: an attempt took more than it should be able to."""
+        if template > self._template or excess > self._excess:
+            self._template, self._excess = max(self._template, template), max(self._excess, excess)
+            log.warning(
+                "the service counted more tokens than were reserved for a request: from now on %d more than its bytes "
+                "are reserved for a prompt, and %d more than max_tokens for an answer",
+                *(self._template, self._excess),
+            )
+
+    def _amount(self, prompt: int, completion: int, route: str) -> Spend:
+        price = 0.0 if self._price is None else self._price(Usage(prompt, completion), route) or 0.0
+        return Spend(1, prompt + completion, parts_of(price))
+
+
+def bounds_of(
+    caps: BudgetConfig, judges: Sequence[JudgeConfig], variants: Sequence[Variant], prices: Sequence[Price]
+) -> list[CostBound]:
+    """For each variant, its judge's bound; `prices` are by variant too.
+
+    Raises ConfigError where an answer has no bound though a cap needs one.
+    """
+    if caps.tokens is not None or caps.cost is not None:
+        for judge in judges:
+            given = [judge.parameters[name] for name in CAPS if name in judge.parameters]
+            if not given or any(type(most) is not int or most < 1 for most in given):
+                raise ConfigError(
+                    f"budget: a cap on cost or tokens needs parameters.max_tokens of the judge '{judge.name}', "
+                    f"a whole number of at least 1, found {given[0] if given else 'none'}"
+                )
+    made: dict[int, CostBound] = {}
+    for variant, price in zip(variants, prices, strict=True):
+        template = PAI_PROMPT if judges[variant.judge_index].kind in FIELDS else CHAT_PROMPT
+        made.setdefault(variant.judge_index, CostBound(caps, template, price))
+    return [made[variant.judge_index] for variant in variants]
+
+
+def spent_by(rows: Iterable[Row]) -> Spend:
+    """What rows say was used, all their attempts."""
+    found = [[row[name] for name in COLUMNS] for row in rows]
+    return _spent(*zip(*found, strict=True)) if found else NOTHING
+
+
+def spent_in_parts(results: Path) -> Spend:
+    """What all rows in the closed parts of a run say was used; raises RunDirectoryError where one cannot be read."""
+    some = (one for path in part_paths(results).values() for one in batches(path, COLUMNS, ROWS))
+    return sum((_spent(*(rows[name].to_pylist() for name in COLUMNS)) for rows in some), NOTHING)
+
+
+def _spent(attempts: Iterable[Any], prompt: Iterable[Any], completion: Iterable[Any], cost: Iterable[Any]) -> Spend:
+    requests, *tokens, money = (sum(filter(None, column)) for column in (attempts, prompt, completion, cost))
+    return Spend(requests, sum(tokens), parts_of(money))

@@ -1,1 +1,0 @@
-"""The online lane: one request at a time, many at once."""

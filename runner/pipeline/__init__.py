@@ -1,0 +1,1 @@
+"""One run, from opening its directory to its summary."""

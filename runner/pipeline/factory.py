@@ -1,0 +1,164 @@
+"""Where lanes are put together from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from runner.config import ServiceConfig
+from runner.core.tokens import CAPS, COMPLETION_TOKENS, TEMPLATE_TOKENS
+from runner.dataset import Prefetcher, chunks
+from runner.judge.pai import FIELDS
+from runner.lanes.base import Lane
+from runner.lanes.batch.grouping import BatchEndpoint
+from runner.lanes.batch.lane import BatchLane
+from runner.lanes.batch.packing import MB, ShardPacker
+from runner.lanes.batch.reconcile import Reconciler
+from runner.lanes.online.backend import BackendSpec, OnlinePolicy
+from runner.lanes.online.lane import OnlineLane
+from runner.lanes.pending import PendingWork
+from runner.limits.adaptive import AdaptiveController
+from runner.limits.token_quota import TokenEstimator, TokenQuota
+from runner.pipeline.open import OpenRun
+from runner.planning.routing import batch_services
+from runner.results.recorder import ResultRecorder
+from runner.results.schema import own_floats
+from runner.service.client import Client
+
+
+class LaneFactory:
+    """Makes the lanes of one run.
+
+    Args:
+        opened: the run.
+        recorder: takes the rows of all lanes.
+        clients: the services, by name and address.
+        addresses: for each service, the present one.
+    """
+
+    def __init__(
+        self,
+        opened: OpenRun,
+        recorder: ResultRecorder,
+        clients: Mapping[tuple[str, str], Client],
+        addresses: Mapping[str, str],
+    ) -> None:
+        self._opened = opened
+        self._recorder = recorder
+        self._clients = clients
+        self._addresses = addresses
+        self._config = opened.checked.config
+        self._service = self._config.services[0]
+
+    @asynccontextmanager
+    async def lane(
+        self, name: str, accept: Callable[[int], bool], gives_up: Callable[[int], bool]
+    ) -> AsyncIterator[Lane]:
+        """A lane for the requests it is to accept, by how many batches they went unanswered in.
+
+        `gives_up` says from how many on a request is not asked any more.
+        """
+        async with self._feed() as feed:
+            remaining = PendingWork(feed, self._opened.checked.reader, self._opened.done, accept)
+            yield self._online(remaining) if name == "online" else self._batch(remaining, gives_up)
+
+    def _feed(self) -> Prefetcher:
+        checked, wanted = self._opened.checked, self._opened.done.next_wanted
+        return Prefetcher(chunks(checked.files, wanted, known=self._opened.survey, columns=checked.reader.columns))
+
+    def _online(self, remaining: PendingWork) -> OnlineLane:
+        config, panel = self._config, self._opened.checked.panel
+        places = {service.name: number for number, service in enumerate(config.services)}
+        return OnlineLane(
+            [self._door(service) for service in config.services],
+            [tuple(places[name] for name in config.judges[v.judge_index].service) for v in panel.variants],
+            OnlinePolicy(
+                config.online.retry,
+                config.breaker,
+                None if self._opened.budget is None else self._opened.budget.till(),
+            ),
+            panel,
+            remaining,
+            self._recorder,
+            reasks=self._reasks,
+            grace=self._grace,
+        )
+
+    def _door(self, service: ServiceConfig) -> BackendSpec:
+        limits, patience = service.limits, self._config.online.retry.patience
+        concurrency = limits.concurrency
+        return BackendSpec(
+            service.name,
+            self._clients[service.name, self._addresses[service.name]],
+            concurrency
+            if isinstance(concurrency, int)
+            else AdaptiveController(concurrency.start, concurrency.max, patience),
+            limits.rpm,
+            None if limits.tpm is None else TokenQuota(limits.tpm, self._expectations()),
+        )
+
+    def _batch(self, remaining: PendingWork, gives_up: Callable[[int], bool]) -> BatchLane:
+        opened, options, batch = self._opened, self._opened.options, self._config.batch
+        panel, schema = opened.checked.panel, opened.checked.schema
+        dialects = self._dialects
+        packer = ShardPacker(
+            opened.ledger,
+            remaining,
+            panel,
+            self._recorder,
+            sites=[
+                [
+                    BatchEndpoint(s.name, self._addresses[s.name], s.dialect)
+                    for s in batch_services(judge, self._config.services)
+                ]
+                for judge in self._config.judges
+            ],
+            most_bytes=batch.shard_mb * MB,
+            most_lines=batch.shard_lines,
+            floats=own_floats(schema),
+            purse=opened.purse,
+        )
+        own = opened.checked.reader.result_fields()
+        return BatchLane(
+            opened.ledger,
+            self._clients,
+            dialects,
+            None if options.cancel else packer,
+            Reconciler(opened.ledger, panel, self._recorder, own, dialects, self._reasks, gives_up, opened.purse),
+            batch=batch,
+            policy=self._config.online.retry,
+            grace=self._grace,
+            detach=options.detach,
+            cancel=options.cancel,
+            resubmit_unknown=options.resubmit_unknown,
+        )
+
+    @property
+    def _dialects(self) -> dict[str, str]:
+        """Of each service by its name; a shard whose service has another name now is the first one's."""
+        known = {service.name: service.dialect for service in self._config.services}
+        return {name: known.get(name, self._service.dialect) for name, _ in self._clients}
+
+    def _expectations(self) -> list[TokenEstimator]:
+        """What the requests of each variant will take; those of one judge learn together."""
+        by_judge = [
+            TokenEstimator(
+                TEMPLATE_TOKENS if judge.kind in FIELDS else 0,
+                COMPLETION_TOKENS,
+                min(
+                    (judge.parameters[name] for name in CAPS if isinstance(judge.parameters.get(name), int)),
+                    default=None,
+                ),
+            )
+            for judge in self._config.judges
+        ]
+        return [by_judge[variant.judge_index] for variant in self._opened.checked.panel.variants]
+
+    @property
+    def _reasks(self) -> tuple[int, ...]:
+        return tuple(self._config.judges[v.judge_index].reask for v in self._opened.checked.panel.variants)
+
+    @property
+    def _grace(self) -> float:
+        grace = self._opened.options.grace
+        return max(service.timeout.total for service in self._config.services) if grace is None else grace

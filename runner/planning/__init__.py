@@ -1,0 +1,1 @@
+"""What a run will ask and what that will cost; nothing is sent."""

@@ -1,0 +1,1 @@
+"""The Parquet files, read with DuckDB."""

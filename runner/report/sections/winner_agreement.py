@@ -1,0 +1,166 @@
+"""Winners as counts: what the orders of a request said, and what people say.
+
+A unit is one request in its orders. It falls into one of 100 cells: people's label, the verdict in the dataset's order,
+the verdict with the answers exchanged (numbered as the dataset numbers them). All figures are functions of how many
+units are in each cell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.report.data.tables import ABSENT, UNREAD
+from runner.report.models import Accuracies, Confusion, Figure, Position, WinnerAgreement
+from runner.report.stats.bootstrap import Floats, Resampled, Statistic
+
+CELL = "human * 25 + original * 5 + swapped"
+"""SQL for a unit's cell."""
+
+CELLS = 100
+CLASSES = ("1", "2", "tie")
+
+_FIRST, _SECOND, _TIE = 0, 1, 2
+_HUMAN, _ORIGINAL, _SWAPPED = np.indices((4, 5, 5)).reshape(3, -1)
+_LABELLED = _HUMAN < UNREAD
+_READ = _ORIGINAL < UNREAD
+_READ_SWAPPED = _SWAPPED < UNREAD
+_BOTH = _READ & _READ_SWAPPED
+_HALF = (_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT) & ~_BOTH
+
+NO_PAIR = "no row has both a human label and a readable verdict"
+ONE_ORDER = "asked in one order only"
+
+
+def _cells(condition: NDArray[Any]) -> Floats:
+    return np.asarray(condition, np.float64)
+
+
+def _confusing() -> Floats:
+    """From cells to label x verdict, rows of both orders."""
+    matrix = np.zeros((CELLS, 9))
+    for verdict, read in ((_ORIGINAL, _READ), (_SWAPPED, _READ_SWAPPED)):
+        here = np.flatnonzero(read & _LABELLED)
+        np.add.at(matrix, (here, _HUMAN[here] * 3 + verdict[here]), 1.0)
+    return matrix
+
+
+_CONFUSION = _confusing()
+
+
+def agreement(units: Resampled) -> WinnerAgreement:
+    """Compare winners with people's."""
+    counts = (units.total @ _CONFUSION).reshape(3, 3)
+    return WinnerAgreement(
+        with_ties=_accuracies(units, np.ones(CELLS, bool), np.ones(CELLS, bool), 3),
+        without_ties=_accuracies(units, _ORIGINAL != _TIE, _SWAPPED != _TIE, 2),
+        orders_agree=_of_orders(units, _ORIGINAL == _SWAPPED, _LABELLED),
+        confusion=Confusion(CLASSES, counts.round().astype(int).tolist(), _unread(units.total)),
+        resampled=units.units,
+    )
+
+
+def _unread(total: Floats) -> list[int]:
+    """How many rows of each label have no readable verdict."""
+    lines = total * (_cells(_ORIGINAL == UNREAD) + _cells(_SWAPPED == UNREAD))
+    return [round(float(count)) for count in lines.reshape(4, 25).sum(axis=1)[:3]]
+
+
+def _accuracies(units: Resampled, original: NDArray[Any], swapped: NDArray[Any], classes: int) -> Accuracies:
+    """All accuracies over the rows that count: `original` of the dataset's order, `swapped` of the other."""
+    labelled = np.isin(_HUMAN, range(classes))
+    read = _cells(labelled & original & _READ), _cells(labelled & swapped & _READ_SWAPPED)
+    right = read[0] * (_ORIGINAL == _HUMAN), read[1] * (_SWAPPED == _HUMAN)
+    left = _cells(labelled & (_ORIGINAL == UNREAD)), _cells(labelled & (_SWAPPED == UNREAD))
+    first = units.share(right[0], read[0], left[0], NO_PAIR)
+    second = units.share(right[1], read[1], left[1], _why_not(units))
+    every = labelled & original & swapped
+    return Accuracies(
+        accuracy=units.share(right[0] + right[1], read[0] + read[1], left[0] + left[1], NO_PAIR),
+        accuracy_original=first,
+        accuracy_swapped=second,
+        accuracy_mean_of_orders=units.figure(
+            lambda sums: ((sums @ right[0]) / (sums @ read[0]) + (sums @ right[1]) / (sums @ read[1])) / 2,
+            first.n + second.n,
+            first.left_out + second.left_out,
+            _why_not(units),
+        ),
+        accuracy_both_orders=_of_orders(units, (_ORIGINAL == _HUMAN) & (_SWAPPED == _HUMAN), every),
+        accuracy_orders_combined=_of_orders(units, _combined() == _HUMAN, every),
+        kappa=units.figure(
+            _kappa_of(classes),
+            float(units.total @ (read[0] + read[1])),
+            float(units.total @ (left[0] + left[1])),
+            "not defined: fewer than two classes among labels and verdicts",
+        ),
+    )
+
+
+def _combined() -> NDArray[Any]:
+    """What both orders say together: the answer named more often, else a tie."""
+    balance = sum(
+        (verdict == _FIRST).astype(int) - (verdict == _SECOND).astype(int) for verdict in (_ORIGINAL, _SWAPPED)
+    )
+    return np.select([balance > 0, balance < 0], [_FIRST, _SECOND], _TIE)
+
+
+def _of_orders(units: Resampled, part: NDArray[Any], whole: NDArray[Any]) -> Figure:
+    """A share of the pairs of orders that were both read."""
+    return units.share(_cells(part & whole & _BOTH), _cells(whole & _BOTH), _cells(whole & _HALF), _why_not(units))
+
+
+def _why_not(units: Resampled) -> str:
+    asked = float(units.total @ _cells((_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT)))
+    return "no pair of orders was read, with a label" if asked else ONE_ORDER
+
+
+def _kappa_of(classes: int) -> Statistic:
+    def statistic(sums: Floats) -> Floats:
+        matrix = (sums @ _CONFUSION).reshape(*sums.shape[:-1], 3, 3)
+        return kappa(matrix[..., :classes, :classes])
+
+    return statistic
+
+
+def kappa(counts: Floats) -> Floats:
+    """Cohen's kappa of tables (..., classes, classes); not a number where chance alone would agree always."""
+    n = counts.sum(axis=(-1, -2))
+    agreed = np.trace(counts, axis1=-2, axis2=-1) / n
+    chance = (counts.sum(axis=-1) * counts.sum(axis=-2)).sum(axis=-1) / n**2
+    return np.where(chance < 1, (agreed - chance) / (1 - chance), np.nan)
+
+
+def position(units: Resampled) -> Position:
+    """What the place of an answer does to the verdict, labelled or not."""
+    balanced = bool(units.total @ _cells((_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT)))
+    of = _BOTH if balanced else _READ
+    half = _cells(_HALF) if balanced else _cells(_ORIGINAL == UNREAD)
+    swapped = 1.0 if balanced else 0.0
+    names = _cells(of & (_ORIGINAL != _TIE)) + swapped * _cells(of & (_SWAPPED != _TIE))
+    first = _cells(of & (_ORIGINAL == _FIRST)) + swapped * _cells(of & (_SWAPPED == _SECOND))
+    people = _cells(of & (_HUMAN < _TIE))
+    to_first = _BOTH & (_ORIGINAL == _FIRST) & (_SWAPPED == _SECOND)
+    to_second = _BOTH & (_ORIGINAL == _SECOND) & (_SWAPPED == _FIRST)
+    with_tie = (_ORIGINAL != _SWAPPED) & ((_ORIGINAL == _TIE) | (_SWAPPED == _TIE))
+    every = np.ones(CELLS, bool)
+    preferred = units.figure(
+        lambda sums: (sums @ (_cells(to_first) - _cells(to_second))) / (sums @ _cells(_BOTH)),
+        float(units.total @ _cells(_BOTH)),
+        float(units.total @ _cells(_HALF)),
+        ONE_ORDER,
+    )
+    return Position(
+        balanced=balanced,
+        first_shown_wins=units.share(first, names, half, "no verdict names an answer"),
+        people_first_share=units.share(
+            people * (_HUMAN == _FIRST), people, np.zeros(CELLS), "no human label names an answer"
+        ),
+        orders_agree=_of_orders(units, _ORIGINAL == _SWAPPED, every),
+        flips_to_first=_of_orders(units, to_first, every),
+        flips_to_second=_of_orders(units, to_second, every),
+        flips_with_tie=_of_orders(units, with_tie, every),
+        preference=preferred,
+        resampled=units.units,
+    )

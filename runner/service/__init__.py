@@ -1,0 +1,1 @@
+"""The HTTP client of a judge service, and what its responses say."""
