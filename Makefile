@@ -16,7 +16,7 @@ test: $(STAMP)  ## the whole suite
 test-compat: $(STAMP)  ## with clients and servers of others, installed into .compat/: opt-in, needs the network
 	JUDGE_RUNNER_COMPAT=1 $(BIN)/python -m pytest tests/compat -rs --durations=5
 
-bench: $(BENCH)  ## speed, limits and memory beside the floor and installed peers, on a local server: about five minutes
+bench: $(BENCH)  ## speed, limits and memory beside the baseline and installed peers, on a local server: about five minutes
 	$(BIN)/python benchmarks/run.py --quick
 
 bench-full: $(BENCH)  ## all workloads at their full size, 10,000 in flight and a million samples: about half an hour

@@ -111,7 +111,7 @@ def templated(template: str) -> Callable[[Task], list[str]]:
 
 
 KNOWN = (
-    Client("floor", ("orjson", "aiohttp", "uvloop", "pyarrow"), script("floor.py")),
+    Client("baseline", ("orjson", "aiohttp", "uvloop", "pyarrow"), script("baseline.py")),
     Client("judge-runner", (), judge_runner),
     Client("openai", ("openai",), script("peer_openai.py"), peer=True),
 )

@@ -20,7 +20,7 @@ from runner.report.models import Figure
 from runner.report.sections.pairwise_ranking import CENTRE, SCALE, contests, rank_contests
 from runner.report.sections.rank_correlation import correlations, kendall_tau_b, spearman
 from runner.report.sections.winner_agreement import kappa
-from runner.report.stats import krippendorff as alpha
+from runner.report.stats import krippendorff
 from runner.report.stats.bootstrap import BLOCKS, Resampler
 from runner.report.stats.moments import pearson
 
@@ -144,7 +144,7 @@ def panel(generator: np.random.Generator, resampler: Resampler, n: int) -> Figur
     counts = (said[..., None] == np.arange(3)).sum(axis=1)
     agreed = (counts * (counts - 1)).sum(axis=1, keepdims=True) / 2
     sums = np.concatenate([np.ones((n, 1)), counts, agreed, np.zeros((n, 2))], axis=1)
-    return alpha.of_winners(resampler.resample(sums))
+    return krippendorff.of_winners(resampler.resample(sums))
 
 
 def strength(generator: np.random.Generator, resampler: Resampler, n: int) -> Figure:

@@ -1,8 +1,8 @@
-"""Measure judge-runner beside the floor and whatever else is installed, on a reference server.
+"""Measure judge-runner beside the baseline and whatever else is installed, on a reference server.
 
     python benchmarks/run.py --quick
-    python benchmarks/run.py --workloads overhead,quota --clients floor,judge-runner,openai --rounds 3
-    python benchmarks/run.py --workloads overhead --clients floor,mine --command "mine=./mine {base_url} {data} {out}"
+    python benchmarks/run.py --workloads overhead,quota --clients baseline,judge-runner,openai --rounds 3
+    python benchmarks/run.py --clients baseline,mine --command "mine=./mine {base_url} {data} {out}"
 
 The clients of a workload take turns, round by round; the table has medians, and ratios of one round. Everything a run
 came to is appended to a file of JSON lines; `--table FILE` prints the table of such a file again.
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import generate
-from about import about
 from clients import KNOWN, Client, Task, find
+from environment import about
 from measuring import Server, Took, execute, serving, wind_down_on_signals
 from tables import show
 from workloads import BY_NAME, PEERS, WORKLOADS, Workload
@@ -180,7 +180,7 @@ def others(took: Took, counts: dict[str, Any]) -> float | None:
 
 def counted(out: Path, data: Path, count: int) -> dict[str, Any]:
     """What the client wrote."""
-    command = [sys.executable, str(HERE / "counting.py"), str(out), str(data), str(count)]
+    command = [sys.executable, str(HERE / "result_counts.py"), str(out), str(data), str(count)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=COUNTING_S, check=False)
     except subprocess.TimeoutExpired:

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from about import about
 from clients import Task, judge_runner
+from environment import about
 from measuring import Server, Took, execute, serving, wind_down_on_signals
 from run import RESULTS, counted, dataset
 

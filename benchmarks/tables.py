@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 from typing import Any
 
-from workloads import BY_NAME, FLOOR, OURS, WORKLOADS, Workload
+from workloads import BASELINE, BY_NAME, OURS, WORKLOADS, Workload
 
 Result = dict[str, Any]
 SHORT_S = 1.0
@@ -27,8 +27,8 @@ HEADINGS = (
     "active s",
     "requests/s",
     "CPU us/request",
-    "x floor CPU",
-    "x floor wall",
+    "x baseline CPU",
+    "x baseline wall",
     "peak MB",
     "lost",
     "doubled",
@@ -57,8 +57,8 @@ def show(results: Sequence[Result]) -> str:
 
 def row(workload: Workload, runs: Sequence[Result], grouped: dict[tuple[str, str], list[Result]]) -> tuple[str, ...]:
     """A line of the table."""
-    floor = {run["round"]: run for run in grouped.get((workload.name, FLOOR), ())}
-    pairs = [(run, floor[run["round"]]) for run in runs if run["round"] in floor]
+    baseline = {run["round"]: run for run in grouped.get((workload.name, BASELINE), ())}
+    pairs = [(run, baseline[run["round"]]) for run in runs if run["round"] in baseline]
     costs = [cpu_each(run) for run in runs]
     spread = f" ({min(costs):.0f}-{max(costs):.0f})" if len(costs) > 1 else ""
     return (
@@ -107,8 +107,8 @@ def load(run: Result) -> float:
 
 
 def ratio(pairs: Sequence[tuple[Result, Result]], figure: Callable[[Result], float]) -> str:
-    """The median of the ratios to the floor, each of one round."""
-    return f"{median(figure(run) / figure(floor) for run, floor in pairs):.2f}" if pairs else "-"
+    """The median of the ratios to the baseline, each of one round."""
+    return f"{median(figure(run) / figure(baseline) for run, baseline in pairs):.2f}" if pairs else "-"
 
 
 def total(runs: Sequence[Result], name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FLOOR, OURS, PEERS = "floor", "judge-runner", "peers"
+BASELINE, OURS, PEERS = "baseline", "judge-runner", "peers"
 
 
 class Workload(NamedTuple):
@@ -37,7 +37,7 @@ class Workload(NamedTuple):
     tpm: int | None = None
     quota: int | None = None
     settled: bool = False
-    clients: tuple[str, ...] = (FLOOR, OURS)
+    clients: tuple[str, ...] = (BASELINE, OURS)
     rounds: int = 3
     skewed: bool = False
     kill: bool = False
@@ -47,13 +47,15 @@ class Workload(NamedTuple):
 
 
 WORKLOADS = (
-    Workload("startup", "20 samples: what a run costs before it does anything", 20, 20, clients=(FLOOR, OURS, PEERS)),
+    Workload(
+        "startup", "20 samples: what a run costs before it does anything", 20, 20, clients=(BASELINE, OURS, PEERS)
+    ),
     Workload(
         "overhead",
         "0 ms, 64 at once: CPU per request",
         20_000,
         20_000,
-        clients=(FLOOR, OURS, PEERS),
+        clients=(BASELINE, OURS, PEERS),
         peer_concurrency=16,
     ),
     Workload(

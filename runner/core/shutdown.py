@@ -11,9 +11,9 @@ class Drained(Exception):
     """The lane is ending: a request that is not under way is not sent any more."""
 
 
-def cancel_waiters(turns: Iterable[asyncio.Future[Any]]) -> None:
+def cancel_waiters(waiters: Iterable[asyncio.Future[Any]]) -> None:
     """Raise Drained in everybody who waits for one of these turns."""
-    for turn in turns:
+    for turn in waiters:
         if not turn.done():
             turn.set_exception(Drained())
 
@@ -22,32 +22,32 @@ class DrainSignal:
     """Whether a lane is ending, and waits that end with it."""
 
     def __init__(self) -> None:
-        self._begun = asyncio.Event()
+        self._event = asyncio.Event()
 
     @property
-    def begun(self) -> bool:
+    def is_set(self) -> bool:
         """Whether the lane is ending."""
-        return self._begun.is_set()
+        return self._event.is_set()
 
-    def begin(self) -> None:
+    def set(self) -> None:
         """End the lane."""
-        self._begun.set()
+        self._event.set()
 
-    async def rest(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         """Sleep; raises Drained where the lane ends meanwhile."""
         try:
-            await asyncio.wait_for(self._begun.wait(), seconds)
+            await asyncio.wait_for(self._event.wait(), seconds)
         except TimeoutError:
             return
         raise Drained
 
-    async def unless(self, awaited: Awaitable[Any]) -> None:
+    async def wait_for(self, awaited: Awaitable[Any]) -> None:
         """Wait for something; raises Drained where the lane ends before that."""
-        other, ending = asyncio.ensure_future(awaited), asyncio.ensure_future(self._begun.wait())
+        other, ending = asyncio.ensure_future(awaited), asyncio.ensure_future(self._event.wait())
         try:
             await asyncio.wait((other, ending), return_when=asyncio.FIRST_COMPLETED)
         finally:
             other.cancel()
             ending.cancel()
-        if self.begun:
+        if self.is_set:
             raise Drained

@@ -45,11 +45,11 @@ class Prefetcher:
             self._thread.submit(close)
         self._thread.shutdown(wait=False)
 
-    def take(self) -> RawRow | None:
+    def next_now(self) -> RawRow | None:
         """Return the next row if one is at hand."""
         return self._rows.pop() if self._rows else None
 
-    async def refill(self) -> bool:
+    async def fill(self) -> bool:
         """Wait until a row is at hand; False when the dataset has ended.
 
         Raises:
@@ -72,7 +72,7 @@ class Prefetcher:
             DatasetError: the dataset cannot be read any further.
         """
         while not self._rows:
-            if not await self.refill():
+            if not await self.fill():
                 return None
         return self._rows.pop()
 

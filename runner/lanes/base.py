@@ -46,11 +46,11 @@ class Lane(Protocol):
         """Whether nothing new is sent any more."""
 
     @property
-    def hurried(self) -> bool:
+    def aborted(self) -> bool:
         """Whether it was told to leave at once."""
 
     @property
-    def under_way(self) -> str:
+    def in_progress(self) -> str:
         """What a drain waits for, in words."""
 
     @property
@@ -75,17 +75,17 @@ class StoppableLane:
     """How a lane is ended, by whoever runs it or by itself.
 
     Attributes:
-        hurried: whether it was told to leave at once.
+        aborted: whether it was told to leave at once.
 
     Args:
         grace: seconds that what is under way gets when the lane is drained.
-        wind_down: sees to it that nothing new is begun.
+        on_drain: sees to it that nothing new is begun.
     """
 
-    def __init__(self, grace: float, wind_down: Callable[[], None]) -> None:
-        self.hurried = False
+    def __init__(self, grace: float, on_drain: Callable[[], None]) -> None:
+        self.aborted = False
         self._grace = grace
-        self._wind_down = wind_down
+        self._on_drain = on_drain
         self._stopped: RunStopped | None = None
         self._scope: CancelScope | None = None
 
@@ -103,12 +103,12 @@ class StoppableLane:
         """End the lane: begin nothing more, give what is under way `grace` seconds. The first cause is kept."""
         if self._stopped is None:
             self._stopped = stop
-            self._wind_down()
+            self._on_drain()
             asyncio.get_running_loop().call_later(self._grace if grace is None else grace, self._leave)
 
     def cancel(self) -> None:
         """Leave what is under way as it is, at once."""
-        self.hurried = True
+        self.aborted = True
         self._leave()
 
     def _leave(self) -> None:

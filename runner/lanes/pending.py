@@ -17,38 +17,38 @@ class PendingWork:
     """Hands out what is left, sample by sample, the variants of a sample together.
 
     Args:
-        feed: raw rows of the samples that lack a row.
+        rows: raw rows of the samples that lack a row.
         reader: makes samples of them.
         done: which requests have their row.
         accept: whether a request is for this lane, by how many batches it went unanswered in; None: each is.
     """
 
     def __init__(
-        self, feed: Prefetcher, reader: SampleReader, done: CompletionIndex, accept: Callable[[int], bool] | None = None
+        self, rows: Prefetcher, reader: SampleReader, done: CompletionIndex, accept: Callable[[int], bool] | None = None
     ) -> None:
-        self._feed = feed
+        self._rows = rows
         self._reader = reader
         self._done = done
         self._accept = accept
-        self._tickets: deque[SampleVariant] = deque()
+        self._ready: deque[SampleVariant] = deque()
         self._variants = range(len(done.variants))
 
-    def take(self) -> SampleVariant | None:
+    def next_now(self) -> SampleVariant | None:
         """The next request to ask; None where `refill` is needed first."""
-        while not self._tickets:
-            raw = self._feed.take()
+        while not self._ready:
+            raw = self._rows.next_now()
             if raw is None:
                 return None
             sample = self._reader.sample(raw)
             wanted = [variant for variant in self._variants if self._is_left(sample.ordinal, variant)]
-            self._tickets.extend((sample, variant) for variant in wanted)
-        return self._tickets.popleft()
+            self._ready.extend((sample, variant) for variant in wanted)
+        return self._ready.popleft()
 
     def _is_left(self, ordinal: int, variant: int) -> bool:
-        if self._done.has(ordinal, variant):
+        if self._done.is_done_or_submitted(ordinal, variant):
             return False
-        return self._accept is None or self._accept(self._done.tries(ordinal, variant))
+        return self._accept is None or self._accept(self._done.batch_tries(ordinal, variant))
 
-    async def refill(self) -> bool:
+    async def fill(self) -> bool:
         """Wait for the next chunk of the dataset; False where it ends."""
-        return await self._feed.refill()
+        return await self._rows.fill()

@@ -13,38 +13,38 @@ class AdaptiveDriver:
     """Keeps the adaptive concurrency of one service up to date.
 
     Args:
-        adaptive: learns from what happens.
-        resize: told of every new limit.
+        controller: learns from what happens.
+        on_resize: told of every new limit.
     """
 
-    def __init__(self, adaptive: AdaptiveController, resize: Callable[[int], None]) -> None:
-        self._adaptive = adaptive
-        self._resize = resize
-        self._limit = adaptive.limit
+    def __init__(self, controller: AdaptiveController, on_resize: Callable[[int], None]) -> None:
+        self._controller = controller
+        self._on_resize = on_resize
+        self._limit = controller.limit
 
-    def succeeded(self, stamp: int, seconds: float) -> None:
+    def on_success(self, stamp: int, seconds: float) -> None:
         """The request was answered after so many seconds."""
-        self._adaptive.succeeded(stamp, seconds, asyncio.get_running_loop().time())
-        self._follow()
+        self._controller.on_success(stamp, seconds, asyncio.get_running_loop().time())
+        self._apply_limit()
 
-    def failed(self, stamp: int, error: Transient) -> None:
+    def on_failure(self, stamp: int, error: Transient) -> None:
         """The request failed for a cause of the service."""
         if isinstance(error, RateLimited):
-            self._adaptive.throttled(stamp, asyncio.get_running_loop().time(), error.retry_after)
+            self._controller.on_throttle(stamp, asyncio.get_running_loop().time(), error.retry_after)
         else:
-            self._adaptive.failed(stamp)
-        self._follow()
+            self._controller.on_failure(stamp)
+        self._apply_limit()
 
-    def left(self) -> None:
+    def on_release(self) -> None:
         """The request was not sent, or ended in a way that says nothing about load."""
-        self._adaptive.left()
+        self._controller.on_release()
 
     def resume(self) -> None:
         """The service answers again after an outage."""
-        self._adaptive.resume(asyncio.get_running_loop().time())
-        self._follow()
+        self._controller.resume(asyncio.get_running_loop().time())
+        self._apply_limit()
 
-    def _follow(self) -> None:
-        if self._adaptive.limit != self._limit:
-            self._limit = self._adaptive.limit
-            self._resize(self._limit)
+    def _apply_limit(self) -> None:
+        if self._controller.limit != self._limit:
+            self._limit = self._controller.limit
+            self._on_resize(self._limit)

@@ -23,25 +23,25 @@ from runner.core.files import write_json
 from runner.core.shutdown import Drained, cancel_waiters
 from runner.errors import RunDirectoryError, RunStopped, output_failed
 from runner.limits.cost import (
-    NOTHING,
-    ONE,
+    ONE_REQUEST,
     UNITS_PER_CURRENCY,
     UNLIMITED,
+    ZERO,
     CostBound,
     Reservation,
     Spend,
     caps_of,
-    parts_of,
+    units_of,
 )
 from runner.types import Usage
 
 log = logging.getLogger(__name__)
 
-BEGIN = 4
-LONG_S, SHORT_S = 2.0, 0.5
+INITIAL_REQUESTS_AHEAD = 4
+WRITE_INTERVAL_MAX_SECONDS, WRITE_INTERVAL_MIN_SECONDS = 2.0, 0.5
 """So many requests are written ahead at first; twice as many where they last for less than the shorter time."""
 
-SHARE = 20
+AHEAD_DIVISOR = 20
 """No more is written ahead than this part of what is left: a crash wastes no more than that."""
 
 
@@ -55,7 +55,7 @@ def read_spent(path: Path) -> Spend | None:
     """What a `budget.json` says was used; None where there is none. Raises RunDirectoryError where it is damaged."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_File)
-        return Spend(found.requests, found.tokens, parts_of(found.cost))
+        return Spend(found.requests, found.tokens, units_of(found.cost))
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
@@ -81,15 +81,15 @@ class Budget:
         caps: the YAML's `budget`.
         path: of `budget.json`.
         bounds: for each variant, what one attempt can take.
-        by_rows: what the rows there are say was used; it counts where it is more than the file says.
-        left: how many requests are left to ask, for messages.
-        keep: how the file is written.
+        used_by_rows: what the rows there are say was used; it counts where it is more than the file says.
+        pending: how many requests are left to ask, for messages.
+        persist: how the file is written.
 
     Attributes:
         bounds: as given.
-        under_way: how many online requests hold a reservation.
+        in_flight: how many online requests hold a reservation.
         failed: why the file can no longer be written.
-        changed: told when more may be used.
+        on_change: told when more may be used.
 
     Raises:
         RunDirectoryError: the file is damaged.
@@ -100,24 +100,24 @@ class Budget:
         caps: BudgetConfig,
         path: Path,
         bounds: Sequence[CostBound],
-        by_rows: Spend = NOTHING,
-        left: Callable[[], int] = lambda: 0,
-        keep: Persist = in_a_thread,
+        used_by_rows: Spend = ZERO,
+        pending: Callable[[], int] = lambda: 0,
+        persist: Persist = in_a_thread,
     ) -> None:
         self.bounds = bounds
-        self.under_way = 0
+        self.in_flight = 0
         self.failed: RunStopped | None = None
-        self.changed: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
         self._caps = caps_of(caps)
         self._path = path
-        self._left = left
-        self._keep = keep
-        self._used = by_rows.most(read_spent(path) or NOTHING)
-        self._held = NOTHING
-        self._room = self._caps
-        self._allowed = self._mark = self._used
+        self._pending = pending
+        self._persist = persist
+        self._used = used_by_rows.maximum(read_spent(path) or ZERO)
+        self._held = ZERO
+        self._available = self._caps
+        self._allowed = self._write_ahead_mark = self._used
         self._writing: asyncio.Future[None] | None = None
-        self._step, self._ahead, self._extended = NOTHING, BEGIN, math.nan
+        self._last_amount, self._requests_ahead, self._extended_at = ZERO, INITIAL_REQUESTS_AHEAD, math.nan
 
     @property
     def used(self) -> Spend:
@@ -129,74 +129,74 @@ class Budget:
         """What is reserved for shards."""
         return self._held
 
-    def till(self) -> BudgetQueue:
+    def queue(self) -> BudgetQueue:
         """Where the requests of one online lane take what they need; one lane at a time."""
         till = BudgetQueue(self)
-        self.changed = till.serve
+        self.on_change = till.admit
         return till
 
-    def fits(self, amount: Spend) -> bool:
+    def could_fit(self, amount: Spend) -> bool:
         """Whether the caps leave room for so much more."""
-        return (self._used + amount).within(self._room)
+        return (self._used + amount).fits_in(self._available)
 
-    def covers(self, amount: Spend) -> bool:
+    def has_reserve(self, amount: Spend) -> bool:
         """Whether an amount holds something of everything that is capped: it was measured for these caps."""
         return all(getattr(amount, name) for name in Spend.__struct_fields__ if getattr(self._caps, name) < UNLIMITED)
 
-    def take(self, amount: Spend) -> bool:
+    def reserve(self, amount: Spend) -> bool:
         """Reserve for an online request, where the caps and what is on the disk allow it just now."""
         after = self._used + amount
-        if not (after.within(self._allowed) and after.within(self._room)):
+        if not (after.fits_in(self._allowed) and after.fits_in(self._available)):
             return False
-        self._used, self._step = after, amount
-        self.under_way += 1
-        if not after.within(self._mark):
-            self.extend(NOTHING)
+        self._used, self._last_amount = after, amount
+        self.in_flight += 1
+        if not after.fits_in(self._write_ahead_mark):
+            self.write_ahead(ZERO)
         return True
 
-    def settle(self, amount: Spend, actual: Spend) -> None:
+    def correct(self, amount: Spend, actual: Spend) -> None:
         """Count what an online request took in place of what was reserved for it."""
         self._used += actual - amount
-        self.under_way -= 1
-        if not self._used.within(self._allowed):
-            self.extend(NOTHING)  # more than it should be able to take
+        self.in_flight -= 1
+        if not self._used.fits_in(self._allowed):
+            self.write_ahead(ZERO)  # more than it should be able to take
 
-    def extend(self, wanted: Spend) -> None:
+    def write_ahead(self, wanted: Spend) -> None:
         """Allow what is wanted and up to a second's work more, as far as the caps go; `changed` is told.
 
         One write is under way at a time; who comes meanwhile is told when it has ended, and asks again.
         """
         if self._writing is not None or self.failed is not None:
             return
-        few = self._few()
-        ahead = self._step * min(self._ahead, few)
-        target = (self._used + wanted + ahead).least(self._room).most(self._used)
-        target = target.most(self._allowed)  # which is used from while this is written
+        few = self._requests_in_share()
+        ahead = self._last_amount * min(self._requests_ahead, few)
+        target = (self._used + wanted + ahead).minimum(self._available).maximum(self._used)
+        target = target.maximum(self._allowed)  # which is used from while this is written
         if target == self._allowed:
             return
         now = asyncio.get_running_loop().time()
-        if now - self._extended < SHORT_S and self._ahead < few:
-            self._ahead *= 2
-        elif now - self._extended > LONG_S and self._ahead > 1:
-            self._ahead //= 2
-        self._extended = now
-        self._writing = self._keep(self._path, _told(target))
+        if now - self._extended_at < WRITE_INTERVAL_MIN_SECONDS and self._requests_ahead < few:
+            self._requests_ahead *= 2
+        elif now - self._extended_at > WRITE_INTERVAL_MAX_SECONDS and self._requests_ahead > 1:
+            self._requests_ahead //= 2
+        self._extended_at = now
+        self._writing = self._persist(self._path, _as_json(target))
         self._writing.add_done_callback(partial(self._written, target, ahead))
 
-    def hold(self, amount: Spend) -> None:
+    def reserve_shard(self, amount: Spend) -> None:
         """Reserve for a shard; its state file will say so before anything of it is used, or says so already."""
         self._held += amount
-        self._room = self._caps - self._held
+        self._available = self._caps - self._held
 
-    def release(self, amount: Spend) -> None:
+    def release_shard(self, amount: Spend) -> None:
         """Give back what was reserved for a shard, once its state file says so."""
-        self.hold(NOTHING - amount)
+        self.reserve_shard(ZERO - amount)
 
     async def charge(self, amount: Spend) -> None:
         """Count what a shard took; when this returns, it is on the disk. Raises RunStopped where it cannot be."""
         self._used += amount
-        while not self._used.within(self._allowed):
-            self.extend(NOTHING)
+        while not self._used.fits_in(self._allowed):
+            self.write_ahead(ZERO)
             if self.failed is not None:
                 raise self.failed
             if self._writing is not None:
@@ -209,15 +209,15 @@ class Budget:
         if self._used == self._allowed:
             return
         try:
-            await self._keep(self._path, _told(self._used))
+            await self._persist(self._path, _as_json(self._used))
         except OSError as error:
             log.warning("%s holds more than was used, and cannot be set right: %s", self._path, error)
         else:
-            self._allowed = self._mark = self._used
+            self._allowed = self._write_ahead_mark = self._used
 
     def exhausted(self, amount: Spend) -> RunStopped:
         """The run stops because what is left of a cap is less than one request can take."""
-        free = self._room - self._used
+        free = self._available - self._used
         name = next(name for name in Spend.__struct_fields__ if getattr(amount, name) > getattr(free, name))
         cap, used, held, next_one = (
             _shown(name, getattr(value, name)) for value in (self._caps, self._used, self._held, amount)
@@ -226,15 +226,15 @@ class Budget:
         return RunStopped(
             "budget",
             f"budget.{name} is {cap}, of which {used} are used{waits}, and the next request can take up to {next_one}. "
-            f"{self._left():,} requests are left to ask: raise the cap and run the same command again",
+            f"{self._pending():,} requests are left to ask: raise the cap and run the same command again",
             exit_code=3,
         )
 
-    def _few(self) -> int:
+    def _requests_in_share(self) -> int:
         """How many requests like the last one are a small part of what is left."""
-        free, step = self._room - self._used, self._step
+        free, step = self._available - self._used, self._last_amount
         pairs = ((getattr(free, name), getattr(step, name)) for name in Spend.__struct_fields__)
-        return max(0, min((left // (SHARE * each) for left, each in pairs if each), default=0))
+        return max(0, min((left // (AHEAD_DIVISOR * each) for left, each in pairs if each), default=0))
 
     def _written(self, target: Spend, ahead: Spend, written: asyncio.Future[None]) -> None:
         self._writing = None
@@ -245,10 +245,10 @@ class Budget:
             self.failed = output_failed(error)
         else:
             self._allowed = target
-            self._mark = target - Spend(ahead.requests // 2, ahead.tokens // 2, ahead.cost // 2)
-            if not self._used.within(target):
-                self.extend(NOTHING)
-        self.changed()
+            self._write_ahead_mark = target - Spend(ahead.requests // 2, ahead.tokens // 2, ahead.cost // 2)
+            if not self._used.fits_in(target):
+                self.write_ahead(ZERO)
+        self.on_change()
 
 
 class BudgetQueue:
@@ -264,7 +264,7 @@ class BudgetQueue:
         self._stopped: RunStopped | None = None
         self._drained = False
 
-    async def enter(self, variant: int, body: bytes) -> Reservation:
+    async def acquire(self, variant: int, body: bytes) -> Reservation:
         """Reserve for one attempt; waits while others may give back what it needs.
 
         Raises RunStopped where nobody can, and Drained when the lane ends.
@@ -274,31 +274,31 @@ class BudgetQueue:
         if self._stopped is not None:
             raise self._stopped
         reserved = self._budget.bounds[variant].at_most(body, "online")
-        if not self._waiting and self._budget.take(reserved.amount):
+        if not self._waiting and self._budget.reserve(reserved.amount):
             return reserved
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((turn, reserved))
         if len(self._waiting) == 1:
-            self.serve()
+            self.admit()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self.serve()  # who is next may be let in now
+                self.admit()  # who is next may be let in now
             elif turn.exception() is None:
                 self.refund(reserved, requests_too=True)
             raise
         return reserved
 
-    def settle(self, reserved: Reservation, usage: Usage) -> None:
+    def correct(self, reserved: Reservation, usage: Usage) -> None:
         """Count what an attempt took; without a count of the service, all that was reserved."""
-        self._budget.settle(reserved.amount, reserved.bound.counted(reserved, usage))
-        self.serve()
+        self._budget.correct(reserved.amount, reserved.bound.counted(reserved, usage))
+        self.admit()
 
     def refund(self, reserved: Reservation, *, requests_too: bool) -> None:
         """Give back what was reserved: an attempt that was never sent costs nothing, a 429 is one request."""
-        self._budget.settle(reserved.amount, NOTHING if requests_too else ONE)
-        self.serve()
+        self._budget.correct(reserved.amount, ZERO if requests_too else ONE_REQUEST)
+        self.admit()
 
     def drain(self) -> None:
         """Send everybody who waits home and let nobody in any more."""
@@ -306,7 +306,7 @@ class BudgetQueue:
         cancel_waiters(turn for turn, _ in self._waiting)
         self._waiting.clear()
 
-    def serve(self) -> None:
+    def admit(self) -> None:
         """Let in, from the head on, whoever there is room for."""
         waiting, budget = self._waiting, self._budget
         while waiting:
@@ -314,10 +314,10 @@ class BudgetQueue:
             if not turn.done():
                 if budget.failed is not None:
                     return self._stop(budget.failed)
-                if not budget.take(reserved.amount):
-                    if budget.fits(reserved.amount):
-                        budget.extend(sum((other.amount for _, other in waiting), NOTHING))
-                    elif not budget.under_way:
+                if not budget.reserve(reserved.amount):
+                    if budget.could_fit(reserved.amount):
+                        budget.write_ahead(sum((other.amount for _, other in waiting), ZERO))
+                    elif not budget.in_flight:
                         self._stop(budget.exhausted(reserved.amount))
                     return None
                 turn.set_result(None)
@@ -332,7 +332,7 @@ class BudgetQueue:
         self._waiting.clear()
 
 
-def _told(spend: Spend) -> dict[str, Any]:
+def _as_json(spend: Spend) -> dict[str, Any]:
     return {"requests": spend.requests, "tokens": spend.tokens, "cost": spend.money}
 
 

@@ -26,14 +26,14 @@ UNITS_PER_CURRENCY = 10**12
 UNLIMITED = 10**30
 """More than any sum: no cap."""
 
-PAI_PROMPT = 2000
+PAI_PROMPT_TOKENS = 2000
 """Tokens that PAI's own prompt has at most; its page shows 790 and 823 in all for tiny texts."""
 
-CHAT_PROMPT = 200
+CHAT_PROMPT_TOKENS = 200
 """Tokens that a model's chat template adds at most to those that the JSON around the texts stands for."""
 
-COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "cost")
-ROWS = 65536
+SPEND_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "cost")
+ROWS_PER_READ = 65536
 
 
 class Spend(msgspec.Struct, frozen=True, gc=False):
@@ -52,15 +52,15 @@ class Spend(msgspec.Struct, frozen=True, gc=False):
     def __mul__(self, times: int) -> Spend:
         return Spend(self.requests * times, self.tokens * times, self.cost * times)
 
-    def within(self, other: Spend) -> bool:
+    def fits_in(self, other: Spend) -> bool:
         """Whether no part of it is more than the same of another."""
         return self.requests <= other.requests and self.tokens <= other.tokens and self.cost <= other.cost
 
-    def least(self, other: Spend) -> Spend:
+    def minimum(self, other: Spend) -> Spend:
         """The smaller of both, each part on its own."""
         return Spend(min(self.requests, other.requests), min(self.tokens, other.tokens), min(self.cost, other.cost))
 
-    def most(self, other: Spend) -> Spend:
+    def maximum(self, other: Spend) -> Spend:
         """The larger of both, each part on its own."""
         return Spend(max(self.requests, other.requests), max(self.tokens, other.tokens), max(self.cost, other.cost))
 
@@ -70,10 +70,10 @@ class Spend(msgspec.Struct, frozen=True, gc=False):
         return self.cost / UNITS_PER_CURRENCY
 
 
-NOTHING, ONE, UNCAPPED = Spend(), Spend(requests=1), Spend(UNLIMITED, UNLIMITED, UNLIMITED)
+ZERO, ONE_REQUEST, NO_CAPS = Spend(), Spend(requests=1), Spend(UNLIMITED, UNLIMITED, UNLIMITED)
 
 
-def parts_of(money: float) -> int:
+def units_of(money: float) -> int:
     """An amount of money in whole parts of the currency's unit."""
     return round(money * UNITS_PER_CURRENCY)
 
@@ -83,7 +83,7 @@ def caps_of(caps: BudgetConfig) -> Spend:
     return Spend(
         UNLIMITED if caps.requests is None else caps.requests,
         UNLIMITED if caps.tokens is None else caps.tokens,
-        UNLIMITED if caps.cost is None else parts_of(caps.cost),
+        UNLIMITED if caps.cost is None else units_of(caps.cost),
     )
 
 
@@ -129,15 +129,15 @@ class CostBound:
     """
 
     def __init__(self, caps: BudgetConfig, template: int, price: Price) -> None:
-        self._weighs = caps.tokens is not None or caps.cost is not None
+        self._needs_tokens = caps.tokens is not None or caps.cost is not None
         self._price = None if caps.cost is None else price
         self._template = template
         self._excess = 0
 
     def at_most(self, body: bytes, route: str) -> Reservation:
         """What an attempt with this body takes at most on a route (`online`, `batch`)."""
-        if not self._weighs:
-            return Reservation(ONE, self, route)
+        if not self._needs_tokens:
+            return Reservation(ONE_REQUEST, self, route)
         found, size = _limits(body), len(body)
         limit = max(found.max_tokens or 0, found.max_completion_tokens or 0)
         prompt, completion = size + self._template, limit + self._excess
@@ -145,15 +145,15 @@ class CostBound:
 
     def counted(self, reserved: Reservation, usage: Usage) -> Spend:
         """What an attempt took, by what the service counted; a part without a count is taken in full."""
-        if not self._weighs:
-            return ONE
+        if not self._needs_tokens:
+            return ONE_REQUEST
         prompt = reserved.prompt if usage.prompt is None else usage.prompt
         completion = reserved.completion if usage.completion is None else usage.completion
         if prompt > reserved.prompt or completion > reserved.completion:
-            self._learn(prompt - reserved.size, completion - reserved.limit)
+            self._raise_bound(prompt - reserved.size, completion - reserved.limit)
         return self._amount(prompt, completion, reserved.route)
 
-    def _learn(self, template: int, excess: int) -> None:
+    def _raise_bound(self, template: int, excess: int) -> None:
         """Expect more from now on: an attempt took more than it should be able to."""
         if template > self._template or excess > self._excess:
             self._template, self._excess = max(self._template, template), max(self._excess, excess)
@@ -165,7 +165,7 @@ class CostBound:
 
     def _amount(self, prompt: int, completion: int, route: str) -> Spend:
         price = 0.0 if self._price is None else self._price(Usage(prompt, completion), route) or 0.0
-        return Spend(1, prompt + completion, parts_of(price))
+        return Spend(1, prompt + completion, units_of(price))
 
 
 def bounds_of(
@@ -185,23 +185,23 @@ def bounds_of(
                 )
     made: dict[int, CostBound] = {}
     for variant, price in zip(variants, prices, strict=True):
-        template = PAI_PROMPT if judges[variant.judge_index].kind in FIELDS else CHAT_PROMPT
+        template = PAI_PROMPT_TOKENS if judges[variant.judge_index].kind in FIELDS else CHAT_PROMPT_TOKENS
         made.setdefault(variant.judge_index, CostBound(caps, template, price))
     return [made[variant.judge_index] for variant in variants]
 
 
 def spent_by(rows: Iterable[Row]) -> Spend:
     """What rows say was used, all their attempts."""
-    found = [[row[name] for name in COLUMNS] for row in rows]
-    return _spent(*zip(*found, strict=True)) if found else NOTHING
+    found = [[row[name] for name in SPEND_COLUMNS] for row in rows]
+    return _spent(*zip(*found, strict=True)) if found else ZERO
 
 
 def spent_in_parts(results: Path) -> Spend:
     """What all rows in the closed parts of a run say was used; raises RunDirectoryError where one cannot be read."""
-    some = (one for path in part_paths(results).values() for one in batches(path, COLUMNS, ROWS))
-    return sum((_spent(*(rows[name].to_pylist() for name in COLUMNS)) for rows in some), NOTHING)
+    some = (one for path in part_paths(results).values() for one in batches(path, SPEND_COLUMNS, ROWS_PER_READ))
+    return sum((_spent(*(rows[name].to_pylist() for name in SPEND_COLUMNS)) for rows in some), ZERO)
 
 
 def _spent(attempts: Iterable[Any], prompt: Iterable[Any], completion: Iterable[Any], cost: Iterable[Any]) -> Spend:
     requests, *tokens, money = (sum(filter(None, column)) for column in (attempts, prompt, completion, cost))
-    return Spend(requests, sum(tokens), parts_of(money))
+    return Spend(requests, sum(tokens), units_of(money))

@@ -20,9 +20,9 @@ from runner.types import Usage
 class Lease(msgspec.Struct, gc=False):
     """What one request holds: tokens of the quota, its grant of all rates together, a share of the budget."""
 
-    paid: TokenReservation | None = None
-    granted: RateGrant | None = None
-    reserved: Reservation | None = None
+    tokens: TokenReservation | None = None
+    grant: RateGrant | None = None
+    reservation: Reservation | None = None
 
 
 class RequestLimiter:
@@ -45,97 +45,97 @@ class RequestLimiter:
         on_resize: Callable[[int], None],
     ) -> None:
         adaptive = None if isinstance(concurrency, int) else concurrency
-        self._slots = ConcurrencyLimiter(concurrency if isinstance(concurrency, int) else concurrency.limit)
-        self._turnstile = RateLimiter(rpm, None if tokens is None else tokens.accounts, adaptive)
+        self._concurrency = ConcurrencyLimiter(concurrency if isinstance(concurrency, int) else concurrency.limit)
+        self._rate = RateLimiter(rpm, None if tokens is None else tokens.quotas, adaptive)
         self._tokens = tokens
-        self._governor = None if adaptive is None else AdaptiveDriver(adaptive, self._resize)
+        self._driver = None if adaptive is None else AdaptiveDriver(adaptive, self._resize)
         self._budget = budget
         self._on_resize = on_resize
 
     @property
     def size(self) -> int:
         """How many may be under way."""
-        return self._slots.size
+        return self._concurrency.size
 
-    async def serve(self) -> None:
+    async def run(self) -> None:
         """Hand out permits, until cancelled; one task runs this."""
-        await self._turnstile.serve()
+        await self._rate.run()
 
-    async def enter(self, variant: int, body: bytes) -> Lease:
+    async def acquire(self, variant: int, body: bytes) -> Lease:
         """Wait until one more may be sent; raises Drained when the lane ends, RunStopped where the budget is spent."""
-        await self._slots.enter()
+        await self._concurrency.acquire()
         held = Lease()
         try:
             if self._budget is not None:
-                held.reserved = await self._budget.enter(variant, body)
+                held.reservation = await self._budget.acquire(variant, body)
             if self._tokens is not None:
-                held.paid = self._tokens.expect(variant, body)
-            if not self._turnstile.open:
-                held.granted = await self._turnstile.enter(() if held.paid is None else held.paid.amounts)
+                held.tokens = self._tokens.reserve(variant, body)
+            if not self._rate.is_unlimited:
+                held.grant = await self._rate.acquire(() if held.tokens is None else held.tokens.amounts)
         except BaseException:
-            self.back(held)
+            self.release_unsent(held)
             raise
         return held
 
-    def answered(self, held: Lease, usage: Usage, seconds: float) -> None:
+    def on_success(self, held: Lease, usage: Usage, seconds: float) -> None:
         """The request was answered after so many seconds."""
-        granted = held.granted
-        if granted is not None and self._governor is not None:
-            self._governor.succeeded(granted.stamp, seconds)
-        if granted is not None and held.paid is not None and self._tokens is not None:
-            self._tokens.settle(held.paid, usage, granted.at, asyncio.get_running_loop().time())
-            self._turnstile.look()
-        if held.reserved is not None and self._budget is not None:
-            self._budget.settle(held.reserved, usage)
-        self._slots.leave()
+        granted = held.grant
+        if granted is not None and self._driver is not None:
+            self._driver.on_success(granted.stamp, seconds)
+        if granted is not None and held.tokens is not None and self._tokens is not None:
+            self._tokens.correct(held.tokens, usage, granted.at, asyncio.get_running_loop().time())
+            self._rate.recheck()
+        if held.reservation is not None and self._budget is not None:
+            self._budget.correct(held.reservation, usage)
+        self._concurrency.release()
 
-    def failed(self, held: Lease, error: BaseException, in_outage: bool) -> None:
+    def on_failure(self, held: Lease, error: BaseException, in_outage: bool) -> None:
         """The request was sent and got no answer.
 
         Tokens of the quota are given back where the service counted none for sure. After a time-out or a broken
         connection it may have. An outage says nothing about load.
         """
-        self._leave(held, error if isinstance(error, Transient) and not in_outage else None)
+        self._leave_driver(held, error if isinstance(error, Transient) and not in_outage else None)
         if isinstance(error, RateLimited | ConnectFailed | Refused):
-            self._refund(held)
-        if held.reserved is not None and self._budget is not None:
+            self._refund_tokens(held)
+        if held.reservation is not None and self._budget is not None:
             if isinstance(error, RateLimited | ConnectFailed):
-                self._budget.refund(held.reserved, requests_too=isinstance(error, ConnectFailed))
+                self._budget.refund(held.reservation, requests_too=isinstance(error, ConnectFailed))
             else:
-                self._budget.settle(held.reserved, Usage())
-        self._slots.leave()
+                self._budget.correct(held.reservation, Usage())
+        self._concurrency.release()
 
-    def back(self, held: Lease) -> None:
+    def release_unsent(self, held: Lease) -> None:
         """Nothing was sent."""
-        self._leave(held, None)
-        self._refund(held)
-        if held.reserved is not None and self._budget is not None:
-            self._budget.refund(held.reserved, requests_too=True)
-        self._slots.leave()
+        self._leave_driver(held, None)
+        self._refund_tokens(held)
+        if held.reservation is not None and self._budget is not None:
+            self._budget.refund(held.reservation, requests_too=True)
+        self._concurrency.release()
 
     def resume(self) -> None:
         """The service answers again after an outage."""
-        if self._governor is not None:
-            self._governor.resume()
+        if self._driver is not None:
+            self._driver.resume()
 
     def drain(self) -> None:
         """Send everybody who waits home and let nobody in any more."""
-        self._slots.drain()
-        self._turnstile.drain()
+        self._concurrency.drain()
+        self._rate.drain()
 
-    def _leave(self, held: Lease, error: Transient | None) -> None:
-        if held.granted is None or self._governor is None:
+    def _leave_driver(self, held: Lease, error: Transient | None) -> None:
+        if held.grant is None or self._driver is None:
             return
         if error is None:
-            self._governor.left()
+            self._driver.on_release()
         else:
-            self._governor.failed(held.granted.stamp, error)
+            self._driver.on_failure(held.grant.stamp, error)
 
-    def _refund(self, held: Lease) -> None:
-        if held.granted is not None and held.paid is not None and self._tokens is not None:
-            self._tokens.refund(held.paid, held.granted.at, asyncio.get_running_loop().time())
-            self._turnstile.look()
+    def _refund_tokens(self, held: Lease) -> None:
+        if held.grant is not None and held.tokens is not None and self._tokens is not None:
+            self._tokens.refund(held.tokens, held.grant.at, asyncio.get_running_loop().time())
+            self._rate.recheck()
 
     def _resize(self, size: int) -> None:
-        self._slots.resize(size)
+        self._concurrency.resize(size)
         self._on_resize(size)

@@ -9,27 +9,27 @@ from math import inf, log, sqrt
 
 import msgspec
 
-GENTLE = 0.05
+SLOW_GROWTH = 0.05
 """Growth per clean round after the first sign of trouble; it doubles each time that growth has paid."""
 
-STRIDE = 1.4
+STEP_RATIO = 1.4
 """Limits so far apart are compared: closer ones cannot be told from noise."""
 
-WORTH = 0.03
+GAIN_EXPONENT = 0.03
 """A limit larger by a factor f is worth it where the throughput grows by f to this power."""
 
-ENOUGH = 400
+MAX_ANSWERS_PER_COMPARISON = 400
 """After so many answers a comparison is decided, however close it is."""
 
-DRIFT = 4e-4
+EXTRA_VARIANCE = 4e-4
 """Relative variance of a throughput on top of what its answers show: they come in clumps and are not independent."""
 
-CLUMP = 0.02
+BURST_LATENCY_SHARE = 0.02
 """Answers within this part of the latency are a clump."""
 
-FIRST_HOLD = 4
-LAST_HOLD = 32
-FELL = 0.7
+MIN_HOLD_ROUNDS = 4
+MAX_HOLD_ROUNDS = 32
+DROP_SHARE = 0.7
 """Rests between two probes, in rounds; at the top there is no probe unless the throughput fell to this share."""
 
 
@@ -38,7 +38,7 @@ class ThroughputSample(msgspec.Struct, frozen=True):
 
     limit: int
     rate: float
-    doubt: float
+    variance: float
 
 
 class ThroughputMeter:
@@ -53,20 +53,20 @@ class ThroughputMeter:
         self.seconds = 0.0
         self.squares = 0.0
         self.in_flight = 0
-        self._clump, self._there = -inf, 0
+        self._burst_began, self._burst_in_flight = -inf, 0
 
     def add(self, seconds: float, in_flight: int, now: float, usual: float) -> None:
         """Note an answer, and how many were in flight with it; `usual` is the latency of late."""
         self.answers += 1
         self.seconds += seconds
         self.squares += seconds * seconds
-        if now - self._clump > CLUMP * usual:
-            self._clump, self._there = now, in_flight
-        elif in_flight > self._there:
-            self._there = in_flight
-        self.in_flight += self._there
+        if now - self._burst_began > BURST_LATENCY_SHARE * usual:
+            self._burst_began, self._burst_in_flight = now, in_flight
+        elif in_flight > self._burst_in_flight:
+            self._burst_in_flight = in_flight
+        self.in_flight += self._burst_in_flight
 
-    def seen(self, limit: int) -> ThroughputSample:
+    def sample(self, limit: int) -> ThroughputSample:
         """The throughput at this limit."""
         seconds = max(self.seconds, 1e-9)
         spread = max(0.0, self.squares * self.answers / (seconds * seconds) - 1)
@@ -85,50 +85,50 @@ class ThroughputSearch:
 
     Args:
         start: the first limit.
-        most: the largest one.
+        max_limit: the largest one.
     """
 
-    def __init__(self, start: int, most: int) -> None:
+    def __init__(self, start: int, max_limit: int) -> None:
         self.limit = self._goal = start
         self.fast = True
-        self._most = most
-        self._step = GENTLE
+        self._max_limit = max_limit
+        self._step = SLOW_GROWTH
         self._base: ThroughputSample | None = None
-        self._up = True
-        self._settling = 1
-        self._resting = 0
-        self._hold = FIRST_HOLD
+        self._going_up = True
+        self._rounds_to_settle = 1
+        self._rounds_to_hold = 0
+        self._hold_rounds = MIN_HOLD_ROUNDS
 
     def cut(self, limit: int, fast: bool) -> None:
         """Begin again from a lower limit; whether growth stays as fast as it was."""
         self.limit = self._goal = max(1, min(limit, self.limit))
         self.fast = self.fast and fast
-        self._step, self._hold, self._resting = GENTLE, FIRST_HOLD, 0
-        self._base, self._up = None, True
+        self._step, self._hold_rounds, self._rounds_to_hold = SLOW_GROWTH, MIN_HOLD_ROUNDS, 0
+        self._base, self._going_up = None, True
 
-    def again(self, limit: int) -> None:
+    def restart(self, limit: int) -> None:
         """Begin again from few: back to where it was in a few rounds, gently from there."""
         goal = self._goal
         self.cut(limit, fast=False)
         self._goal, self._step = goal, 1.0
 
-    def trouble(self) -> None:
+    def on_trouble(self) -> None:
         """Something is wrong that is no 429: grow gently from now on."""
-        self.fast, self._step = False, GENTLE
+        self.fast, self._step = False, SLOW_GROWTH
 
-    def clean_round(self, measure: ThroughputMeter) -> bool:
+    def on_round(self, measure: ThroughputMeter) -> bool:
         """Choose the next limit after a clean round at this one; whether to measure afresh."""
         if self.limit < self._goal:
             return self._grow()
-        if self._settling:
-            self._settling -= 1
+        if self._rounds_to_settle:
+            self._rounds_to_settle -= 1
             return True
-        seen = measure.seen(self.limit)
-        if self._resting:
-            self._resting -= 1
-            return False if self._resting else self._rested(seen)
+        seen = measure.sample(self.limit)
+        if self._rounds_to_hold:
+            self._rounds_to_hold -= 1
+            return False if self._rounds_to_hold else self._after_hold(seen)
         if self._base is None:
-            return self._set_out(seen)
+            return self._next_step(seen)
         return self._compare(self._base, seen, measure.answers)
 
     def _compare(self, base: ThroughputSample, seen: ThroughputSample, answers: int) -> bool:
@@ -136,44 +136,46 @@ class ThroughputSearch:
 
         Down only where it is certain, up where it is likely: a limit too high costs less than one too low.
         """
-        low, high = (base, seen) if self._up else (seen, base)
-        surplus = log(high.rate / low.rate) - WORTH * log(high.limit / low.limit)
-        better = (surplus >= 0) is self._up
-        doubt = sqrt(low.doubt + high.doubt + DRIFT)
-        if answers < ENOUGH and abs(surplus) < (doubt if better and self._up else 2 * doubt):
+        low, high = (base, seen) if self._going_up else (seen, base)
+        surplus = log(high.rate / low.rate) - GAIN_EXPONENT * log(high.limit / low.limit)
+        better = (surplus >= 0) is self._going_up
+        doubt = sqrt(low.variance + high.variance + EXTRA_VARIANCE)
+        if answers < MAX_ANSWERS_PER_COMPARISON and abs(surplus) < (doubt if better and self._going_up else 2 * doubt):
             return False
         if better:
-            self._hold = FIRST_HOLD
-            if self._up:
+            self._hold_rounds = MIN_HOLD_ROUNDS
+            if self._going_up:
                 self._step = min(1.0, 2 * self._step)
-            return self._set_out(seen)
-        self.trouble()
-        self._up = not self._up
-        return self._rest(base.limit)
+            return self._next_step(seen)
+        self.on_trouble()
+        self._going_up = not self._going_up
+        return self._hold_at(base.limit)
 
-    def _rested(self, seen: ThroughputSample) -> bool:
+    def _after_hold(self, seen: ThroughputSample) -> bool:
         """Set out again; from the top only where the throughput fell, or the probe would cost for nothing."""
         before = self._base
-        if before is not None and seen.rate < FELL * before.rate:
-            self._up = False
-        elif self._up and self.limit == self._most:
+        if before is not None and seen.rate < DROP_SHARE * before.rate:
+            self._going_up = False
+        elif self._going_up and self.limit == self._max_limit:
             self._base = seen
-            return self._rest(self.limit)
-        return self._set_out(seen)
+            return self._hold_at(self.limit)
+        return self._next_step(seen)
 
-    def _set_out(self, base: ThroughputSample) -> bool:
+    def _next_step(self, base: ThroughputSample) -> bool:
         """Go from a new base to the next limit in the direction taken."""
         self._base = base
-        if self._up:
-            goal = min(self._most, base.limit * 2 if self.fast else max(base.limit + 1, int(base.limit * STRIDE)))
+        if self._going_up:
+            goal = min(
+                self._max_limit, base.limit * 2 if self.fast else max(base.limit + 1, int(base.limit * STEP_RATIO))
+            )
         else:
-            goal = max(1, int(base.limit / STRIDE))
+            goal = max(1, int(base.limit / STEP_RATIO))
         if goal == base.limit:
-            self._up = not self._up
-            return self._rest(goal)
+            self._going_up = not self._going_up
+            return self._hold_at(goal)
         self._goal = goal
-        self._settling = 0 if self.fast else 1 if self._up else 2
-        if self._up and not self.fast:
+        self._rounds_to_settle = 0 if self.fast else 1 if self._going_up else 2
+        if self._going_up and not self.fast:
             return self._grow()
         self.limit = goal
         return True
@@ -182,9 +184,9 @@ class ThroughputSearch:
         self.limit = min(self._goal, self.limit + max(1, int(self.limit * self._step)))
         return True
 
-    def _rest(self, limit: int) -> bool:
+    def _hold_at(self, limit: int) -> bool:
         self.limit = self._goal = limit
-        self._settling = 2
-        self._resting = self._hold
-        self._hold = min(LAST_HOLD, 2 * self._hold)
+        self._rounds_to_settle = 2
+        self._rounds_to_hold = self._hold_rounds
+        self._hold_rounds = min(MAX_HOLD_ROUNDS, 2 * self._hold_rounds)
         return True

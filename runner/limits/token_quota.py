@@ -15,26 +15,26 @@ from runner.config import TokenLimits
 from runner.core.tokens import estimate_body
 from runner.types import Usage
 
-TICKS_PER_S = 10
-TICKS = 60 * TICKS_PER_S + 1
+TICKS_PER_SECOND = 10
+WINDOW_TICKS = 60 * TICKS_PER_SECOND + 1
 """So many ticks hold every moment of the last 60 seconds, however the minute falls among them."""
 
-PACE = 1.03
+RATE_FACTOR = 1.03
 """Faster than the quota by this: what stood still while a large request waited is caught up with."""
 
-BURST_S = 2.0
+BURST_SECONDS = 2.0
 """So many seconds' worth may be granted at once after a pause."""
 
-FEW = 20
+MIN_ANSWERS = 20
 """Fewer answers than these teach nothing: the first to come are the short ones."""
 
-MEMORY = 2000
+WEIGHT_CAP_ANSWERS = 2000
 """An answer counts for as much as the last so many before it."""
 
-MOMENT_S = 1e-6
+MIN_DELAY_SECONDS = 1e-6
 """Nobody is told to wait for less: 0.0 means now."""
 
-SLOPE_TRUST = 0.1
+SLOPE_PRIOR_WEIGHT = 0.1
 """How much speaks for a slope of 1: bodies of nearly the same length say little about any other."""
 
 
@@ -53,17 +53,17 @@ class SlidingWindowQuota:
 
     def __init__(self, tpm: int) -> None:
         self.tpm = tpm
-        self._granted = [0] * TICKS
+        self._granted = [0] * WINDOW_TICKS
         self._sum = 0
         self._tick = 0
-        self._rate = tpm / 60 * PACE
-        self._burst = self._rate * BURST_S
+        self._rate = tpm / 60 * RATE_FACTOR
+        self._burst = self._rate * BURST_SECONDS
         self._level = self._burst
-        self._at = 0.0
+        self._now = 0.0
 
-    def wait(self, amount: int, now: float) -> float:
+    def delay_until(self, amount: int, now: float) -> float:
         """Seconds until so many tokens may be granted, as things stand; 0.0: now."""
-        if now > self._at:
+        if now > self._now:
             self._advance(now)
         if amount <= self._level and self._sum + amount <= self.tpm:
             return 0.0
@@ -71,19 +71,19 @@ class SlidingWindowQuota:
         excess = self._sum + min(amount, self.tpm) - self.tpm
         if missing <= 0 and excess <= 0:
             return 0.0
-        return max(missing / self._rate, self._until_gone(excess) - now, MOMENT_S)
+        return max(missing / self._rate, self._time_when_freed(excess) - now, MIN_DELAY_SECONDS)
 
-    def take(self, amount: int, now: float) -> None:
+    def reserve(self, amount: int, now: float) -> None:
         """Charge what is granted."""
-        if now > self._at:
+        if now > self._now:
             self._advance(now)
-        self._granted[self._tick % TICKS] += amount
+        self._granted[self._tick % WINDOW_TICKS] += amount
         self._sum += amount
         self._level -= amount
         if amount > self.tpm:  # a debt of minutes is paid off at the quota, not at the pace
-            self._level -= amount * (PACE - 1)
+            self._level -= amount * (RATE_FACTOR - 1)
 
-    def settle(self, estimate: int, actual: int, granted: float, now: float) -> None:
+    def correct(self, estimate: int, actual: int, granted: float, now: float) -> None:
         """Charge what the service counted in place of the estimate: more is a debt from now on, less is given back.
 
         Args:
@@ -91,37 +91,37 @@ class SlidingWindowQuota:
         """
         surplus = estimate - actual
         if surplus < 0:
-            self.take(-surplus, now)
+            self.reserve(-surplus, now)
             return
-        if now > self._at:
+        if now > self._now:
             self._advance(now)
         self._level = min(self._burst, self._level + surplus)
-        tick = int(granted * TICKS_PER_S)
-        if tick > self._tick - TICKS:
-            self._granted[tick % TICKS] -= surplus
+        tick = int(granted * TICKS_PER_SECOND)
+        if tick > self._tick - WINDOW_TICKS:
+            self._granted[tick % WINDOW_TICKS] -= surplus
             self._sum -= surplus
 
     def refund(self, amount: int, granted: float, now: float) -> None:
         """Give back all that was charged at `granted`: the service counted nothing."""
-        self.settle(amount, 0, granted, now)
+        self.correct(amount, 0, granted, now)
 
     def _advance(self, now: float) -> None:
         """Move the clock on: the pace saves up, and ticks that are more than 60 seconds old are forgotten."""
-        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
-        self._at = now
-        tick, granted = int(now * TICKS_PER_S), self._granted
-        for number in range(max(self._tick, tick - TICKS) + 1, tick + 1):
-            self._sum -= granted[number % TICKS]
-            granted[number % TICKS] = 0
+        self._level = min(self._burst, self._level + (now - self._now) * self._rate)
+        self._now = now
+        tick, granted = int(now * TICKS_PER_SECOND), self._granted
+        for number in range(max(self._tick, tick - WINDOW_TICKS) + 1, tick + 1):
+            self._sum -= granted[number % WINDOW_TICKS]
+            granted[number % WINDOW_TICKS] = 0
         self._tick = tick
 
-    def _until_gone(self, excess: int) -> float:
+    def _time_when_freed(self, excess: int) -> float:
         """When so many of the tokens in the window will have left it."""
         tick = self._tick
         while excess > 0:
             tick += 1
-            excess -= self._granted[tick % TICKS]
-        return tick / TICKS_PER_S
+            excess -= self._granted[tick % WINDOW_TICKS]
+        return tick / TICKS_PER_SECOND
 
 
 class TokenEstimator:
@@ -143,29 +143,29 @@ class TokenEstimator:
 
     def prompt(self, size: int) -> int:
         """Tokens of the prompt, as the service will count them; `size` is our own estimate of the body."""
-        if self._prompts < FEW:
+        if self._prompts < MIN_ANSWERS:
             return max(1, size + self._template)
-        doubt = SLOPE_TRUST * self._x * self._x / self._prompts
+        doubt = SLOPE_PRIOR_WEIGHT * self._x * self._x / self._prompts
         slope = max(0.0, (self._xy + doubt) / (self._xx + doubt))
         return max(1, round(self._y + slope * (size - self._x)))
 
     @property
     def completion(self) -> int:
         """Tokens of the answer."""
-        expected = self._completion if self._answers < FEW else round(self._length)
+        expected = self._completion if self._answers < MIN_ANSWERS else round(self._length)
         return max(1, min(expected, self._cap))
 
-    def learn(self, size: int, usage: Usage) -> None:
+    def update(self, size: int, usage: Usage) -> None:
         """Take note of what the service counted for a body of this size."""
         if usage.prompt is not None:
-            self._learn_prompt(size, usage.prompt)
+            self._update_prompt(size, usage.prompt)
         if usage.completion is not None:
-            self._answers = min(self._answers + 1, MEMORY)
+            self._answers = min(self._answers + 1, WEIGHT_CAP_ANSWERS)
             self._length += (usage.completion - self._length) / self._answers
 
-    def _learn_prompt(self, size: int, tokens: int) -> None:
+    def _update_prompt(self, size: int, tokens: int) -> None:
         """Move means, variance and covariance on: these do not grow, so nothing is lost in long runs."""
-        self._prompts = min(self._prompts + 1, MEMORY)
+        self._prompts = min(self._prompts + 1, WEIGHT_CAP_ANSWERS)
         share = 1 / self._prompts
         before = size - self._x
         self._x += share * before
@@ -186,29 +186,29 @@ class QuotaSet:
     """
 
     def __init__(self, quotas: Sequence[int]) -> None:
-        self._accounts = tuple(SlidingWindowQuota(quota) for quota in quotas)
+        self._quotas = tuple(SlidingWindowQuota(quota) for quota in quotas)
 
-    def wait(self, amounts: Amounts, now: float) -> float:
+    def delay_until(self, amounts: Amounts, now: float) -> float:
         """Seconds until so many tokens may be granted, as things stand; 0.0: now."""
         wait = 0.0
-        for account, amount in zip(self._accounts, amounts, strict=True):
-            if (longer := account.wait(amount, now)) > wait:
+        for account, amount in zip(self._quotas, amounts, strict=True):
+            if (longer := account.delay_until(amount, now)) > wait:
                 wait = longer
         return wait
 
-    def take(self, amounts: Amounts, now: float) -> None:
+    def reserve(self, amounts: Amounts, now: float) -> None:
         """Charge what is granted."""
-        for account, amount in zip(self._accounts, amounts, strict=True):
-            account.take(amount, now)
+        for account, amount in zip(self._quotas, amounts, strict=True):
+            account.reserve(amount, now)
 
-    def settle(self, estimates: Amounts, actual: Amounts, granted: float, now: float) -> None:
+    def correct(self, estimates: Amounts, actual: Amounts, granted: float, now: float) -> None:
         """Charge what the service counted in place of the estimates."""
-        for account, estimate, amount in zip(self._accounts, estimates, actual, strict=True):
-            account.settle(estimate, amount, granted, now)
+        for account, estimate, amount in zip(self._quotas, estimates, actual, strict=True):
+            account.correct(estimate, amount, granted, now)
 
     def refund(self, amounts: Amounts, granted: float, now: float) -> None:
         """Give back what was granted: the service counted nothing."""
-        self.settle(amounts, (0,) * len(amounts), granted, now)
+        self.correct(amounts, (0,) * len(amounts), granted, now)
 
 
 class TokenReservation(msgspec.Struct, frozen=True, gc=False):
@@ -223,33 +223,35 @@ class TokenQuota:
     """The token quota of one service: how much a request is thought to take, and what came of it.
 
     Attributes:
-        accounts: what is granted from.
+        quotas: what is granted from.
 
     Args:
         tpm: tokens per minute, together or input and output apart.
-        expectations: for each variant, what its requests will take; variants of one judge may share one.
+        estimators: for each variant, what its requests will take; variants of one judge may share one.
     """
 
-    def __init__(self, tpm: int | TokenLimits, expectations: Sequence[TokenEstimator]) -> None:
-        self._apart = isinstance(tpm, TokenLimits)
-        self.accounts = QuotaSet((tpm.input, tpm.output) if isinstance(tpm, TokenLimits) else (tpm,))
-        self._expectations = expectations
+    def __init__(self, tpm: int | TokenLimits, estimators: Sequence[TokenEstimator]) -> None:
+        self._input_output_apart = isinstance(tpm, TokenLimits)
+        self.quotas = QuotaSet((tpm.input, tpm.output) if isinstance(tpm, TokenLimits) else (tpm,))
+        self._estimators = estimators
 
-    def expect(self, variant: int, body: bytes) -> TokenReservation:
+    def reserve(self, variant: int, body: bytes) -> TokenReservation:
         """What a request will take."""
         size = estimate_body(body)
-        expected = self._expectations[variant]
+        expected = self._estimators[variant]
         prompt, completion = expected.prompt(size), expected.completion
-        return TokenReservation(variant, size, (prompt, completion) if self._apart else (prompt + completion,))
+        return TokenReservation(
+            variant, size, (prompt, completion) if self._input_output_apart else (prompt + completion,)
+        )
 
-    def settle(self, paid: TokenReservation, usage: Usage, granted: float, now: float) -> None:
+    def correct(self, paid: TokenReservation, usage: Usage, granted: float, now: float) -> None:
         """Charge what an answer took, and learn from it; where the service does not say, the estimate stands."""
-        self._expectations[paid.variant].learn(paid.size, usage)
-        self.accounts.settle(paid.amounts, _counted(paid.amounts, usage), granted, now)
+        self._estimators[paid.variant].update(paid.size, usage)
+        self.quotas.correct(paid.amounts, _counted(paid.amounts, usage), granted, now)
 
-    def refund(self, paid: TokenReservation, granted: float, now: float) -> None:
+    def refund(self, reservation: TokenReservation, granted: float, now: float) -> None:
         """Give back what a request was granted that the service did not count."""
-        self.accounts.refund(paid.amounts, granted, now)
+        self.quotas.refund(reservation.amounts, granted, now)
 
 
 def _counted(amounts: Amounts, usage: Usage) -> Amounts:

@@ -56,7 +56,7 @@ async def _run(opened: OpenRun) -> RunSummary:
     stop = None
     try:
         record.save("running")
-        if opened.done.missing() or opened.ledger.open:
+        if opened.done.missing() or opened.ledger.open_shards:
             await _ask(opened, record)
     except RunStopped as error:
         stop = error
@@ -122,7 +122,7 @@ async def _close(opened: OpenRun, record: RunManifest, stop: RunStopped | None) 
     async with anyio.create_task_group() as helpers:
         if _hears_signals():
             helpers.start_soon(_heed_while_closing)
-        record.tick()
+        record.update()
         summary = await anyio.to_thread.run_sync(finish_run, opened, record, stop)
         helpers.cancel_scope.cancel()
     return summary
@@ -155,8 +155,8 @@ async def _sink(opened: OpenRun, record: RunManifest) -> AsyncIterator[ResultWri
         yield sink
     finally:
         with anyio.CancelScope(shield=True):
-            if record.hurried:
-                sink.leave()
+            if record.aborted:
+                sink.abort()
             else:
                 await sink.close()
 
@@ -179,7 +179,7 @@ async def _clients(opened: OpenRun, addresses: Mapping[str, str]) -> AsyncIterat
     services, tokens = opened.checked.config.services, opened.checked.tokens
     by_name = {service.name: service for service in services}
     wanted = {(name, url): (name, url) for name, url in addresses.items()}
-    for shard in opened.ledger.open:
+    for shard in opened.ledger.open_shards:
         name = shard.service if shard.service in by_name else services[0].name
         embedded = by_name[name].kind == "emulator"
         wanted.setdefault((shard.service, shard.base_url), (name, addresses[name] if embedded else shard.base_url))
@@ -198,9 +198,9 @@ async def _tick(record: RunManifest, sink: ResultWriter, lanes: LaneScheduler, s
                 await sink.sync()
             except RunStopped as stop:
                 lanes.drain(stop, grace=0)
-            if record.told_to_drain():
+            if record.note_drain():
                 lanes.drain(RunStopped("cancelled", "drained for `cancel`; run the same command again to go on", 4))
-            screen.show(record.tick())
+            screen.show(record.update())
             await anyio.sleep(TICK_S)
 
 
@@ -212,7 +212,7 @@ async def _heed_signals(lanes: LaneScheduler) -> None:
             if lanes.draining:
                 lanes.cancel()
                 continue
-            waits = "" if lanes.lane is None else f" {lanes.lane.under_way};"
+            waits = "" if lanes.lane is None else f" {lanes.lane.in_progress};"
             sys.stderr.write(f"\n{reason}:{waits} once more stops at once\n")
             lanes.drain(RunStopped(reason, "drained; run the same command again to go on", code))
 

@@ -30,7 +30,7 @@ class LaneFactory:
     """Makes the lanes of one run.
 
     Args:
-        opened: the run.
+        run: the run.
         recorder: takes the rows of all lanes.
         clients: the services, by name and address.
         addresses: for each service, the present one.
@@ -38,44 +38,44 @@ class LaneFactory:
 
     def __init__(
         self,
-        opened: OpenRun,
+        run: OpenRun,
         recorder: ResultRecorder,
         clients: Mapping[tuple[str, str], Client],
         addresses: Mapping[str, str],
     ) -> None:
-        self._opened = opened
+        self._run = run
         self._recorder = recorder
         self._clients = clients
         self._addresses = addresses
-        self._config = opened.checked.config
+        self._config = run.checked.config
         self._service = self._config.services[0]
 
     @asynccontextmanager
     async def lane(
-        self, name: str, accept: Callable[[int], bool], gives_up: Callable[[int], bool]
+        self, name: str, accept: Callable[[int], bool], is_final: Callable[[int], bool]
     ) -> AsyncIterator[Lane]:
         """A lane for the requests it is to accept, by how many batches they went unanswered in.
 
         `gives_up` says from how many on a request is not asked any more.
         """
-        async with self._feed() as feed:
-            remaining = PendingWork(feed, self._opened.checked.reader, self._opened.done, accept)
-            yield self._online(remaining) if name == "online" else self._batch(remaining, gives_up)
+        async with self._prefetcher() as feed:
+            remaining = PendingWork(feed, self._run.checked.reader, self._run.done, accept)
+            yield self._online(remaining) if name == "online" else self._batch(remaining, is_final)
 
-    def _feed(self) -> Prefetcher:
-        checked, wanted = self._opened.checked, self._opened.done.next_wanted
-        return Prefetcher(chunks(checked.files, wanted, known=self._opened.survey, columns=checked.reader.columns))
+    def _prefetcher(self) -> Prefetcher:
+        checked, wanted = self._run.checked, self._run.done.next_wanted
+        return Prefetcher(chunks(checked.files, wanted, known=self._run.survey, columns=checked.reader.columns))
 
     def _online(self, remaining: PendingWork) -> OnlineLane:
-        config, panel = self._config, self._opened.checked.panel
+        config, panel = self._config, self._run.checked.panel
         places = {service.name: number for number, service in enumerate(config.services)}
         return OnlineLane(
-            [self._door(service) for service in config.services],
+            [self._spec(service) for service in config.services],
             [tuple(places[name] for name in config.judges[v.judge_index].service) for v in panel.variants],
             OnlinePolicy(
                 config.online.retry,
                 config.breaker,
-                None if self._opened.budget is None else self._opened.budget.till(),
+                None if self._run.budget is None else self._run.budget.queue(),
             ),
             panel,
             remaining,
@@ -84,7 +84,7 @@ class LaneFactory:
             grace=self._grace,
         )
 
-    def _door(self, service: ServiceConfig) -> BackendSpec:
+    def _spec(self, service: ServiceConfig) -> BackendSpec:
         limits, patience = service.limits, self._config.online.retry.patience
         concurrency = limits.concurrency
         return BackendSpec(
@@ -94,11 +94,11 @@ class LaneFactory:
             if isinstance(concurrency, int)
             else AdaptiveController(concurrency.start, concurrency.max, patience),
             limits.rpm,
-            None if limits.tpm is None else TokenQuota(limits.tpm, self._expectations()),
+            None if limits.tpm is None else TokenQuota(limits.tpm, self._estimators()),
         )
 
     def _batch(self, remaining: PendingWork, gives_up: Callable[[int], bool]) -> BatchLane:
-        opened, options, batch = self._opened, self._opened.options, self._config.batch
+        opened, options, batch = self._run, self._run.options, self._config.batch
         panel, schema = opened.checked.panel, opened.checked.schema
         dialects = self._dialects
         packer = ShardPacker(
@@ -106,17 +106,17 @@ class LaneFactory:
             remaining,
             panel,
             self._recorder,
-            sites=[
+            endpoints=[
                 [
                     BatchEndpoint(s.name, self._addresses[s.name], s.dialect)
                     for s in batch_services(judge, self._config.services)
                 ]
                 for judge in self._config.judges
             ],
-            most_bytes=batch.shard_mb * MB,
-            most_lines=batch.shard_lines,
+            max_bytes=batch.shard_mb * MB,
+            max_lines=batch.shard_lines,
             floats=own_floats(schema),
-            purse=opened.purse,
+            budget=opened.purse,
         )
         own = opened.checked.reader.result_fields()
         return BatchLane(
@@ -139,7 +139,7 @@ class LaneFactory:
         known = {service.name: service.dialect for service in self._config.services}
         return {name: known.get(name, self._service.dialect) for name, _ in self._clients}
 
-    def _expectations(self) -> list[TokenEstimator]:
+    def _estimators(self) -> list[TokenEstimator]:
         """What the requests of each variant will take; those of one judge learn together."""
         by_judge = [
             TokenEstimator(
@@ -152,13 +152,13 @@ class LaneFactory:
             )
             for judge in self._config.judges
         ]
-        return [by_judge[variant.judge_index] for variant in self._opened.checked.panel.variants]
+        return [by_judge[variant.judge_index] for variant in self._run.checked.panel.variants]
 
     @property
     def _reasks(self) -> tuple[int, ...]:
-        return tuple(self._config.judges[v.judge_index].reask for v in self._opened.checked.panel.variants)
+        return tuple(self._config.judges[v.judge_index].reask for v in self._run.checked.panel.variants)
 
     @property
     def _grace(self) -> float:
-        grace = self._opened.options.grace
+        grace = self._run.options.grace
         return max(service.timeout.total for service in self._config.services) if grace is None else grace

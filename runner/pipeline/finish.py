@@ -15,7 +15,7 @@ from runner.errors import DatasetError, ReportFailed, RunStopped, output_failed
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun
 from runner.pipeline.report_process import write_report
-from runner.planning.inputs import cursor
+from runner.planning.inputs import row_lookup
 from runner.results.completion import RowCounts
 from runner.results.samples import Aggregation, write_samples
 
@@ -95,7 +95,7 @@ class RunSummary(msgspec.Struct, frozen=True):
 
 def finish_run(opened: OpenRun, record: RunManifest, stop: RunStopped | None) -> RunSummary:
     """Write samples.parquet, run.json and status.json, and say how the run ended."""
-    if not record.hurried and (stop is None or stop.reason != "output"):
+    if not record.aborted and (stop is None or stop.reason != "output"):
         try:
             _write_samples(opened)
         except (OSError, pa.ArrowException) as error:
@@ -126,7 +126,7 @@ def finish_run(opened: OpenRun, record: RunManifest, stop: RunStopped | None) ->
         throttled=record.traffic.throttled,
         lanes=record.lanes,
         in_batches=opened.done.submitted(),
-        open_batches=len([shard for shard in opened.ledger.open if shard.service not in embedded]),
+        open_batches=len([shard for shard in opened.ledger.open_shards if shard.service not in embedded]),
         report=_report(opened) if stop is None else None,  # last: its time is not the asking's
     )
 
@@ -164,7 +164,7 @@ def _write_samples(opened: OpenRun) -> None:
     extra = checked.reader.result_fields()
     kept = {field.name for field in extra}
     names = tuple(name for name in checked.texts if name not in kept) if config.output.texts else ()
-    where, reader = cursor(checked, opened.survey, _as_it_is), TextReader(checked.reader, names)
+    where, reader = row_lookup(checked, opened.survey, _as_it_is), TextReader(checked.reader, names)
 
     def texts(ordinals: Sequence[int]) -> Sequence[pa.Array]:
         found = where.at(ordinals)

@@ -60,9 +60,9 @@ class RunManifest:
         return tuple(name for name, _ in groupby(turn["lane"] for turn in self._story))
 
     @property
-    def hurried(self) -> bool:
+    def aborted(self) -> bool:
         """Whether the run was told to stop at once."""
-        return self.lane is not None and self.lane.hurried
+        return self.lane is not None and self.lane.aborted
 
     @property
     def asked(self) -> int:
@@ -81,11 +81,11 @@ class RunManifest:
         self._story.append({"lane": lane.name, "reason": reason, "at": now(), "left": self._opened.done.missing()})
         self.save("running")
 
-    def told_to_drain(self) -> bool:
+    def note_drain(self) -> bool:
         """Whether another process asks this one to drain (`cancel`)."""
         return self._opened.directory.is_asked_to_drain()
 
-    def tick(self) -> Progress:
+    def update(self) -> Progress:
         """Write status.json and return what stands in it; that it cannot be written does not end a run."""
         progress = self._progress(None, None)
         try:

@@ -25,7 +25,7 @@ from runner.lanes.batch.ledger import Ledger
 from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import claim, refresh, replaced
 from runner.limits.budget import Budget
-from runner.limits.cost import UNCAPPED, bounds_of, caps_of, spent_in_parts
+from runner.limits.cost import NO_CAPS, bounds_of, caps_of, spent_in_parts
 from runner.monitor.run_log import logged_to
 from runner.pipeline.reparse import ReparseContext, check_requests, reparse_rows
 from runner.planning.fingerprints import (
@@ -34,7 +34,7 @@ from runner.planning.fingerprints import (
     request_fingerprint,
     what_is_stale,
 )
-from runner.planning.inputs import RunInputs, RunOptions, _prices, _shared, _variants, check_inputs, cursor
+from runner.planning.inputs import RunInputs, RunOptions, _prices, _shared, _variants, check_inputs, row_lookup
 from runner.results.completion import CompletionIndex, scan
 from runner.results.recovery import recover
 from runner.results.run_directory import RunDirectory, move_aside
@@ -79,7 +79,7 @@ def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
             raise RunDirectoryError(f"{directory.path}: another judge-runner works in this run directory")
         aside = move_aside(directory.path)
         log.warning("the earlier run was moved to %s", aside)
-        if open_shards := len(Ledger(RunDirectory(aside).batches).open):
+        if open_shards := len(Ledger(RunDirectory(aside).batches).open_shards):
             log.warning(
                 "%s of it %s open at the service: `judge-runner run %s` collects them, `cancel` cancels them",
                 counted(open_shards, "batch", "batches"),
@@ -111,12 +111,12 @@ def _take_stock(checked: RunInputs, options: RunOptions, directory: RunDirectory
     written = directory.read_schema() or checked.schema
     next_part = recover(directory.path, written, config.output.compression)
     ledger = _ledger(directory, config)
-    samples_again = cursor(checked, counted, checked.reader.sample)
+    samples_again = row_lookup(checked, counted, checked.reader.sample)
     again = ReparseContext(checked.panel, _variants(checked.panel), _prices(config, checked.panel), samples_again)
     changed = known is not None and growth(known, counted) == "changed"
     if changed:
         check_requests(directory.path, again, ledger)
-    if earlier and (directory.has_rows() or ledger.open):
+    if earlier and (directory.has_rows() or ledger.open_shards):
         stale = what_is_stale(earlier, parsing_fingerprint(config))
         columns = changed or stale.columns or written != checked.schema
         if columns or stale.verdicts:
@@ -154,23 +154,23 @@ def _budget(
 ) -> tuple[Budget | None, ShardBudget | None]:
     """The budget and its batch side, with what was used so far; None without a cap."""
     caps, panel = checked.config.budget, checked.panel
-    if caps_of(caps) == UNCAPPED:
+    if caps_of(caps) == NO_CAPS:
         return None, None
     bounds = bounds_of(caps, panel.judges, panel.variants, prices)
     budget = Budget(caps, directory.path / "budget.json", bounds, spent_in_parts(directory.results), done.missing)
     purse = ShardBudget(budget, ledger, panel)
-    purse.take_stock()
+    purse.restore()
     return budget, purse
 
 
 def _ledger(directory: RunDirectory, config: RunConfig) -> Ledger:
     """The shards there are; those of an embedded emulator ended with it, but for what was collected already."""
     ledger = Ledger(directory.batches)
-    ledger.tidy()
+    ledger.clean_up()
     embedded = {service.name for service in config.services if service.kind == "emulator"}
-    for shard in ledger.open:
+    for shard in ledger.open_shards:
         if shard.service in embedded and shard.step not in ("reconcile", "delete"):
-            ledger.give_up(shard, "its batch ended with the embedded emulator that held it")
+            ledger.drop(shard, "its batch ended with the embedded emulator that held it")
     return ledger
 
 

@@ -58,4 +58,4 @@ def _take_as_they_are(done: CompletionIndex, panel: Panel) -> None:
         if place is not None:
             ordinal, variant = place
             status = "unparsed" if custom_id in done.unreadable else "failed"
-            done.answered({"ordinal": ordinal, "status": status, **carried}, variant)
+            done.mark_answered({"ordinal": ordinal, "status": status, **carried}, variant)

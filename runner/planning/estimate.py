@@ -165,7 +165,7 @@ class _Look:
         self.samples += 1
         problem = None
         for number, variant in enumerate(self._panel.variants):
-            if self._done.has(sample.ordinal, number):
+            if self._done.is_done_or_submitted(sample.ordinal, number):
                 continue
             self.seen += 1
             try:
@@ -202,11 +202,11 @@ class _Shards:
 
     def add(self, request: JudgeRequest) -> None:
         """Add one line; one that no file can take becomes a failed row."""
-        if max(len(line_of(request, site.dialect)) for site in self._pile.sites) > self._most_bytes:
+        if max(len(line_of(request, site.dialect)) for site in self._pile.endpoints) > self._most_bytes:
             return
         size = 0 if self._site is None else len(line_of(request, self._site.dialect))
         if self._site is None or self._open_bytes + size > self._most_bytes or self._open_lines == self._most_lines:
-            self._site = self._pile.next_site()
+            self._site = self._pile.next_endpoint()
             size = len(line_of(request, self._site.dialect))
             self.count += 1
             self._open_bytes = self._open_lines = 0

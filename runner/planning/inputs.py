@@ -108,7 +108,7 @@ def _has(config: RunConfig, field: str, found: Columns) -> bool:
     return source is not None and (isinstance(source, Constant) or found.has(source.path))
 
 
-def cursor(checked: RunInputs, counted: DatasetFingerprint, read: Callable[[RawRow], Read]) -> RowLookup[Read]:
+def row_lookup(checked: RunInputs, counted: DatasetFingerprint, read: Callable[[RawRow], Read]) -> RowLookup[Read]:
     """A cursor over the whole dataset, as it was counted."""
     return RowLookup(lambda: chunks(checked.files, known=counted, columns=checked.reader.columns), read)
 

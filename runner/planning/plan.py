@@ -15,16 +15,16 @@ from runner.judge import Panel
 from runner.lanes.batch.ledger import Ledger
 from runner.limits.budget import read_spent
 from runner.limits.cost import (
-    COLUMNS,
-    NOTHING,
-    UNCAPPED,
+    NO_CAPS,
+    SPEND_COLUMNS,
     UNITS_PER_CURRENCY,
     UNLIMITED,
+    ZERO,
     Spend,
     caps_of,
-    parts_of,
     spent_by,
     spent_in_parts,
+    units_of,
 )
 from runner.planning.estimate import Estimate, estimate_requests
 from runner.planning.fingerprints import check_request_fingerprint, request_fingerprint
@@ -37,7 +37,7 @@ from runner.results.run_directory import RunDirectory
 from runner.results.schema import TRANSIENT
 from runner.types import Row
 
-_NOTED = ("ordinal", "judge", "swapped", "repeat", "status", "error_type", *COLUMNS)
+_NOTED = ("ordinal", "judge", "swapped", "repeat", "status", "error_type", *SPEND_COLUMNS)
 
 
 class PlannedJudge(msgspec.Struct, frozen=True):
@@ -232,7 +232,7 @@ def _online_seconds(checked: RunInputs, requests: int, estimate: Estimate | None
 def _budget(checked: RunInputs, used: Spend, requests: int, estimate: Estimate, lane: LaneName) -> tuple[CapPlan, ...]:
     """Whether what is open fits, by what an open request takes in the mean."""
     caps, cost = caps_of(checked.config.budget), estimate.cost(checked.config.prices, lane)
-    needed = Spend(requests, estimate.usage.total or 0, parts_of(cost or 0.0))
+    needed = Spend(requests, estimate.usage.total or 0, units_of(cost or 0.0))
     plans = []
     for name in Spend.__struct_fields__:
         cap, took, takes = (getattr(spend, name) for spend in (caps, used, needed))
@@ -277,10 +277,10 @@ def _stock(checked: RunInputs, options: RunOptions) -> tuple[DatasetFingerprint,
     samples = counted.rows if options.limit is None else min(options.limit, counted.rows)
     variants = {(v.judge, v.swapped, v.repeat): number for number, v in enumerate(checked.panel.variants)}
     if not (directory.results.is_dir() and directory.journal.is_dir()):
-        return counted, CompletionIndex(samples, variants), NOTHING
-    used = NOTHING
+        return counted, CompletionIndex(samples, variants), ZERO
+    used = ZERO
     try:
-        if caps_of(checked.config.budget) != UNCAPPED:
+        if caps_of(checked.config.budget) != NO_CAPS:
             used = _used(directory)
         waiting = list(_waiting(directory))
         done = scan(directory.path, samples, variants, options.retry)
@@ -289,7 +289,7 @@ def _stock(checked: RunInputs, options: RunOptions) -> tuple[DatasetFingerprint,
     for row in waiting:
         variant = variants.get((row["judge"], row["swapped"], row["repeat"]))
         if variant is not None and not _asked_again(row, options.retry):
-            done.answered(row, variant)
+            done.mark_answered(row, variant)
     for ordinal, variant in _in_batches(directory, checked.panel):
         if ordinal < samples:
             done.submit(ordinal, variant)
@@ -302,9 +302,9 @@ def _used(directory: RunDirectory) -> Spend:
     Rows that become a part meanwhile are missed, not counted twice: the file, written by who writes them, has more.
     """
     rows = spent_in_parts(directory.results) + spent_by(_waiting(directory))
-    shards = [shard for shard in Ledger(directory.path / "batches").open if not shard.is_collected]
-    held = sum((shard.reserved or NOTHING for shard in shards), NOTHING)
-    return rows.most(read_spent(directory.path / "budget.json") or NOTHING) + held
+    shards = [shard for shard in Ledger(directory.path / "batches").open_shards if not shard.is_collected]
+    held = sum((shard.reserved or ZERO for shard in shards), ZERO)
+    return rows.maximum(read_spent(directory.path / "budget.json") or ZERO) + held
 
 
 def _waiting(directory: RunDirectory) -> Iterator[Row]:
@@ -320,7 +320,7 @@ def _waiting(directory: RunDirectory) -> Iterator[Row]:
 def _in_batches(directory: RunDirectory, panel: Panel) -> Iterator[tuple[int, int]]:
     """The requests of batches that are not collected yet, by ordinal and variant."""
     ledger = Ledger(directory.path / "batches")
-    for shard in ledger.open:
+    for shard in ledger.open_shards:
         with suppress(RunDirectoryError):  # it was collected just now
             for member in ledger.read_members(shard.number):
                 place = panel.place(member.custom_id)

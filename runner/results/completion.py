@@ -106,7 +106,7 @@ class CompletionIndex:
         self._flags = bytearray(samples * len(variants))
         self._tries: dict[int, int] = {}
 
-    def has(self, ordinal: int, variant: int) -> bool:
+    def is_done_or_submitted(self, ordinal: int, variant: int) -> bool:
         """Whether this request has its row, or is in a batch that will say."""
         return self._flags[ordinal * len(self.variants) + variant] != MISSING
 
@@ -136,35 +136,35 @@ class CompletionIndex:
         if self._flags[index] == SUBMITTED:
             self._flags[index] = MISSING
 
-    def unanswered(self, ordinal: int, variant: int) -> None:
+    def mark_unanswered(self, ordinal: int, variant: int) -> None:
         """Note that a request was in a batch and got no answer there; one that has its row is left as it is."""
         index = self._index(ordinal, variant)
         if self._flags[index] != ANSWERED:
             self._flags[index] = MISSING
             self._tries[index] = self._tries.get(index, 0) + 1
 
-    def answered(self, row: Row, variant: int) -> None:
+    def mark_answered(self, row: Row, variant: int) -> None:
         """Note that a request has its row now."""
         self._flags[self._index(row["ordinal"], variant)] = ANSWERED
         self.counts.add(row)
 
-    def answered_all(self, rows: RowBlock, variants: Iterable[int]) -> None:
+    def mark_all_answered(self, rows: RowBlock, variants: Iterable[int]) -> None:
         """The same for some rows."""
         flags, width = self._flags, len(self.variants)
         for ordinal, variant in zip(rows["ordinal"], variants, strict=True):
             flags[ordinal * width + variant] = ANSWERED
         self.counts.add_block(rows)
 
-    def kept(self, row: Row, variant: int) -> None:
+    def keep_old(self, row: Row, variant: int) -> None:
         """Note that a request keeps the row it had, an answer without a readable verdict."""
         self._flags[self._index(row["ordinal"], variant)] = ANSWERED
         self.counts.add({"status": "unparsed", **self.earlier[row["custom_id"]]})
 
-    def settled(self, ordinal: int, variant: int) -> bool:
+    def has_row(self, ordinal: int, variant: int) -> bool:
         """Whether a request has its row."""
         return self._flags[self._index(ordinal, variant)] == ANSWERED
 
-    def tries(self, ordinal: int, variant: int) -> int:
+    def batch_tries(self, ordinal: int, variant: int) -> int:
         """In how many batches a request went unanswered."""
         return self._tries.get(self._index(ordinal, variant), 0) if self._tries else 0
 
@@ -183,7 +183,7 @@ class CompletionIndex:
         for ordinal in ordinals:
             flags[ordinal * width + variant] = ANSWERED
 
-    def ask_again(self, row: Row, part: int, variant: int) -> None:
+    def mark_for_retry(self, row: Row, part: int, variant: int) -> None:
         """Note that this row is to be replaced."""
         if row["ordinal"] < self.samples:
             self._flags[row["ordinal"] * len(self.variants) + variant] = 0
@@ -251,7 +251,7 @@ def _ask_again(
                 ids = zip(rows["custom_id"].to_pylist(), rows["batch_id"].to_pylist(), strict=True)
                 again = pc.or_(again, pa.array([replaced.get(name, batch_id) != batch_id for name, batch_id in ids]))
             for row in rows.filter(again).to_pylist():
-                done.ask_again(row, part, variant)
+                done.mark_for_retry(row, part, variant)
 
 
 def _by_variant(batch: pa.RecordBatch, done: CompletionIndex) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -61,21 +61,21 @@ class ResultRecorder:
         """Write one row and return it with its part; None where the old one is kept."""
         row = self._row(request, asked)
         if self._keeps_old(row):
-            self.done.kept(row, request.variant)
+            self.done.keep_old(row, request.variant)
             return None
         part = self._sink.append(row)
-        self.done.answered(row, request.variant)
+        self.done.mark_answered(row, request.variant)
         return row, part
 
     def _record_fresh(self, came: Sequence[tuple[JudgeRequest, RequestResult]]) -> list[tuple[Row, int]]:
         costs = [self._prices[request.variant](asked.usage, asked.route) for request, asked in came]
         attempts = [
-            asked.attempts and asked.attempts + self.done.tries(request.sample.ordinal, request.variant)
+            asked.attempts and asked.attempts + self.done.batch_tries(request.sample.ordinal, request.variant)
             for request, asked in came
         ]
         block = make_block(came, self._shared, attempts, costs)
         part = self._sink.extend_block(block)
-        self.done.answered_all(block, [request.variant for request, _ in came])
+        self.done.mark_all_answered(block, [request.variant for request, _ in came])
         return [(block.row(index), part) for index, status in enumerate(block["status"]) if status == "unparsed"]
 
     def _row(self, request: JudgeRequest, asked: RequestResult) -> Row:
@@ -83,7 +83,7 @@ class ResultRecorder:
         earlier = self._earlier.get(request.custom_id) if self._earlier else None
         row = make_row(request, self._shared[request.variant], asked, cost, earlier)
         if earlier is None and asked.attempts:
-            row["attempts"] += self.done.tries(request.sample.ordinal, request.variant)
+            row["attempts"] += self.done.batch_tries(request.sample.ordinal, request.variant)
         return row
 
     def _keeps_old(self, row: Row) -> bool:
@@ -91,16 +91,16 @@ class ResultRecorder:
 
     async def reopen(self, rows: Iterable[tuple[Row, int, int]]) -> None:
         """Have rows (with their parts and variants) asked again, as often as they were in batches once more."""
-        await self._sink.all_in_parts()
+        await self._sink.compact_all()
         for row, part, variant in rows:
-            self.done.ask_again(row, part, variant)
-            self.done.unanswered(row["ordinal"], variant)
+            self.done.mark_for_retry(row, part, variant)
+            self.done.mark_unanswered(row["ordinal"], variant)
 
-    async def room(self) -> None:
+    async def wait_for_capacity(self) -> None:
         """Wait while the disk is behind."""
-        await self._sink.room()
+        await self._sink.wait_for_capacity()
 
-    async def kept(self) -> None:
+    async def flush(self) -> None:
         """Wait until every row is on the disk, safe from a power cut; raises RunStopped where that failed."""
         await self._sink.sync()
-        await self._sink.settled()
+        await self._sink.flush()

@@ -179,7 +179,7 @@ class ResultWriter:
             self._closing.replace(owner, row["custom_id"], offset)
         return owner
 
-    async def room(self) -> None:
+    async def wait_for_capacity(self) -> None:
         """Wait while the thread is behind, so that memory stays bounded; raises RunStopped where it failed."""
         while self._pending and (self._pending[0].done() or len(self._pending) > PENDING):
             await self._oldest()
@@ -193,25 +193,25 @@ class ResultWriter:
             except OSError as error:
                 raise output_failed(error) from error
 
-    async def settled(self) -> None:
+    async def flush(self) -> None:
         """Wait until the thread has done what was handed to it; raises RunStopped where that failed."""
         while self._pending:
             await self._oldest()
 
-    async def all_in_parts(self) -> None:
+    async def compact_all(self) -> None:
         """Make the open segment a part and wait until every row is in one; raises RunStopped where that failed."""
         if self._segment is not None:
             self._roll()
-        await self.settled()
+        await self.flush()
 
     async def close(self) -> None:
         """Make the open segment a part and wait until it is one; raises RunStopped where that failed."""
         try:
-            await self.all_in_parts()
+            await self.compact_all()
         finally:
             self._thread.shutdown(wait=True)
 
-    def leave(self) -> None:
+    def abort(self) -> None:
         """Stop at once: the segments stay as they are, and the next start makes parts of them."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         if self._closing is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from outside import Server, node_modules, python_home
+from external_tools import Server, node_modules, python_home
 from page_examples import Page, read_page
 
 

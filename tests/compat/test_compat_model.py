@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from outside import HERE
+from external_tools import HERE
 
 PAIRS = 10
 ROOT = HERE.parents[1]

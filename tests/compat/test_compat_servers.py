@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from judged import Bench
-from outside import HERE, Server, newer_python, python_home
+from bench_run import Bench
+from external_tools import HERE, Server, newer_python, python_home
 
 from runner.lanes.batch.ledger import Ledger
 
@@ -125,7 +125,7 @@ def any_server(request):
 def forget(directory: Path) -> int:
     """Make a run directory what a crash between a create and its recording leaves; how many creates it forgets."""
     ledger = Ledger(directory / "batches")
-    made = [shard for shard in ledger.open if shard.batch_id]
+    made = [shard for shard in ledger.open_shards if shard.batch_id]
     for shard in made:
         ledger.save(msgspec.structs.replace(shard, step="confirm", batch_id=None, created_at=None, word=None))
     return len(made)

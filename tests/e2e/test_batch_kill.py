@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from killed import Nursery, Scene
+from kill_points import Nursery, Scene
 
 from runner.lanes.batch import lifecycle
 
@@ -148,10 +148,10 @@ def check_end(scene: Scene, leftovers: str = "online") -> None:
     check_rows(scene.rows, scene.samples)
     ledger, stats = scene.ledger, scene.stats
     assert not list(scene.out.glob("journal/*"))
-    assert not ledger.open
+    assert not ledger.open_shards
     assert {path.suffix for path in ledger.folder.iterdir()} <= {".json", ".left"}
 
-    resubmitted = len(list(ledger.left())) if leftovers == "resubmit" else 0
+    resubmitted = len(list(ledger.leftovers())) if leftovers == "resubmit" else 0
     assert stats["lines_twice"] == resubmitted
     assert stats["batch_lines"] == scene.samples + resubmitted
     assert stats["paid_twice"] == 0
@@ -242,7 +242,7 @@ def test_no_answer_to_any_creation(scene):
 
 def test_a_batch_that_was_not_created_is_looked_for_twice_some_time_apart(scene):
     run = scene(KINDS["lossy"], samples=SHARD)
-    assert lifecycle.LISTS_APART_S == 10
+    assert lifecycle.LIST_INTERVAL_SECONDS == 10
     assert run.run(*RUN, deadly=("create sent", 1)) == KILLED
     assert run.stats["batches"] == 0
     assert run.run(*RUN, lists_apart=1.0) == 0, run.said

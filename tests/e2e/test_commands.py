@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.config import load_config
-from runner.pipeline import execute as pipeline
+from runner.pipeline import execute
 from runner.pipeline.finish import finish_run
 
 LATENCY = 0.15
@@ -304,15 +304,15 @@ def test_a_signal_while_the_run_is_closed_does_not_break_it_off(tmp_path, plain_
         return finish_run(*given)
 
     write_run(tmp_path, plain_emulator.url, 5)
-    monkeypatch.setattr(pipeline, "finish_run", close)
-    assert pipeline.run(load_config(tmp_path / "judge.yaml")).exit_code == 0
+    monkeypatch.setattr(execute, "finish_run", close)
+    assert execute.run(load_config(tmp_path / "judge.yaml")).exit_code == 0
     assert pq.read_table(tmp_path / "out/samples.parquet").num_rows == 5
 
 
 def test_a_run_can_be_started_in_a_thread(tmp_path, plain_emulator, write_run):
     write_run(tmp_path, plain_emulator.url, 5)
     with ThreadPoolExecutor(1) as thread:
-        summary = thread.submit(pipeline.run, load_config(tmp_path / "judge.yaml")).result(60)
+        summary = thread.submit(execute.run, load_config(tmp_path / "judge.yaml")).result(60)
     assert (summary.exit_code, summary.counts.ok) == (0, 5)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reading_as import reader
+from verdict_readers import reader
 
 from runner.judge import FORMATS
 from runner.judge.verdict.common import Reader

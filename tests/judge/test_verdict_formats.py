@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reading_as import reader
+from verdict_readers import reader
 
 from runner.config import JudgeConfig, VerdictConfig
 from runner.errors import ConfigError

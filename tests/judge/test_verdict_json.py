@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reading_as import reader
+from verdict_readers import reader
 
 from runner.errors import ConfigError
 from runner.judge.verdict.loose_json import Ambiguous, dig, objects

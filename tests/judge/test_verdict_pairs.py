@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reading_as import reader
+from verdict_readers import reader
 
 LEGEND = "Choose: A is much better [[A>>B]], better [[A>B]], tie [[A=B]], B is better [[B>A]], much better [[B>>A]]."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reading_as import reader
+from verdict_readers import reader
 
 from runner.types import Dimension
 

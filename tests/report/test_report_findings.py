@@ -10,7 +10,7 @@ import pytest
 from report_runs import Row, make_run, row
 
 from runner.report import summarize
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 from runner.report.page.findings import MOST, findings
 
 EXTRA = ("human_winner", "human_score", "human_label", "model", "category")
@@ -117,27 +117,27 @@ def test_judges_and_models() -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (words.share(0.7687), "76.9 %"),
-        (words.share(-0.0001), "0.0 %"),
-        (words.compact(1_234_567), "1.2 M"),
-        (words.compact(999_999_999), "1.0 G"),
-        (words.compact(99_999), "99,999"),
-        (words.number(-0.0104), "−0.010"),
-        (words.number(1043.4), "1,043"),
-        (words.duration(0.9996), "1.0 s"),
-        (words.duration(59.97), "1 min"),
-        (words.duration(3405.8), "56 min 46 s"),
-        (words.duration(3 * 3600 + 12 * 60 + 5), "3 h 12 min"),
-        (words.duration(90_000), "1 d 1 h"),
-        (words.duration(0.12), "120 ms"),
-        (words.money(0.00123, "CNY"), "0.00123 CNY"),
-        (words.money(1234.5, None), "1,234.50"),
-        (words.when("2026-11-24T02:33:19+02:00"), "2026-11-24 00:33 UTC"),
-        (words.when(0.0), "1970-01-01 00:00 UTC"),
-        (words.when("some day"), "some day"),
-        (words.listed(["a", "b", "c"]), "a, b and c"),
-        (words.listed(list("abcd"), 2), "a, b and 2 more"),
-        (words.plural(1, "row"), "1 row"),
+        (formatting.share(0.7687), "76.9 %"),
+        (formatting.share(-0.0001), "0.0 %"),
+        (formatting.compact(1_234_567), "1.2 M"),
+        (formatting.compact(999_999_999), "1.0 G"),
+        (formatting.compact(99_999), "99,999"),
+        (formatting.number(-0.0104), "−0.010"),
+        (formatting.number(1043.4), "1,043"),
+        (formatting.duration(0.9996), "1.0 s"),
+        (formatting.duration(59.97), "1 min"),
+        (formatting.duration(3405.8), "56 min 46 s"),
+        (formatting.duration(3 * 3600 + 12 * 60 + 5), "3 h 12 min"),
+        (formatting.duration(90_000), "1 d 1 h"),
+        (formatting.duration(0.12), "120 ms"),
+        (formatting.money(0.00123, "CNY"), "0.00123 CNY"),
+        (formatting.money(1234.5, None), "1,234.50"),
+        (formatting.when("2026-11-24T02:33:19+02:00"), "2026-11-24 00:33 UTC"),
+        (formatting.when(0.0), "1970-01-01 00:00 UTC"),
+        (formatting.when("some day"), "some day"),
+        (formatting.listed(["a", "b", "c"]), "a, b and c"),
+        (formatting.listed(list("abcd"), 2), "a, b and 2 more"),
+        (formatting.plural(1, "row"), "1 row"),
     ],
 )
 def test_numbers_for_people(written: str, expected: str) -> None:

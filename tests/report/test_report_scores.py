@@ -17,8 +17,7 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from runner.report import Scales, summarize
-from runner.report.sections import rank_correlation as ranks
-from runner.report.sections import score_agreement as scores
+from runner.report.sections import rank_correlation, score_agreement
 from runner.report.sections.rank_correlation import kendall_tau_b, spearman
 from runner.report.stats.bootstrap import Resampler
 
@@ -59,7 +58,7 @@ def test_correlations_are_scipys(tmp_path: Path, draw: Callable[[int], Arrays], 
     assert found["spearman"]["value"] == pytest.approx(stats.spearmanr(people, judged).statistic, abs=1e-9)
     assert found["kendall_tau_b"]["value"] == pytest.approx(stats.kendalltau(people, judged).statistic, abs=1e-9)
     assert found["pearson"]["n"] == len(people)
-    assert found["quadratic_kappa"]["reason"] == scores.NO_SCALES
+    assert found["quadratic_kappa"]["reason"] == score_agreement.NO_SCALES
 
 
 @settings(max_examples=60, deadline=None)
@@ -152,7 +151,7 @@ def test_pairs_are_of_the_same_order_and_repeat(tmp_path: Path) -> None:
 
 
 def test_a_question_with_very_many_scores_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "PAIRED", 20)
+    monkeypatch.setattr(score_agreement, "PAIRED", 20)
     people, judged = continuous(4, 100)
     run = scored(tmp_path / "run", people, judged, {n: "same" if n < 98 else f"q{n}" for n in range(100)})
     found = compared(run)["pairwise_accuracy_with_ties"]
@@ -160,7 +159,7 @@ def test_a_question_with_very_many_scores_is_sampled(tmp_path: Path, monkeypatch
 
 
 def test_very_many_rows_of_many_levels_are_sampled_for_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "ROWS", 100)
+    monkeypatch.setattr(rank_correlation, "ROWS", 100)
     people, judged = continuous(6, 400)
     found = compared(scored(tmp_path / "run", people, judged))
     assert 50 < found["sampled"] < 150
@@ -204,9 +203,9 @@ def test_nothing_unreadable_is_in_a_mean(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("people", "judged", "reason"),
     [
-        ([1, 1, 1], [1, 2, 3], ranks.NOT_DEFINED),
-        ([1, 2, 3], [0.1, 0.1, 0.1], ranks.NOT_DEFINED),
-        ([2], [3], ranks.NOT_DEFINED),
+        ([1, 1, 1], [1, 2, 3], rank_correlation.NOT_DEFINED),
+        ([1, 2, 3], [0.1, 0.1, 0.1], rank_correlation.NOT_DEFINED),
+        ([2], [3], rank_correlation.NOT_DEFINED),
         ([1, 2], [None, None], "no row has both a human score and a readable one"),
     ],
 )

@@ -48,7 +48,7 @@ def keep(place: RunDirectory, loop: asyncio.Runner) -> Callable[..., None]:
             sink = ResultWriter(place.path, results_schema(extra), first, size, "zstd", more.get("owners", {}))
             for each in rows:
                 sink.append(each)
-                await sink.room()
+                await sink.wait_for_capacity()
             await sink.close()
 
         loop.run(through())

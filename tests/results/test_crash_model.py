@@ -17,23 +17,21 @@ from typing import Any
 
 import pytest
 from crash_disk import FOLDERS, Disk, Slow, unwatched, watched
-from crash_life import Expected, Laboratory, Life, after_kill, after_power_cut
+from crash_model import Expected, Laboratory, Life, after_kill, after_power_cut
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunStopped
-from runner.results import parts
-from runner.results import recovery as resume
-from runner.results import writer as sink
+from runner.results import parts, recovery, writer
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything happens after a few rows: conversion, row groups, parts."""
     monkeypatch.setattr(parts, "GROUP_ROWS", 2)
-    monkeypatch.setattr(sink, "BATCH_ROWS", 1)
-    monkeypatch.setattr(resume, "BATCH_ROWS", 1)
-    monkeypatch.setattr(sink, "ThreadPoolExecutor", Slow)
+    monkeypatch.setattr(writer, "BATCH_ROWS", 1)
+    monkeypatch.setattr(recovery, "BATCH_ROWS", 1)
+    monkeypatch.setattr(writer, "ThreadPoolExecutor", Slow)
 
 
 def begin(base: Path) -> Path:
@@ -160,7 +158,7 @@ def test_any_operation_may_fail(
             except (RunStopped, OSError):
                 break
     if hurried:
-        life._sink.leave()
+        life._sink.abort()
     else:
         life._thread.eager = True
         life._thread.catch_up()

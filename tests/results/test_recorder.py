@@ -50,7 +50,7 @@ async def run(root: Path, in_one_go: bool) -> tuple[list[Row], CompletionIndex, 
     first = recover(root, SCHEMA, "zstd")
     done = scan(root, SAMPLES, VARIANTS, retry=("failed", "unparsed"))
     for n in (0, 7, 8):
-        done.unanswered(n, 0)
+        done.mark_unanswered(n, 0)
     sink = ResultWriter(root, SCHEMA, first, 100, "zstd", done.owners)
     recorder = ResultRecorder(sink, [SHARED], [price_of(1.0, 2.0, 1000, 0.5)], done)
     unread: list[tuple[Row, int]] = []

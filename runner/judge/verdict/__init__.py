@@ -14,6 +14,7 @@ from runner.judge.verdict.formats import (
     alignbench,
     arena_hard,
     auto_j,
+    json_keys,
     judgelm,
     mt_bench,
     output_ab,
@@ -24,7 +25,6 @@ from runner.judge.verdict.formats import (
     plain_number,
     prometheus,
 )
-from runner.judge.verdict.formats import json_keys as by_keys
 from runner.judge.verdict.single_criterion import as_criterion
 from runner.types import Verdict
 
@@ -42,7 +42,7 @@ FORMATS: dict[str, Factory] = {
     "prometheus": prometheus.single_reader,
     "prometheus_pair": prometheus.pair_reader,
     "output_ab": output_ab.reader,
-    "json": by_keys.reader,
+    "json": json_keys.reader,
     "first_number": plain_number.first_reader,
     "last_number": plain_number.last_reader,
 }

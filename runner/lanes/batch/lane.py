@@ -15,7 +15,7 @@ from runner.errors import DatasetError, NoBatchApi, RunDirectoryError, RunStoppe
 from runner.lanes.base import StoppableLane, Traffic
 from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Ledger, Shard
-from runner.lanes.batch.lifecycle import UNSENT, BatchPolicy, Detached, ShardLifecycle
+from runner.lanes.batch.lifecycle import UNSENT_STEPS, BatchPolicy, Detached, ShardLifecycle
 from runner.lanes.batch.packing import ShardPacker
 from runner.lanes.batch.poll_timer import PollTimer
 from runner.lanes.batch.reconcile import Reconciler
@@ -53,7 +53,7 @@ class BatchLane(StoppableLane):
         cancel: bool = False,
         resubmit_unknown: bool = False,
     ) -> None:
-        super().__init__(grace, self._end)
+        super().__init__(grace, self._stop_sending)
         self.name = "batch"
         self.traffic = Traffic()
         self._ledger = ledger
@@ -63,17 +63,17 @@ class BatchLane(StoppableLane):
         self._parallel = batch.parallel
         self._drain = DrainSignal()
         self._no_api: NoBatchApi | None = None
-        self._waiting: deque[Shard] = deque(ledger.open)
-        self._parted = 0
-        self._busy = 0
+        self._waiting: deque[Shard] = deque(ledger.open_shards)
+        self._detached_count = 0
+        self._running = 0
         self._change = asyncio.Event()
         self._apis = {
-            (name, url): BatchApi(client, dialects[name], batch.window, policy, self._drain.rest, self.traffic)
+            (name, url): BatchApi(client, dialects[name], batch.window, policy, self._drain.sleep, self.traffic)
             for (name, url), client in clients.items()
         }
         pulse = PollTimer(batch.poll.first, batch.poll.ceiling, random.random)
         manner = BatchPolicy(batch.window, batch.poll.ceiling, batch.delete_files, detach, cancel, resubmit_unknown)
-        self._life = ShardLifecycle(ledger, self._api, reconciler, pulse, manner, self._drain)
+        self._lifecycle = ShardLifecycle(ledger, self._api, reconciler, pulse, manner, self._drain)
 
     @property
     def paused(self) -> str | None:
@@ -81,7 +81,7 @@ class BatchLane(StoppableLane):
         return next((api.trouble for api in self._apis.values() if api.trouble), None)
 
     @property
-    def under_way(self) -> str:
+    def in_progress(self) -> str:
         """What a drain waits for, in words."""
         return "waiting for what is being sent or collected"
 
@@ -92,8 +92,8 @@ class BatchLane(StoppableLane):
             return "draining"
         if self.paused:
             return "paused"
-        waits = all(shard.step == "poll" for shard in self._ledger.open)
-        return "waiting_batch" if waits and self._ledger.open else "running"
+        waits = all(shard.step == "poll" for shard in self._ledger.open_shards)
+        return "waiting_batch" if waits and self._ledger.open_shards else "running"
 
     async def run(self) -> None:
         """Go on until every shard is closed and nothing is left to make one of.
@@ -109,32 +109,32 @@ class BatchLane(StoppableLane):
                     workers.start_soon(self._work, number < self._parallel)
         finally:
             if self._packer is not None:
-                self._packer.abandon()
+                self._packer.release_all()
         if self._stopped is not None:
             raise self._stopped
         if self._no_api is not None:
-            await self._give_up_unsent(str(self._no_api))
+            await self._drop_unsent(str(self._no_api))
             raise self._no_api
-        if self._parted:
+        if self._detached_count:
             raise self._detached()
         if not self._cancels:
-            await self._reconciler.reopen()
+            await self._reconciler.reask()
 
-    def _end(self) -> None:
-        self._drain.begin()
+    def _stop_sending(self) -> None:
+        self._drain.set()
 
     async def _work(self, packs: bool) -> None:
         """One shard after the other, until there is none, or one stays running at the service."""
         try:
-            while not self._drain.begun and self._no_api is None:
+            while not self._drain.is_set and self._no_api is None:
                 shard = await self._next(packs)
                 if shard is None:
                     return
-                await self._see_through(shard)
+                await self._run_shard(shard)
         except Drained:
             return
         except Detached:
-            self._parted += 1
+            self._detached_count += 1
         except NoBatchApi as error:
             self._no_api = error
         except DatasetError as error:
@@ -154,29 +154,29 @@ class BatchLane(StoppableLane):
             try:
                 return await self._packer.next()
             except RunStopped as stop:
-                if stop.reason != "budget" or not (self._busy or self._parted):
+                if stop.reason != "budget" or not (self._running or self._detached_count):
                     raise
-            if not self._busy:
+            if not self._running:
                 return None
-            await self._drain.unless(self._change.wait())
+            await self._drain.wait_for(self._change.wait())
         return self._waiting.popleft() if self._waiting else None
 
-    async def _see_through(self, shard: Shard) -> None:
-        self._busy += 1
+    async def _run_shard(self, shard: Shard) -> None:
+        self._running += 1
         try:
-            await self._life.run(shard)
+            await self._lifecycle.run(shard)
         finally:
-            self._busy -= 1
+            self._running -= 1
             self._change.set()
             self._change = asyncio.Event()
 
     def _api(self, shard: Shard) -> BatchApi:
-        return self._apis[shard.site]
+        return self._apis[shard.endpoint_key]
 
-    async def _give_up_unsent(self, reason: str) -> None:
-        for shard in self._ledger.open:
-            if shard.step in UNSENT:
-                await self._life.drop(shard, reason)
+    async def _drop_unsent(self, reason: str) -> None:
+        for shard in self._ledger.open_shards:
+            if shard.step in UNSENT_STEPS:
+                await self._lifecycle.drop(shard, reason)
 
     def _detached(self) -> RunStopped:
         message = "run the same command again later to collect what the batches answer"

@@ -84,7 +84,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     kept_files: tuple[str, ...] = ()
 
     @property
-    def site(self) -> tuple[str, str]:
+    def endpoint_key(self) -> tuple[str, str]:
         """Who has it: the service's name, and where it stood."""
         return self.service, self.base_url
 
@@ -145,7 +145,7 @@ class Ledger:
             self._load()
 
     @property
-    def open(self) -> list[Shard]:
+    def open_shards(self) -> list[Shard]:
         """The shards with which something is left to do, in their order."""
         return [shard for shard in self.shards.values() if shard.is_open]
 
@@ -160,7 +160,7 @@ class Ledger:
 
     def answered_lines(self) -> int:
         """Lines that the service has finished and that are no rows yet."""
-        return sum(max(0, shard.finished - shard.answered) for shard in self.open)
+        return sum(max(0, shard.finished - shard.answered) for shard in self.open_shards)
 
     def jobs(self) -> list[dict[str, Any]]:
         """The open shards for who watches."""
@@ -176,7 +176,7 @@ class Ledger:
                 "age_s": None if shard.created_at is None else round(time.time() - shard.created_at, 1),
                 "stuck": shard.stuck,
             }
-            for shard in self.open
+            for shard in self.open_shards
         ]
 
     def save(self, shard: Shard) -> Shard:
@@ -187,12 +187,12 @@ class Ledger:
             self._clear(shard.number)
         return shard
 
-    def seen(self, shard: Shard) -> Shard:
+    def record_job(self, shard: Shard) -> Shard:
         """Keep what was last seen of a batch, for those who watch; it need not survive."""
         self.shards[shard.number] = shard
         return shard
 
-    def give_up(self, shard: Shard, reason: str) -> Shard:
+    def drop(self, shard: Shard, reason: str) -> Shard:
         """Close a shard of which nothing is collected. Raises OSError."""
         log.warning("shard %d is given up: %s", shard.number, reason)
         changes = {"step": "closed", "ended": "given up", "reason": reason, "stuck": None, "reserved": None}
@@ -214,7 +214,7 @@ class Ledger:
         """The error file as downloaded."""
         return self._path(number, "errors.jsonl")
 
-    def begin(self) -> None:
+    def create(self) -> None:
         """Make the folder."""
         if not self.folder.is_dir():
             self.folder.mkdir()
@@ -229,7 +229,7 @@ class Ledger:
         for found in _lines(self.requests(number), _Request, self.shards[number].requests):
             yield found.custom_id, bytes(found.body)
 
-    def write_left(self, number: int, custom_ids: list[str]) -> None:
+    def write_leftovers(self, number: int, custom_ids: list[str]) -> None:
         """Keep which requests of a shard got no answer, durably."""
         if custom_ids:
             path = self._path(number, "left")
@@ -237,7 +237,7 @@ class Ledger:
             temporary.write_text("".join(f"{name}\n" for name in custom_ids), encoding="utf-8")
             put_in_place(temporary, path)
 
-    def left(self) -> Iterator[str]:
+    def leftovers(self) -> Iterator[str]:
         """The requests that got no answer in a batch that is collected; once for each such batch."""
         for number, shard in self.shards.items():
             path = self._path(number, "left")
@@ -264,7 +264,7 @@ class Ledger:
                 self.shards[shard.number] = shard
         self.shards = dict(sorted(self.shards.items()))
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         """Remove what a crash left behind: shards that were not written to their end, files of closed ones."""
         if not self.folder.is_dir():
             return

@@ -13,12 +13,12 @@ import msgspec
 from runner.errors import BadRow
 from runner.judge import Panel
 from runner.lanes.batch.api import ENDPOINT
-from runner.lanes.batch.grouping import MODEL_FREE, BatchEndpoint, ShardGroup, group_variants
+from runner.lanes.batch.grouping import DIALECTS_WITHOUT_URL, BatchEndpoint, ShardGroup, group_variants
 from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
 from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import columns_of, member_line
 from runner.lanes.pending import PendingWork
-from runner.limits.cost import NOTHING, Spend
+from runner.limits.cost import ZERO, Spend
 from runner.results.recorder import ResultRecorder
 from runner.types import Failure, JudgeRequest, RequestResult
 
@@ -32,16 +32,16 @@ _encode = msgspec.json.Encoder().encode
 
 def line_of(request: JudgeRequest, dialect: str) -> bytes:
     """One request as a line of an upload file, in UTF-8 as it is."""
-    where = b"" if dialect in MODEL_FREE else b'"method":"POST","url":"' + ENDPOINT.encode() + b'",'
+    where = b"" if dialect in DIALECTS_WITHOUT_URL else b'"method":"POST","url":"' + ENDPOINT.encode() + b'",'
     return b'{"custom_id":' + _encode(request.custom_id) + b"," + where + b'"body":' + request.body + b"}\n"
 
 
 class OpenShard:
     """A shard that is being written for a site; it counts only when it is whole."""
 
-    def __init__(self, ledger: Ledger, number: int, site: BatchEndpoint) -> None:
+    def __init__(self, ledger: Ledger, number: int, endpoint: BatchEndpoint) -> None:
         self.number = number
-        self.site = site
+        self.endpoint = endpoint
         self.requests = 0
         self.size = 0
         self.replaces = False
@@ -80,100 +80,100 @@ class ShardPacker:
 
     Args:
         ledger: where they go.
-        remaining: what is left to ask; it is told what was taken by `recorder.done`.
+        pending: what is left to ask; it is told what was taken by `recorder.done`.
         panel: makes the requests.
         recorder: takes the rows of samples that cannot be asked.
-        sites: for each judge, the services that may be asked, in turn.
+        endpoints: for each judge, the services that may be asked, in turn.
         most_bytes, most_lines: of one shard.
         floats: the dataset's own columns that may hold numbers which JSON lacks.
-        purse: what shards may take; None without a budget.
+        budget: what shards may take; None without a budget.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        remaining: PendingWork,
+        pending: PendingWork,
         panel: Panel,
         recorder: ResultRecorder,
         *,
-        sites: Sequence[Sequence[BatchEndpoint]],
-        most_bytes: float,
-        most_lines: int,
+        endpoints: Sequence[Sequence[BatchEndpoint]],
+        max_bytes: float,
+        max_lines: int,
         floats: Collection[str],
-        purse: ShardBudget | None = None,
+        budget: ShardBudget | None = None,
     ) -> None:
         self._ledger = ledger
-        self._remaining = remaining
+        self._pending = pending
         self._panel = panel
         self._recorder = recorder
-        self._most_bytes = most_bytes
-        self._most_lines = most_lines
+        self._max_bytes = max_bytes
+        self._max_lines = max_lines
         self._floats = floats
-        self._purse = purse
-        self._piles = group_variants(sites, [judge.model for judge in panel.judges], ledger.next_number)
-        self._drafts: dict[ShardGroup, OpenShard] = {}
-        self._kept: JudgeRequest | None = None
+        self._budget = budget
+        self._groups = group_variants(endpoints, [judge.model for judge in panel.judges], ledger.next_number)
+        self._open: dict[ShardGroup, OpenShard] = {}
+        self._held_back: JudgeRequest | None = None
         self._number = ledger.next_number
-        self._empty = False
-        self._turn = asyncio.Lock()
+        self._needs_refill = False
+        self._lock = asyncio.Lock()
 
     async def next(self) -> Shard | None:
         """Write the next shard, whole and on the disk; None where nothing is left.
 
         Raises OSError, DatasetError, and RunStopped where the budget has no room for another line.
         """
-        async with self._turn:
-            self._ledger.begin()
+        async with self._lock:
+            self._ledger.create()
             while True:
                 for _ in range(SLICE):
                     full = self._take()
                     if full is not None:
                         return await self._close(full)
-                    if self._empty:
+                    if self._needs_refill:
                         break
-                if self._empty and not await self._remaining.refill():
-                    if not self._drafts:
+                if self._needs_refill and not await self._pending.fill():
+                    if not self._open:
                         return None
-                    return await self._close(self._drafts.pop(next(iter(self._drafts))))
-                await self._recorder.room()
+                    return await self._close(self._open.pop(next(iter(self._open))))
+                await self._recorder.wait_for_capacity()
                 await asyncio.sleep(0)
 
-    def abandon(self) -> None:
+    def release_all(self) -> None:
         """Leave what is not whole; its requests are in no batch."""
-        for draft in self._drafts.values():
+        for draft in self._open.values():
             draft.abandon()
-            if self._purse is not None:
-                self._purse.release(draft.reserved)
+            if self._budget is not None:
+                self._budget.release(draft.reserved)
             for place in draft.places:
                 self._recorder.done.withdraw(*place)
-        self._drafts.clear()
+        self._open.clear()
 
     def _take(self) -> OpenShard | None:
         """Add the next request to its draft; a draft that is full, or for which there is no more, is given back."""
-        request, self._kept = self._kept or self._next_request(), None
+        request, self._held_back = self._held_back or self._next_request(), None
         if request is None:
             return None
         amount = None
-        if self._purse is not None:
-            amount = self._purse.take(request)
+        if self._budget is not None:
+            amount = self._budget.reserve(request)
             if amount is None:
-                self._kept = request
-                if not self._drafts:
-                    raise self._purse.exhausted(request)
-                return self._drafts.pop(next(iter(self._drafts)))
+                self._held_back = request
+                if not self._open:
+                    raise self._budget.exhausted(request)
+                return self._open.pop(next(iter(self._open)))
         return self._add(request, amount)
 
     def _next_request(self) -> JudgeRequest | None:
         """The next that can be asked; None where there is none at hand, or where it became a failed row."""
-        ticket = self._remaining.take()
-        self._empty = ticket is None
+        ticket = self._pending.next_now()
+        self._needs_refill = ticket is None
         if ticket is None:
             return None
         sample, variant = ticket
         try:
             request = self._panel.request(sample, variant)
-            size = max(len(line_of(request, site.dialect)) for site in self._pile_of(variant).sites)
-            if size > self._most_bytes:
+            size = max(len(line_of(request, site.dialect)) for site in self._group_of(variant).endpoints)
+            if size > self._max_bytes:
                 raise BadRow(f"{size:,} bytes, more than a whole upload file may have (batch.shard_mb)")
         except BadRow as error:
             failure = Failure(error.error_type, f"{sample.place}: {error}")
@@ -183,21 +183,21 @@ class ShardPacker:
         return request
 
     def _add(self, request: JudgeRequest, amount: Spend | None) -> OpenShard | None:
-        pile, sample, done = self._pile_of(request.variant), request.sample, self._recorder.done
-        draft, full = self._drafts.get(pile), None
-        line = b"" if draft is None else line_of(request, draft.site.dialect)
-        if draft is not None and (draft.size + len(line) > self._most_bytes or draft.requests >= self._most_lines):
-            full, draft = self._drafts.pop(pile), None
+        pile, sample, done = self._group_of(request.variant), request.sample, self._recorder.done
+        draft, full = self._open.get(pile), None
+        line = b"" if draft is None else line_of(request, draft.endpoint.dialect)
+        if draft is not None and (draft.size + len(line) > self._max_bytes or draft.requests >= self._max_lines):
+            full, draft = self._open.pop(pile), None
         if draft is None:
-            draft = self._drafts[pile] = OpenShard(self._ledger, self._number, pile.next_site())
-            line = line_of(request, draft.site.dialect)
+            draft = self._open[pile] = OpenShard(self._ledger, self._number, pile.next_endpoint())
+            line = line_of(request, draft.endpoint.dialect)
             self._number += 1
         columns = columns_of(sample, self._floats)
         member = ShardEntry(request.custom_id, request.request_hash, sample.id, sample.ordinal, columns)
         draft.add(line, member_line(member), (sample.ordinal, request.variant))
         draft.replaces = draft.replaces or request.custom_id in done.owners
         if amount is not None:
-            draft.reserved = (draft.reserved or NOTHING) + amount
+            draft.reserved = (draft.reserved or ZERO) + amount
         done.submit(sample.ordinal, request.variant)
         return full
 
@@ -209,8 +209,8 @@ class ShardPacker:
             Shard(
                 number=draft.number,
                 step="upload",
-                service=draft.site.service,
-                base_url=draft.site.base_url,
+                service=draft.endpoint.service,
+                base_url=draft.endpoint.base_url,
                 requests=draft.requests,
                 size=draft.size,
                 replaces=draft.replaces,
@@ -218,5 +218,5 @@ class ShardPacker:
             )
         )
 
-    def _pile_of(self, variant: int) -> ShardGroup:
-        return self._piles[self._panel.variants[variant].judge_index]
+    def _group_of(self, variant: int) -> ShardGroup:
+        return self._groups[self._panel.variants[variant].judge_index]

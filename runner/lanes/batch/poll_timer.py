@@ -23,20 +23,20 @@ class PollTimer:
         self._wait = self._first
         self._next: asyncio.Future[None] | None = None
 
-    def quicken(self) -> None:
+    def reset(self) -> None:
         """Look often again: a batch was created, or one has ended."""
         self._wait = self._first
 
-    async def beat(self) -> None:
+    async def wait(self) -> None:
         """Wait for the next look."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
             seconds = self._wait * (0.75 + 0.5 * self._jitter())
             self._wait = min(self._ceiling, self._wait * self.GROWTH)
-            asyncio.get_running_loop().call_later(min(seconds, self._ceiling), self._strike)
+            asyncio.get_running_loop().call_later(min(seconds, self._ceiling), self._on_timer)
         await asyncio.shield(self._next)
 
-    def _strike(self) -> None:
+    def _on_timer(self) -> None:
         waiting, self._next = self._next, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)

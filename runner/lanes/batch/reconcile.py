@@ -16,7 +16,7 @@ from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
 from runner.lanes.batch.result_lines import Leftover, LineResult, ResultFiles
 from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import place_of
-from runner.limits.cost import NOTHING, Reservation, Spend
+from runner.limits.cost import ZERO, Reservation, Spend
 from runner.results.recorder import ResultRecorder
 from runner.results.schema import needing_revival, revive
 from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage
@@ -43,7 +43,7 @@ class ReconcileResult(msgspec.Struct):
 
     answered: int = 0
     left: list[str] = []
-    spent: Spend = NOTHING
+    spent: Spend = ZERO
 
 
 class Reconciler:
@@ -79,58 +79,60 @@ class Reconciler:
         self._dialects = dialects
         self._reasks = reasks
         self._give_up = give_up
-        self._purse = purse
+        self._budget = purse
         self._unreadable: list[tuple[Row, int, int]] = []
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def settle(self, shard: Shard) -> ReconcileResult:
+    async def write_rows(self, shard: Shard) -> ReconcileResult:
         """Write a row for each request that has an answer or is refused; returns who has none.
 
         When this returns, every row is on the disk, and so is what the shard took of the budget. A request that has its
         row of this shard already, because this was cut off before, is passed over. Raises RunStopped and OSError.
         """
-        async with self._turn:
+        async with self._lock:
             members = list(self._ledger.read_members(shard.number))
             files = (self._ledger.output(shard.number), self._ledger.errors(shard.number))
             wanted = {member.custom_id for member in members}
             dialect = self._dialects[shard.service]
             with ResultFiles([path for path in files if path.exists()], wanted, dialect) as results:
-                tally = await self._go_through(shard, members, results)
+                tally = await self._write_slices(shard, members, results)
             self._warn(shard, results)
-            await self._recorder.kept()
-            if self._purse is not None:
-                await self._purse.charge(tally.spent)
+            await self._recorder.flush()
+            if self._budget is not None:
+                await self._budget.charge(tally.spent)
             return tally
 
-    def release(self, custom_ids: Iterable[str]) -> None:
+    def mark_leftovers(self, custom_ids: Iterable[str]) -> None:
         """Note that these requests got no answer: whoever asks what is left meets them again."""
         for custom_id in custom_ids:
-            self._recorder.done.unanswered(*place_of(self._panel, custom_id))
+            self._recorder.done.mark_unanswered(*place_of(self._panel, custom_id))
 
     async def withdraw(self, shard: Shard, *, was_sent: bool) -> None:
         """Note that the requests of a shard are in no batch; where they were sent, they may have been run and paid."""
         for member in self._ledger.read_members(shard.number):
             self._recorder.done.withdraw(*place_of(self._panel, member.custom_id))
-        if was_sent and self._purse is not None and shard.reserved is not None:
-            await self._purse.charge(shard.reserved)
+        if was_sent and self._budget is not None and shard.reserved is not None:
+            await self._budget.charge(shard.reserved)
 
-    def free(self, shard: Shard) -> None:
+    def release_budget(self, shard: Shard) -> None:
         """Give back what was reserved for a shard, now that its state file says that nothing more comes of it."""
-        if self._purse is not None:
-            self._purse.release(shard.reserved)
+        if self._budget is not None:
+            self._budget.release(shard.reserved)
 
-    async def _go_through(self, shard: Shard, members: list[ShardEntry], results: ResultFiles) -> ReconcileResult:
+    async def _write_slices(self, shard: Shard, members: list[ShardEntry], results: ResultFiles) -> ReconcileResult:
         tally = ReconcileResult()
-        lines: Iterator[Reservation | None] = repeat(None) if self._purse is None else self._purse.lines(shard)
+        lines: Iterator[Reservation | None] = (
+            repeat(None) if self._budget is None else self._budget.members_with_cost(shard)
+        )
         queue = zip(members, lines, strict=False)
         while some := list(islice(queue, SLICE)):
-            self._settle(shard, some, results, tally)
-            self._ledger.seen(msgspec.structs.replace(shard, answered=tally.answered))
-            await self._recorder.room()
+            self._write_slice(shard, some, results, tally)
+            self._ledger.record_job(msgspec.structs.replace(shard, answered=tally.answered))
+            await self._recorder.wait_for_capacity()
             await asyncio.sleep(0)
         return tally
 
-    def _settle(
+    def _write_slice(
         self,
         shard: Shard,
         members: list[tuple[ShardEntry, Reservation | None]],
@@ -142,9 +144,9 @@ class Reconciler:
         for member, reserved in members:
             ordinal, variant = place_of(self._panel, member.custom_id)
             found = results.find(member.custom_id)
-            if self._purse is not None and reserved is not None:
-                tally.spent += self._purse.took(shard, reserved, found)
-            if done.settled(ordinal, variant):
+            if self._budget is not None and reserved is not None:
+                tally.spent += self._budget.used(shard, reserved, found)
+            if done.has_row(ordinal, variant):
                 tally.answered += 1
                 continue
             finding = self._final(found or lost(shard), member, variant)
@@ -152,10 +154,10 @@ class Reconciler:
                 tally.left.append(member.custom_id)
                 continue
             request = JudgeRequest(self._sample(member), variant, member.custom_id, b"", member.request_hash)
-            came.append((request, self._asked(shard, request, finding)))
+            came.append((request, self._result(shard, request, finding)))
         for row, part in self._recorder.record_all(came):
             ordinal, variant = place_of(self._panel, row["custom_id"])
-            if done.tries(ordinal, variant) < self._reasks[variant]:
+            if done.batch_tries(ordinal, variant) < self._reasks[variant]:
                 self._unreadable.append((row, part, variant))
         tally.answered += len(came)
 
@@ -163,18 +165,18 @@ class Reconciler:
         """What a request came to; None where it is left for another try."""
         if not isinstance(finding, Leftover):
             return finding
-        if not self._give_up(self._recorder.done.tries(member.ordinal, variant) + 1):
+        if not self._give_up(self._recorder.done.batch_tries(member.ordinal, variant) + 1):
             return None
         return Failure(finding.error_type, finding.message)
 
-    async def reopen(self) -> None:
+    async def reask(self) -> None:
         """Have answers whose verdict could not be read asked again, now that no shard is out."""
         if self._unreadable:
             log.info("%d answers without a readable verdict are asked again", len(self._unreadable))
             await self._recorder.reopen(self._unreadable)
             self._unreadable = []
 
-    def _asked(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure) -> RequestResult:
+    def _result(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure) -> RequestResult:
         if isinstance(finding, Failure):
             return RequestResult(finding, None, 1, Usage(), None, "batch", shard.batch_id, shard.service)
         verdict = self._panel.read_variant(request.variant, finding)

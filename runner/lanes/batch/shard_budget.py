@@ -16,7 +16,7 @@ from runner.lanes.batch.ledger import Ledger, Shard
 from runner.lanes.batch.result_lines import Leftover, LineResult
 from runner.lanes.batch.submitted import place_of
 from runner.limits.budget import Budget
-from runner.limits.cost import NOTHING, Reservation, Spend
+from runner.limits.cost import ZERO, Reservation, Spend
 from runner.types import JudgeRequest, JudgeResponse, Usage
 
 
@@ -34,26 +34,26 @@ class ShardBudget:
         self._ledger = ledger
         self._panel = panel
 
-    def take_stock(self) -> None:
+    def restore(self) -> None:
         """Reserve for the shards that are out what their state files say.
 
         One that was made without these caps is looked at line by line. Raises RunDirectoryError and OSError.
         """
-        for shard in self._ledger.open:
+        for shard in self._ledger.open_shards:
             if shard.is_collected:
                 continue
             reserved = shard.reserved
-            if reserved is None or not self._budget.covers(reserved):
-                reserved = sum((line.amount for line in self.lines(shard)), NOTHING)
+            if reserved is None or not self._budget.has_reserve(reserved):
+                reserved = sum((line.amount for line in self.members_with_cost(shard)), ZERO)
                 self._ledger.save(msgspec.structs.replace(shard, reserved=reserved))
-            self._budget.hold(reserved)
+            self._budget.reserve_shard(reserved)
 
-    def take(self, request: JudgeRequest) -> Spend | None:
+    def reserve(self, request: JudgeRequest) -> Spend | None:
         """Reserve for one line; None where the caps leave no room for it."""
         amount = self._budget.bounds[request.variant].at_most(request.body, "batch").amount
-        if not self._budget.fits(amount):
+        if not self._budget.could_fit(amount):
             return None
-        self._budget.hold(amount)
+        self._budget.reserve_shard(amount)
         return amount
 
     def exhausted(self, request: JudgeRequest) -> RunStopped:
@@ -63,15 +63,15 @@ class ShardBudget:
     def release(self, amount: Spend | None) -> None:
         """Give back what was reserved for a shard, once its state file says so."""
         if amount is not None:
-            self._budget.release(amount)
+            self._budget.release_shard(amount)
 
-    def lines(self, shard: Shard) -> Iterator[Reservation]:
+    def members_with_cost(self, shard: Shard) -> Iterator[Reservation]:
         """What each line of a shard can take at most, in their order."""
         bounds = self._budget.bounds
         for custom_id, body in self._ledger.read_requests(shard.number):
             yield bounds[place_of(self._panel, custom_id)[1]].at_most(body, "batch")
 
-    def took(self, shard: Shard, reserved: Reservation, finding: LineResult | None) -> Spend:
+    def used(self, shard: Shard, reserved: Reservation, finding: LineResult | None) -> Spend:
         """What one line took.
 
         A line without a count is taken in full, but where the service says that it was not run, or ran nothing at all.
@@ -79,9 +79,9 @@ class ShardBudget:
         if isinstance(finding, JudgeResponse):
             return reserved.bound.counted(reserved, finding.usage)
         if isinstance(finding, Leftover) and not finding.was_run:
-            return NOTHING
-        if finding is None and ran_nothing(shard):
-            return NOTHING
+            return ZERO
+        if finding is None and was_never_run(shard):
+            return ZERO
         return reserved.bound.counted(reserved, Usage())
 
     async def charge(self, amount: Spend) -> None:
@@ -89,6 +89,6 @@ class ShardBudget:
         await self._budget.charge(amount)
 
 
-def ran_nothing(shard: Shard) -> bool:
+def was_never_run(shard: Shard) -> bool:
     """Whether a batch failed as a whole, or never came to be."""
     return shard.ended == "failed" and shard.output_file_id is None and shard.error_file_id is None

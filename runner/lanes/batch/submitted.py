@@ -45,11 +45,11 @@ def claim(ledger: Ledger, panel: Panel, done: CompletionIndex, where: Path) -> N
 
     Raises RunDirectoryError where a shard holds requests that this run is not about: they would be lost to it.
     """
-    for custom_id in ledger.left():
+    for custom_id in ledger.leftovers():
         place = panel.place(custom_id)
         if place is not None and place[0] < done.samples and custom_id not in done.owners:
-            done.unanswered(*place)
-    for shard in ledger.open:
+            done.mark_unanswered(*place)
+    for shard in ledger.open_shards:
         if shard.is_collected:
             continue
         for member in ledger.read_members(shard.number):
@@ -65,7 +65,7 @@ def claim(ledger: Ledger, panel: Panel, done: CompletionIndex, where: Path) -> N
 
 def replaced(ledger: Ledger) -> dict[str, str | None]:
     """For each request in an open shard that replaces rows: the batch its new row will name."""
-    shards = [shard for shard in ledger.open if shard.replaces]
+    shards = [shard for shard in ledger.open_shards if shard.replaces]
     return {member.custom_id: shard.batch_id for shard in shards for member in ledger.read_members(shard.number)}
 
 
@@ -79,7 +79,7 @@ class Refreshed(NamedTuple):
 def compare(ledger: Ledger, panel: Panel, cursor: RowLookup[Sample]) -> Refreshed:
     """Compare what open shards ask with what the dataset asks now."""
     checked, differing = 0, []
-    for shard in ledger.open:
+    for shard in ledger.open_shards:
         for members in _slices(ledger.read_members(shard.number)):
             samples = cursor.at({member.ordinal for member in members})
             checked += len(members)
@@ -89,7 +89,7 @@ def compare(ledger: Ledger, panel: Panel, cursor: RowLookup[Sample]) -> Refreshe
 
 def refresh(ledger: Ledger, cursor: RowLookup[Sample], floats: Collection[str]) -> None:
     """Write anew what the rows of open shards carry of the dataset. Raises OSError."""
-    for shard in ledger.open:
+    for shard in ledger.open_shards:
         path = ledger.members(shard.number)
         temporary = path.with_name(f".{path.name}{TEMPORARY}")
         with temporary.open("wb") as file:

@@ -57,69 +57,69 @@ class Backend:
         closed: why it is asked no more, while others may be.
 
     Args:
-        door: the service.
-        manner: how it is asked.
+        spec: the service.
+        policy: how it is asked.
         panel: knows how to ask again.
-        desk: takes the answers.
+        committer: takes the answers.
         work: what its workers do.
-        elsewhere: whether others can ask the requests of a variant.
+        has_alternative: whether others can ask the requests of a variant.
         on_lost: told when it has not answered for as long as patience lasts.
         on_resumed: told when it answers again.
     """
 
     def __init__(
         self,
-        door: BackendSpec,
-        manner: OnlinePolicy,
+        spec: BackendSpec,
+        policy: OnlinePolicy,
         panel: Panel,
-        desk: GroupCommitter,
+        committer: GroupCommitter,
         *,
         work: Callable[[], Awaitable[bool]],
-        elsewhere: HasAlternative,
+        has_alternative: HasAlternative,
         on_lost: Callable[[Transient], None],
         on_resumed: Callable[[], None],
     ) -> None:
-        self.name = door.name
+        self.name = spec.name
         self.closed: str | None = None
-        self.gate = RequestLimiter(door.concurrency, door.rpm, door.tokens, manner.budget, self._resize)
-        self.crew = WorkerPool(self.gate.size, work)
-        self.weather = OutageDetector(manner.retry.patience, on_lost, on_resumed)
-        self.asker = RequestExecutor(
-            door.name,
-            door.client,
+        self.limiter = RequestLimiter(spec.concurrency, spec.rpm, spec.tokens, policy.budget, self._resize)
+        self.workers = WorkerPool(self.limiter.size, work)
+        self.outage = OutageDetector(policy.retry.patience, on_lost, on_resumed)
+        self.executor = RequestExecutor(
+            spec.name,
+            spec.client,
             panel,
-            desk,
-            manner.retry,
-            self.gate,
-            self.weather,
-            Breaker(manner.breaker, door.name),
-            self.crew.away,
-            lambda: self.crew.finished,
-            elsewhere,
+            committer,
+            policy.retry,
+            self.limiter,
+            self.outage,
+            Breaker(policy.breaker, spec.name),
+            self.workers.suspended,
+            lambda: self.workers.finished,
+            has_alternative,
         )
 
     @property
-    def open(self) -> bool:
+    def is_available(self) -> bool:
         """Whether it is asked, and answers as far as is known."""
-        return self.closed is None and not self.weather.paused
+        return self.closed is None and not self.outage.paused
 
     def drain(self) -> None:
         """Begin nothing more; what is under way may still be answered."""
-        self.crew.stop()
-        self.asker.drain()
+        self.workers.stop()
+        self.executor.drain()
 
     def close(self, why: str) -> None:
         """Ask it no more: others go on with its requests."""
         self.closed = why
         self.drain()
 
-    def seen(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """What goes on here, for who watches."""
-        state = "closed" if self.closed else "paused" if self.weather.paused else "running"
-        traffic = self.asker.traffic
-        seen = {"state": state, "in_flight": traffic.in_flight, "concurrency": self.gate.size}
-        because = self.closed or (str(self.weather.last_error) if self.weather.paused else None)
+        state = "closed" if self.closed else "paused" if self.outage.paused else "running"
+        traffic = self.executor.traffic
+        seen = {"state": state, "in_flight": traffic.in_flight, "concurrency": self.limiter.size}
+        because = self.closed or (str(self.outage.last_error) if self.outage.paused else None)
         return {**seen, "retries": traffic.retries, "throttled": traffic.throttled, "because": because}
 
     def _resize(self, size: int) -> None:
-        self.crew.resize(size)
+        self.workers.resize(size)

@@ -21,32 +21,32 @@ class Breaker:
 
     def __init__(self, config: BreakerConfig, service: str) -> None:
         self._window = config.window
-        self._most = config.share * config.window
+        self._max_failures = config.share * config.window
         self._service = service
-        self._kinds: deque[str | None] = deque()
-        self._bad = 0
+        self._outcomes: deque[str | None] = deque()
+        self._failures = 0
 
-    def answered(self) -> None:
+    def on_success(self) -> None:
         """A call was answered."""
-        if self._bad or len(self._kinds) < self._window:
+        if self._failures or len(self._outcomes) < self._window:
             self._note(None)
 
-    def failed(self, error: Transient) -> RunStopped | None:
+    def on_failure(self, error: Transient) -> RunStopped | None:
         """A call failed; why the run stops, if this was one too many."""
         self._note(error.error_type)
-        if len(self._kinds) < self._window or self._bad <= self._most:
+        if len(self._outcomes) < self._window or self._failures <= self._max_failures:
             return None
-        seen = ", ".join(f"{kind} {count}" for kind, count in Counter(filter(None, self._kinds)).most_common())
+        seen = ", ".join(f"{kind} {count}" for kind, count in Counter(filter(None, self._outcomes)).most_common())
         return RunStopped(
             "breaker",
-            f"{self._bad} of the last {self._window} calls to the service '{self._service}' failed ({seen}; breaker: "
-            f"more than {self._most:g} of {self._window}); the last failure was: {error}. Run the same command again "
-            "when the service is well",
+            f"{self._failures} of the last {self._window} calls to the service '{self._service}' failed ({seen}; "
+            f"breaker: more than {self._max_failures:g} of {self._window}); the last failure was: {error}. "
+            "Run the same command again when the service is well",
             exit_code=4,
         )
 
     def _note(self, kind: str | None) -> None:
-        self._kinds.append(kind)
-        self._bad += kind is not None
-        if len(self._kinds) > self._window:
-            self._bad -= self._kinds.popleft() is not None
+        self._outcomes.append(kind)
+        self._failures += kind is not None
+        if len(self._outcomes) > self._window:
+            self._failures -= self._outcomes.popleft() is not None

@@ -15,7 +15,7 @@ from runner.judge import Panel
 from runner.results.recorder import ResultRecorder
 from runner.types import Failure, JudgeRequest, RequestResult
 
-Item = tuple[JudgeRequest, RequestResult, bool, asyncio.Future[RequestResult]]
+PendingResult = tuple[JudgeRequest, RequestResult, bool, asyncio.Future[RequestResult]]
 
 
 class GroupCommitter:
@@ -29,36 +29,36 @@ class GroupCommitter:
     def __init__(self, panel: Panel, recorder: ResultRecorder) -> None:
         self._panel = panel
         self._recorder = recorder
-        self._items: list[Item] = []
+        self._pending: list[PendingResult] = []
         self._wake = asyncio.Event()
 
-    async def settle(self, request: JudgeRequest, asked: RequestResult, *, last: bool) -> RequestResult:
+    async def submit(self, request: JudgeRequest, asked: RequestResult, *, last: bool) -> RequestResult:
         """Read the verdict of an answer and write its row; when this returns, SIGKILL does not lose it.
 
         An answer whose verdict cannot be read is not written unless it is the `last` one: it is to be asked again.
         Raises RunStopped where the row cannot be written. A worker that is cancelled in here still has its row.
         """
         turn: asyncio.Future[RequestResult] = asyncio.get_running_loop().create_future()
-        self._items.append((request, asked, last, turn))
+        self._pending.append((request, asked, last, turn))
         self._wake.set()
         return await turn
 
-    async def serve(self) -> None:
+    async def run(self) -> None:
         """Settle what comes in, until cancelled; one task runs this, and what is left then is settled too."""
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                self._settle_all()
+                self._commit()
         finally:
-            self._settle_all()
+            self._commit()
 
-    def _settle_all(self) -> None:
-        items, self._items = self._items, []
+    def _commit(self) -> None:
+        items, self._pending = self._pending, []
         read = [(request, self._read(request, asked), last, turn) for request, asked, last, turn in items]
         for request, asked, last, turn in read:
             try:
-                if last or not unreadable(asked):
+                if last or not is_unreadable(asked):
                     self._recorder.record(request, asked)
             except RunStopped as stop:
                 if not turn.done():
@@ -73,6 +73,6 @@ class GroupCommitter:
         return msgspec.structs.replace(asked, verdict=self._panel.read(request, asked.outcome))
 
 
-def unreadable(asked: RequestResult) -> bool:
+def is_unreadable(asked: RequestResult) -> bool:
     """Whether there is an answer from which no verdict can be read."""
     return asked.verdict is not None and asked.verdict.problem is not None

@@ -24,10 +24,10 @@ from runner.types import Failure, JudgeRequest, RequestResult
 
 log = logging.getLogger(__name__)
 
-READY = 16
+REQUESTS_PER_PREPARATION = 16
 """So many requests are made at a time."""
 
-OWN_TROUBLE = frozenset({"authentication", "quota", "address", "breaker"})
+BACKEND_STOP_REASONS = frozenset({"authentication", "quota", "address", "breaker"})
 """Why one service can answer nothing, though others may."""
 
 
@@ -38,11 +38,11 @@ class OnlineLane(StoppableLane):
     slower, none where it does not answer. What one could not answer goes to another.
 
     Args:
-        doors: the services.
-        ways: for each variant, which of them may ask it.
-        manner: how they are asked.
+        specs: the services.
+        eligible: for each variant, which of them may ask it.
+        policy: how they are asked.
         panel: makes requests and reads verdicts.
-        remaining: what is left to ask.
+        pending: what is left to ask.
         recorder: takes the rows.
         reasks: for each variant, how often it is asked again when its verdict cannot be read.
         grace: seconds that requests under way get when the lane is drained.
@@ -50,64 +50,64 @@ class OnlineLane(StoppableLane):
 
     def __init__(
         self,
-        doors: Sequence[BackendSpec],
-        ways: Sequence[tuple[int, ...]],
-        manner: OnlinePolicy,
+        specs: Sequence[BackendSpec],
+        eligible: Sequence[tuple[int, ...]],
+        policy: OnlinePolicy,
         panel: Panel,
-        remaining: PendingWork,
+        pending: PendingWork,
         recorder: ResultRecorder,
         *,
         reasks: Sequence[int],
         grace: float,
     ) -> None:
-        super().__init__(grace, self._end)
+        super().__init__(grace, self._stop_sending)
         self.name = "online"
         self._panel = panel
-        self._remaining = remaining
+        self._pending = pending
         self._recorder = recorder
         self._reasks = reasks
-        self._patience = manner.retry.patience
-        self._budget = manner.budget
-        self._desk = GroupCommitter(panel, recorder)
-        self._pool = RequestQueue(ways, len(doors))
-        self._held = 0
-        self._stations = tuple(
+        self._patience = policy.retry.patience
+        self._budget = policy.budget
+        self._committer = GroupCommitter(panel, recorder)
+        self._queue = RequestQueue(eligible, len(specs))
+        self._executing = 0
+        self._backends = tuple(
             Backend(
                 door,
-                manner,
+                policy,
                 panel,
-                self._desk,
+                self._committer,
                 work=partial(self._work, number),
-                elsewhere=partial(self._elsewhere, number),
-                on_lost=partial(self._lost, number),
-                on_resumed=partial(self._resumed, number),
+                has_alternative=partial(self._has_alternative, number),
+                on_lost=partial(self._on_lost, number),
+                on_resumed=partial(self._on_resumed, number),
             )
-            for number, door in enumerate(doors)
+            for number, door in enumerate(specs)
         )
 
     @property
     def traffic(self) -> Traffic:
         """What goes over the wire just now."""
-        seen = [station.asker.traffic for station in self._stations]
+        seen = [station.executor.traffic for station in self._backends]
         return Traffic(sum(t.in_flight for t in seen), sum(t.retries for t in seen), sum(t.throttled for t in seen))
 
     @property
     def services(self) -> dict[str, dict[str, Any]]:
         """What goes on at each service."""
-        return {station.name: station.seen() for station in self._stations}
+        return {station.name: station.snapshot() for station in self._backends}
 
     @property
-    def under_way(self) -> str:
+    def in_progress(self) -> str:
         """What a drain waits for, in words."""
         return f"waiting for {self.traffic.in_flight} requests under way"
 
     @property
     def paused(self) -> str | None:
         """Why everybody waits, while no service answers."""
-        asked = [station for station in self._stations if station.closed is None]
-        if not asked or any(station.open for station in asked):
+        asked = [station for station in self._backends if station.closed is None]
+        if not asked or any(station.is_available for station in asked):
             return None
-        return str(asked[0].weather.last_error)
+        return str(asked[0].outage.last_error)
 
     @property
     def state(self) -> str:
@@ -117,33 +117,33 @@ class OnlineLane(StoppableLane):
     async def run(self) -> None:
         """Ask until nothing is left; raises RunStopped where the lane was ended before that."""
         async with create_task_group() as helpers:
-            for station in self._stations:
-                helpers.start_soon(station.gate.serve)
-            helpers.start_soon(self._desk.serve)
+            for station in self._backends:
+                helpers.start_soon(station.limiter.run)
+            helpers.start_soon(self._committer.run)
             async with create_task_group() as workers:
                 self._scope = workers.cancel_scope
-                WorkerPool.start(workers, *(station.crew for station in self._stations))
+                WorkerPool.start(workers, *(station.workers for station in self._backends))
             helpers.cancel_scope.cancel()
         if self._stopped is not None:
             raise self._stopped
 
-    def _end(self) -> None:
-        self._pool.drain()
-        for station in self._stations:
+    def _stop_sending(self) -> None:
+        self._queue.drain()
+        for station in self._backends:
             station.drain()
         if self._budget is not None:
             self._budget.drain()
 
     async def _work(self, number: int) -> bool:
         """One request's life, from the dataset to its row; whether there may be more."""
-        station = self._stations[number]
+        station = self._backends[number]
         try:
-            looks = station.weather.paused and await self._wait_for_fair_weather(number)
-            errand = self._pool.take(number) or await self._next(number)
+            looks = station.outage.paused and await self._wait_for_probe(number)
+            errand = self._queue.take(number) or await self._next_request(number)
             if errand is None:
                 return False
-            await self._judge(number, errand, looks)
-            await self._recorder.room()
+            await self._execute(number, errand, looks)
+            await self._recorder.wait_for_capacity()
         except Drained:
             return False
         except DatasetError as error:
@@ -155,97 +155,97 @@ class OnlineLane(StoppableLane):
             return False
         return True
 
-    async def _next(self, number: int) -> QueuedRequest | None:
+    async def _next_request(self, number: int) -> QueuedRequest | None:
         """The next request for a service, fresh from the dataset; None where there is no more."""
-        pool = self._pool
+        pool = self._queue
         while (errand := pool.take(number)) is None and not pool.exhausted:
-            if pool.crowded:
-                await pool.change()
-            elif self._make_ready():
-                await self._recorder.room()
-            elif not await self._remaining.refill() and not self._make_ready():
-                pool.end()
+            if pool.is_full:
+                await pool.wait_for_change()
+            elif self._prepare_requests():
+                await self._recorder.wait_for_capacity()
+            elif not await self._pending.fill() and not self._prepare_requests():
+                pool.close()
         return errand
 
-    async def _judge(self, number: int, errand: QueuedRequest, looks: bool) -> None:
+    async def _execute(self, number: int, errand: QueuedRequest, looks: bool) -> None:
         """Go on one errand; on to another service with it where this one cannot end it."""
-        station = self._stations[number]
-        self._held += 1
+        station = self._backends[number]
+        self._executing += 1
         try:
-            await station.asker.judge(errand, looks)
+            await station.executor.execute(errand, looks)
         except Failover:
-            self._hand_over(errand)
+            self._fail_over(errand)
         except Drained:
             if station.closed is None or self.draining:
-                await station.asker.give_up(errand)
+                await station.executor.abandon(errand)
                 raise
-            self._hand_over(errand)
+            self._fail_over(errand)
         except RunStopped as stop:
-            if self.draining or not self._close(number, stop):
-                await station.asker.give_up(errand)
+            if self.draining or not self._close_backend(number, stop):
+                await station.executor.abandon(errand)
                 raise
-            self._hand_over(errand)
+            self._fail_over(errand)
         finally:
-            self._held -= 1
-            if self._over:
-                self._rouse()
+            self._executing -= 1
+            if self._is_finished:
+                self._wake_all()
 
-    async def _wait_for_fair_weather(self, number: int) -> bool:
+    async def _wait_for_probe(self, number: int) -> bool:
         """Wait with empty hands while others can do the work; whether this worker is to see if the outage is over."""
-        weather = self._stations[number].weather
-        while weather.paused and not self._over and self._is_stood_in_for(number):
-            if await weather.gate():
+        weather = self._backends[number].outage
+        while weather.paused and not self._is_finished and self._is_replaceable(number):
+            if await weather.wait_until_up():
                 return True
         return False
 
-    def _elsewhere(self, number: int, variant: int) -> bool:
+    def _has_alternative(self, number: int, variant: int) -> bool:
         """Whether another service is there for the requests of a variant."""
-        return any(self._stations[other].open for other in self._pool.ways[variant] if other != number)
+        return any(self._backends[other].is_available for other in self._queue.eligible[variant] if other != number)
 
-    def _is_stood_in_for(self, number: int) -> bool:
+    def _is_replaceable(self, number: int) -> bool:
         """Whether for everything that a service may be asked another one is there."""
-        return all(self._elsewhere(number, variant) for variant in self._variants_of(number))
+        return all(self._has_alternative(number, variant) for variant in self._variants_of(number))
 
     def _variants_of(self, number: int) -> Iterator[int]:
-        return (variant for variant, way in enumerate(self._pool.ways) if number in way)
+        return (variant for variant, way in enumerate(self._queue.eligible) if number in way)
 
     @property
-    def _over(self) -> bool:
-        return self._held == 0 and self._pool.exhausted and self._pool.empty
+    def _is_finished(self) -> bool:
+        return self._executing == 0 and self._queue.exhausted and self._queue.is_empty
 
-    def _hand_over(self, errand: QueuedRequest) -> None:
+    def _fail_over(self, errand: QueuedRequest) -> None:
         """Have another service go on with it."""
-        errand.afresh()
-        self._pool.put_back(errand)
-        for other in self._pool.ways[errand.request.variant]:
-            if self._stations[other].closed is None:
-                self._stations[other].crew.go_on()
+        errand.reset_failures()
+        self._queue.requeue(errand)
+        for other in self._queue.eligible[errand.request.variant]:
+            if self._backends[other].closed is None:
+                self._backends[other].workers.resume()
 
-    def _close(self, number: int, stop: RunStopped) -> bool:
+    def _close_backend(self, number: int, stop: RunStopped) -> bool:
         """Ask a service no more, if others can do all that it does; whether they can."""
-        station, asked = self._stations[number], [s.closed is None for s in self._stations]
-        if stop.reason not in OWN_TROUBLE:
+        station, asked = self._backends[number], [s.closed is None for s in self._backends]
+        if stop.reason not in BACKEND_STOP_REASONS:
             return False
         for variant in self._variants_of(number):
-            if not any(asked[other] for other in self._pool.ways[variant] if other != number):
+            if not any(asked[other] for other in self._queue.eligible[variant] if other != number):
                 return False
         if station.closed is None:
             log.warning("the service '%s' is asked no more, others go on: %s", station.name, stop)
             station.close(str(stop))
         return True
 
-    def _resumed(self, number: int) -> None:
+    def _on_resumed(self, number: int) -> None:
         """A service answers again: it takes what waits at others that do not."""
-        self._stations[number].gate.resume()
-        self._rouse()
+        self._backends[number].limiter.resume()
+        self._wake_all()
 
-    def _rouse(self) -> None:
-        for station in self._stations:
-            station.weather.rouse()
+    def _wake_all(self) -> None:
+        for station in self._backends:
+            station.outage.wake_waiters()
 
-    def _lost(self, number: int, error: Transient) -> None:
-        if self._is_stood_in_for(number):
-            log.warning("the service '%s' still does not answer, others go on: %s", self._stations[number].name, error)
+    def _on_lost(self, number: int, error: Transient) -> None:
+        if self._is_replaceable(number):
+            log.warning("the service '%s' still does not answer, others go on: %s", self._backends[number].name, error)
             return
         message = (
             f"no answer for {self._patience:g} s (online.retry.patience); the last failure was: {error}. "
@@ -253,10 +253,10 @@ class OnlineLane(StoppableLane):
         )
         self.drain(RunStopped("outage", message, exit_code=4))
 
-    def _make_ready(self) -> bool:
+    def _prepare_requests(self) -> bool:
         """Make the next few requests, one after the other while the code for it is warm; whether there was a sample."""
-        for made in range(READY):
-            ticket = self._remaining.take()
+        for made in range(REQUESTS_PER_PREPARATION):
+            ticket = self._pending.next_now()
             if ticket is None:
                 return made > 0
             sample, variant = ticket
@@ -267,5 +267,5 @@ class OnlineLane(StoppableLane):
                 failure = Failure(error.error_type, f"{sample.place}: {error}")
                 self._recorder.record(JudgeRequest(sample, variant, custom_id, b"", ""), RequestResult(failure))
             else:
-                self._pool.put(QueuedRequest(request, request.body, self._reasks[variant]))
+                self._queue.put(QueuedRequest(request, request.body, self._reasks[variant]))
         return True

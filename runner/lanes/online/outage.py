@@ -14,13 +14,13 @@ from collections.abc import Callable
 from runner.core.shutdown import Drained, cancel_waiters
 from runner.errors import ConnectFailed, RateLimited, Transient
 
-STREAK = 5
+OUTAGE_FAILURES = 5
 """So many failures in a row, none succeeding between them, are an outage."""
 
-FIRST_PROBE = 1.0
+PROBE_DELAY_MIN_SECONDS = 1.0
 """Seconds. Before so many have passed without a success, 429s are no outage: a quota overdrawn sends them in a row."""
 
-LAST_PROBE = 30.0
+PROBE_DELAY_MAX_SECONDS = 30.0
 
 
 class OutageDetector:
@@ -45,39 +45,41 @@ class OutageDetector:
         self._patience = patience
         self._on_lost = on_lost
         self._on_resumed = on_resumed
-        self._streak = 0
-        self._streak_began = 0.0
-        self._interval = FIRST_PROBE
+        self._failures_in_row = 0
+        self._first_failure_at = 0.0
+        self._probe_delay = PROBE_DELAY_MIN_SECONDS
         self._waiting: deque[asyncio.Future[bool]] = deque()
         self._lost_timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
         self._probe_due = False
         self._drained = False
 
-    def answered(self) -> None:
+    def on_success(self) -> None:
         """The service gave an answer (a refusal of one request is one): it is there."""
         self.successes += 1
-        self._streak = 0
+        self._failures_in_row = 0
         if self.paused:
             self._resume()
 
-    def failed(self, error: Transient) -> None:
+    def on_failure(self, error: Transient) -> None:
         """A call failed for a cause of the service; pauses everybody when nothing succeeds any more."""
         self.last_error = error
         now = asyncio.get_running_loop().time()
-        if self._streak == 0:
-            self._streak_began = now
-        self._streak += 1
+        if self._failures_in_row == 0:
+            self._first_failure_at = now
+        self._failures_in_row += 1
         if self.paused:
-            self._probe_later(error.retry_after or 0.0)
-        elif self._streak >= STREAK and not (isinstance(error, RateLimited) and now - self._streak_began < FIRST_PROBE):
+            self._schedule_probe(error.retry_after or 0.0)
+        elif self._failures_in_row >= OUTAGE_FAILURES and not (
+            isinstance(error, RateLimited) and now - self._first_failure_at < PROBE_DELAY_MIN_SECONDS
+        ):
             self._pause(error, now)
 
-    def excused(self, stamp: int) -> bool:
+    def is_excused(self, stamp: int) -> bool:
         """Whether a failure that came after `stamp` successes was part of an outage."""
         return stamp in self.outages
 
-    async def gate(self) -> bool:
+    async def wait_until_up(self) -> bool:
         """Wait for the end of an outage, or to be the one who looks; whether it is that. In good weather pass at once.
 
         Who was roused is told False in the midst of an outage. Raises Drained when the lane ends meanwhile.
@@ -91,7 +93,7 @@ class OutageDetector:
         self._waiting.append(turn)
         return await turn
 
-    def rouse(self) -> None:
+    def wake_waiters(self) -> None:
         """Have everybody who waits see whether there is something else to do."""
         waiting, self._waiting = self._waiting, deque()
         for turn in waiting:
@@ -108,31 +110,31 @@ class OutageDetector:
     def _pause(self, error: Transient, now: float) -> None:
         self.paused = True
         self.outages.add(self.successes)
-        self._interval = FIRST_PROBE
-        left = max(0.0, self._patience - (now - self._streak_began))
-        self._lost_timer = asyncio.get_running_loop().call_later(left, self._lost)
-        self._probe_later(error.retry_after or 0.0)
+        self._probe_delay = PROBE_DELAY_MIN_SECONDS
+        left = max(0.0, self._patience - (now - self._first_failure_at))
+        self._lost_timer = asyncio.get_running_loop().call_later(left, self._report_lost)
+        self._schedule_probe(error.retry_after or 0.0)
 
     def _resume(self) -> None:
         self.paused = False
         self._on_resumed()
         self._probe_due = False
         self._cancel_timers()
-        self.rouse()
+        self.wake_waiters()
 
-    def _lost(self) -> None:
+    def _report_lost(self) -> None:
         if self.paused and self.last_error is not None:
-            self._lost_timer = asyncio.get_running_loop().call_later(self._patience, self._lost)
+            self._lost_timer = asyncio.get_running_loop().call_later(self._patience, self._report_lost)
             self._on_lost(self.last_error)
 
-    def _probe_later(self, asked: float) -> None:
+    def _schedule_probe(self, asked: float) -> None:
         """Plan the next probe, unless one is planned; not before the service asked for, and rarer each time."""
         if self._probe_timer is None and not self._drained:
-            wait = max(self._interval, min(asked, self._patience))
-            self._probe_timer = asyncio.get_running_loop().call_later(wait, self._probe)
-            self._interval = min(LAST_PROBE, self._interval * 2)
+            wait = max(self._probe_delay, min(asked, self._patience))
+            self._probe_timer = asyncio.get_running_loop().call_later(wait, self._send_probe)
+            self._probe_delay = min(PROBE_DELAY_MAX_SECONDS, self._probe_delay * 2)
 
-    def _probe(self) -> None:
+    def _send_probe(self) -> None:
         self._probe_timer = None
         while self._waiting:
             turn = self._waiting.popleft()
@@ -148,6 +150,6 @@ class OutageDetector:
         self._lost_timer = self._probe_timer = None
 
 
-def may_be_the_rows_fault(error: Transient) -> bool:
+def may_be_caused_by_request(error: Transient) -> bool:
     """Whether this failure can come from the request itself, as a crash of the server on one text does."""
     return not (isinstance(error, ConnectFailed | RateLimited) or error.status == 503)

@@ -11,7 +11,7 @@ import msgspec
 from runner.core.shutdown import Drained, cancel_waiters
 from runner.types import JudgeRequest, RequestResult, Usage
 
-AHEAD = 1000
+MAX_QUEUED_PER_BACKEND = 1000
 """So many requests at most wait for one service while another has nothing to do."""
 
 
@@ -21,10 +21,11 @@ class QueuedRequest(msgspec.Struct):
     Attributes:
         request: what is asked.
         body: what is sent, which differs when it is asked again.
-        reasks: how often it may still be asked again.
-        asked: the last answer, though without a readable verdict.
+        reasks_left: how often it may still be asked again.
+        last_result: the last answer, though without a readable verdict.
         attempts: calls made.
-        strikes: failures that may count: the stamp that may excuse each, and whether the request may be its cause.
+        counted_failures: failures that may count as attempts: the outage stamp of each, and whether the request may
+            be its cause.
         failures: failures in a row.
         usage: tokens of all attempts.
         latency_s: of the last attempt.
@@ -32,17 +33,17 @@ class QueuedRequest(msgspec.Struct):
 
     request: JudgeRequest
     body: bytes
-    reasks: int
-    asked: RequestResult | None = None
+    reasks_left: int
+    last_result: RequestResult | None = None
     attempts: int = 0
-    strikes: list[tuple[int, bool]] = []
+    counted_failures: list[tuple[int, bool]] = []
     failures: int = 0
     usage: Usage = Usage()
     latency_s: float | None = None
 
-    def afresh(self) -> None:
+    def reset_failures(self) -> None:
         """Forget the failures: a new body, or another service."""
-        self.strikes, self.failures = [], 0
+        self.counted_failures, self.failures = [], 0
 
 
 class RequestQueue:
@@ -52,15 +53,15 @@ class RequestQueue:
         exhausted: whether the dataset has no more.
 
     Args:
-        ways: for each variant, who may ask it.
+        eligible: for each variant, who may ask it.
         services: how many there are.
     """
 
-    def __init__(self, ways: Sequence[tuple[int, ...]], services: int) -> None:
+    def __init__(self, eligible: Sequence[tuple[int, ...]], services: int) -> None:
         self.exhausted = False
-        self.ways = tuple(ways)
-        queues: dict[frozenset[int], deque[QueuedRequest]] = {frozenset(way): deque() for way in ways}
-        self._queue_of = tuple(queues[frozenset(way)] for way in ways)
+        self.eligible = tuple(eligible)
+        queues: dict[frozenset[int], deque[QueuedRequest]] = {frozenset(way): deque() for way in eligible}
+        self._queue_of = tuple(queues[frozenset(way)] for way in eligible)
         narrow_first = sorted(queues, key=len)
         self._queues = tuple(tuple(queues[way] for way in narrow_first if number in way) for number in range(services))
         self._all = tuple(queues.values())
@@ -68,20 +69,20 @@ class RequestQueue:
         self._drained = False
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nobody has anything to take."""
         return not any(self._all)
 
     @property
-    def crowded(self) -> bool:
+    def is_full(self) -> bool:
         """Whether so much waits for some service that no more should be made."""
-        return max(map(len, self._all)) >= AHEAD
+        return max(map(len, self._all)) >= MAX_QUEUED_PER_BACKEND
 
     def put(self, errand: QueuedRequest) -> None:
         """Add one."""
         self._queue_of[errand.request.variant].append(errand)
 
-    def put_back(self, errand: QueuedRequest) -> None:
+    def requeue(self, errand: QueuedRequest) -> None:
         """Add one that was taken before; it is the next."""
         self._queue_of[errand.request.variant].appendleft(errand)
         self._wake()
@@ -96,7 +97,7 @@ class RequestQueue:
                 return errand
         return None
 
-    async def change(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until somebody took one or put one back, or there is no more; raises Drained when the lane ends."""
         if self._drained:
             raise Drained
@@ -104,7 +105,7 @@ class RequestQueue:
         self._waiting.append(turn)
         await turn
 
-    def end(self) -> None:
+    def close(self) -> None:
         """The dataset has no more."""
         self.exhausted = True
         self._wake()

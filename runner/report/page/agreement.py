@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 from runner.report.page.charts import CLASSES
 from runner.report.page.distributions import named, worth
 from runner.report.page.figures import COEFFICIENT, DIFFERENCE, NUMBER, SHARE, Block, Data, Kind, Shown, block, shown
@@ -164,7 +164,7 @@ def _scale_notes(scores: Data) -> list[str]:
     notes = []
     scales = scores["scales"]
     if scales and scales["mapped"]:
-        judge, human = (" to ".join(words.plain(end) for end in scales[key]) for key in ("judge", "human"))
+        judge, human = (" to ".join(formatting.plain(end) for end in scales[key]) for key in ("judge", "human"))
         notes.append(f"The judge's scores ({judge}) are mapped linearly onto people's scale ({human}) for these.")
     if scores["sampled"] is not None:
         notes.append(f"Rank correlations are from a random sample of {scores['sampled']:,} rows.")
@@ -186,7 +186,7 @@ def heat(confusion: Data, names: Mapping[str, str] = MappingProxyType({})) -> He
 
 def _groups(column: str, found: Sequence[Data], left_out: int) -> list[Block]:
     """A table for each kind of verdict, a line for each value."""
-    note = f"{words.plural(left_out, 'rarer value')} of {column} left out." if left_out else ""
+    note = f"{formatting.plural(left_out, 'rarer value')} of {column} left out." if left_out else ""
     made = []
     for kind in ("winners", "scores", "labels"):
         lines: list[Entry] = []

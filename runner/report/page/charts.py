@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 
 _LABELS = 8
 _ROOM = 9.0
@@ -68,19 +68,21 @@ def stack(name: str, counts: Mapping[str, int], of_rows: bool) -> Stack:
     for key, label in CLASSES.items():
         width = 100 * counts.get(key, 0) / n if n else 0.0
         if width:
-            share = words.share(width / 100)
+            share = formatting.share(width / 100)
             title = f"{name}, {label}: {counts[key]:,} of {n:,} ({share})"
             parts.append(Part(f"w-{key}", round(x, 3), round(width, 3), share if width >= _ROOM else "", title))
         x += width
-    told = ", ".join(f"{CLASSES[key]} {words.share(counts.get(key, 0) / n)}" for key in CLASSES) if n else "no rows"
-    return Stack(name, parts, words.plural(n, "row" if of_rows else "sample"), told)
+    told = (
+        ", ".join(f"{CLASSES[key]} {formatting.share(counts.get(key, 0) / n)}" for key in CLASSES) if n else "no rows"
+    )
+    return Stack(name, parts, formatting.plural(n, "row" if of_rows else "sample"), told)
 
 
 def bars(
     values: Sequence[float] | None,
     edges: Sequence[float] | None,
     counts: Sequence[int],
-    write: Callable[[float], str] = words.plain,
+    write: Callable[[float], str] = formatting.plain,
 ) -> Bars:
     """Make a histogram of values, each with a bar of its own, or of the stretches between edges."""
     if not counts:
@@ -111,5 +113,5 @@ def area(timeline: Sequence[int], step_s: float | None) -> Area | None:
     most = max(rates) or 1.0
     last = len(rates) - 1
     points = " ".join(f"{100 * n / last:.2f},{100 - 96 * rate / most:.2f}" for n, rate in enumerate(rates))
-    told = f"at most {words.number(most)} rows per second, {words.number(sum(rates) / len(rates))} on average"
+    told = f"at most {formatting.number(most)} rows per second, {formatting.number(sum(rates) / len(rates))} on average"
     return Area(points, f"0,100 {points} 100,100", most, told)

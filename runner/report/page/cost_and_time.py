@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 from runner.report.page.charts import Area, area
 from runner.report.page.figures import Data
 
@@ -33,8 +33,8 @@ def effort(summary: Data) -> Effort | None:
         usage=[_usage(line, currency) for line in _lines(summary["usage"], one)],
         latency=[_latency(line) for line in _lines(time["latency"], one) if line["n"]],
         timeline=drawn,
-        most=f"{words.number(drawn.most)} rows/s" if drawn else "",
-        ends=(words.when(time["first_at"]), words.when(time["last_at"])),
+        most=f"{formatting.number(drawn.most)} rows/s" if drawn else "",
+        ends=(formatting.when(time["first_at"]), formatting.when(time["last_at"])),
     )
 
 
@@ -47,11 +47,11 @@ def _usage(line: Data, currency: str | None) -> list[str]:
     cost, each = line["cost"], line["cost_per_sample"]
     return [
         _name(line),
-        words.whole(line["attempts"]),
-        words.whole(line["retries"]),
-        *(words.whole(line[key]) for key in ("prompt_tokens", "completion_tokens", "total_tokens", "uncounted")),
-        words.NONE if cost is None else words.money(cost, currency),
-        words.NONE if each is None else words.money(each, currency),
+        formatting.whole(line["attempts"]),
+        formatting.whole(line["retries"]),
+        *(formatting.whole(line[key]) for key in ("prompt_tokens", "completion_tokens", "total_tokens", "uncounted")),
+        formatting.NONE if cost is None else formatting.money(cost, currency),
+        formatting.NONE if each is None else formatting.money(each, currency),
     ]
 
 
@@ -59,8 +59,8 @@ def _latency(line: Data) -> list[str]:
     shares = (line[key] for key in ("p50", "p90", "p99", "max"))
     return [
         _name(line),
-        *(words.NONE if one is None else words.duration(one) for one in shares),
-        words.whole(line["n"]),
+        *(formatting.NONE if one is None else formatting.duration(one) for one in shares),
+        formatting.whole(line["n"]),
     ]
 
 

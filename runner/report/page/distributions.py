@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 from runner.report.page.charts import Bars, Stack, bars, stack
 from runner.report.page.figures import NUMBER, SHARE, Data, Shown, shown
 
@@ -46,7 +46,7 @@ def falls(summary: Data) -> Falls | None:
         ],
         labels=[(one["judge"], one["label"], one["n"]) for one in found["labels"]],
         criteria=[_criterion(one) for one in found["criteria"]],
-        votes=bars(**votes["agreement"], write=words.share)
+        votes=bars(**votes["agreement"], write=formatting.share)
         if votes and len(votes["agreement"]["counts"]) > 2
         else None,
         voted=_voted(votes) if votes else "",
@@ -86,22 +86,21 @@ def _stacks(entry: Data, summary: Data) -> list[Stack]:
 
 def _spread(entry: Data, summary: Data) -> Spread:
     quartiles = entry["quartiles"]
-    told = [] if entry["deviation"] is None else [f"standard deviation {words.number(entry['deviation'])}"]
+    told = [] if entry["deviation"] is None else [f"standard deviation {formatting.number(entry['deviation'])}"]
     if len(quartiles) == 5 and None not in quartiles:
-        low, first, middle, third, high = (words.plain(value) for value in quartiles)
+        low, first, middle, third, high = (formatting.plain(value) for value in quartiles)
         told += [f"{low} to {high}", f"median {middle}", f"middle half {first} to {third}"]
     return Spread(named(entry, summary), shown(entry["mean"], NUMBER), "; ".join(told), bars(**entry["histogram"]))
 
 
 def _criterion(one: Data) -> dict[str, Any]:
-    written = {key: words.number(one[key]) for key in ("mean", "min", "max")}
+    written = {key: formatting.number(one[key]) for key in ("mean", "min", "max")}
     return {"judge": one["judge"], "name": one["name"], "answer": one["answer"], "n": one["n"], **written}
 
 
 def _voted(votes: Data) -> str:
-    told = (
-        f"{words.plural(votes['unanimous'], 'sample')} with votes that all agree, {votes['split']:,} with split votes"
-    )
+    unanimous = formatting.plural(votes["unanimous"], "sample")
+    told = f"{unanimous} with votes that all agree, {votes['split']:,} with split votes"
     if votes["consistent"] or votes["inconsistent"]:
         told += (
             f"; every judge stays with its winner when the answers are exchanged in {votes['consistent']:,}, "

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 
 Data = Mapping[str, Any]
 
@@ -83,13 +83,13 @@ class Kind(msgspec.Struct, frozen=True):
     mark: float | None = None
 
 
-SHARE = Kind(words.share, 0.0, 1.0)
-EVEN = Kind(words.share, 0.0, 1.0, 0.5)
-LEAN = Kind(words.share, -1.0, 1.0, 0.0)
-COEFFICIENT = Kind(words.number, None, 1.0, 0.0)
-NUMBER = Kind(words.number)
-DIFFERENCE = Kind(words.number, None, None, 0.0)
-RATING = Kind(words.rating, None, None, 1000.0)
+SHARE = Kind(formatting.share, 0.0, 1.0)
+EVEN = Kind(formatting.share, 0.0, 1.0, 0.5)
+LEAN = Kind(formatting.share, -1.0, 1.0, 0.0)
+COEFFICIENT = Kind(formatting.number, None, 1.0, 0.0)
+NUMBER = Kind(formatting.number)
+DIFFERENCE = Kind(formatting.number, None, None, 0.0)
+RATING = Kind(formatting.rating, None, None, 1000.0)
 
 
 def shown(figure: Data, kind: Kind) -> Shown:
@@ -102,12 +102,12 @@ def shown(figure: Data, kind: Kind) -> Shown:
     if span:
         rests.insert(0, f"95 % interval {span}")
     return Shown(
-        text=words.NONE if value is None else kind.write(value),
+        text=formatting.NONE if value is None else kind.write(value),
         span=span,
         small=figure["reason"] or "",
         title="; ".join(rests),
-        n=words.whole(figure["n"]),
-        left_out=words.whole(figure["left_out"]),
+        n=formatting.whole(figure["n"]),
+        left_out=formatting.whole(figure["left_out"]),
     )
 
 
@@ -180,7 +180,7 @@ def _end(end: float | None, kind: Kind) -> str:
 
 
 def _tick(at: float, kind: Kind) -> str:
-    return f"{100 * at:.0f} %".replace("-", "−") if kind.write is words.share else words.plain(at)
+    return f"{100 * at:.0f} %".replace("-", "−") if kind.write is formatting.share else formatting.plain(at)
 
 
 def _step(width: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 from runner.report.page.agreement import group_name
 from runner.report.page.charts import CLASSES
 from runner.report.page.figures import SHARE, Data
@@ -38,12 +38,12 @@ def _reading(summary: Data) -> Iterator[Finding]:
     rows = summary["counts"]["all"]
     n, unread = rows["rows"], rows["unparsed"] + rows["failed"]
     if rows["ok"] == 0:
-        yield Finding("warn", f"Nothing could be read: none of {words.plural(n, 'row')} has a verdict.")
+        yield Finding("warn", f"Nothing could be read: none of {formatting.plural(n, 'row')} has a verdict.")
     elif unread == 0:
-        yield Finding("good", f"Each of the {words.plural(n, 'row')} has a verdict that could be read.")
+        yield Finding("good", f"Each of the {formatting.plural(n, 'row')} has a verdict that could be read.")
     else:
         parts = [f"{rows['unparsed']:,} not readable", f"{rows['failed']:,} failed"]
-        text = f"{words.share(unread / n)} of the rows have no verdict ({', '.join(parts)}). They are in no mean"
+        text = f"{formatting.share(unread / n)} of the rows have no verdict ({', '.join(parts)}). They are in no mean"
         many = unread / n >= _MANY_UNREAD
         more = "; if they are unlike the others, the figures below are only about the others." if many else "."
         yield Finding("warn" if many else "note", text + more)
@@ -63,7 +63,7 @@ def _position(summary: Data) -> Iterator[Finding]:
         return
     leaning = [one for one in both if _beyond(one[1])]
     if not leaning:
-        names = words.listed([judge for judge, *_ in both])
+        names = formatting.listed([judge for judge, *_ in both])
         yield Finding("good", f"No preference for a place can be told from chance ({names}).")
         return
     judge, preference, position = max(leaning, key=lambda one: abs(one[1]["value"]))
@@ -126,11 +126,12 @@ def _by_chance(who: str, agree: str, accuracy: Data, kappa: Data) -> Finding:
         return Finding("warn", f"{who} cannot be compared with people: {accuracy['reason']}.")
     right = f"{_with_span(accuracy)} right"
     if kappa["low"] is None:
-        told = f"{right}, {words.plural(accuracy['n'], 'row')}.{_few(accuracy)}"
+        told = f"{right}, {formatting.plural(accuracy['n'], 'row')}.{_few(accuracy)}"
         if kappa["value"] is not None and kappa["value"] <= 0:
             return Finding("warn", f"{who} {agree} with people no better than chance would: {told}")
         return Finding("note", f"{who} {agree} with people: {told}")
-    told = f"kappa {words.number(kappa['value'])}, {words.number(kappa['low'])} to {words.number(kappa['high'])}"
+    value, low, high = (formatting.number(kappa[key]) for key in ("value", "low", "high"))
+    told = f"kappa {value}, {low} to {high}"
     if kappa["high"] < 0:
         return Finding("warn", f"{who} {agree} with people less than chance would: {right}; {told}.{_few(accuracy)}")
     if kappa["low"] <= 0:
@@ -142,10 +143,10 @@ def _by_chance(who: str, agree: str, accuracy: Data, kappa: Data) -> Finding:
 def _by_rank(who: str, figure: Data) -> Finding:
     if figure["value"] is None:
         return Finding("warn", f"The scores of {who} cannot be compared with people's: {figure['reason']}.")
-    told = f"Spearman {words.number(figure['value'])}"
+    told = f"Spearman {formatting.number(figure['value'])}"
     if figure["low"] is None:
         return Finding("note", f"Scores of {who} and of people: {told}.{_few(figure)}")
-    told += f", {words.number(figure['low'])} to {words.number(figure['high'])}"
+    told += f", {formatting.number(figure['low'])} to {formatting.number(figure['high'])}"
     if figure["low"] <= 0 <= figure["high"]:
         return Finding(
             "warn", f"No relation between the scores of {who} and people's can be told: {told}.{_few(figure)}"
@@ -155,7 +156,7 @@ def _by_rank(who: str, figure: Data) -> Finding:
 
 
 def _few(figure: Data) -> str:
-    few = f" With only {words.plural(figure['n'], 'row')}, take this as a hint."
+    few = f" With only {formatting.plural(figure['n'], 'row')}, take this as a hint."
     return few if 0 < figure["n"] < _FEW else ""
 
 
@@ -181,7 +182,8 @@ def _mistakes(summary: Data) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"The most frequent disagreement with people ({_who(entry, summary)}): they say “{people}”, the "
-            f"verdict is “{judge}” ({count:,} of {words.plural(every, 'disagreement')}, {words.share(count / every)}).",
+            f"verdict is “{judge}” ({count:,} of {formatting.plural(every, 'disagreement')}, "
+            f"{formatting.share(count / every)}).",
         )
 
 
@@ -214,9 +216,9 @@ def _panel(summary: Data) -> Iterator[Finding]:
     alpha = overall[key]
     if alpha["value"] is None:
         return
-    told = f"Krippendorff's alpha {words.number(alpha['value'])}"
+    told = f"Krippendorff's alpha {formatting.number(alpha['value'])}"
     if alpha["low"] is not None:
-        told += f", {words.number(alpha['low'])} to {words.number(alpha['high'])}"
+        told += f", {formatting.number(alpha['low'])} to {formatting.number(alpha['high'])}"
     judges = f"The {len(panel['judges'])} judges"
     if alpha["value"] < _FIRM:
         yield Finding(
@@ -245,7 +247,7 @@ def _contradictions(summary: Data) -> Iterator[Finding]:
     figure = summary["distributions"]["contradictions"]
     if figure["value"] is not None and figure["value"] >= _CONFLICT:
         yield Finding(
-            "warn", f"In {words.share(figure['value'])} of the rows with both, the winner contradicts the scores."
+            "warn", f"In {formatting.share(figure['value'])} of the rows with both, the winner contradicts the scores."
         )
 
 
@@ -259,7 +261,7 @@ def _leader(summary: Data) -> Iterator[Finding]:
         yield Finding("note", f"{first['model']} is first, also in 95 % of the resamples.")
     else:
         near = [model["model"] for model in rest if model["rank_low"] <= 1]
-        told = f" {words.listed(near, 3)} may be as good or better." if near else ""
+        told = f" {formatting.listed(near, 3)} may be as good or better." if near else ""
         yield Finding(
             "note", f"{first['model']} comes first, but its place is not certain (1 to {first['rank_high']}).{told}"
         )

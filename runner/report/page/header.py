@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 from runner.report.page.figures import COEFFICIENT, EVEN, NUMBER, SHARE, Data, Kind, shown
 
 _ENDINGS = {
@@ -72,14 +72,14 @@ def _facts(summary: Data) -> list[tuple[str, str]]:
     run, counts, time = summary["run"], summary["counts"], summary["throughput"]
     began = run["created_at"] or time["first_at"]
     ended = run["updated_at"] or time["last_at"]
-    routes = ", ".join(f"{words.plural(n, 'row')} {route}" for route, n in counts["routes"].items())
+    routes = ", ".join(f"{formatting.plural(n, 'row')} {route}" for route, n in counts["routes"].items())
     named = ", ".join(f"{name} {version}" for name, version in (run["versions"] or {}).items())
     tags = ", ".join(f"{name}: {value}" for name, value in (run["tags"] or {}).items())
     return [
         ("Run", str(run["id"] or "")),
-        ("When", f"{words.when(began)} to {words.when(ended)}" if began is not None else ""),
+        ("When", f"{formatting.when(began)} to {formatting.when(ended)}" if began is not None else ""),
         ("Route", f"{routes}; {run['route_reason']}" if routes and run["route_reason"] else routes),
-        ("Limit", f"the first {words.plural(run['limit'], 'sample')}" if run["limit"] else ""),
+        ("Limit", f"the first {formatting.plural(run['limit'], 'sample')}" if run["limit"] else ""),
         ("Tags", tags),
         ("Versions", named),
     ]
@@ -89,7 +89,9 @@ def _tiles(summary: Data) -> list[Tile]:
     counts, rows = summary["counts"], summary["counts"]["all"]
     n = rows["rows"]
     tiles = [] if (headline := _headline(summary)) is None else [headline]
-    tiles.append(Tile("Samples", words.compact(counts["samples"]), f"{words.plural(n, 'row')}", whole_title(n)))
+    tiles.append(
+        Tile("Samples", formatting.compact(counts["samples"]), f"{formatting.plural(n, 'row')}", whole_title(n))
+    )
     for name, key, small in (("Answered", "ok", "read"), ("Unparsed", "unparsed", "not readable")):
         tiles.append(_counted(name, rows[key], n, small))
     tiles.append(_counted("Failed", rows["failed"], n, "without an answer"))
@@ -102,29 +104,32 @@ def whole_title(n: int) -> str:
 
 
 def _counted(name: str, count: int, n: int, small: str) -> Tile:
-    value = words.share(count / n) if n else words.NONE
-    return Tile(name, value, f"{words.plural(count, 'row')} {small}", f"{count:,} of {n:,} rows")
+    value = formatting.share(count / n) if n else formatting.NONE
+    return Tile(name, value, f"{formatting.plural(count, 'row')} {small}", f"{count:,} of {n:,} rows")
 
 
 def _cost(summary: Data) -> Tile:
     usage, currency = summary["usage"], summary["run"]["currency"]
     every = usage[0] if usage else None
     if every is None or every["cost"] is None:
-        return Tile("Cost", words.NONE, "no prices given" if currency is None else "no row has a cost")
-    small = f"{words.money(every['cost_per_sample'], currency)} per sample"
+        return Tile("Cost", formatting.NONE, "no prices given" if currency is None else "no row has a cost")
+    small = f"{formatting.money(every['cost_per_sample'], currency)} per sample"
     if every["unpriced"]:
-        small += f"; {words.plural(every['unpriced'], 'row')} without a cost"
-    return Tile("Cost", words.money(every["cost"], currency), small)
+        small += f"; {formatting.plural(every['unpriced'], 'row')} without a cost"
+    return Tile("Cost", formatting.money(every["cost"], currency), small)
 
 
 def _tokens(summary: Data) -> list[Tile]:
     if not summary["usage"]:
         return []
     every = summary["usage"][0]
-    sent, got = (words.compact(every[key]) for key in ("prompt_tokens", "completion_tokens"))
+    sent, got = (formatting.compact(every[key]) for key in ("prompt_tokens", "completion_tokens"))
     return [
         Tile(
-            "Tokens", words.compact(every["total_tokens"]), f"{sent} in, {got} out", f"{every['total_tokens']:,} tokens"
+            "Tokens",
+            formatting.compact(every["total_tokens"]),
+            f"{sent} in, {got} out",
+            f"{every['total_tokens']:,} tokens",
         )
     ]
 
@@ -133,11 +138,13 @@ def _time(time: Data) -> list[Tile]:
     if time["seconds"] is None:
         return []
     rate = time["rows_per_s"]
-    small = "" if rate is None else f"{words.number(rate)} rows per second"
+    small = "" if rate is None else f"{formatting.number(rate)} rows per second"
     if rate is not None and rate < 1:
-        small = f"{words.number(60 * rate)} rows per minute"
+        small = f"{formatting.number(60 * rate)} rows per minute"
     return [
-        Tile("Time", words.duration(time["seconds"]), small, "from the run's begin to its last row, breaks included")
+        Tile(
+            "Time", formatting.duration(time["seconds"]), small, "from the run's begin to its last row, breaks included"
+        )
     ]
 
 
@@ -191,9 +198,9 @@ def judges(summary: Data) -> list[dict[str, Any]]:
     return [
         {
             "name": judge["name"],
-            "models": words.listed(judge["models"]),
-            "kinds": words.listed([str(kind).replace("_", " ") for kind in judge["kinds"]]),
-            "services": words.listed(judge["services"]),
+            "models": formatting.listed(judge["models"]),
+            "kinds": formatting.listed([str(kind).replace("_", " ") for kind in judge["kinds"]]),
+            "services": formatting.listed(judge["services"]),
             "orders": "both orders" if judge["swap"] else "one order",
             "repeats": judge["repeats"],
             **{key: counted[judge["name"]][key] for key in ("rows", "ok", "unparsed", "failed")},

@@ -9,9 +9,7 @@ from typing import Any
 
 import jinja2
 
-from runner.report.page import distributions as falls
-from runner.report.page import formatting as words
-from runner.report.page import samples as cases
+from runner.report.page import distributions, formatting, samples
 from runner.report.page.agreement import against
 from runner.report.page.consistency import panel, places, steady
 from runner.report.page.cost_and_time import effort
@@ -37,17 +35,17 @@ def render(summary: Mapping[str, Any]) -> str:
         top=top(summary),
         judges=judges(summary),
         findings=findings(summary),
-        falls=falls.falls(summary),
+        falls=distributions.falls(summary),
         against=against(summary),
         steady=steady(summary),
         places=places(summary),
         panel=panel(summary),
         ranking=ranking(summary),
         effort=effort(summary),
-        causes=cases.causes(summary),
-        rules=cases.rules(summary),
-        cases=cases.cases(summary),
-        why=cases.WHY,
+        causes=samples.causes(summary),
+        rules=samples.rules(summary),
+        cases=samples.cases(summary),
+        why=samples.WHY,
     )
 
 
@@ -60,7 +58,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(whole=words.whole, share=words.share, plural=words.plural)
+    environment.filters.update(whole=formatting.whole, share=formatting.share, plural=formatting.plural)
     return environment
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 from runner.report.page.figures import (
     COEFFICIENT,
     NUMBER,
@@ -91,11 +91,11 @@ def _table(table: Data, tables: Sequence[Data]) -> Standings:
     kind = RATING if table["method"] == "bradley_terry" else NUMBER
     axis = make_axis([model["score"] for model in table["models"]], kind)
     others = {model["model"]: str(model["rank"]) for one in tables if one is not table for model in one["models"]}
-    notes = [f"From {words.plural(table['samples'], 'sample')}; {table['left_out']:,} left out."]
+    notes = [f"From {formatting.plural(table['samples'], 'sample')}; {table['left_out']:,} left out."]
     if table["models_left_out"]:
-        notes.append(f"{words.plural(table['models_left_out'], 'model')} with fewer samples not ranked.")
+        notes.append(f"{formatting.plural(table['models_left_out'], 'model')} with fewer samples not ranked.")
     if table["tie_parameter"]:
-        notes.append(f"Tie parameter (Davidson's nu): {words.number(table['tie_parameter'])}.")
+        notes.append(f"Tie parameter (Davidson's nu): {formatting.number(table['tie_parameter'])}.")
     components = len({model["component"] for model in table["models"]}) > 1
     if components:
         notes.append("Models of different components never met, not even through others: do not compare their scores.")
@@ -110,10 +110,10 @@ def _table(table: Data, tables: Sequence[Data]) -> Standings:
                 model=model["model"],
                 shown=shown(model["score"], kind),
                 whiskers=whiskers(model["score"], axis),
-                games=words.whole(model["games"]),
+                games=formatting.whole(model["games"]),
                 record="" if model["wins"] is None else f"{model['wins']:,} / {model['losses']:,} / {model['ties']:,}",
                 rate="" if model["win_rate"] is None else shown(model["win_rate"], SHARE).text,
-                other=others.get(model["model"], words.NONE),
+                other=others.get(model["model"], formatting.NONE),
                 note="; ".join(filter(None, [f"component {model['component']}" if components else "", model["note"]])),
             )
             for model in table["models"]
@@ -143,7 +143,7 @@ def _cell(matrix: Data, one: int, other: int) -> Cell:
     first, second = matrix["models"][one], matrix["models"][other]
     rate = matrix["rate"][one][other]
     if rate is None:
-        return Cell(words.NONE, 0.0, "even", f"{first} and {second}: never met")
+        return Cell(formatting.NONE, 0.0, "even", f"{first} and {second}: never met")
     won, lost, ties = matrix["wins"][one][other], matrix["wins"][other][one], matrix["ties"][one][other]
     title = f"{first} against {second}: {won:,} won, {lost:,} lost, {ties:,} ties"
     return Cell(f"{100 * rate:.0f}", round(abs(rate - 0.5) * 2, 4), "won" if rate > 0.5 else "lost", title)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from runner.report.page import formatting as words
+from runner.report.page import formatting
 from runner.report.page.charts import CLASSES
 from runner.report.page.figures import Data
 
@@ -56,8 +56,8 @@ def causes(summary: Data) -> list[dict[str, Any]]:
         {
             "status": one["status"],
             "cause": str(one["error_type"] or "not known").replace("_", " "),
-            "n": words.whole(one["n"]),
-            "share": words.share(one["n"] / rows),
+            "n": formatting.whole(one["n"]),
+            "share": formatting.share(one["n"] / rows),
             "examples": one["examples"],
         }
         for one in summary["counts"]["causes"]
@@ -67,7 +67,7 @@ def causes(summary: Data) -> list[dict[str, Any]]:
 def rules(summary: Data) -> list[tuple[str, str, str, str]]:
     """Parsing rules: judge, rule, how often it fired, and the share that could be read."""
     return [
-        (one["judge"], one["rule"], words.whole(one["n"]), words.share(one["ok"] / one["n"]))
+        (one["judge"], one["rule"], formatting.whole(one["n"]), formatting.share(one["ok"] / one["n"]))
         for one in summary["counts"]["rules"]
     ]
 
@@ -94,12 +94,12 @@ def _case(place: int, one: Data) -> Case:
 def _facts(one: Data) -> list[tuple[str, str]]:
     facts = [("verdict", verdict(one)), ("people", verdict(one["fields"], "human_"))]
     if one["agreement"] is not None:
-        facts.append(("votes for it", words.share(one["agreement"])))
+        facts.append(("votes for it", formatting.share(one["agreement"])))
     if one["spread"]:
-        facts.append(("scores apart by", words.plain(one["spread"])))
+        facts.append(("scores apart by", formatting.plain(one["spread"])))
     rest = {name: value for name, value in one["fields"].items() if not name.startswith("human_")}
     facts += [(name, str(value)) for name, value in rest.items() if value is not None]
-    return [(name, text) for name, text in facts if name != "people" or text != words.NONE]
+    return [(name, text) for name, text in facts if name != "people" or text != formatting.NONE]
 
 
 def verdict(one: Mapping[str, Any], prefix: str = "") -> str:
@@ -109,10 +109,10 @@ def verdict(one: Mapping[str, Any], prefix: str = "") -> str:
     if winner is not None:
         told.append(CLASSES.get(winner, str(winner)))
     if score is not None:
-        told.append(words.plain(score))
+        told.append(formatting.plain(score))
     if label is not None:
         told.append(str(label))
-    return ", ".join(told) or words.NONE
+    return ", ".join(told) or formatting.NONE
 
 
 def _vote(vote: Data) -> Vote:

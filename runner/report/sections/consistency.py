@@ -11,10 +11,10 @@ from runner.report.data.tables import Judge
 from runner.report.models import Consistency, Figure, GroupSteadiness, JudgeConsistency, Repeats, Scales, Steadiness
 from runner.report.sections.inter_judge import panel
 from runner.report.sections.winner_agreement import CELL, CELLS, position
-from runner.report.stats import krippendorff as alpha
+from runner.report.stats import krippendorff
 from runner.report.stats.bootstrap import Floats, Resampled, Resampler
 
-_SCORES = len(alpha.WINNER_TERMS)
+_SCORES = len(krippendorff.WINNER_TERMS)
 _EXTRA = ("count(*) FILTER (k >= 2 AND high = low)", "sum(high - low) FILTER (k >= 2)")
 
 
@@ -54,7 +54,7 @@ class _Watching:
             cells = self._store.cells("pairs", CELL, CELLS, by, where)
             positions = {key: position(self._resampler.resample(sums)) for key, sums in cells.items()}
         if self._judge.repeats > 1:
-            terms = (*alpha.WINNER_TERMS, *alpha.SCORE_TERMS, *_EXTRA)
+            terms = (*krippendorff.WINNER_TERMS, *krippendorff.SCORE_TERMS, *_EXTRA)
             found = self._store.sums("repeated", terms, by, where)
             repeats = {key: self._repeats(self._resampler.resample(sums)) for key, sums in found.items()}
         keys = dict.fromkeys((*positions, *repeats))
@@ -62,17 +62,17 @@ class _Watching:
 
     def _repeats(self, of: Resampled) -> Repeats:
         unit = np.eye(len(of.total))
-        scored, unscored = unit[_SCORES], unit[_SCORES + alpha.LEFT_OUT_SCORES]
+        scored, unscored = unit[_SCORES], unit[_SCORES + krippendorff.LEFT_OUT_SCORES]
         n, left = float(of.total @ scored), float(of.total @ unscored)
         none = Figure(reason="this judge names no winners")
         unscaled = Figure(reason="this judge gives no scores")
         winners, scores = self._judge.winners, self._judge.scores
         return Repeats(
-            same_winner=alpha.agreed(of) if winners else none,
-            alpha_winners=alpha.of_winners(of) if winners else none,
-            same_score=of.share(unit[-2], scored, unscored, alpha.NOT_DEFINED) if scores else unscaled,
-            alpha_scores=alpha.of_scores(of, _SCORES) if scores else unscaled,
-            spread=of.figure(_spread, n, left, alpha.NOT_DEFINED) if scores else unscaled,
+            same_winner=krippendorff.agreed(of) if winners else none,
+            alpha_winners=krippendorff.of_winners(of) if winners else none,
+            same_score=of.share(unit[-2], scored, unscored, krippendorff.NOT_DEFINED) if scores else unscaled,
+            alpha_scores=krippendorff.of_scores(of, _SCORES) if scores else unscaled,
+            spread=of.figure(_spread, n, left, krippendorff.NOT_DEFINED) if scores else unscaled,
             resampled=of.units,
         )
 

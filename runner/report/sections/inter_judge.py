@@ -11,14 +11,14 @@ from runner.report.data.query import Key, RunTables
 from runner.report.data.tables import Judge
 from runner.report.models import Figure, GroupPanel, JudgePair, Panel, PanelAlpha, Scales
 from runner.report.sections.winner_agreement import kappa
-from runner.report.stats import krippendorff as alpha
+from runner.report.stats import krippendorff
 from runner.report.stats.bootstrap import Floats, Resampler
 from runner.report.stats.moments import LEFT, N, X, Y, moment_terms, pearson
 
 MAX_PANEL = 8
 """So many judges are compared with each other at most."""
 
-_SCORES = len(alpha.WINNER_TERMS)
+_SCORES = len(krippendorff.WINNER_TERMS)
 _OTHER_SCALES = "the judges' scales differ"
 _NOT_BOTH = "no sample was read from both judges"
 
@@ -32,7 +32,7 @@ def panel(store: RunTables, judges: Sequence[Judge], scales: Scales, resampler: 
     _make_panel(store, judges)
 
     def by(by: int | None) -> dict[Key, PanelAlpha]:
-        sums = store.sums("panel", (*alpha.WINNER_TERMS, *alpha.SCORE_TERMS), by)
+        sums = store.sums("panel", (*krippendorff.WINNER_TERMS, *krippendorff.SCORE_TERMS), by)
         return {key: _alphas(judges, found, scales, resampler) for key, found in sums.items()}
 
     overall, groups = store.by_group(by, 0)
@@ -94,11 +94,11 @@ def _alphas(judges: Sequence[Judge], sums: Floats, scales: Scales, resampler: Re
     elif _apart(judges, scales):
         scored = Figure(reason=_OTHER_SCALES)
     else:
-        scored = alpha.of_scores(of, _SCORES)
+        scored = krippendorff.of_scores(of, _SCORES)
     return PanelAlpha(
-        alpha_winners=alpha.of_winners(of) if winners else none,
+        alpha_winners=krippendorff.of_winners(of) if winners else none,
         alpha_scores=scored,
-        same_winner=alpha.agreed(of) if winners else none,
+        same_winner=krippendorff.agreed(of) if winners else none,
         resampled=of.units,
     )
 

@@ -1,0 +1,408 @@
+"""The single calls of Files and Batch against a service that answers oddly, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from fake_batch_service import Broken, Do, Hook, Scripted, first, page, said
+
+from runner.config import RetryConfig, ServiceConfig, TimeoutConfig
+from runner.errors import (
+    ConnectFailed,
+    Fatal,
+    NoBatchApi,
+    RateLimited,
+    Refused,
+    RunStopped,
+    ServerFault,
+    ServiceError,
+    Transient,
+)
+from runner.lanes.base import Traffic
+from runner.lanes.batch.api import BatchApi, BatchJob, storage_full
+from runner.service.client import Client
+
+pytestmark = pytest.mark.anyio
+
+POLICY = RetryConfig(attempts=2, base=0.001, ceiling=0.002, patience=5.0)
+Rest = Callable[[float], Awaitable[None]]
+
+
+class Asked(BatchApi):
+    """The calls, and how long they rested."""
+
+    rests: list[float]
+
+
+@asynccontextmanager
+async def calling(
+    service: Scripted, rest: Rest | None = None, window: float = 86400.0, policy: RetryConfig = POLICY
+) -> AsyncIterator[Asked]:
+    """The calls of a service; nobody sleeps."""
+    config = ServiceConfig(base_url=service.url, token_env=None, timeout=TimeoutConfig(connect=5, total=0.3))
+    rests: list[float] = []
+
+    async def note(seconds: float) -> None:
+        rests.append(seconds)
+        if rest is not None:
+            await rest(seconds)
+
+    async with Client(config, service.url, None) as client:
+        api = Asked(client, "pai", window, policy, note, Traffic())
+        api.rests = rests
+        yield api
+
+
+def upload_file(folder: Path) -> Path:
+    path = folder / "shard.jsonl"
+    path.write_bytes(b'{"custom_id":"0-judge-o-0","body":{}}\n')
+    return path
+
+
+async def test_create_asks_for_the_chat_endpoint_and_at_least_a_day(tmp_path: Path) -> None:
+    async with Scripted() as service:
+        for window in (5.0, 86400.0, 86401.0, 14 * 86400.0):
+            async with calling(service, window=window) as api:
+                file_id = await api.upload(upload_file(tmp_path))
+                job = await api.create(file_id)
+                assert (job.state, job.known, job.word) == ("running", True, "Creating")
+        assert [body["completion_window"] for body in service.bodies] == ["24h", "24h", "25h", "336h"]
+        assert {body["endpoint"] for body in service.bodies} == {"/v1/chat/completions"}
+        assert service.files[file_id] == upload_file(tmp_path).read_bytes()
+
+
+async def test_create_waits_as_long_as_a_429_says(tmp_path: Path) -> None:
+    def busy() -> web.Response:
+        return said(429, **{"Retry-After": "3"})
+
+    async with Scripted(create=first(2, busy)) as service, calling(service) as api:
+        job = await api.create(await api.upload(upload_file(tmp_path)))
+        assert job.id == "batch-0"
+        assert api.rests == [3.0, 3.0]
+        assert (api.traffic.throttled, api.traffic.retries) == (2, 2)
+        assert list(service.jobs) == ["batch-0"]
+
+
+async def test_create_is_sent_again_while_nobody_was_reached(tmp_path: Path) -> None:
+    service = Scripted()
+    async with service:
+        pass
+    service.files["file-0"] = upload_file(tmp_path).read_bytes()
+    seen: list[str | None] = []
+
+    async def come_back(_: float) -> None:
+        seen.append(api.trouble)
+        if len(seen) == 2:
+            await service.__aenter__()
+
+    async with calling(service, come_back) as api:
+        try:
+            job = await api.create("file-0")
+        finally:
+            await service.__aexit__()
+        assert (job.id, len(service.jobs), api.trouble) == ("batch-0", 1, None)
+        assert all(trouble and "Connect" in trouble for trouble in seen)
+
+
+@pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, None, "cut", "nothing", "list", "no id"])
+async def test_create_is_never_sent_again_where_it_may_have_taken_effect(tmp_path: Path, status: object) -> None:
+    odd = {"nothing": b"", "list": b"[1]", "no id": b'{"status":"Creating"}'}
+
+    def lost(_: int, do: Do) -> web.Response | Broken:
+        do()
+        if isinstance(status, int):
+            return said(status)
+        if isinstance(status, str) and status in odd:
+            return web.Response(body=odd[status])
+        return Broken.CUT if status == "cut" else Broken.RESET
+
+    async with Scripted(create=lost) as service, calling(service) as api:
+        file_id = await api.upload(upload_file(tmp_path))
+        api.rests.clear()  # on a busy machine an upload is too slow now and then
+        with pytest.raises(Transient) as caught:
+            await api.create(file_id)
+        assert not isinstance(caught.value, ConnectFailed | RateLimited)
+        assert (service.calls["create"], len(service.jobs), api.rests) == (1, 1, [])
+        assert [job.id for job in await api.jobs_of(file_id)] == ["batch-0"]
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_no_batches_or_no_files_is_no_batch_api(tmp_path: Path, status: int) -> None:
+    async with Scripted(create=first(9, lambda: said(status))) as service, calling(service) as api:
+        with pytest.raises(NoBatchApi, match=f"HTTP {status}.*on /batches"):
+            await api.create("file-0")
+    async with Scripted(upload=first(9, lambda: said(status))) as service, calling(service) as api:
+        with pytest.raises(NoBatchApi, match=f"HTTP {status}.*on /files"):
+            await api.upload(upload_file(tmp_path))
+        assert service.calls["upload"] == 1
+
+
+async def test_a_404_that_speaks_of_the_file_does_not_mean_that_there_are_no_batches() -> None:
+    gone = first(9, lambda: said(404, "No such File: file-9"))
+    async with Scripted(create=gone) as service, calling(service) as api:
+        with pytest.raises(Fatal, match="file-9"):
+            await api.create("file-9")
+
+
+async def test_an_upload_is_sent_again_whole(tmp_path: Path) -> None:
+    hooks: Hook = first(3, Broken.RESET, first(4, lambda: said(503)))
+    async with Scripted(upload=hooks) as service, calling(service) as api:
+        file_id = await api.upload(upload_file(tmp_path))
+        assert service.files == {file_id: upload_file(tmp_path).read_bytes()}
+        assert (service.calls["upload"], api.traffic.retries, api.trouble) == (5, 4, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [(401, "InvalidApiKey", "authentication"), (402, "", "quota"), (429, "PrepaidBillOverdue", "quota")],
+)
+async def test_what_no_call_will_get_past_stops_the_run(tmp_path: Path, status: int, code: str, reason: str) -> None:
+    refuse = first(9, lambda: said(status, code=code))
+    hooked = Scripted(upload=refuse, create=refuse, list=refuse, job=refuse)
+    async with hooked as service, calling(service) as api:
+        calls: list[Awaitable[Any]] = [
+            api.upload(upload_file(tmp_path)),
+            api.create("file-0"),
+            api.jobs_of("file-0"),
+            api.job("batch-0"),
+        ]
+        for call in calls:
+            with pytest.raises(RunStopped) as caught:
+                await call
+            assert (caught.value.reason, caught.value.exit_code) == (reason, 3)
+
+
+async def test_an_outage_ends_with_the_patience() -> None:
+    policy = RetryConfig(attempts=2, base=0.001, ceiling=0.002, patience=0.0)
+    async with Scripted(job=first(9, lambda: said(503))) as service, calling(service, policy=policy) as api:
+        with pytest.raises(RunStopped) as caught:
+            await api.job("batch-0")
+        assert (caught.value.reason, caught.value.exit_code) == ("outage", 4)
+        assert "HTTP 503" in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+async def test_a_job_that_is_not_known_is_none(status: int) -> None:
+    async with Scripted(job=first(9, lambda: said(status))) as service, calling(service) as api:
+        assert await api.job("batch-0") is None
+
+
+async def test_an_odd_id_stays_one_part_of_the_path() -> None:
+    async with Scripted() as service, calling(service) as api:
+        assert await api.job("a/b?c 好%2F") is None
+        assert service.paths == ["/v1/batches/a%2Fb%3Fc%20%E5%A5%BD%252F"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"id": "b"}, BatchJob("b", "running", "None", False)),
+        ({"id": 7, "status": "COMPLETED"}, BatchJob("7", "completed", "COMPLETED", True)),
+        ({"id": "b", "status": None, "request_counts": None}, BatchJob("b", "running", "None", False)),
+        ({"id": "b", "status": {"x": 1}}, BatchJob("b", "running", "{'x': 1}", False)),
+        (
+            {"id": "b", "status": "Succeeded", "output_file_id": "", "error_file_id": None},
+            BatchJob("b", "completed", "Succeeded", True),
+        ),
+        (
+            {"id": "b", "status": "Succeeded", "output_file_id": 5, "request_counts": {"completed": 3.0, "failed": -1}},
+            BatchJob("b", "completed", "Succeeded", True, output_file_id="5", completed=3),
+        ),
+        (
+            {"id": "b", "status": "Running", "request_counts": {"total": "9", "completed": True, "failed": 1e300}},
+            BatchJob("b", "running", "Running", True),
+        ),
+        ({"id": "b", "status": "Failed", "errors": ["x"]}, BatchJob("b", "failed", "Failed", True, errors=["x"])),
+    ],
+)
+async def test_a_job_is_read_as_far_as_it_can_be(given: dict[str, Any], expected: BatchJob) -> None:
+    async with Scripted(job=first(1, lambda: web.json_response(given))) as service, calling(service) as api:
+        assert await api.job("b") == expected
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"status":"Succeeded"}', b"\xff", b"[" * 100_000])
+async def test_a_200_that_is_no_job_is_asked_for_again(body: bytes) -> None:
+    replies = first(2, lambda: web.Response(body=body), lambda _, __: web.json_response({"id": "b", "status": "x"}))
+    async with Scripted(job=replies) as service, calling(service) as api:
+        if b"status" in body:
+            with pytest.raises(ServiceError, match="without a batch's id"):
+                await api.job("b")
+        else:
+            found = await api.job("b")
+            assert found is not None
+            assert service.calls["job"] == 3
+
+
+def many(count: int, mine: int, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"id": f"b{n}", "status": "x", "input_file_id": "mine" if n == mine else f"other-{n}", **more}
+        for n in range(count)
+    ]
+
+
+class Listing:
+    """Pages of jobs, as one or the other service gives them."""
+
+    def __init__(self, jobs: list[dict[str, Any]], manner: str) -> None:
+        self.jobs = jobs
+        self.manner = manner
+        self.service = Scripted(list=self._page)
+
+    def _page(self, _: int, __: Do) -> web.Response:
+        query = self.service.queries[-1]
+        limit = min(int(query["limit"]), 20)
+        ids = [job["id"] for job in self.jobs]
+        begin = ids.index(query["after"]) + 1 if "after" in query and self.manner != "deaf" else 0
+        shown = self.jobs[begin : begin + limit]
+        more = begin + limit < len(self.jobs)
+        if self.manner == "null" and not shown:
+            return web.json_response({"data": None})
+        if self.manner == "last_id":
+            return page(shown, has_more=more, first_id=shown[0]["id"], last_id=shown[-1]["id"])
+        return page(shown) if self.manner in ("bare", "null") else page(shown, has_more=more)
+
+
+@pytest.mark.parametrize("manner", ["after", "last_id", "bare", "null"])
+@pytest.mark.parametrize("mine", [0, 19, 20, 44, 99])
+async def test_all_pages_of_the_list_are_looked_through(manner: str, mine: int) -> None:
+    listing = Listing(many(45, mine), manner)
+    async with listing.service as service, calling(service) as api:
+        assert [job.id for job in await api.jobs_of("mine")] == ([f"b{mine}"] if mine < 45 else [])
+        assert len(service.queries) == (4 if manner in ("bare", "null") else 3)
+        assert all(query["limit"] == "100" for query in service.queries)
+
+
+async def test_a_service_that_ignores_after_is_not_asked_for_ever() -> None:
+    listing = Listing(many(15, 3), "deaf")
+    async with listing.service as service, calling(service) as api:
+        assert [job.id for job in await api.jobs_of("mine")] == ["b3"]
+        assert len(service.queries) == 1  # it says that there is no more
+    listing = Listing(many(45, 3), "deaf")
+    async with listing.service as service, calling(service) as api:
+        assert [job.id for job in await api.jobs_of("mine")] == ["b3"]
+        assert len(service.queries) == 2
+
+
+async def test_a_list_that_says_there_is_more_but_never_shows_it_proves_no_absence() -> None:
+    listing = Listing(many(45, 44), "deaf")
+    async with listing.service as service, calling(service) as api:
+        with pytest.raises(ServiceError, match="list"):
+            await api.jobs_of("mine")
+
+
+@pytest.mark.parametrize("data", [{}, {"batches": [{"id": "b"}]}, {"data": {"id": "b"}}, {"data": "none"}])
+async def test_a_list_of_an_unknown_shape_proves_no_absence(data: dict[str, Any]) -> None:
+    async with Scripted(list=lambda _, __: web.json_response(data)) as service, calling(service) as api:
+        with pytest.raises(ServiceError, match="list"):
+            await api.jobs_of("mine")
+
+
+async def test_a_list_without_input_files_proves_no_absence() -> None:
+    entries = [{"id": "b1", "status": "Running"}, *many(2, 9)]
+    async with Scripted(list=lambda _, __: page(entries, has_more=False)) as service, calling(service) as api:
+        with pytest.raises(ServiceError, match="list"):
+            await api.jobs_of("mine")
+        assert [job.id for job in await api.jobs_of("other-1")] == ["b1"]
+
+
+@pytest.mark.parametrize("data", [None, []])
+async def test_an_empty_list_holds_nothing(data: object) -> None:
+    async with Scripted(list=lambda _, __: web.json_response({"data": data})) as service, calling(service) as api:
+        assert await api.jobs_of("mine") == []
+        assert len(service.queries) == 1
+
+
+async def test_numbers_as_ids_are_found_in_the_list_too() -> None:
+    entry = {"id": 12, "status": "Running", "input_file_id": 34}
+    async with Scripted(list=lambda _, __: page([entry])) as service, calling(service) as api:
+        assert [job.id for job in await api.jobs_of("34")] == ["12"]
+
+
+async def test_odd_entries_of_a_list_are_passed_over() -> None:
+    entries: list[Any] = [None, "b1", {}, {"id": None, "input_file_id": "mine"}, *many(2, 1)]
+    async with Scripted(list=lambda _, __: page(entries)) as service, calling(service) as api:
+        assert [job.id for job in await api.jobs_of("mine")] == ["b1"]
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_a_service_without_a_list_says_so(status: int) -> None:
+    async with Scripted(list=first(9, lambda: said(status))) as service, calling(service) as api:
+        with pytest.raises(ServiceError) as caught:
+            await api.jobs_of("mine")
+        assert caught.value.status == status
+
+
+@pytest.mark.parametrize("status", [403, 409])
+async def test_a_call_that_is_not_allowed_says_nothing_of_the_others(status: int) -> None:
+    refuse = first(9, lambda: said(status))
+    async with Scripted(list=refuse, cancel=refuse, delete=refuse) as service, calling(service) as api:
+        service.jobs["batch-0"] = {"ids": []}
+        calls: list[Awaitable[Any]] = [api.jobs_of("mine"), api.cancel("batch-0"), api.delete("file-0")]
+        for call in calls:
+            with pytest.raises(ServiceError, match=f"HTTP {status}"):
+                await call
+        assert api.rests == []
+
+
+@pytest.mark.parametrize("status", [201, 202])
+async def test_any_2xx_is_an_answer(tmp_path: Path, status: int) -> None:
+    def created(_: int, do: Do) -> web.Response:
+        reply = do()
+        reply.set_status(status)
+        return reply
+
+    async with Scripted(upload=created, create=created, cancel=created) as service, calling(service) as api:
+        file_id = await api.upload(upload_file(tmp_path))
+        job = await api.create(file_id)
+        await api.cancel(job.id)
+        assert (job.id, service.calls["create"]) == ("batch-0", 1)
+
+
+async def test_deleting_what_is_gone_is_fine(tmp_path: Path) -> None:
+    async with Scripted() as service, calling(service) as api:
+        file_id = await api.upload(upload_file(tmp_path))
+        await api.delete(file_id)
+        await api.delete(file_id)
+        assert (service.deleted, service.files) == ([file_id], {})
+
+
+async def test_a_download_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    content = json.dumps({"text": "好" * 1000}).encode()
+    service = Scripted(content=first(2, Broken.CUT, lambda _, __: web.Response(body=content)))
+    async with service, calling(service) as api:
+        await api.download("file-0", tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == content
+        assert service.calls["content"] == 3
+    assert names(tmp_path) == ["out"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "full"),
+    [
+        (400, "The account's storage quota of 100 GB is exceeded (storage_quota_exceeded)", True),
+        (400, "Total file size exceeds the limit of 100 GB per account", True),
+        (403, "You have exceeded your file storage limit", True),
+        (429, "Maximum number of files reached: the limit is 10000 files", True),
+        (507, "file store is full", True),
+        (400, "A file may have 10 MB (10485760 bytes). (file_too_large)", False),
+        (413, "File size exceeds the limit of 10 MB", False),
+        (400, "The file is too large: it exceeds the maximum file size of 200 MB", False),
+        (429, "Rate limit reached for file uploads: 1000 per minute", False),
+        (429, "Enqueued token limit reached", False),
+        (400, "the file has an invalid line 3", False),
+        (500, "storage quota exceeded", False),
+    ],
+)
+def test_a_full_account_is_told_from_a_large_file(status: int, message: str, full: bool) -> None:
+    kinds: dict[int, type[ServiceError]] = {429: RateLimited, 500: ServerFault}
+    assert storage_full(kinds.get(status, Refused)(f"HTTP {status}: {message}", status=status)) is full

@@ -1,0 +1,187 @@
+"""Whole runs against services whose batches end badly, or whose files are gone, cut off or cannot be deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from batch_lane_run import FINE, UNDECIDED, Bench, how
+from fake_batch_service import Do, Scripted, all_answered, bad, ending, first, good, lines, said
+
+from runner.lanes.batch import lifecycle
+
+pytestmark = pytest.mark.anyio
+
+
+# Jobs that end, but not well
+
+
+async def test_a_full_queue_is_waited_for_and_is_no_try(tmp_path: Path) -> None:
+    errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached"}]}
+
+    def end(number: int, ids: list[str]) -> dict[str, Any]:
+        return ending("Failed", errors=errors) if number < 3 else ending(answered=ids)
+
+    async with Scripted(end) as service:
+        bench = Bench(tmp_path, service.url, router={"leftovers": "resubmit"}, batch={"resubmits": 0})
+        assert how(await bench.run()) == FINE
+        assert bench.column("batch_id") == ["batch-3"] * 4
+        assert bench.column("attempts") == [1] * 4
+        assert bench.shard()["former"] == ["batch-0", "batch-1", "batch-2"]
+        assert service.calls["upload"] == 1
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled", "failed"])
+@pytest.mark.parametrize("leftovers", ["online", "resubmit"])
+async def test_part_of_a_job_is_kept_and_the_rest_goes_on(tmp_path: Path, status: str, leftovers: str) -> None:
+    def end(number: int, ids: list[str]) -> dict[str, Any]:
+        return ending(status, ids[:3], ids[3:4]) if number == 0 else ending(answered=ids)
+
+    async with Scripted(end) as service:
+        bench = Bench(tmp_path, service.url, 6, router={"leftovers": leftovers})
+        assert how(await bench.run()) == FINE
+        rest = "online" if leftovers == "online" else "batch"
+        assert bench.column("route") == ["batch"] * 3 + [rest] * 3
+        assert service.asked == ({3: 1, 4: 1, 5: 1} if leftovers == "online" else {})
+        again = {} if leftovers == "online" else {f"{n}-judge-o-0": 2 for n in (3, 4, 5)}
+        assert service.twice == again
+
+
+@pytest.mark.parametrize(
+    ("status", "error_type", "words"),
+    [
+        ("failed", "batch_lost", "the batch failed as a whole: model_not_found: no such model"),
+        ("expired", "batch_expired", "expired before this request was answered: model_not_found: no such model"),
+        ("cancelled", "batch_lost", "was cancelled before this request was answered: model_not_found"),
+    ],
+)
+async def test_what_is_said_of_a_job_stands_in_its_rows(
+    tmp_path: Path, status: str, error_type: str, words: str
+) -> None:
+    errors = {"object": "list", "data": [{"code": "model_not_found", "message": "no such model", "line": None}]}
+    async with Scripted(lambda _, __: ending(status, errors=errors)) as service:
+        bench = Bench(tmp_path, service.url, router={"leftovers": "resubmit"}, batch={"resubmits": 0})
+        assert how(await bench.run()) == (1, None)
+        assert bench.column("status") == ["failed"] * 4
+        assert bench.column("error_type") == [error_type] * 4
+        assert all(words in message for message in bench.column("error_message"))
+        assert (len(service.jobs), service.asked.total()) == (1, 0)
+
+
+async def test_a_job_that_counts_answers_but_names_no_file_waits(tmp_path: Path) -> None:
+    counts = {"total": 4, "completed": 4, "failed": 0}
+    async with Scripted(lambda _, __: {"status": "Succeeded", "request_counts": counts}) as service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == UNDECIDED
+        assert "names no file" in bench.shard()["stuck"]
+        service._end(service.newest, all_answered(0, service.newest["ids"]))
+        assert how(await bench.run()) == FINE
+        assert (len(service.jobs), service.asked.total()) == (1, 0)
+
+
+async def test_files_that_are_named_a_look_later_are_waited_for(tmp_path: Path) -> None:
+    service = Scripted()
+
+    def look(count: int, do: Do) -> web.Response:
+        return web.json_response({"id": "batch-0", "status": "Succeeded"}) if count < 3 else do()
+
+    service.hooks["job"] = look
+    async with service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == FINE
+        assert (service.calls["job"], bench.column("route")) == (3, ["batch"] * 4)
+
+
+async def test_a_job_of_which_every_line_failed_has_only_an_error_file(tmp_path: Path) -> None:
+    async with Scripted(lambda _, ids: ending("Succeeded", failed=ids)) as service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == FINE
+        assert bench.column("route") == ["online"] * 4
+
+
+async def test_a_job_that_failed_before_it_began_has_no_file(tmp_path: Path) -> None:
+    async with Scripted(lambda _, __: {"status": "Failed", "request_counts": None}) as service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == FINE
+        assert (bench.column("route"), service.calls["content"]) == (["online"] * 4, 0)
+
+
+# Result files
+
+
+async def test_an_output_file_that_is_gone_waits(tmp_path: Path) -> None:
+    async with Scripted(content=first(1, lambda: said(404, "no such file"))) as service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == UNDECIDED
+        assert "cannot be fetched" in bench.shard()["stuck"]
+        assert service.deleted == []
+        assert how(await bench.run()) == FINE
+        assert (len(service.jobs), service.asked.total()) == (1, 0)
+
+
+async def test_without_the_error_file_one_can_go_on(tmp_path: Path) -> None:
+    service = Scripted(lambda _, ids: ending("Succeeded", ids[:3], ids[3:]))
+    service.hooks["content"] = lambda count, do: said(404) if count == 2 else do()
+    async with service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == FINE
+        assert bench.column("route") == ["batch"] * 3 + ["online"]
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 3])
+async def test_a_file_that_ends_in_a_line_is_fetched_again(tmp_path: Path, cuts: int) -> None:
+    service = Scripted()
+
+    def content(count: int, do: Do) -> web.Response:
+        whole = do().body
+        assert isinstance(whole, bytes)
+        return web.Response(body=whole[:-25] if count <= cuts else whole)
+
+    service.hooks["content"] = content
+    async with service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == FINE
+        assert service.calls["content"] == min(cuts + 1, lifecycle.MAX_DOWNLOADS)
+        assert bench.column("route") == ["batch"] * 3 + (["batch"] if cuts < lifecycle.MAX_DOWNLOADS else ["online"])
+
+
+async def test_a_last_line_without_its_end_is_whole(tmp_path: Path) -> None:
+    async with Scripted(lambda _, ids: ending(output=lines(*map(good, ids))[:-1])) as service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == FINE
+        assert (service.calls["content"], bench.column("route")) == (1, ["batch"] * 4)
+
+
+# Deleting
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 409])
+async def test_files_that_cannot_be_deleted_are_no_reason_to_stop(tmp_path: Path, status: int) -> None:
+    async with Scripted(delete=first(9, lambda: said(status, "locked", "Locked"))) as service:
+        bench = Bench(tmp_path, service.url)
+        assert how(await bench.run()) == FINE
+        assert (len(bench.rows), service.calls["delete"]) == (4, 2)
+        assert bench.shard()["kept_files"] == ["file-0", "batch-0-output"]
+        assert len(bench.logged("stays at the service", "locked")) == 2
+
+
+async def test_nothing_is_deleted_before_all_rows_are_there(tmp_path: Path) -> None:
+    def end(number: int, ids: list[str]) -> dict[str, Any]:
+        return ending("Succeeded", ids[:2], error=lines(bad(ids[2]), bad(ids[3], 400)))
+
+    rows: list[int] = []
+    async with Scripted(end) as service:
+        bench = Bench(tmp_path, service.url)
+
+        def delete(_: int, do: Do) -> web.Response:
+            kept = (bench.directory / "journal").glob("*")
+            rows.append(sum(path.read_bytes().count(b'"custom_id"') for path in kept))
+            return do()
+
+        service.hooks["delete"] = delete
+        assert how(await bench.run()) == (1, None)
+        assert rows == [3, 3, 3]
+        assert service.deleted == ["file-0", "batch-0-output", "batch-0-error"]
+        assert service.files == {}
