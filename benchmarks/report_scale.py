@@ -23,10 +23,8 @@ import numpy as np
 import pyarrow as pa
 from measuring import Took, execute
 
-from runner.results.completion import VariantKey
+from runner.results import Aggregation, VariantKey, results_schema, write_samples
 from runner.results.parts import PartWriter, part_path
-from runner.results.samples import Aggregation, write_samples
-from runner.results.schema import results_schema
 
 JUDGES = ("alpha", "beta", "gamma")
 MODELS = np.array([f"model-{number:02d}" for number in range(12)])

@@ -23,11 +23,10 @@ from runner.config import load_config
 from runner.dataset import chunks
 from runner.emulator import EmulatorOptions
 from runner.emulator.http.server import start
-from runner.planning.inputs import RunInputs, check_inputs
-from runner.results.completion import RowCounts
-from runner.results.journal import encode_row
+from runner.planning import RunInputs, check_inputs
+from runner.results import RowCounts, encode_row
 from runner.results.schema import make_row, to_batch
-from runner.service.responses import read_completion
+from runner.service import read_completion
 from runner.types import RequestResult
 
 Item = TypeVar("Item")

@@ -38,8 +38,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from aiohttp import web
 
-from runner.results.parts import GROUP_ROWS, PartWriter, part_path, part_paths
-from runner.results.run_directory import RunDirectory
+from runner.results import RunDirectory, part_paths
+from runner.results.parts import ROW_GROUP_MAX_ROWS, PartWriter, part_path
 
 ROWS, LEFT = 5_000_100, 100
 BEGUN = 100
@@ -211,8 +211,8 @@ def extend(directory: Path, done: int) -> None:
     for number, start in enumerate(range(0, done, PART_ROWS)):
         ordinals = [start + n for n in order if start + n < done]
         writer = PartWriter(part_path(results, number), begun.schema, "zstd")
-        for at in range(0, len(ordinals), GROUP_ROWS):
-            writer.write(rows_of(begun, ordinals[at : at + GROUP_ROWS], tail))
+        for at in range(0, len(ordinals), ROW_GROUP_MAX_ROWS):
+            writer.write(rows_of(begun, ordinals[at : at + ROW_GROUP_MAX_ROWS], tail))
         writer.finish()
 
 

@@ -1,6 +1,6 @@
 """`python -m runner` is `judge-runner`."""
 
-from runner.cli.commands import main
+from runner.cli import main
 
 if __name__ == "__main__":
     main()

@@ -4,9 +4,8 @@ from runner._startup import starting
 
 with starting():
     from runner.config import load_config
-    from runner.pipeline.execute import arun, run
-    from runner.pipeline.finish import RunSummary
-    from runner.planning.inputs import RunOptions
+    from runner.pipeline import RunSummary, arun, run
+    from runner.planning import RunOptions
     from runner.version import __version__
 
 __all__ = ["RunOptions", "RunSummary", "__version__", "arun", "load_config", "run"]

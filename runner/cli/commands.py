@@ -21,16 +21,14 @@ from runner._api import RunOptions, RunSummary
 from runner.cli.emulator_flags import put_flags
 from runner.config import RunConfig, json_schema, load_config, masked, parse_duration, read_mapping
 from runner.errors import UsageError
-from runner.monitor.status import OVER, describe, read_status
-from runner.pipeline.execute import run as run_pipeline
-from runner.pipeline.report_process import write_report
-from runner.pipeline.rescore import rescore as rescore_run
-from runner.planning.inputs import check_inputs
-from runner.planning.plan import make_plan
-from runner.planning.preview import first_requests, show_rows
-from runner.results.exporter import export as export_rows
-from runner.results.run_directory import RunDirectory
-from runner.service.embedded import become_emulator
+from runner.monitor import INACTIVE_STATES, describe, read_status
+from runner.pipeline import rescore_run as rescore_run
+from runner.pipeline import run as run_pipeline
+from runner.pipeline import write_report
+from runner.planning import check_inputs, first_requests, make_plan, show_rows
+from runner.results import RunDirectory
+from runner.results import export as export_rows
+from runner.service import become_emulator
 from runner.version import __version__
 
 AS_TOLD = ("detached", "cancelled")
@@ -223,7 +221,7 @@ def status(
     while True:
         data = read_status(directory.status, directory.is_held())
         typer.echo(json.dumps(data, ensure_ascii=False, indent=None if watch else 2) if as_json else describe(data))
-        if not watch or data["state"] in OVER:
+        if not watch or data["state"] in INACTIVE_STATES:
             return
         time.sleep(2)
 

@@ -10,7 +10,7 @@ from runner.config.judges import JudgeConfig, VerdictConfig
 from runner.config.models import RunConfig
 from runner.config.problems import KeyPath, Problem, nearest
 from runner.config.services import Adaptive, ServiceConfig
-from runner.core.tokens import CAPS
+from runner.core import COMPLETION_CAP_PARAMETERS
 
 _OURS = {
     "model": "the model stands in judge.model",
@@ -205,5 +205,5 @@ def _budget(config: RunConfig) -> Iterator[Problem]:
 
 def _has_bound(judge: JudgeConfig) -> bool:
     """Whether the length of its answers has a bound; some services know it by the newer name only."""
-    given = [judge.parameters[name] for name in CAPS if name in judge.parameters]
+    given = [judge.parameters[name] for name in COMPLETION_CAP_PARAMETERS if name in judge.parameters]
     return bool(given) and all(type(most) is int and most > 0 for most in given)

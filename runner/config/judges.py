@@ -121,6 +121,11 @@ class JudgeConfig(Frozen):
         description="Template: how the reply is read.",
     )
 
+    @property
+    def is_builtin(self) -> bool:
+        """Whether the service builds the prompt itself (`pai_single`, `pai_pairwise`)."""
+        return self.kind != "template"
+
 
 class AggregateConfig(Frozen):
     """How the votes of judges, orders and repeats become one verdict per sample."""

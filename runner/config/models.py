@@ -79,6 +79,11 @@ class BatchConfig(Frozen):
     resubmits: NonNegativeInt = Field(default=2, description="How often what a batch lost is submitted again.")
     delete_files: Flag = Field(default=True, description="Delete this run's files at the service when collected.")
 
+    @property
+    def shard_bytes(self) -> int:
+        """The size of one upload file in bytes: 1 MB is 1,000,000 bytes."""
+        return int(self.shard_mb * 1_000_000)
+
 
 class ModelPrice(Frozen):
     """What `per` tokens of one model cost."""

@@ -1,1 +1,38 @@
 """What several rooms share and that knows none of them."""
+
+from __future__ import annotations
+
+from runner.core.files import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json, write_text
+from runner.core.pricing import Price, no_price, price_of
+from runner.core.shutdown import Drained, DrainSignal, cancel_waiters
+from runner.core.text import counted, duration
+from runner.core.tokens import (
+    BYTES_PER_TOKEN,
+    COMPLETION_CAP_PARAMETERS,
+    COMPLETION_TOKENS,
+    TEMPLATE_TOKENS,
+    estimate_body,
+    lower_bound,
+)
+
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "COMPLETION_CAP_PARAMETERS",
+    "COMPLETION_TOKENS",
+    "TEMPLATE_TOKENS",
+    "TEMPORARY_SUFFIX",
+    "DrainSignal",
+    "Drained",
+    "Price",
+    "cancel_waiters",
+    "counted",
+    "duration",
+    "estimate_body",
+    "lower_bound",
+    "no_price",
+    "price_of",
+    "put_in_place",
+    "sync_directory",
+    "write_json",
+    "write_text",
+]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-TEMPORARY = ".tmp"
+TEMPORARY_SUFFIX = ".tmp"
 """Ending of files that are not finished; whatever carries it at start is left from a crash."""
 
 
@@ -35,7 +35,7 @@ def put_in_place(temporary: Path, final: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically and durably."""
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     temporary.write_text(text, encoding="utf-8")
     put_in_place(temporary, path)
 
@@ -43,7 +43,7 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Mapping[str, Any], *, durable: bool = True) -> None:
     """Replace a JSON file atomically; `durable` waits for the disk."""
     raw = msgspec.json.format(msgspec.json.encode(data), indent=2)
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     temporary.write_bytes(raw + b"\n")
     if durable:
         put_in_place(temporary, path)

@@ -12,7 +12,7 @@ TEMPLATE_TOKENS = 700
 COMPLETION_TOKENS = 300
 """Tokens of an answer until there are answers to go by: the service's page shows 257 to 438."""
 
-CAPS = ("max_tokens", "max_completion_tokens")
+COMPLETION_CAP_PARAMETERS = ("max_tokens", "max_completion_tokens")
 """The parameters that bound an answer."""
 
 BYTES_PER_TOKEN = 4

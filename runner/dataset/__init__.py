@@ -6,6 +6,7 @@ from runner.dataset.chunk_reader import NEVER, chunks, everything, pending
 from runner.dataset.column_check import Columns, check_columns, columns
 from runner.dataset.files import DataFile, discover
 from runner.dataset.fingerprint import DatasetFingerprint, FileFingerprint, Growth, growth, take_fingerprint
+from runner.dataset.lookup import Read, RowLookup
 from runner.dataset.prefetch import Prefetcher
 from runner.dataset.readers import NextWanted, RawRow
 from runner.dataset.samples import SampleReader
@@ -21,6 +22,8 @@ __all__ = [
     "NextWanted",
     "Prefetcher",
     "RawRow",
+    "Read",
+    "RowLookup",
     "SampleReader",
     "TextReader",
     "check_columns",

@@ -20,7 +20,7 @@ from runner.config import DatasetConfig
 from runner.dataset.hub import HUB, HubFile, HubFolder
 from runner.errors import DatasetError
 
-BUFFER = 1 << 18
+BUFFER_BYTES = 1 << 18
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 _FORMATS = {
     ".jsonl": "jsonl",
@@ -104,8 +104,8 @@ def open_bytes(file: DataFile, raw: BinaryIO | None = None) -> BinaryIO:
     """
     source = file.raw() if raw is None else raw
     if file.compression is not None:
-        source = pa.input_stream(source, compression=file.compression, buffer_size=BUFFER)
-    return io.BufferedReader(cast("Any", source), BUFFER)
+        source = pa.input_stream(source, compression=file.compression, buffer_size=BUFFER_BYTES)
+    return io.BufferedReader(cast("Any", source), BUFFER_BYTES)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

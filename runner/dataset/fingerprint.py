@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 import msgspec
 
-from runner.dataset.files import BUFFER, DataFile, Stamp
+from runner.dataset.files import BUFFER_BYTES, DataFile, Stamp
 from runner.dataset.readers import READ_ERRORS, SeekPoint, count_lines, csv_header, csv_records, load_array
 from runner.errors import DatasetError
 
@@ -255,7 +255,7 @@ class _Hashed(io.RawIOBase):
     def close(self) -> None:
         if self.closed:
             return
-        rest = bytearray(BUFFER)
+        rest = bytearray(BUFFER_BYTES)
         while not self._broken and self.readinto(rest):
             pass
         self.digest = self._hash.hexdigest()

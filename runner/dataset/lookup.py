@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Generic, TypeVar
 
-from runner.dataset import RawRow
+from runner.dataset.readers import RawRow
 
 Read = TypeVar("Read")
 Open = Callable[[], Iterator[list[RawRow]]]

@@ -17,7 +17,7 @@ import msgspec
 import pyarrow as pa
 
 from runner.dataset.decode import BOM, Broken, decode_json
-from runner.dataset.files import BUFFER, DataFile, open_bytes
+from runner.dataset.files import BUFFER_BYTES, DataFile, open_bytes
 from runner.errors import BadRow, DatasetError
 
 READ_ERRORS = (OSError, EOFError, csv.Error, pa.ArrowException)
@@ -26,7 +26,7 @@ READ_ERRORS = (OSError, EOFError, csv.Error, pa.ArrowException)
 NextWanted = Callable[[int], int]
 """Takes an ordinal, gives the smallest wanted ordinal that is not below it."""
 
-SPACING = 64_000_000
+SEEK_POINT_SPACING_BYTES = 64_000_000
 """Bytes from one mark to the next."""
 
 _BATCH_ROWS = 256
@@ -75,12 +75,12 @@ def line_blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
     lines = [stream.readline(_MAX_FIRST_LINE)]
     if len(lines[0]) == _MAX_FIRST_LINE:
         raise OSError(f"the first line is longer than {_MAX_FIRST_LINE} bytes; is it JSON lines?")
-    lines = [*filter(None, lines), *stream.readlines(BUFFER)]
+    lines = [*filter(None, lines), *stream.readlines(BUFFER_BYTES)]
     if lines and lines[0].startswith(BOM):
         lines[0] = lines[0].removeprefix(BOM) or b"\n"
     while lines:
         yield lines
-        lines = stream.readlines(BUFFER)
+        lines = stream.readlines(BUFFER_BYTES)
 
 
 def count_rows(lines: list[bytes]) -> int:
@@ -90,14 +90,14 @@ def count_rows(lines: list[bytes]) -> int:
 
 def count_lines(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[SeekPoint, ...]]:
     """Count the rows of JSON lines, and mark places on the way; a packed file has none, as it is read in one go."""
-    rows, lines, marks, upcoming = 0, 0, list[SeekPoint](), SPACING
+    rows, lines, marks, upcoming = 0, 0, list[SeekPoint](), SEEK_POINT_SPACING_BYTES
     with open_bytes(file, raw) as stream:
         for block in line_blocks(stream):
             rows += count_rows(block)
             lines += len(block)
             if file.compression is None and (offset := stream.tell()) >= upcoming:
                 marks.append(SeekPoint(rows, lines, offset))
-                upcoming = offset + SPACING
+                upcoming = offset + SEEK_POINT_SPACING_BYTES
     return rows, tuple(marks)
 
 
@@ -233,7 +233,7 @@ def read_parquet(
 ) -> Reader:
     """Read Parquet a small batch at a time, only the named columns; whole row groups are skipped."""
     ordinal = start
-    with file.parquet(buffer_size=BUFFER, pre_buffer=False) as table:
+    with file.parquet(buffer_size=BUFFER_BYTES, pre_buffer=False) as table:
         has = set(table.schema_arrow.names)
         names = None if columns is None else [name for name in columns if name in has]
         for group in range(table.num_row_groups):

@@ -5,5 +5,16 @@ from __future__ import annotations
 from runner.judge.panel import Panel, Variant, used_names
 from runner.judge.template import Template, UnknownName, unknown_names
 from runner.judge.verdict import FORMATS, reader_for
+from runner.judge.verdict.scales import scale_of
 
-__all__ = ["FORMATS", "Panel", "Template", "UnknownName", "Variant", "reader_for", "unknown_names", "used_names"]
+__all__ = [
+    "FORMATS",
+    "Panel",
+    "Template",
+    "UnknownName",
+    "Variant",
+    "reader_for",
+    "scale_of",
+    "unknown_names",
+    "used_names",
+]

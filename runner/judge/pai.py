@@ -18,7 +18,7 @@ from runner.judge.rendering import as_text, strict_text
 from runner.judge.template import exchange
 from runner.types import Sample
 
-FIELDS = {"pai_single": ("question", "answer"), "pai_pairwise": ("question", "answer1", "answer2")}
+REQUIRED_FIELDS = {"pai_single": ("question", "answer"), "pai_pairwise": ("question", "answer1", "answer2")}
 """The fields that each built-in kind sends."""
 
 _MODES = {"pai_single": b"single", "pai_pairwise": b"pairwise"}
@@ -27,7 +27,7 @@ _MODES = {"pai_single": b"single", "pai_pairwise": b"pairwise"}
 def pai_body(judge: JudgeConfig, swapped: bool) -> BodyTemplate:
     """Return the body of a built-in kind, with the reference and the judge's optional keys where there are any."""
     keys: dict[str, Callable[[Sample], str | None]] = {}
-    for field in FIELDS[judge.kind]:
+    for field in REQUIRED_FIELDS[judge.kind]:
         keys[field] = _required(exchange(field, "answer1", "answer2") if swapped else field)
     keys["ref_answer"] = _reference
     for key, value in judge.pai.items():

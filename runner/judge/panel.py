@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from runner.config import DatasetConfig, JudgeConfig
-from runner.core.tokens import BYTES_PER_TOKEN, CAPS, lower_bound
+from runner.core import BYTES_PER_TOKEN, COMPLETION_CAP_PARAMETERS, lower_bound
 from runner.errors import BadRow, ConfigError
 from runner.judge.body import BodyTemplate, template_body
-from runner.judge.pai import FIELDS, pai_body
+from runner.judge.pai import REQUIRED_FIELDS, pai_body
 from runner.judge.template import Template, unknown_names
 from runner.judge.verdict import reader_for
 from runner.types import Dimension, JudgeRequest, JudgeResponse, Sample, Verdict, Winner
@@ -100,14 +100,14 @@ class Panel:
         if response.finish_reason != "length":
             return asked
         body: dict[str, Any] = msgspec.json.decode(asked)
-        for key in CAPS:
+        for key in COMPLETION_CAP_PARAMETERS:
             if isinstance(body.get(key), int):
                 body[key] *= 2
         return msgspec.json.encode(body)
 
     def required_fields(self) -> Mapping[str, tuple[str, ...]]:
         """Return, by judge, the fields (built-in kinds) and names (templates) that its requests use."""
-        return {judge.name: (*FIELDS.get(judge.kind, ()), *_template_names(judge)) for judge in self.judges}
+        return {judge.name: (*REQUIRED_FIELDS.get(judge.kind, ()), *_template_names(judge)) for judge in self.judges}
 
     def check_names(self, fields: Collection[str], columns: Collection[str]) -> None:
         """Check that the dataset has what the judges use.
@@ -120,7 +120,7 @@ class Panel:
             ConfigError: a field or column is missing; the message names the nearest right spelling.
         """
         for judge in self.judges:
-            for field in FIELDS.get(judge.kind, ()):
+            for field in REQUIRED_FIELDS.get(judge.kind, ()):
                 if field not in fields:
                     found = ", ".join(sorted(columns)) or "none"
                     raise ConfigError(
@@ -142,8 +142,8 @@ class Panel:
 
 def used_names(judge: JudgeConfig, dataset: DatasetConfig) -> tuple[str, ...]:
     """Return the fields and columns that a judge's requests are made of, the reference too where it is sent."""
-    names = [*FIELDS.get(judge.kind, ()), *(name.partition(".")[0] for name in _template_names(judge))]
-    if judge.kind in FIELDS and dataset.source_of("reference") is not None:
+    names = [*REQUIRED_FIELDS.get(judge.kind, ()), *(name.partition(".")[0] for name in _template_names(judge))]
+    if judge.is_builtin and dataset.source_of("reference") is not None:
         names.append("reference")
     return tuple(dict.fromkeys(names))
 

@@ -1,1 +1,8 @@
 """The two ways to have requests answered: one call each (`online`), or by the Batch API (`batch`)."""
+
+from __future__ import annotations
+
+from runner.lanes.base import Lane, StoppableLane, Traffic, service_stop
+from runner.lanes.pending import PendingWork
+
+__all__ = ["Lane", "PendingWork", "StoppableLane", "Traffic", "service_stop"]

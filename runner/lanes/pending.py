@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runner.dataset import Prefetcher, SampleReader
-from runner.results.completion import CompletionIndex
+from runner.results import CompletionIndex
 from runner.types import Sample
 
 SampleVariant = tuple[Sample, int]

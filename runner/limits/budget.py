@@ -19,14 +19,13 @@ from typing import Annotated, Any
 import msgspec
 
 from runner.config import BudgetConfig
-from runner.core.files import write_json
-from runner.core.shutdown import Drained, cancel_waiters
+from runner.core import Drained, cancel_waiters, write_json
 from runner.errors import RunDirectoryError, RunStopped, output_failed
 from runner.limits.cost import (
     ONE_REQUEST,
     UNITS_PER_CURRENCY,
     UNLIMITED,
-    ZERO,
+    ZERO_SPEND,
     CostBound,
     Reservation,
     Spend,
@@ -100,7 +99,7 @@ class Budget:
         caps: BudgetConfig,
         path: Path,
         bounds: Sequence[CostBound],
-        used_by_rows: Spend = ZERO,
+        used_by_rows: Spend = ZERO_SPEND,
         pending: Callable[[], int] = lambda: 0,
         persist: Persist = in_a_thread,
     ) -> None:
@@ -112,12 +111,12 @@ class Budget:
         self._path = path
         self._pending = pending
         self._persist = persist
-        self._used = used_by_rows.maximum(read_spent(path) or ZERO)
-        self._held = ZERO
+        self._used = used_by_rows.maximum(read_spent(path) or ZERO_SPEND)
+        self._held = ZERO_SPEND
         self._available = self._caps
         self._allowed = self._write_ahead_mark = self._used
         self._writing: asyncio.Future[None] | None = None
-        self._last_amount, self._requests_ahead, self._extended_at = ZERO, INITIAL_REQUESTS_AHEAD, math.nan
+        self._last_amount, self._requests_ahead, self._extended_at = ZERO_SPEND, INITIAL_REQUESTS_AHEAD, math.nan
 
     @property
     def used(self) -> Spend:
@@ -151,7 +150,7 @@ class Budget:
         self._used, self._last_amount = after, amount
         self.in_flight += 1
         if not after.fits_in(self._write_ahead_mark):
-            self.write_ahead(ZERO)
+            self.write_ahead(ZERO_SPEND)
         return True
 
     def correct(self, amount: Spend, actual: Spend) -> None:
@@ -159,7 +158,7 @@ class Budget:
         self._used += actual - amount
         self.in_flight -= 1
         if not self._used.fits_in(self._allowed):
-            self.write_ahead(ZERO)  # more than it should be able to take
+            self.write_ahead(ZERO_SPEND)  # more than it should be able to take
 
     def write_ahead(self, wanted: Spend) -> None:
         """Allow what is wanted and up to a second's work more, as far as the caps go; `changed` is told.
@@ -190,13 +189,13 @@ class Budget:
 
     def release_shard(self, amount: Spend) -> None:
         """Give back what was reserved for a shard, once its state file says so."""
-        self.reserve_shard(ZERO - amount)
+        self.reserve_shard(ZERO_SPEND - amount)
 
     async def charge(self, amount: Spend) -> None:
         """Count what a shard took; when this returns, it is on the disk. Raises RunStopped where it cannot be."""
         self._used += amount
         while not self._used.fits_in(self._allowed):
-            self.write_ahead(ZERO)
+            self.write_ahead(ZERO_SPEND)
             if self.failed is not None:
                 raise self.failed
             if self._writing is not None:
@@ -247,7 +246,7 @@ class Budget:
             self._allowed = target
             self._write_ahead_mark = target - Spend(ahead.requests // 2, ahead.tokens // 2, ahead.cost // 2)
             if not self._used.fits_in(target):
-                self.write_ahead(ZERO)
+                self.write_ahead(ZERO_SPEND)
         self.on_change()
 
 
@@ -297,7 +296,7 @@ class BudgetQueue:
 
     def refund(self, reserved: Reservation, *, requests_too: bool) -> None:
         """Give back what was reserved: an attempt that was never sent costs nothing, a 429 is one request."""
-        self._budget.correct(reserved.amount, ZERO if requests_too else ONE_REQUEST)
+        self._budget.correct(reserved.amount, ZERO_SPEND if requests_too else ONE_REQUEST)
         self.admit()
 
     def drain(self) -> None:
@@ -316,7 +315,7 @@ class BudgetQueue:
                     return self._stop(budget.failed)
                 if not budget.reserve(reserved.amount):
                     if budget.could_fit(reserved.amount):
-                        budget.write_ahead(sum((other.amount for _, other in waiting), ZERO))
+                        budget.write_ahead(sum((other.amount for _, other in waiting), ZERO_SPEND))
                     elif not budget.in_flight:
                         self._stop(budget.exhausted(reserved.amount))
                     return None

@@ -10,12 +10,10 @@ from typing import Any
 import msgspec
 
 from runner.config import BudgetConfig, JudgeConfig
-from runner.core.pricing import Price
-from runner.core.tokens import CAPS
+from runner.core import COMPLETION_CAP_PARAMETERS, Price
 from runner.errors import ConfigError
 from runner.judge import Variant
-from runner.judge.pai import FIELDS
-from runner.results.parts import batches, part_paths
+from runner.results import part_paths, read_batches
 from runner.types import Row, Usage
 
 log = logging.getLogger(__name__)
@@ -70,7 +68,7 @@ class Spend(msgspec.Struct, frozen=True, gc=False):
         return self.cost / UNITS_PER_CURRENCY
 
 
-ZERO, ONE_REQUEST, NO_CAPS = Spend(), Spend(requests=1), Spend(UNLIMITED, UNLIMITED, UNLIMITED)
+ZERO_SPEND, ONE_REQUEST, NO_CAPS = Spend(), Spend(requests=1), Spend(UNLIMITED, UNLIMITED, UNLIMITED)
 
 
 def units_of(money: float) -> int:
@@ -177,7 +175,7 @@ def bounds_of(
     """
     if caps.tokens is not None or caps.cost is not None:
         for judge in judges:
-            given = [judge.parameters[name] for name in CAPS if name in judge.parameters]
+            given = [judge.parameters[name] for name in COMPLETION_CAP_PARAMETERS if name in judge.parameters]
             if not given or any(type(most) is not int or most < 1 for most in given):
                 raise ConfigError(
                     f"budget: a cap on cost or tokens needs parameters.max_tokens of the judge '{judge.name}', "
@@ -185,7 +183,7 @@ def bounds_of(
                 )
     made: dict[int, CostBound] = {}
     for variant, price in zip(variants, prices, strict=True):
-        template = PAI_PROMPT_TOKENS if judges[variant.judge_index].kind in FIELDS else CHAT_PROMPT_TOKENS
+        template = PAI_PROMPT_TOKENS if judges[variant.judge_index].is_builtin else CHAT_PROMPT_TOKENS
         made.setdefault(variant.judge_index, CostBound(caps, template, price))
     return [made[variant.judge_index] for variant in variants]
 
@@ -193,13 +191,13 @@ def bounds_of(
 def spent_by(rows: Iterable[Row]) -> Spend:
     """What rows say was used, all their attempts."""
     found = [[row[name] for name in SPEND_COLUMNS] for row in rows]
-    return _spent(*zip(*found, strict=True)) if found else ZERO
+    return _spent(*zip(*found, strict=True)) if found else ZERO_SPEND
 
 
 def spent_in_parts(results: Path) -> Spend:
     """What all rows in the closed parts of a run say was used; raises RunDirectoryError where one cannot be read."""
-    some = (one for path in part_paths(results).values() for one in batches(path, SPEND_COLUMNS, ROWS_PER_READ))
-    return sum((_spent(*(rows[name].to_pylist() for name in SPEND_COLUMNS)) for rows in some), ZERO)
+    some = (one for path in part_paths(results).values() for one in read_batches(path, SPEND_COLUMNS, ROWS_PER_READ))
+    return sum((_spent(*(rows[name].to_pylist() for name in SPEND_COLUMNS)) for rows in some), ZERO_SPEND)
 
 
 def _spent(attempts: Iterable[Any], prompt: Iterable[Any], completion: Iterable[Any], cost: Iterable[Any]) -> Spend:

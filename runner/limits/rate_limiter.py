@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
 
-from runner.core.shutdown import Drained, cancel_waiters
+from runner.core import Drained, cancel_waiters
 from runner.limits.adaptive import AdaptiveController
 from runner.limits.token_quota import Amounts, QuotaSet
 

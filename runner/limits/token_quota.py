@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from runner.config import TokenLimits
-from runner.core.tokens import estimate_body
+from runner.core import estimate_body
 from runner.types import Usage
 
 TICKS_PER_SECOND = 10

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from runner.core.text import duration
+from runner.core import duration
 from runner.monitor.progress import Progress, one_line, states
 
-PLAIN_EVERY_S = 10.0
+PLAIN_INTERVAL_SECONDS = 10.0
 
 
 class ProgressDisplay(Protocol):
@@ -57,7 +57,7 @@ class PlainLines(Silent):
     """A line every ten seconds, for logs."""
 
     def __init__(self) -> None:
-        self._next = time.monotonic() + PLAIN_EVERY_S
+        self._next = time.monotonic() + PLAIN_INTERVAL_SECONDS
 
     def say(self, text: str) -> None:
         """Print it."""
@@ -68,7 +68,7 @@ class PlainLines(Silent):
         """Print the line when it is due."""
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + PLAIN_EVERY_S
+            self._next = now + PLAIN_INTERVAL_SECONDS
             self.say(one_line(progress))
 
 

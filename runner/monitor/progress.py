@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from runner.core.text import duration
+from runner.core import duration
 
-RATE_WINDOW_S = 30.0
+RATE_WINDOW_SECONDS = 30.0
 
 
 class Progress(msgspec.Struct):
@@ -67,7 +67,7 @@ class RateMeter:
         """Note how many rows there are at `now` (seconds); returns the rate, None until there is one."""
         seen = self._seen
         seen.append((now, done))
-        while len(seen) > 2 and now - seen[1][0] >= RATE_WINDOW_S:
+        while len(seen) > 2 and now - seen[1][0] >= RATE_WINDOW_SECONDS:
             seen.popleft()
         span = now - seen[0][0]
         return (done - seen[0][1]) / span if span > 0 else None

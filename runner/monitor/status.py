@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from runner.core.text import duration
+from runner.core import duration
 from runner.errors import UsageError
 from runner.monitor.progress import states
 
-ENDED = frozenset({"finished", "stopped"})
-OVER = ENDED | {"interrupted"}
+FINAL_STATES = frozenset({"finished", "stopped"})
+INACTIVE_STATES = FINAL_STATES | {"interrupted"}
 
 
 def read_status(status: Path, held: bool) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def read_status(status: Path, held: bool) -> dict[str, Any]:
         raise UsageError(f"{status.parent}: no status.json here; is it a run directory?") from None
     except (OSError, msgspec.MsgspecError) as error:
         raise UsageError(f"{status}: cannot be read: {error}") from error
-    if data.get("state") not in ENDED and not held:
+    if data.get("state") not in FINAL_STATES and not held:
         data["state"] = "interrupted"
     for job in data.get("jobs") or ():  # batches grow older also while nobody works on the run
         job["age_s"] = None if job.get("created_at") is None else round(time.time() - job["created_at"], 1)
@@ -49,7 +49,7 @@ def describe(data: Mapping[str, Any]) -> str:
         + (f"   cost {data['cost']:.4f}" if data.get("cost") is not None else ""),
         f"  route {data.get('route')}   started {data.get('started_at')}   updated {data.get('updated_at')}",
     ]
-    if data.get("state") not in OVER:
+    if data.get("state") not in INACTIVE_STATES:
         pace = "-" if rate is None else f"{rate:.1f} rows/s"
         lines.insert(2, f"  rate {pace}   eta {duration(data.get('eta_s'))}   in flight {data.get('in_flight')}")
     if data.get("batches"):

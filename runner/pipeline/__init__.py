@@ -1,1 +1,10 @@
 """One run, from opening its directory to its summary."""
+
+from __future__ import annotations
+
+from runner.pipeline.execute import arun, run
+from runner.pipeline.finish import RunSummary
+from runner.pipeline.report_process import write_report
+from runner.pipeline.rescore import rescore_run
+
+__all__ = ["RunSummary", "arun", "rescore_run", "run", "write_report"]

@@ -14,22 +14,17 @@ import anyio
 
 from runner.config import RunConfig, ServiceConfig
 from runner.errors import RunStopped
-from runner.monitor.console import ProgressDisplay, watcher
+from runner.monitor import ProgressDisplay, watcher
 from runner.pipeline.factory import LaneFactory
 from runner.pipeline.finish import RunSummary, finish_run
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun, open_run
 from runner.pipeline.scheduler import LanePolicy, LaneScheduler
-from runner.planning.estimate import estimate_requests
-from runner.planning.inputs import RunOptions
-from runner.planning.plan import route_of
-from runner.planning.routing import Route, batch_lack
-from runner.results.recorder import ResultRecorder
-from runner.results.writer import ResultWriter
-from runner.service.client import Client
-from runner.service.embedded import embedded_emulator
+from runner.planning import Route, RunOptions, batch_lack, estimate_requests, route_of
+from runner.results import ResultRecorder, ResultWriter
+from runner.service import Client, embedded_emulator
 
-TICK_S = 1.0
+STATUS_INTERVAL_SECONDS = 1.0
 SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
 DEFAULTS = RunOptions()
 
@@ -65,7 +60,7 @@ async def _run(opened: OpenRun) -> RunSummary:
 
 async def _ask(opened: OpenRun, record: RunManifest) -> None:
     """The lanes over what is left; raises RunStopped where that ended early."""
-    checked = opened.checked
+    checked = opened.inputs
     services = checked.config.services
     async with (
         _kept(opened),
@@ -100,15 +95,15 @@ async def _ask(opened: OpenRun, record: RunManifest) -> None:
 
 def _route(opened: OpenRun) -> Route:
     """The lane for what is in no batch yet; the dataset is looked at where its tokens matter for that."""
-    config = opened.checked.config
+    config = opened.inputs.config
     estimate = None
     if config.router.mode == "auto" and any(service.limits.tpm is not None for service in config.services):
-        estimate = estimate_requests(opened.checked, opened.survey, opened.done)
-    return route_of(opened.checked, opened.done.missing(), estimate)
+        estimate = estimate_requests(opened.inputs, opened.fingerprint, opened.done)
+    return route_of(opened.inputs, opened.done.missing(), estimate)
 
 
 def _way(opened: OpenRun, route: Route) -> LanePolicy:
-    config = opened.checked.config
+    config = opened.inputs.config
     falls_back = config.router.on_exhausted_quota == "batch" and config.router.mode != "online"
     return LanePolicy(
         route,
@@ -142,10 +137,10 @@ async def _kept(opened: OpenRun) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _sink(opened: OpenRun, record: RunManifest) -> AsyncIterator[ResultWriter]:
     """Where rows go; what is open becomes a part at the end, unless the run is stopped at once."""
-    output = opened.checked.config.output
+    output = opened.inputs.config.output
     sink = ResultWriter(
         opened.directory.path,
-        opened.checked.schema,
+        opened.inputs.schema,
         opened.next_part,
         output.rows_per_part,
         output.compression,
@@ -176,7 +171,7 @@ async def _addresses(services: Sequence[ServiceConfig]) -> AsyncIterator[dict[st
 @asynccontextmanager
 async def _clients(opened: OpenRun, addresses: Mapping[str, str]) -> AsyncIterator[dict[tuple[str, str], Client]]:
     """The services at their present addresses, and at those where they stood when open batches were made."""
-    services, tokens = opened.checked.config.services, opened.checked.tokens
+    services, tokens = opened.inputs.config.services, opened.inputs.tokens
     by_name = {service.name: service for service in services}
     wanted = {(name, url): (name, url) for name, url in addresses.items()}
     for shard in opened.ledger.open_shards:
@@ -201,7 +196,7 @@ async def _tick(record: RunManifest, sink: ResultWriter, lanes: LaneScheduler, s
             if record.note_drain():
                 lanes.drain(RunStopped("cancelled", "drained for `cancel`; run the same command again to go on", 4))
             screen.show(record.update())
-            await anyio.sleep(TICK_S)
+            await anyio.sleep(STATUS_INTERVAL_SECONDS)
 
 
 async def _heed_signals(lanes: LaneScheduler) -> None:

@@ -6,24 +6,16 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from runner.config import ServiceConfig
-from runner.core.tokens import CAPS, COMPLETION_TOKENS, TEMPLATE_TOKENS
+from runner.core import COMPLETION_CAP_PARAMETERS, COMPLETION_TOKENS, TEMPLATE_TOKENS
 from runner.dataset import Prefetcher, chunks
-from runner.judge.pai import FIELDS
-from runner.lanes.base import Lane
-from runner.lanes.batch.grouping import BatchEndpoint
-from runner.lanes.batch.lane import BatchLane
-from runner.lanes.batch.packing import MB, ShardPacker
-from runner.lanes.batch.reconcile import Reconciler
-from runner.lanes.online.backend import BackendSpec, OnlinePolicy
-from runner.lanes.online.lane import OnlineLane
-from runner.lanes.pending import PendingWork
-from runner.limits.adaptive import AdaptiveController
-from runner.limits.token_quota import TokenEstimator, TokenQuota
+from runner.lanes import Lane, PendingWork
+from runner.lanes.batch import BatchEndpoint, BatchLane, Reconciler, ShardPacker
+from runner.lanes.online import BackendSpec, OnlineLane, OnlinePolicy
+from runner.limits import AdaptiveController, TokenEstimator, TokenQuota
 from runner.pipeline.open import OpenRun
-from runner.planning.routing import batch_services
-from runner.results.recorder import ResultRecorder
-from runner.results.schema import own_floats
-from runner.service.client import Client
+from runner.planning import batch_services
+from runner.results import ResultRecorder, own_floats
+from runner.service import Client
 
 
 class LaneFactory:
@@ -47,7 +39,7 @@ class LaneFactory:
         self._recorder = recorder
         self._clients = clients
         self._addresses = addresses
-        self._config = run.checked.config
+        self._config = run.inputs.config
         self._service = self._config.services[0]
 
     @asynccontextmanager
@@ -59,15 +51,15 @@ class LaneFactory:
         `gives_up` says from how many on a request is not asked any more.
         """
         async with self._prefetcher() as feed:
-            remaining = PendingWork(feed, self._run.checked.reader, self._run.done, accept)
+            remaining = PendingWork(feed, self._run.inputs.reader, self._run.done, accept)
             yield self._online(remaining) if name == "online" else self._batch(remaining, is_final)
 
     def _prefetcher(self) -> Prefetcher:
-        checked, wanted = self._run.checked, self._run.done.next_wanted
-        return Prefetcher(chunks(checked.files, wanted, known=self._run.survey, columns=checked.reader.columns))
+        checked, wanted = self._run.inputs, self._run.done.next_wanted
+        return Prefetcher(chunks(checked.files, wanted, known=self._run.fingerprint, columns=checked.reader.columns))
 
     def _online(self, remaining: PendingWork) -> OnlineLane:
-        config, panel = self._config, self._run.checked.panel
+        config, panel = self._config, self._run.inputs.panel
         places = {service.name: number for number, service in enumerate(config.services)}
         return OnlineLane(
             [self._spec(service) for service in config.services],
@@ -99,7 +91,7 @@ class LaneFactory:
 
     def _batch(self, remaining: PendingWork, gives_up: Callable[[int], bool]) -> BatchLane:
         opened, options, batch = self._run, self._run.options, self._config.batch
-        panel, schema = opened.checked.panel, opened.checked.schema
+        panel, schema = opened.inputs.panel, opened.inputs.schema
         dialects = self._dialects
         packer = ShardPacker(
             opened.ledger,
@@ -113,18 +105,20 @@ class LaneFactory:
                 ]
                 for judge in self._config.judges
             ],
-            max_bytes=batch.shard_mb * MB,
+            max_bytes=batch.shard_bytes,
             max_lines=batch.shard_lines,
             floats=own_floats(schema),
-            budget=opened.purse,
+            budget=opened.shard_budget,
         )
-        own = opened.checked.reader.result_fields()
+        own = opened.inputs.reader.result_fields()
         return BatchLane(
             opened.ledger,
             self._clients,
             dialects,
             None if options.cancel else packer,
-            Reconciler(opened.ledger, panel, self._recorder, own, dialects, self._reasks, gives_up, opened.purse),
+            Reconciler(
+                opened.ledger, panel, self._recorder, own, dialects, self._reasks, gives_up, opened.shard_budget
+            ),
             batch=batch,
             policy=self._config.online.retry,
             grace=self._grace,
@@ -143,20 +137,24 @@ class LaneFactory:
         """What the requests of each variant will take; those of one judge learn together."""
         by_judge = [
             TokenEstimator(
-                TEMPLATE_TOKENS if judge.kind in FIELDS else 0,
+                TEMPLATE_TOKENS if judge.is_builtin else 0,
                 COMPLETION_TOKENS,
                 min(
-                    (judge.parameters[name] for name in CAPS if isinstance(judge.parameters.get(name), int)),
+                    (
+                        judge.parameters[name]
+                        for name in COMPLETION_CAP_PARAMETERS
+                        if isinstance(judge.parameters.get(name), int)
+                    ),
                     default=None,
                 ),
             )
             for judge in self._config.judges
         ]
-        return [by_judge[variant.judge_index] for variant in self._run.checked.panel.variants]
+        return [by_judge[variant.judge_index] for variant in self._run.inputs.panel.variants]
 
     @property
     def _reasks(self) -> tuple[int, ...]:
-        return tuple(self._config.judges[v.judge_index].reask for v in self._run.checked.panel.variants)
+        return tuple(self._config.judges[v.judge_index].reask for v in self._run.inputs.panel.variants)
 
     @property
     def _grace(self) -> float:

@@ -9,15 +9,14 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from runner.core.text import counted, duration
+from runner.core import counted, duration
 from runner.dataset import RawRow, TextReader
 from runner.errors import DatasetError, ReportFailed, RunStopped, output_failed
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun
 from runner.pipeline.report_process import write_report
-from runner.planning.inputs import row_lookup
-from runner.results.completion import RowCounts
-from runner.results.samples import Aggregation, write_samples
+from runner.planning import row_lookup
+from runner.results import Aggregation, RowCounts, write_samples
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ def finish_run(opened: OpenRun, record: RunManifest, stop: RunStopped | None) ->
     except RunStopped as error:
         stop = stop or error
         code, reason = stop.exit_code, stop.reason
-    embedded = {service.name for service in opened.checked.config.services if service.kind == "emulator"}
+    embedded = {service.name for service in opened.inputs.config.services if service.kind == "emulator"}
     log.info("ended with %d%s", code, "" if stop is None else f": {stop}")
     return RunSummary(
         directory=opened.directory.path,
@@ -133,7 +132,7 @@ def finish_run(opened: OpenRun, record: RunManifest, stop: RunStopped | None) ->
 
 def _report(opened: OpenRun) -> Path | None:
     """The report's page, where the YAML asks for it; a run whose report fails has all its rows nevertheless."""
-    config = opened.checked.config
+    config = opened.inputs.config
     if config.report is None:
         return None
     try:
@@ -149,11 +148,11 @@ def _ended(opened: OpenRun, record: RunManifest, stop: RunStopped | None) -> tup
         return stop.exit_code, stop.reason
     counts = record.counts
     bad = (counts.unparsed + counts.failed) / max(1, counts.done)
-    return (0 if bad <= opened.checked.config.output.tolerate else 1), None
+    return (0 if bad <= opened.inputs.config.output.tolerate else 1), None
 
 
 def _write_samples(opened: OpenRun) -> None:
-    checked, config = opened.checked, opened.checked.config
+    checked, config = opened.inputs, opened.inputs.config
     how = Aggregation(
         score=config.aggregate.score,
         min_valid=config.aggregate.min_valid,
@@ -164,7 +163,7 @@ def _write_samples(opened: OpenRun) -> None:
     extra = checked.reader.result_fields()
     kept = {field.name for field in extra}
     names = tuple(name for name in checked.texts if name not in kept) if config.output.texts else ()
-    where, reader = row_lookup(checked, opened.survey, _as_it_is), TextReader(checked.reader, names)
+    where, reader = row_lookup(checked, opened.fingerprint, _as_it_is), TextReader(checked.reader, names)
 
     def texts(ordinals: Sequence[int]) -> Sequence[pa.Array]:
         found = where.at(ordinals)

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from runner.core.files import write_json
+from runner.core import write_json
 from runner.errors import output_failed
-from runner.lanes.base import Lane, Traffic
-from runner.monitor.progress import Progress, RateMeter, eta
+from runner.lanes import Lane, Traffic
+from runner.monitor import Progress, RateMeter, eta
 from runner.pipeline.open import OpenRun
-from runner.planning.routing import Route
-from runner.results.run_directory import schema_text
+from runner.planning import Route
+from runner.results import schema_text
 from runner.version import __version__
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class RunManifest:
     def save(self, state: str, exit_code: int | None = None, stop_reason: str | None = None) -> None:
         """Write run.json; raises RunStopped where the output can no longer be written."""
         opened = self._opened
-        config, earlier = opened.checked.config, opened.earlier
+        config, earlier = opened.inputs.config, opened.earlier
         data: dict[str, Any] = {
             "id": earlier.get("id") or f"{config.name}-{self._started_at}",
             "name": config.name,
@@ -127,8 +127,8 @@ class RunManifest:
             "created_at": earlier.get("created_at") or self._started_at,
             "started_at": self._started_at,
             "updated_at": now(),
-            "schema": schema_text(opened.checked.schema),
-            "columns": {field.name: str(field.type) for field in opened.checked.schema},
+            "schema": schema_text(opened.inputs.schema),
+            "columns": {field.name: str(field.type) for field in opened.inputs.schema},
             **opened.fingerprints,
         }
         try:
@@ -137,7 +137,7 @@ class RunManifest:
             raise output_failed(error) from error
 
     def _progress(self, exit_code: int | None, stop_reason: str | None) -> Progress:
-        config, counts, total = self._opened.checked.config, self.counts, self._opened.total
+        config, counts, total = self._opened.inputs.config, self.counts, self._opened.total
         ledger = self._opened.ledger
         in_batches = ledger.answered_lines()
         rate = self._rate.note(time.monotonic(), counts.done + in_batches)

@@ -12,33 +12,31 @@ import msgspec
 import pyarrow as pa
 
 from runner.config import RunConfig
-from runner.core.files import write_text
-from runner.core.pricing import Price
-from runner.core.text import counted
+from runner.core import Price, counted, write_text
 from runner.dataset import (
     DatasetFingerprint,
     growth,
     take_fingerprint,
 )
 from runner.errors import RunDirectoryError, UsageError
-from runner.lanes.batch.ledger import Ledger
-from runner.lanes.batch.shard_budget import ShardBudget
-from runner.lanes.batch.submitted import claim, refresh, replaced
-from runner.limits.budget import Budget
-from runner.limits.cost import NO_CAPS, bounds_of, caps_of, spent_in_parts
-from runner.monitor.run_log import logged_to
+from runner.lanes.batch import Ledger, ShardBudget, claim, refresh, replaced
+from runner.limits import NO_CAPS, Budget, bounds_of, caps_of, spent_in_parts
+from runner.monitor import logged_to
 from runner.pipeline.reparse import ReparseContext, check_requests, reparse_rows
-from runner.planning.fingerprints import (
+from runner.planning import (
+    RunInputs,
+    RunOptions,
+    check_inputs,
     check_request_fingerprint,
     parsing_fingerprint,
+    prices_by_variant,
     request_fingerprint,
+    row_lookup,
+    shared_columns,
+    variant_keys,
     what_is_stale,
 )
-from runner.planning.inputs import RunInputs, RunOptions, _prices, _shared, _variants, check_inputs, row_lookup
-from runner.results.completion import CompletionIndex, scan
-from runner.results.recovery import recover
-from runner.results.run_directory import RunDirectory, move_aside
-from runner.results.schema import own_floats
+from runner.results import CompletionIndex, RunDirectory, move_aside, own_floats, recover, scan
 from runner.types import Row
 
 log = logging.getLogger(__name__)
@@ -47,11 +45,11 @@ log = logging.getLogger(__name__)
 class OpenRun(msgspec.Struct, frozen=True):
     """A run directory that is held, in order, and known."""
 
-    checked: RunInputs
+    inputs: RunInputs
     options: RunOptions
     directory: RunDirectory
     ledger: Ledger
-    survey: DatasetFingerprint
+    fingerprint: DatasetFingerprint
     done: CompletionIndex
     next_part: int
     shared: tuple[Row, ...]
@@ -59,7 +57,7 @@ class OpenRun(msgspec.Struct, frozen=True):
     earlier: dict[str, Any]
     fingerprints: dict[str, Any]
     budget: Budget | None = None
-    purse: ShardBudget | None = None
+    shard_budget: ShardBudget | None = None
 
     @property
     def total(self) -> int:
@@ -112,7 +110,9 @@ def _take_stock(checked: RunInputs, options: RunOptions, directory: RunDirectory
     next_part = recover(directory.path, written, config.output.compression)
     ledger = _ledger(directory, config)
     samples_again = row_lookup(checked, counted, checked.reader.sample)
-    again = ReparseContext(checked.panel, _variants(checked.panel), _prices(config, checked.panel), samples_again)
+    again = ReparseContext(
+        checked.panel, variant_keys(checked.panel), prices_by_variant(config, checked.panel), samples_again
+    )
     changed = known is not None and growth(known, counted) == "changed"
     if changed:
         check_requests(directory.path, again, ledger)
@@ -136,7 +136,7 @@ def _take_stock(checked: RunInputs, options: RunOptions, directory: RunDirectory
         counted,
         done,
         next_part,
-        tuple(_shared(config, variant) for variant in checked.panel.variants),
+        tuple(shared_columns(config, variant) for variant in checked.panel.variants),
         again.prices,
         earlier,
         {
@@ -150,17 +150,17 @@ def _take_stock(checked: RunInputs, options: RunOptions, directory: RunDirectory
 
 
 def _budget(
-    checked: RunInputs, directory: RunDirectory, ledger: Ledger, prices: tuple[Price, ...], done: CompletionIndex
+    inputs: RunInputs, directory: RunDirectory, ledger: Ledger, prices: tuple[Price, ...], done: CompletionIndex
 ) -> tuple[Budget | None, ShardBudget | None]:
     """The budget and its batch side, with what was used so far; None without a cap."""
-    caps, panel = checked.config.budget, checked.panel
+    caps, panel = inputs.config.budget, inputs.panel
     if caps_of(caps) == NO_CAPS:
         return None, None
     bounds = bounds_of(caps, panel.judges, panel.variants, prices)
     budget = Budget(caps, directory.path / "budget.json", bounds, spent_in_parts(directory.results), done.missing)
-    purse = ShardBudget(budget, ledger, panel)
-    purse.restore()
-    return budget, purse
+    shard_budget = ShardBudget(budget, ledger, panel)
+    shard_budget.restore()
+    return budget, shard_budget
 
 
 def _ledger(directory: RunDirectory, config: RunConfig) -> Ledger:

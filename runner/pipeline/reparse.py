@@ -8,19 +8,15 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from runner.core.pricing import Price
-from runner.dataset.lookup import RowLookup
+from runner.core import Price
+from runner.dataset import RowLookup
 from runner.errors import BadRow, RunDirectoryError
 from runner.judge import Panel
-from runner.lanes.batch.ledger import Ledger
-from runner.lanes.batch.submitted import compare
-from runner.results.completion import VariantKey
-from runner.results.journal import writable
-from runner.results.parts import batches, part_paths, rewrite_part
-from runner.results.schema import verdict_columns
+from runner.lanes.batch import Ledger, compare
+from runner.results import VariantKey, part_paths, read_batches, rewrite_part, verdict_columns, writable
 from runner.types import JudgeResponse, Row, Sample, Usage
 
-SHOWN = 5
+DIFFERENCES_SHOWN = 5
 
 
 class ReparseContext(msgspec.Struct, frozen=True):
@@ -83,22 +79,22 @@ def check_requests(directory: Path, again: ReparseContext, ledger: Ledger) -> No
     examples: list[str] = []
     columns = ["ordinal", "judge", "swapped", "repeat", "custom_id", "request_hash"]
     for path in part_paths(directory / "results").values():
-        for batch in batches(path, columns):
+        for batch in read_batches(path, columns):
             rows = [row for row in batch.to_pylist() if row["request_hash"] is not None]
             others = _differing(rows, again)
             checked += len(rows)
             differing += len(others)
-            examples += others[: SHOWN - len(examples)]
+            examples += others[: DIFFERENCES_SHOWN - len(examples)]
     if again.cursor is not None:
         submitted = compare(ledger, again.panel, again.cursor)
         checked += submitted.checked
         differing += len(submitted.differing)
-        examples += submitted.differing[: SHOWN - len(examples)]
+        examples += submitted.differing[: DIFFERENCES_SHOWN - len(examples)]
     if differing:
         raise RunDirectoryError(
             f"{directory}: the dataset changed under the rows that are there: {differing:,} of {checked:,} requests "
-            f"would ask something else now ({', '.join(examples)}{', ...' if differing > SHOWN else ''}). Put the "
-            "dataset back, or give another directory with --run-dir, or start anew with --fresh"
+            f"would ask something else now ({', '.join(examples)}{', ...' if differing > DIFFERENCES_SHOWN else ''}). "
+            "Put the dataset back, or give another directory with --run-dir, or start anew with --fresh"
         )
 
 

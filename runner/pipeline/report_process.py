@@ -11,7 +11,7 @@ import msgspec
 
 from runner.config import RunConfig
 from runner.errors import ReportFailed
-from runner.judge.verdict.scales import scale_of
+from runner.judge import scale_of
 
 PAGE = Path("report") / "index.html"
 

@@ -8,12 +8,11 @@ from runner.judge import Panel
 from runner.pipeline.finish import RunSummary, finish_run
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import open_run
-from runner.planning.inputs import RunOptions, check_inputs
-from runner.results.completion import CompletionIndex
-from runner.results.run_directory import RunDirectory
+from runner.planning import RunOptions, check_inputs
+from runner.results import CompletionIndex, RunDirectory
 
 
-def rescore(config: RunConfig) -> RunSummary:
+def rescore_run(config: RunConfig) -> RunSummary:
     """Read the stored answers of a configuration's run directory again, and write its `samples.parquet`.
 
     Every answer is read, also where the configuration is the old one: the rules of a format may be newer. Raises
@@ -24,7 +23,7 @@ def rescore(config: RunConfig) -> RunSummary:
     directory = RunDirectory(config.output.directory)
     limit = _forget_reading(directory)
     with open_run(config, RunOptions(limit=limit)) as opened:
-        _take_as_they_are(opened.done, opened.checked.panel)
+        _take_as_they_are(opened.done, opened.inputs.panel)
         record = RunManifest(opened)
         missing = opened.total - record.counts.done
         stop = None

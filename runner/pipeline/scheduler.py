@@ -8,12 +8,12 @@ from typing import Literal
 
 import msgspec
 
-from runner.core.text import counted
+from runner.core import counted
 from runner.errors import NoBatchApi, RunStopped
-from runner.lanes.base import Lane
+from runner.lanes import Lane
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun
-from runner.planning.routing import Route
+from runner.planning import Route
 
 LaneName = Literal["online", "batch"]
 MakeLane = Callable[[LaneName, Callable[[int], bool], Callable[[int], bool]], AbstractAsyncContextManager[Lane]]

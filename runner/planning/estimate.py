@@ -8,23 +8,19 @@ from itertools import chain
 import msgspec
 
 from runner.config import BatchConfig, JudgeConfig, PricesConfig
-from runner.core.pricing import price_of
-from runner.core.tokens import CAPS, COMPLETION_TOKENS, TEMPLATE_TOKENS, estimate_body
+from runner.core import COMPLETION_CAP_PARAMETERS, COMPLETION_TOKENS, TEMPLATE_TOKENS, estimate_body, price_of
 from runner.dataset import DatasetFingerprint, NextWanted, chunks
 from runner.errors import BadRow
-from runner.judge.pai import FIELDS
-from runner.lanes.batch.grouping import BatchEndpoint, ShardGroup, group_variants
-from runner.lanes.batch.packing import line_of
+from runner.lanes.batch import BatchEndpoint, ShardGroup, group_variants, line_of
 from runner.planning.inputs import RunInputs
 from runner.planning.routing import LaneName, batch_services
-from runner.results.completion import CompletionIndex, RowCounts
+from runner.results import CompletionIndex, RowCounts
 from runner.types import JudgeRequest, Sample, Usage
 
-SAMPLES = 5000
+SAMPLES_MEASURED = 5000
 """No more samples than these are read, evenly over those that are open."""
 
-MB = 1_000_000
-SHOWN = 5
+ROWS_SHOWN = 5
 
 
 class JudgeEstimate(msgspec.Struct, frozen=True):
@@ -123,7 +119,7 @@ def estimate_requests(checked: RunInputs, counted: DatasetFingerprint, done: Com
 def _evenly(done: CompletionIndex) -> tuple[NextWanted, bool]:
     """Which samples are looked at, and whether these are all that are open."""
     first = done.next_wanted(0)
-    stride = max(1, math.ceil((done.samples - first) / SAMPLES))
+    stride = max(1, math.ceil((done.samples - first) / SAMPLES_MEASURED))
 
     def wanted(ordinal: int) -> int:
         return done.next_wanted(first + -(-(ordinal - first) // stride) * stride)
@@ -139,7 +135,7 @@ def _of_judge(judge: JudgeConfig, requests: int, prompt_tokens: float, counts: R
         source = f"the mean of {answered:,} answers"
     else:
         completion, source = float(COMPLETION_TOKENS), "assumed"
-    for cap in CAPS:
+    for cap in COMPLETION_CAP_PARAMETERS:
         most = judge.parameters.get(cap)
         if isinstance(most, int) and most < completion:
             completion, source = float(most), f"parameters.{cap}"
@@ -156,7 +152,7 @@ class _Look:
         self.prompt_tokens = [0] * len(judges)
         self.seen = self.samples = self.bad_rows = 0
         self.problems: list[str] = []
-        self._template = [TEMPLATE_TOKENS if judge.kind in FIELDS else 0 for judge in judges]
+        self._template = [TEMPLATE_TOKENS if judge.is_builtin else 0 for judge in judges]
         self._piles = group_variants(_sites(checked), [judge.model for judge in judges])
         self.shards = {pile: _Shards(checked.config.batch, pile) for pile in self._piles}
 
@@ -174,7 +170,7 @@ class _Look:
                 problem = f"{sample.place}: {error}"
         if problem is not None:
             self.bad_rows += 1
-            if len(self.problems) < SHOWN:
+            if len(self.problems) < ROWS_SHOWN:
                 self.problems.append(problem)
 
     def _add(self, request: JudgeRequest, judge: int) -> None:
@@ -195,7 +191,7 @@ class _Shards:
     def __init__(self, batch: BatchConfig, pile: ShardGroup) -> None:
         self._pile = pile
         self._site: BatchEndpoint | None = None
-        self._most_bytes = int(batch.shard_mb * MB)
+        self._most_bytes = batch.shard_bytes
         self._most_lines = batch.shard_lines
         self._open_bytes = self._open_lines = 0
         self.count = self.lines = self.bytes = 0

@@ -9,25 +9,24 @@ import msgspec
 import pyarrow as pa
 
 from runner.config import Constant, RunConfig, ServiceConfig
-from runner.core.pricing import Price, no_price, price_of
+from runner.core import Price, no_price, price_of
 from runner.dataset import (
     Columns,
     DataFile,
     DatasetFingerprint,
     RawRow,
+    Read,
+    RowLookup,
     SampleReader,
     check_columns,
     chunks,
     columns,
     discover,
 )
-from runner.dataset.lookup import Read, RowLookup
 from runner.errors import ConfigError
 from runner.judge import Panel, Variant
-from runner.results.completion import VariantKey
-from runner.results.samples import TEXTS
-from runner.results.schema import results_schema
-from runner.service.embedded import check_options
+from runner.results import TEXT_FIELDS, VariantKey, results_schema
+from runner.service import check_options
 from runner.types import Row, Secret
 
 
@@ -88,7 +87,7 @@ def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     check_columns(config.dataset, fields, found)
     panel.check_names(fields, found.names)
     reader = SampleReader(config.dataset, found, pairwise="answer2" in used, also=used - fields)
-    texts = tuple(name for name in TEXTS if _has(config, name, found))
+    texts = tuple(name for name in TEXT_FIELDS if _has(config, name, found))
     return RunInputs(config, tokens, panel, files, reader, texts, results_schema(reader.result_fields()))
 
 
@@ -113,11 +112,11 @@ def row_lookup(checked: RunInputs, counted: DatasetFingerprint, read: Callable[[
     return RowLookup(lambda: chunks(checked.files, known=counted, columns=checked.reader.columns), read)
 
 
-def _variants(panel: Panel) -> dict[VariantKey, int]:
+def variant_keys(panel: Panel) -> dict[VariantKey, int]:
     return {(v.judge, v.swapped, v.repeat): number for number, v in enumerate(panel.variants)}
 
 
-def _prices(config: RunConfig, panel: Panel) -> tuple[Price, ...]:
+def prices_by_variant(config: RunConfig, panel: Panel) -> tuple[Price, ...]:
     """What the tokens of each variant cost."""
     prices = config.prices
     if prices is None:
@@ -126,7 +125,7 @@ def _prices(config: RunConfig, panel: Panel) -> tuple[Price, ...]:
     return tuple(no_price if m is None else price_of(m.input, m.output, prices.per, m.batch) for m in models)
 
 
-def _shared(config: RunConfig, variant: Variant) -> Row:
+def shared_columns(config: RunConfig, variant: Variant) -> Row:
     """The columns that all rows of a variant share."""
     judge = config.judges[variant.judge_index]
     return {

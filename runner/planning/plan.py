@@ -8,20 +8,20 @@ from contextlib import suppress
 
 import msgspec
 
-from runner.core.text import duration
+from runner.core import duration
 from runner.dataset import DatasetFingerprint, take_fingerprint
 from runner.errors import RunDirectoryError
 from runner.judge import Panel
-from runner.lanes.batch.ledger import Ledger
-from runner.limits.budget import read_spent
-from runner.limits.cost import (
+from runner.lanes.batch import Ledger
+from runner.limits import (
     NO_CAPS,
     SPEND_COLUMNS,
     UNITS_PER_CURRENCY,
     UNLIMITED,
-    ZERO,
+    ZERO_SPEND,
     Spend,
     caps_of,
+    read_spent,
     spent_by,
     spent_in_parts,
     units_of,
@@ -30,11 +30,15 @@ from runner.planning.estimate import Estimate, estimate_requests
 from runner.planning.fingerprints import check_request_fingerprint, request_fingerprint
 from runner.planning.inputs import RunInputs, RunOptions
 from runner.planning.routing import Demand, LaneName, Route, batch_factor, batch_lack, choose_route, online_seconds
-from runner.results.completion import CompletionIndex, scan
-from runner.results.journal import read_segment, segment_paths
-from runner.results.parts import part_paths
-from runner.results.run_directory import RunDirectory
-from runner.results.schema import TRANSIENT
+from runner.results import (
+    TRANSIENT_ERROR_TYPES,
+    CompletionIndex,
+    RunDirectory,
+    part_paths,
+    read_segment,
+    scan,
+    segment_paths,
+)
 from runner.types import Row
 
 _NOTED = ("ordinal", "judge", "swapped", "repeat", "status", "error_type", *SPEND_COLUMNS)
@@ -277,8 +281,8 @@ def _stock(checked: RunInputs, options: RunOptions) -> tuple[DatasetFingerprint,
     samples = counted.rows if options.limit is None else min(options.limit, counted.rows)
     variants = {(v.judge, v.swapped, v.repeat): number for number, v in enumerate(checked.panel.variants)}
     if not (directory.results.is_dir() and directory.journal.is_dir()):
-        return counted, CompletionIndex(samples, variants), ZERO
-    used = ZERO
+        return counted, CompletionIndex(samples, variants), ZERO_SPEND
+    used = ZERO_SPEND
     try:
         if caps_of(checked.config.budget) != NO_CAPS:
             used = _used(directory)
@@ -303,8 +307,8 @@ def _used(directory: RunDirectory) -> Spend:
     """
     rows = spent_in_parts(directory.results) + spent_by(_waiting(directory))
     shards = [shard for shard in Ledger(directory.path / "batches").open_shards if not shard.is_collected]
-    held = sum((shard.reserved or ZERO for shard in shards), ZERO)
-    return rows.maximum(read_spent(directory.path / "budget.json") or ZERO) + held
+    held = sum((shard.reserved or ZERO_SPEND for shard in shards), ZERO_SPEND)
+    return rows.maximum(read_spent(directory.path / "budget.json") or ZERO_SPEND) + held
 
 
 def _waiting(directory: RunDirectory) -> Iterator[Row]:
@@ -329,7 +333,7 @@ def _in_batches(directory: RunDirectory, panel: Panel) -> Iterator[tuple[int, in
 
 
 def _asked_again(row: Row, retry: Collection[str]) -> bool:
-    return row["status"] in retry or (row["status"] == "failed" and row["error_type"] in TRANSIENT)
+    return row["status"] in retry or (row["status"] == "failed" and row["error_type"] in TRANSIENT_ERROR_TYPES)
 
 
 def _cost(cost: float | None, currency: str | None) -> str:

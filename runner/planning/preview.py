@@ -8,14 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from runner.core.tokens import estimate_body
+from runner.core import estimate_body
 from runner.dataset import chunks
 from runner.errors import BadRow, DatasetError
 from runner.planning.inputs import RunInputs
-from runner.results.exporter import rows_so_far
-from runner.results.run_directory import RunDirectory
+from runner.results import RunDirectory, rows_so_far
 
-FIRST = 100
+ROWS_CHECKED = 100
 
 
 class Preview(msgspec.Struct, frozen=True):
@@ -38,7 +37,7 @@ def first_requests(checked: RunInputs, show: int) -> Preview:
     warnings: list[str] = []
     sizes: list[int] = []
     rows = 0
-    for raw in islice((raw for chunk in chunks(checked.files) for raw in chunk), max(FIRST, show)):
+    for raw in islice((raw for chunk in chunks(checked.files) for raw in chunk), max(ROWS_CHECKED, show)):
         rows += 1
         sample = checked.reader.sample(raw)
         try:

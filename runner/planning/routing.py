@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from runner.config import JudgeConfig, LimitsConfig, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
-from runner.core.text import duration
+from runner.core import duration
 from runner.types import Usage
 
 LaneName = Literal["online", "batch"]

@@ -11,23 +11,23 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.results.parts import batches, part_paths
+from runner.results.parts import part_paths, read_batches
 from runner.results.row_block import RowBlock
-from runner.results.schema import TRANSIENT
+from runner.results.schema import TRANSIENT_ERROR_TYPES
 from runner.types import Row
 
 VariantKey = tuple[str, bool, int]
 """Judge name, swapped, repeat."""
 
-BATCH = 65536
+ROWS_PER_READ = 65536
 
-EVERY_ROW = (
+INDEX_COLUMNS = (
     *("ordinal", "judge", "swapped", "repeat", "status", "error_type"),
     *("prompt_tokens", "completion_tokens", "cost"),
 )
 """What is read of every row."""
 
-CARRIED = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
+USAGE_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
 """What a replaced row hands on to the row that replaces it."""
 
 
@@ -188,7 +188,7 @@ class CompletionIndex:
         if row["ordinal"] < self.samples:
             self._flags[row["ordinal"] * len(self.variants) + variant] = 0
             self.owners[row["custom_id"]] = part
-            self.earlier[row["custom_id"]] = {name: row[name] for name in CARRIED}
+            self.earlier[row["custom_id"]] = {name: row[name] for name in USAGE_COLUMNS}
             self.counts.add(row, -1)
             if row["status"] == "unparsed":
                 self.unreadable.add(row["custom_id"])
@@ -215,7 +215,7 @@ def scan(
     replaced = replaced or {}
     for number, path in part_paths(directory / "results").items():
         again = bool(replaced)
-        for batch in batches(path, EVERY_ROW, BATCH):
+        for batch in read_batches(path, INDEX_COLUMNS, ROWS_PER_READ):
             again = _note(done, batch, retry) or again
         if again:
             _ask_again(done, path, number, retry, replaced)
@@ -234,7 +234,9 @@ def _note(done: CompletionIndex, batch: pa.RecordBatch, retry: Collection[str]) 
 
 def _is_open(rows: pa.RecordBatch, retry: Collection[str]) -> pa.BooleanArray:
     """Which rows are asked again for their status or their cause."""
-    transient = pc.and_(pc.equal(rows["status"], "failed"), pc.is_in(rows["error_type"], pa.array(TRANSIENT)))
+    transient = pc.and_(
+        pc.equal(rows["status"], "failed"), pc.is_in(rows["error_type"], pa.array(TRANSIENT_ERROR_TYPES))
+    )
     return pc.or_(transient, pc.is_in(rows["status"], pa.array(retry, pa.string()))) if retry else transient
 
 
@@ -242,9 +244,9 @@ def _ask_again(
     done: CompletionIndex, path: Path, part: int, retry: Collection[str], replaced: Mapping[str, str | None]
 ) -> None:
     """Read those rows of a part that are asked again; what only they are needed for is not read of all."""
-    columns = [*EVERY_ROW, "custom_id", *(name for name in CARRIED if name not in EVERY_ROW)]
+    columns = [*INDEX_COLUMNS, "custom_id", *(name for name in USAGE_COLUMNS if name not in INDEX_COLUMNS)]
     columns += ["batch_id"] if replaced else []
-    for batch in batches(path, columns, BATCH):
+    for batch in read_batches(path, columns, ROWS_PER_READ):
         for variant, rows in _by_variant(batch, done):
             again = _is_open(rows, retry)
             if replaced:

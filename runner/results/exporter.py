@@ -11,15 +11,15 @@ from typing import Any, BinaryIO
 import msgspec
 import pyarrow as pa
 
-from runner.core.files import TEMPORARY
+from runner.core import TEMPORARY_SUFFIX
 from runner.errors import UsageError
 from runner.results.journal import decode_row, segment_paths
-from runner.results.parts import PartWriter, batches, open_part, part_paths
+from runner.results.parts import PartWriter, open_part, part_paths, read_batches
 from runner.results.run_directory import RunDirectory
 from runner.results.schema import results_schema, revive
 from runner.types import Row
 
-CHUNK = 1024
+ROWS_PER_WRITE = 1024
 FORMATS = ("csv", "jsonl", "parquet")
 
 Place = tuple[int, int]
@@ -58,7 +58,12 @@ def export(directory: RunDirectory, target: Path, samples: bool = False) -> int:
         if not directory.samples.exists():
             raise UsageError(f"{directory.samples}: not there yet; it is written when a run ends or drains")
         schema = open_part(directory.samples).schema_arrow
-        return _write(target, ending, schema, (batch.to_pylist() for batch in batches(directory.samples, size=CHUNK)))
+        return _write(
+            target,
+            ending,
+            schema,
+            (batch.to_pylist() for batch in read_batches(directory.samples, size=ROWS_PER_WRITE)),
+        )
     if not directory.has_rows():
         raise UsageError(f"{directory.path}: there are no rows yet")
     with rows_so_far(directory) as (schema, rows):
@@ -86,13 +91,13 @@ def _all(
     parts: dict[int, Path], segments: Sequence[BinaryIO], newest: dict[str, Place], schema: pa.Schema
 ) -> Iterator[list[Row]]:
     for path in parts.values():
-        for batch in batches(path, size=CHUNK):
+        for batch in read_batches(path, size=ROWS_PER_WRITE):
             yield [row for row in batch.to_pylist() if row["custom_id"] not in newest]
     chunk: list[Row] = []
     for place, row in _rows(segments):
         if newest.get(row["custom_id"]) == place:
             chunk.append(revive(row, schema))
-        if len(chunk) >= CHUNK:
+        if len(chunk) >= ROWS_PER_WRITE:
             yield chunk
             chunk = []
     yield chunk
@@ -154,4 +159,4 @@ def _cell(value: Any) -> Any:
 
 
 def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}{TEMPORARY}")
+    return target.with_name(f".{target.name}{TEMPORARY_SUFFIX}")

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from runner.core.files import sync_directory
+from runner.core import sync_directory
 from runner.results.row_block import Columns, RowBlock
 from runner.types import Row
 

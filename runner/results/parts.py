@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.core.files import TEMPORARY, put_in_place
+from runner.core import TEMPORARY_SUFFIX, put_in_place
 from runner.errors import RunDirectoryError
 from runner.results.schema import to_batch
 from runner.types import Row
 
-GROUP_ROWS = 10_000
-GROUP_BYTES = 8_000_000
+ROW_GROUP_MAX_ROWS = 10_000
+ROW_GROUP_MAX_BYTES = 8_000_000
 UNIQUE = frozenset(
     {
         *("sample_id", "ordinal", "custom_id", "request_hash", "response_id", "finished_at", "latency_s"),
@@ -51,7 +51,7 @@ class RowGroupBuffer:
         self._batches.append(batch)
         self.rows += batch.num_rows
         self._bytes += batch.nbytes
-        return self.rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES
+        return self.rows >= ROW_GROUP_MAX_ROWS or self._bytes >= ROW_GROUP_MAX_BYTES
 
     def take(self) -> pa.Table:
         """Hand out what is collected and begin anew."""
@@ -67,7 +67,7 @@ class PartWriter:
         self.final = final
         self.rows = 0
         self._schema = schema
-        self._temporary = final.with_name(f".{final.name}{TEMPORARY}")
+        self._temporary = final.with_name(f".{final.name}{TEMPORARY_SUFFIX}")
         self._writer = pq.ParquetWriter(
             self._temporary,
             schema,
@@ -136,7 +136,7 @@ def unreadable(path: Path, error: Exception) -> RunDirectoryError:
     )
 
 
-def batches(path: Path, columns: Sequence[str] | None = None, size: int = 4096) -> Iterator[pa.RecordBatch]:
+def read_batches(path: Path, columns: Sequence[str] | None = None, size: int = 4096) -> Iterator[pa.RecordBatch]:
     """The rows of a part in small batches, in their order; raises RunDirectoryError where it cannot be read."""
     part = open_part(path)
     try:
@@ -152,7 +152,7 @@ def rewrite_part(path: Path, schema: pa.Schema, compression: str, change: Callab
     """Replace a part by one whose rows went through `change`, under the same name, atomically."""
     writer = PartWriter(path, schema, compression)
     try:
-        for batch in batches(path, size=1024):
+        for batch in read_batches(path, size=1024):
             writer.add(change(batch.to_pylist()))
         writer.finish()
     except BaseException:

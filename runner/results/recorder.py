@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import starmap
 from typing import Any
 
-from runner.core.pricing import Price
+from runner.core import Price
 from runner.results.completion import CompletionIndex
 from runner.results.row_block import make_block
 from runner.results.schema import make_row

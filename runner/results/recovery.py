@@ -13,13 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.core.files import TEMPORARY
+from runner.core import TEMPORARY_SUFFIX
 from runner.errors import RunDirectoryError
-from runner.results.completion import BATCH
+from runner.results.completion import ROWS_PER_READ
 from runner.results.journal import read_segment, segment_paths
-from runner.results.parts import RowGroupBuffer, batches, open_part, part_path, part_paths
+from runner.results.parts import RowGroupBuffer, open_part, part_path, part_paths, read_batches
 from runner.results.schema import revive, to_batch
-from runner.results.writer import BATCH_ROWS, SegmentCompactor
+from runner.results.writer import ROWS_PER_BATCH, SegmentCompactor
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def recover(directory: Path, schema: pa.Schema, compression: str) -> int:
     """
     results, journal = directory / "results", directory / "journal"
     for place in (results, journal, directory):
-        for leftover in place.glob(f".*{TEMPORARY}"):
+        for leftover in place.glob(f".*{TEMPORARY_SUFFIX}"):
             leftover.unlink()
     segments, parts = segment_paths(journal), part_paths(results)
     for number, path in parts.items():
@@ -54,7 +54,7 @@ def _check(path: Path, segment: Path | None) -> None:
         if segment is None:
             open_part(path).close()
         else:
-            deque(batches(path), maxlen=0)
+            deque(read_batches(path), maxlen=0)
     except RunDirectoryError:
         if segment is None:
             raise
@@ -74,7 +74,7 @@ def _make_part(results: Path, segment: Path, number: int, schema: pa.Schema, com
                 closing.replace(owner, row["custom_id"], offset)
                 continue
             fresh.append(revive(row, schema))
-            if len(fresh) >= BATCH_ROWS:
+            if len(fresh) >= ROWS_PER_BATCH:
                 if group.add(to_batch(fresh, schema)):
                     closing.add(group.take())
                 fresh = []
@@ -92,7 +92,7 @@ def _owners(results: Path, ids: Collection[str]) -> dict[str, int]:
     """Which part holds a row of each of these requests already."""
     wanted, owners = pa.array(ids, pa.string()), {}
     for number, path in part_paths(results).items():
-        for batch in batches(path, ["custom_id"], size=BATCH):
+        for batch in read_batches(path, ["custom_id"], size=ROWS_PER_READ):
             column = batch.column(0)
             hits = column.filter(pc.is_in(column, value_set=wanted))
             owners.update(dict.fromkeys(hits.to_pylist(), number))

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from runner.core.files import sync_directory, write_json
+from runner.core import sync_directory, write_json
 from runner.errors import RunDirectoryError
 from runner.results.journal import segment_paths
 from runner.results.parts import part_paths

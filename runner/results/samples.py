@@ -18,11 +18,11 @@ from runner.results.parts import PartWriter, open_part, part_paths
 from runner.results.schema import DIMENSION, to_batch
 from runner.types import Row
 
-WINDOW = 4096
-TEXTS_AT_ONCE = 256
+WINDOW_SAMPLES = 4096
+TEXT_SAMPLES_PER_READ = 256
 """Lines get their texts so many at a time: they are most of what there is, in memory and for the processor's cache."""
 
-GROUPS_AT_HAND = 4
+CACHED_ROW_GROUPS = 4
 """Row groups that are kept, as neighbouring windows share them."""
 
 VOTE = pa.struct(
@@ -49,7 +49,7 @@ _VERDICT = (
     pa.field("status", pa.string()),
     pa.field("cost", pa.float64()),
 )
-TEXTS = ("question", "answer", "answer1", "answer2", "reference")
+TEXT_FIELDS = ("question", "answer", "answer1", "answer2", "reference")
 
 Texts = Callable[[Sequence[int]], Sequence[pa.Array]]
 """The texts of the samples of some ordinals, in their order, a column for each name."""
@@ -102,8 +102,8 @@ def write_samples(
                 lines = _of_one(rows, verdicts, aggregation)
             else:
                 lines = to_batch(_lines(rows.to_pylist(), names, aggregation), verdicts)
-            for start in range(0, lines.num_rows, TEXTS_AT_ONCE):
-                writer.add_batch(_with_texts(lines.slice(start, TEXTS_AT_ONCE), schema, text_columns, texts))
+            for start in range(0, lines.num_rows, TEXT_SAMPLES_PER_READ):
+                writer.add_batch(_with_texts(lines.slice(start, TEXT_SAMPLES_PER_READ), schema, text_columns, texts))
         writer.finish()
     except BaseException:
         writer.abandon()
@@ -213,10 +213,10 @@ def _windows(results: Path, names: Sequence[str]) -> Iterator[pa.Table]:
         for path in part_paths(results).values()
         for index, (low, high) in enumerate(_spans(path))
     ]
-    read = lru_cache(GROUPS_AT_HAND)(partial(_group, columns=columns))
+    read = lru_cache(CACHED_ROW_GROUPS)(partial(_group, columns=columns))
     last = max((high for _, high, _, _ in groups), default=-1)
-    for begin in range(0, last + 1, WINDOW):
-        end = begin + WINDOW
+    for begin in range(0, last + 1, WINDOW_SAMPLES):
+        end = begin + WINDOW_SAMPLES
         near = [read(path, index) for low, high, path, index in groups if low < end and high >= begin]
         if near:
             yield pa.concat_tables(_inside(table, begin, end) for table in near)

@@ -52,7 +52,7 @@ FIELDS: tuple[pa.Field, ...] = (
 )
 """The columns every run has (contract, section 4)."""
 
-TRANSIENT = frozenset({"timeout", "connection", "server_error", "bad_reply", "batch_lost", "batch_expired"})
+TRANSIENT_ERROR_TYPES = frozenset({"timeout", "connection", "server_error", "bad_reply", "batch_lost", "batch_expired"})
 """Causes that may be gone next time: such rows are asked again by any later run."""
 
 

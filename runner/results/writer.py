@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from runner.core.files import sync_directory
+from runner.core import sync_directory
 from runner.errors import output_failed
 from runner.results.journal import Segment, read_at, segment_path
 from runner.results.parts import PartWriter, RowGroupBuffer, part_path, rewrite_part
@@ -21,10 +21,10 @@ from runner.results.row_block import RowBlock
 from runner.results.schema import columns_to_batch, own_floats, revive, to_batch
 from runner.types import Row
 
-BATCH_ROWS = 256
+ROWS_PER_BATCH = 256
 """Rows become Arrow so many at a time: a short pause of the loop, while they are still in its cache."""
 
-PENDING = 2
+MAX_PENDING_SEGMENTS = 2
 
 
 class SegmentCompactor:
@@ -148,7 +148,7 @@ class ResultWriter:
             parts = [self._place(row, offset) for row, offset in zip(rows, offsets, strict=True)]
         else:
             self._rows += rows
-        if len(self._rows) >= BATCH_ROWS:
+        if len(self._rows) >= ROWS_PER_BATCH:
             self._convert()
         if segment.rows >= self._rows_per_part:
             self._roll()
@@ -181,7 +181,7 @@ class ResultWriter:
 
     async def wait_for_capacity(self) -> None:
         """Wait while the thread is behind, so that memory stays bounded; raises RunStopped where it failed."""
-        while self._pending and (self._pending[0].done() or len(self._pending) > PENDING):
+        while self._pending and (self._pending[0].done() or len(self._pending) > MAX_PENDING_SEGMENTS):
             await self._oldest()
 
     async def sync(self) -> None:

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from runner.config import ServiceConfig
-from runner.core.files import TEMPORARY, put_in_place
+from runner.core import TEMPORARY_SUFFIX, put_in_place
 from runner.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError, TimedOut
 from runner.service.responses import error_from, read_completion
 from runner.service.transport import DirectTransport, Reply, TransportUnsupported
@@ -28,8 +28,8 @@ from runner.version import __version__
 Sent = ParamSpec("Sent")
 Came = TypeVar("Came")
 
-CHUNK = 1 << 18
-SLOWEST = 20_000
+DOWNLOAD_CHUNK_BYTES = 1 << 18
+MIN_UPLOAD_BYTES_PER_SECOND = 20_000
 """Bytes a second: a file that goes slower than this is given up."""
 
 
@@ -125,17 +125,19 @@ class Client:
                 path,
                 data=payload,
                 headers={"Content-Type": payload.headers["Content-Type"]},
-                timeout=aiohttp.ClientTimeout(timeout.total + size / SLOWEST, sock_connect=timeout.connect),
+                timeout=aiohttp.ClientTimeout(
+                    timeout.total + size / MIN_UPLOAD_BYTES_PER_SECOND, sock_connect=timeout.connect
+                ),
             ) as response:
                 return await response.read()
 
     async def _download(self, path: str, to: Path) -> None:
         timeout = self._service.timeout
         limits = aiohttp.ClientTimeout(None, sock_connect=timeout.connect, sock_read=timeout.total)
-        temporary = to.with_name(f".{to.name}{TEMPORARY}")
+        temporary = to.with_name(f".{to.name}{TEMPORARY_SUFFIX}")
         async with self._reply("GET", path, timeout=limits) as response:
             with temporary.open("wb") as file:
-                async for chunk in response.content.iter_chunked(CHUNK):
+                async for chunk in response.content.iter_chunked(DOWNLOAD_CHUNK_BYTES):
                     file.write(chunk)
         put_in_place(temporary, to)
 

@@ -19,7 +19,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from runner.emulator import EmulatorOptions
 from runner.errors import ConfigError, UsageError
 
-START_S = 30.0
+START_TIMEOUT_SECONDS = 30.0
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -69,7 +69,7 @@ def _command(how: str, options: Mapping[str, Any]) -> list[str]:
 async def _port(process: anyio.abc.Process) -> int:
     if process.stdout is None:
         raise RuntimeError("the emulator's output is not read")
-    with anyio.move_on_after(START_S):
+    with anyio.move_on_after(START_TIMEOUT_SECONDS):
         try:
             line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 4096)
             return int(msgspec.json.decode(line)["port"])

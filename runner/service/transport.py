@@ -21,7 +21,7 @@ from yarl import URL
 Reply = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body."""
 
-IDLE_S = 15.0
+IDLE_MAX_SECONDS = 15.0
 """A connection that rested for longer is not used again (aiohttp's own figure): services close theirs unasked."""
 
 
@@ -105,7 +105,7 @@ class DirectTransport:
 
     def _rested(self) -> Connection | None:
         """A connection to use again: none that rested for long, the service ended, or spoke on unasked."""
-        longest = self._loop.time() - IDLE_S
+        longest = self._loop.time() - IDLE_MAX_SECONDS
         while self._resting:
             connection, since = self._resting.popleft()
             protocol = connection.protocol

@@ -16,7 +16,7 @@ import yaml
 
 from runner.config import load_config
 from runner.dataset import chunks
-from runner.planning.inputs import RunInputs, check_inputs
+from runner.planning import RunInputs, check_inputs
 from runner.types import Sample
 
 ROOT = Path(__file__).parents[2]

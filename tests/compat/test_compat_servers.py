@@ -12,7 +12,7 @@ import pytest
 from bench_run import Bench
 from external_tools import HERE, Server, newer_python, python_home
 
-from runner.lanes.batch.ledger import Ledger
+from runner.lanes.batch import Ledger
 
 SAMPLES = 120
 SHARDS = 3

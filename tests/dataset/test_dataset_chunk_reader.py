@@ -170,15 +170,15 @@ def naive(data: bytes) -> list[tuple[int, int, bytes]]:
     mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
     wanted=st.sets(st.integers(0, 30)),
     block=st.sampled_from([1, 16, 1 << 18]),
-    spacing=st.sampled_from([1, 30, readers.SPACING]),
+    spacing=st.sampled_from([1, 30, readers.SEEK_POINT_SPACING_BYTES]),
 )
 def test_lines_are_numbered_as_a_naive_reader_does(
     lines: list[bytes], ending: bytes, last: bytes, mark: bytes, wanted: set[int], block: int, spacing: int
 ) -> None:
     data = text_of(lines, ending, last, mark)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "BUFFER", block)
-        patch.setattr(readers, "SPACING", spacing)
+        patch.setattr(readers, "BUFFER_BYTES", block)
+        patch.setattr(readers, "SEEK_POINT_SPACING_BYTES", spacing)
         path = Path(folder, "a.jsonl")
         path.write_bytes(data)
         files = files_at(path)
@@ -270,8 +270,8 @@ def test_a_file_that_shrank_stops_the_run(write: Write) -> None:
 @pytest.fixture
 def marked(write: Write, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, DatasetFingerprint]:
     """A file of sixty lines, with a mark about every fifth."""
-    monkeypatch.setattr(readers, "BUFFER", 16)
-    monkeypatch.setattr(readers, "SPACING", 50)
+    monkeypatch.setattr(readers, "BUFFER_BYTES", 16)
+    monkeypatch.setattr(readers, "SEEK_POINT_SPACING_BYTES", 50)
     path = write("a.jsonl", "".join(f'{{"n": {n}}}\n' for n in range(60)))
     known = take_fingerprint(files_at(path))
     assert len(known.files[0].marks) > SEVERAL

@@ -50,7 +50,7 @@ def test_a_parquet_survey_reads_the_footer_and_all_bytes(tmp_path: Path) -> None
 
 
 def test_a_survey_survives_json(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "SPACING", 1)
+    monkeypatch.setattr(readers, "SEEK_POINT_SPACING_BYTES", 1)
     seen = look(write("a.jsonl", "{}\n\n{}\n").parent)
     data = json.loads(json.dumps(seen.to_data()))
     assert (data["rows"], data["files"][0]["marks"]) == (2, [[2, 3, 7]])
@@ -60,7 +60,7 @@ def test_a_survey_survives_json(write: Write, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_packed_files_have_no_marks(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "SPACING", 1)
+    monkeypatch.setattr(readers, "SEEK_POINT_SPACING_BYTES", 1)
     assert look(write("a.jsonl.gz", "{}\n{}\n")).files[0].marks == ()
 
 
@@ -124,7 +124,7 @@ def test_a_touched_file_with_the_same_bytes_is_the_same(write: Write) -> None:
 
 
 def test_the_same_bytes_are_not_counted_again(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "SPACING", 1)
+    monkeypatch.setattr(readers, "SEEK_POINT_SPACING_BYTES", 1)
     path = write("a.jsonl", "{}\n{}\n")
     old = look(path)
     touched(path, path.read_bytes())

@@ -168,7 +168,7 @@ def test_few_bytes_are_held_at_once(hub: Hub) -> None:
 
 
 def test_what_nobody_wants_is_not_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "SPACING", 1_000_000)
+    monkeypatch.setattr(readers, "SEEK_POINT_SPACING_BYTES", 1_000_000)
     hub.push({"a.jsonl": b"".join(json.dumps({"n": n, "text": "x" * 1_000_000}).encode() + b"\n" for n in range(40))})
     files = found(f"{PLACE}/a.jsonl")
     counted = take_fingerprint(files)

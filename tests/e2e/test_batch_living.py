@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.monitor.progress import Progress
+from runner.monitor import Progress
 
 SAMPLES, JOBS = 120, 3
 CREATING, HALF_WAY, FINALIZING, OVER = 0.0, 70.0, 95.0, 100.0

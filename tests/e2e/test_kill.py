@@ -11,8 +11,7 @@ import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 
-from runner.results.exporter import rows_so_far
-from runner.results.run_directory import RunDirectory
+from runner.results import RunDirectory, rows_so_far
 
 CONCURRENCY = 25
 

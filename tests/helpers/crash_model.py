@@ -14,17 +14,12 @@ from crash_disk import FOLDERS, Disk, Picture, watched
 from result_rows import make
 
 from runner.config import JudgeConfig
-from runner.core.pricing import no_price
+from runner.core import no_price
 from runner.errors import RunStopped
 from runner.judge import Panel
 from runner.pipeline.reparse import ReparseContext, reparse_rows
-from runner.results.completion import CompletionIndex, scan
-from runner.results.exporter import rows_so_far
-from runner.results.recovery import recover
+from runner.results import CompletionIndex, ResultWriter, RunDirectory, recover, results_schema, rows_so_far, scan
 from runner.results.row_block import RowBlock
-from runner.results.run_directory import RunDirectory
-from runner.results.schema import results_schema
-from runner.results.writer import ResultWriter
 
 SCHEMA = results_schema(())
 VARIANTS = {("j", False, 0): 0}

@@ -26,14 +26,13 @@ import aiohttp
 import anyio
 import pyarrow.parquet as pq
 
-from runner.cli.commands import main
+from runner.cli import main
 from runner.core import files
-from runner.lanes.batch import lifecycle, reconcile
+from runner.lanes.batch import Ledger, Reconciler, lifecycle, reconcile
 from runner.lanes.batch.api import BatchApi
-from runner.lanes.batch.ledger import Ledger, Shard
+from runner.lanes.batch.ledger import Shard
 from runner.lanes.batch.packing import OpenShard
-from runner.lanes.batch.reconcile import Reconciler
-from runner.results.recorder import ResultRecorder
+from runner.results import ResultRecorder
 from runner.service import client
 from runner.types import RequestResult
 
@@ -136,7 +135,7 @@ def watch_rows(points: Points) -> None:
 
     ResultRecorder.record = watched_record  # type: ignore[assignment,method-assign]
     OpenShard.add = watched_end(OpenShard.add, "packed", points)  # type: ignore[method-assign]
-    reconcile.SLICE = 8
+    reconcile.REQUESTS_PER_SLICE = 8
     Reconciler._write_slice = watched_end(Reconciler._write_slice, "settled", points)  # type: ignore[method-assign]
 
 
@@ -169,7 +168,7 @@ def watch_files(points: Points) -> None:
 
     aiohttp.StreamReader.iter_chunked = watched_read  # type: ignore[assignment,method-assign]
     Ledger.write_leftovers = watched_left  # type: ignore[method-assign]
-    client.CHUNK = CHUNK
+    client.DOWNLOAD_CHUNK_BYTES = CHUNK
 
 
 def bear(order: dict[str, Any]) -> int:

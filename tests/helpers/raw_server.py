@@ -15,7 +15,7 @@ import pytest
 
 from runner.config import ServiceConfig
 from runner.errors import ServiceError
-from runner.service.client import Client
+from runner.service import Client
 from runner.types import Secret
 
 TOKEN = "tok-0123456789-abcdef-SECRET"

@@ -10,9 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from runner.results import Aggregation, results_schema, write_samples
 from runner.results.parts import PartWriter, part_path
-from runner.results.samples import Aggregation, write_samples
-from runner.results.schema import results_schema
 
 Row = dict[str, Any]
 _TYPES = {

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from runner.limits.adaptive import AdaptiveController
+from runner.limits import AdaptiveController
 
 TIMER_S = 0.001
 """Timers are late by up to so much."""

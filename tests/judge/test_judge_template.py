@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.tokens import estimate, estimate_body, lower_bound
+from runner.core import estimate_body, lower_bound
+from runner.core.tokens import estimate
 from runner.errors import BadRow
 from runner.judge import Template, UnknownName, unknown_names
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_service import Bucket, Curve, Log, Noise, Parallel, Run, Service, Stalls, noisy
 
-from runner.limits.adaptive import COOLDOWN_MAX_SECONDS, COOLDOWN_MIN_SECONDS, RESTART_LIMIT, AdaptiveController
+from runner.limits import AdaptiveController
+from runner.limits.adaptive import COOLDOWN_MAX_SECONDS, COOLDOWN_MIN_SECONDS, RESTART_LIMIT
 from runner.limits.send_rate import BURST_SECONDS, DECREASE_FACTOR, EPISODE_MIN_429S
 
 PATIENCE = 600.0

@@ -8,11 +8,10 @@ import anyio
 import pytest
 from virtual_clock import now, run, settle
 
-from runner.core.shutdown import Drained
+from runner.core import Drained
 from runner.errors import RateLimited, ServerFault
 from runner.lanes.online.worker_pool import WorkerPool
-from runner.limits.adaptive import AdaptiveController
-from runner.limits.limiter import Lease, RequestLimiter
+from runner.limits import AdaptiveController, Lease, RequestLimiter
 from runner.limits.rate_limiter import ConcurrencyLimiter
 from runner.types import Usage
 

@@ -17,24 +17,23 @@ from hypothesis import strategies as st
 from virtual_clock import run, settle
 
 from runner.config import BudgetConfig, JudgeConfig
-from runner.core.pricing import no_price, price_of
-from runner.core.shutdown import Drained
+from runner.core import Drained, no_price, price_of
 from runner.errors import ConfigError, RunDirectoryError, RunStopped
 from runner.judge import Panel
-from runner.limits.budget import Budget, BudgetQueue, read_spent
-from runner.limits.cost import (
-    ONE_REQUEST,
-    PAI_PROMPT_TOKENS,
+from runner.limits import (
     UNITS_PER_CURRENCY,
-    ZERO,
-    CostBound,
+    ZERO_SPEND,
+    Budget,
+    BudgetQueue,
     Reservation,
     Spend,
     bounds_of,
     caps_of,
+    read_spent,
     spent_by,
     units_of,
 )
+from runner.limits.cost import ONE_REQUEST, PAI_PROMPT_TOKENS, CostBound
 from runner.types import Usage
 
 PRICE = price_of(4, 12, 1000, 0.5)
@@ -70,7 +69,7 @@ def body(size: int = 100, **limits: int) -> bytes:
     return json.dumps({"model": "m", "messages": "x" * size, **limits}).encode()
 
 
-def budget_of(folder: Path, by_rows: Spend = ZERO, disk: Disk | None = None, **caps: float) -> Budget:
+def budget_of(folder: Path, by_rows: Spend = ZERO_SPEND, disk: Disk | None = None, **caps: float) -> Budget:
     """A budget of one variant without a template."""
     config = BudgetConfig(**caps)
     bounds = [CostBound(config, 0, PRICE)]
@@ -246,7 +245,9 @@ def test_what_is_under_way_is_waited_for_before_the_run_stops(tmp_path: Path) ->
     assert budget.used == Spend(2, 50 + bound)
 
 
-@pytest.mark.parametrize(("requests_too", "used"), [(True, ZERO), (False, ONE_REQUEST)], ids=["never sent", "429"])
+@pytest.mark.parametrize(
+    ("requests_too", "used"), [(True, ZERO_SPEND), (False, ONE_REQUEST)], ids=["never sent", "429"]
+)
 def test_what_was_never_sent_costs_nothing_and_a_429_is_a_request(
     tmp_path: Path, requests_too: bool, used: Spend
 ) -> None:
@@ -549,8 +550,8 @@ class Truth:
         self.path = folder / "budget.json"
         self.config = BudgetConfig(**caps)
         self.caps = caps_of(self.config)
-        self.used = ZERO
-        self.rows = ZERO
+        self.used = ZERO_SPEND
+        self.rows = ZERO_SPEND
         self.killed = False
 
     def live(self, life: Life) -> None:
@@ -560,7 +561,7 @@ class Truth:
         if not self.killed:
             assert self.used == budget.used
         run(self._live(budget, disk, life))
-        told = read_spent(self.path) or ZERO
+        told = read_spent(self.path) or ZERO_SPEND
         assert told.fits_in(self.caps)
         assert self.used.fits_in(told.maximum(self.rows))
 
@@ -600,13 +601,13 @@ class Truth:
         scene.let_in.append(number)
         self.used += reserved.amount
         assert self.used.fits_in(self.caps)
-        assert self.used.fits_in((read_spent(self.path) or ZERO).maximum(self.rows))
+        assert self.used.fits_in((read_spent(self.path) or ZERO_SPEND).maximum(self.rows))
         await asyncio.sleep(visit.latency)
         self._end(visit, scene.till, reserved)
 
     def _end(self, visit: Visit, till: BudgetQueue, reserved: Reservation) -> None:
         if visit.fate == "unsent":
-            actual = ZERO
+            actual = ZERO_SPEND
             till.refund(reserved, requests_too=True)
         elif visit.fate == "throttled":
             actual = ONE_REQUEST

@@ -13,9 +13,7 @@ from virtual_clock import now, run
 
 from runner.config import TokenLimits
 from runner.errors import ConnectFailed, RateLimited, Refused, ServerFault, TimedOut
-from runner.limits.adaptive import AdaptiveController
-from runner.limits.limiter import Lease, RequestLimiter
-from runner.limits.token_quota import TokenEstimator, TokenQuota
+from runner.limits import AdaptiveController, Lease, RequestLimiter, TokenEstimator, TokenQuota
 from runner.types import Usage
 
 MINUTE = 60.0

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_clock import now, run, settle
 
-from runner.core.shutdown import Drained
+from runner.core import Drained
 from runner.limits.rate_limiter import ConcurrencyLimiter, RateGrant, RateLimiter
 from runner.limits.token_quota import QuotaSet
 

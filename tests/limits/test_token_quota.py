@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from virtual_clock import now, run, settle
 
 from runner.config import TokenLimits
-from runner.core.shutdown import Drained
+from runner.core import Drained
 from runner.emulator.quota import Quota
 from runner.errors import RateLimited
-from runner.limits.limiter import Lease, RequestLimiter
+from runner.limits import Lease, RequestLimiter, TokenEstimator, TokenQuota
 from runner.limits.rate_limiter import RateLimiter
-from runner.limits.token_quota import QuotaSet, SlidingWindowQuota, TokenEstimator, TokenQuota
+from runner.limits.token_quota import QuotaSet, SlidingWindowQuota
 from runner.types import Usage
 
 MINUTE = 60.0

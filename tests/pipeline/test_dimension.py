@@ -10,7 +10,7 @@ import pytest
 from bench_run import TEMPLATE, Bench, emulator
 
 from runner.config import load_config
-from runner.pipeline.rescore import rescore
+from runner.pipeline import rescore_run
 from runner.report import summarize
 
 TONE = {**TEMPLATE, "name": "tone", "dimension": "politeness", "repeats": 2, "model": "other-model"}
@@ -57,12 +57,12 @@ def test_it_can_become_a_vote_and_a_criterion_again_without_asking(bench: Bench)
     before, asked = bench.samples, bench.asked
     expected = by_hand(bench)
     config = bench.directory / "config.yaml"
-    assert rescore(load_config(config, ["judges.1.dimension=null"], base=bench.folder)).exit_code == 0
+    assert rescore_run(load_config(config, ["judges.1.dimension=null"], base=bench.folder)).exit_code == 0
     for line, (whole, tone) in zip(bench.samples, expected, strict=True):
         assert line["dimensions"] == []
         assert line["score"] == pytest.approx((whole + 2 * tone) / 3)
         assert len(line["votes"]) == 3
-    assert rescore(load_config(config, ["judges.1.dimension=politeness"], base=bench.folder)).exit_code == 0
+    assert rescore_run(load_config(config, ["judges.1.dimension=politeness"], base=bench.folder)).exit_code == 0
     assert bench.samples == before
     assert bench.asked == asked
 

@@ -15,9 +15,7 @@ import pytest
 from bench_run import Bench, emulator
 
 from runner.errors import RunDirectoryError
-from runner.results import parts
-from runner.results.parts import part_paths
-from runner.results.run_directory import RunDirectory
+from runner.results import RunDirectory, part_paths, parts
 
 FLYING = 4
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from bench_run import TEMPLATE, Bench, emulator
 
-from runner.core.pricing import no_price
+from runner.core import no_price
 from runner.errors import RunDirectoryError
 from runner.pipeline.reparse import ReparseContext, reparse_rows
-from runner.results import parts
-from runner.results.run_directory import RunDirectory
+from runner.results import RunDirectory, parts
 from runner.types import Dimension, JudgeResponse, Verdict
 
 FIRST = {"judge.verdict": {"pattern": r"(\d+)", "kind": "score", "pick": "first"}}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from bench_run import Bench, emulator
 
-from runner.judge.verdict import FORMATS
+from runner.judge import FORMATS
 from runner.judge.verdict.scales import OWN
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

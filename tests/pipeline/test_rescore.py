@@ -13,8 +13,8 @@ from bench_run import Bench, emulator
 
 from runner.config import load_config
 from runner.errors import RunDirectoryError, UsageError
-from runner.pipeline.rescore import rescore
-from runner.results.run_directory import RunDirectory
+from runner.pipeline import rescore_run
+from runner.results import RunDirectory
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -38,7 +38,7 @@ def again(bench: Bench, *overrides: str, code: int = 0) -> list[dict[str, Any]]:
     """Rescore with some values changed; the rows then."""
     before = bench.asked
     config = load_config(bench.directory / "config.yaml", overrides, base=bench.folder)
-    summary = rescore(config)
+    summary = rescore_run(config)
     assert (summary.exit_code, summary.asked, bench.asked) == (code, 0, before)
     run = RunDirectory(bench.directory).read_run()
     assert (run["exit_code"], run["counts"]["total"]) == (code, summary.total)
@@ -95,7 +95,7 @@ def test_rows_that_a_run_would_ask_again_count_as_they_are(tmp_path: Path) -> No
 def test_an_unfinished_run_stays_unfinished(bench: Bench) -> None:
     bench.write(12)
     before = bench.asked
-    summary = rescore(load_config(bench.directory / "config.yaml", base=bench.folder))
+    summary = rescore_run(load_config(bench.directory / "config.yaml", base=bench.folder))
     assert (summary.exit_code, summary.stop_reason, bench.asked) == (4, "incomplete", before)
     assert "2 requests have no row yet" in (summary.message or "")
     assert len(bench.samples) == 10
@@ -114,7 +114,7 @@ def test_what_is_asked_may_not_change(bench: Bench) -> None:
     rows = bench.rows
     config = load_config(bench.directory / "config.yaml", ["judge.user=Other {answer}"], base=bench.folder)
     with pytest.raises(RunDirectoryError, match="user was"):
-        rescore(config)
+        rescore_run(config)
     assert bench.rows == rows
     assert again(bench) == rows
 
@@ -122,7 +122,7 @@ def test_what_is_asked_may_not_change(bench: Bench) -> None:
 def test_no_run(bench: Bench) -> None:
     config = load_config(bench.directory / "config.yaml", ["output.directory=other"], base=bench.folder)
     with pytest.raises(UsageError, match="no run is here"):
-        rescore(config)
+        rescore_run(config)
 
 
 def test_the_command_needs_no_token(bench: Bench, cli: Cli) -> None:

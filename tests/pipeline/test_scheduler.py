@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from runner.errors import NoBatchApi, RunStopped
 from runner.pipeline.scheduler import LaneName, LanePolicy, LaneScheduler
-from runner.planning.routing import Route
+from runner.planning import Route
 
 QUOTA = RunStopped("quota", "the bill is overdue", exit_code=3)
 ONLINE, BATCH = Route("online", "few requests"), Route("batch", "many requests")

@@ -15,8 +15,9 @@ from bench_run import TEMPLATE, Bench, emulator
 
 from runner import load_config, run
 from runner.errors import ConfigError, RunDirectoryError
-from runner.planning.fingerprints import Stale, check_request_fingerprint, what_is_stale
-from runner.results.run_directory import RunDirectory
+from runner.planning import check_request_fingerprint, what_is_stale
+from runner.planning.fingerprints import Stale
+from runner.results import RunDirectory
 
 PAIR = {"kind": "pai_pairwise", "model": "pai-judge"}
 

@@ -11,19 +11,18 @@ from typing import Any
 import pytest
 
 from runner.config import load_config
-from runner.core.tokens import COMPLETION_TOKENS, TEMPLATE_TOKENS, estimate_body
+from runner.core import COMPLETION_TOKENS, TEMPLATE_TOKENS, estimate_body
 from runner.dataset import chunks, take_fingerprint
 from runner.errors import RunDirectoryError
-from runner.lanes.batch.ledger import Ledger, Shard
-from runner.lanes.batch.packing import line_of
-from runner.limits.cost import Spend
-from runner.planning.estimate import SAMPLES
-from runner.planning.fingerprints import request_fingerprint
-from runner.planning.inputs import RunInputs, RunOptions, check_inputs
-from runner.planning.plan import CapPlan, Plan, make_plan
+from runner.lanes.batch import Ledger, line_of
+from runner.lanes.batch.ledger import Shard
+from runner.limits import Spend
+from runner.planning import RunInputs, RunOptions, check_inputs, make_plan, request_fingerprint
+from runner.planning.estimate import SAMPLES_MEASURED
+from runner.planning.plan import CapPlan, Plan
+from runner.results import RunDirectory
 from runner.results.journal import Segment, segment_path
 from runner.results.parts import PartWriter, part_path
-from runner.results.run_directory import RunDirectory
 from runner.types import JudgeRequest, Row
 
 PRICES = {"currency": "EUR", "per": 1000, "models": {"pai-judge": {"input": 4, "output": 12, "batch": 0.5}}}
@@ -188,7 +187,7 @@ def test_a_large_dataset_is_sampled_evenly(bench):
     batch = {"shard_mb": 0.5, "parallel": 3, "window": "48h"}
     sampled = bench.plan(30_000, batch=batch)
     assert not sampled.exact
-    assert 0.9 * SAMPLES < sampled.samples_read <= SAMPLES
+    assert 0.9 * SAMPLES_MEASURED < sampled.samples_read <= SAMPLES_MEASURED
     requests = bench.requests()
     prompt = sum(TEMPLATE_TOKENS + estimate_body(request.body) for request in requests)
     size = sum(len(request.body) + len(request.custom_id) + len('{"custom_id":"","body":}\n') for request in requests)

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from runner.config import JudgeConfig, LimitsConfig, ModelPrice, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
-from runner.planning.routing import (
-    Demand,
-    Route,
-    batch_factor,
-    batch_lack,
-    batch_services,
-    choose_route,
-    has_batch_api,
-    online_seconds,
-)
+from runner.planning import Route, batch_lack, batch_services
+from runner.planning.routing import Demand, batch_factor, choose_route, has_batch_api, online_seconds
 from runner.types import Usage
 
 AUTO = RouterConfig()

@@ -12,9 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from result_rows import make
 
-from runner.results.run_directory import RunDirectory
-from runner.results.schema import results_schema
-from runner.results.writer import ResultWriter
+from runner.results import ResultWriter, RunDirectory, results_schema
 from runner.types import Row
 
 

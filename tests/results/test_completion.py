@@ -13,13 +13,18 @@ from hypothesis import strategies as st
 from result_rows import make
 
 from runner.errors import RunDirectoryError
-from runner.results import completion
-from runner.results.completion import CompletionIndex, RowCounts, scan
+from runner.results import (
+    TRANSIENT_ERROR_TYPES,
+    CompletionIndex,
+    RowCounts,
+    RunDirectory,
+    completion,
+    recover,
+    results_schema,
+    scan,
+)
 from runner.results.journal import Segment, segment_path
 from runner.results.parts import part_path
-from runner.results.recovery import recover
-from runner.results.run_directory import RunDirectory
-from runner.results.schema import TRANSIENT, results_schema
 from runner.types import Row
 
 SCHEMA = results_schema(())
@@ -124,7 +129,7 @@ rows_there = st.lists(
     there=rows_there,
     samples=st.integers(1, 12),
     retry=st.sets(st.sampled_from(["failed", "unparsed"])),
-    batch=st.sampled_from([1, 3, completion.BATCH]),
+    batch=st.sampled_from([1, 3, completion.ROWS_PER_READ]),
 )
 def test_what_is_left_is_the_dataset_minus_the_rows(
     tmp_path_factory: Any, loop: asyncio.Runner, there: list[Any], samples: int, retry: set[str], batch: int
@@ -141,11 +146,11 @@ def test_what_is_left_is_the_dataset_minus_the_rows(
     start(place)
     keys = [(judge, swapped, repeat) for judge in ("j", "k") for swapped in (False, True) for repeat in (0, 1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(completion, "BATCH", batch)
+        patch.setattr(completion, "ROWS_PER_READ", batch)
         done = scan(place.path, samples, {key: number for number, key in enumerate(keys)}, tuple(retry))
 
     inside = [row for row in rows if row["ordinal"] < samples and row["judge"] != "gone"]
-    again = [row for row in inside if row["status"] in retry or row["error_type"] in TRANSIENT]
+    again = [row for row in inside if row["status"] in retry or row["error_type"] in TRANSIENT_ERROR_TYPES]
     kept = [row for row in inside if row not in again]
     expected = RowCounts()
     for row in kept:

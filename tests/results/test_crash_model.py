@@ -28,9 +28,9 @@ from runner.results import parts, recovery, writer
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything happens after a few rows: conversion, row groups, parts."""
-    monkeypatch.setattr(parts, "GROUP_ROWS", 2)
-    monkeypatch.setattr(writer, "BATCH_ROWS", 1)
-    monkeypatch.setattr(recovery, "BATCH_ROWS", 1)
+    monkeypatch.setattr(parts, "ROW_GROUP_MAX_ROWS", 2)
+    monkeypatch.setattr(writer, "ROWS_PER_BATCH", 1)
+    monkeypatch.setattr(recovery, "ROWS_PER_BATCH", 1)
     monkeypatch.setattr(writer, "ThreadPoolExecutor", Slow)
 
 

@@ -16,12 +16,8 @@ import pytest
 from result_rows import make
 
 from runner.errors import UsageError
-from runner.results import exporter
-from runner.results.exporter import export, rows_so_far
+from runner.results import RunDirectory, export, exporter, own_floats, recover, results_schema, rows_so_far, schema_text
 from runner.results.journal import Segment, segment_path
-from runner.results.recovery import recover
-from runner.results.run_directory import RunDirectory, schema_text
-from runner.results.schema import own_floats, results_schema
 from runner.types import Row
 
 SCHEMA = results_schema(())
@@ -94,7 +90,7 @@ def test_many_rows_come_in_small_lists(place: RunDirectory, keep: Any) -> None:
     with rows_so_far(place) as (_, chunks):
         sizes = [len(chunk) for chunk in chunks]
     assert sum(sizes) == 6000
-    assert max(sizes) <= exporter.CHUNK
+    assert max(sizes) <= exporter.ROWS_PER_WRITE
 
 
 OWN = (

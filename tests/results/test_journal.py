@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_rows import make
 
-from runner.results.journal import Segment, decode_row, encode_row, read_at, read_segment, segment_path, segment_paths
+from runner.results import encode_row, read_segment, segment_paths
+from runner.results.journal import Segment, decode_row, read_at, segment_path
 
 REAL_WRITE = os.write
 

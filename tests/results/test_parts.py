@@ -13,8 +13,8 @@ import pytest
 from result_rows import make
 
 from runner.errors import RunDirectoryError
-from runner.results.parts import PartWriter, batches, open_part, part_path, part_paths, rewrite_part
-from runner.results.schema import results_schema
+from runner.results import part_paths, read_batches, results_schema, rewrite_part
+from runner.results.parts import PartWriter, open_part, part_path
 
 SCHEMA = results_schema(())
 
@@ -37,8 +37,8 @@ def test_a_part_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_row_groups_end_by_rows_or_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.results.parts.GROUP_ROWS", 4)
-    monkeypatch.setattr("runner.results.parts.GROUP_BYTES", 100_000)
+    monkeypatch.setattr("runner.results.parts.ROW_GROUP_MAX_ROWS", 4)
+    monkeypatch.setattr("runner.results.parts.ROW_GROUP_MAX_BYTES", 100_000)
     writer = PartWriter(part_path(tmp_path, 0), SCHEMA, "zstd")
     for rows in ([make(n) for n in range(5)], [make(5, "x" * 100_000)], [make(6)]):
         writer.add(rows)
@@ -65,11 +65,11 @@ def test_damage_behind_a_good_footer_is_named_too(tmp_path: Path) -> None:
     path.write_bytes(content)
     open_part(path).close()
     with pytest.raises(RunDirectoryError, match=r"part-00000\.parquet"):
-        list(batches(path))
+        list(read_batches(path))
 
 
 def test_columns_that_a_part_lacks_are_not_asked_of_it(tmp_path: Path) -> None:
-    (batch,) = batches(part(tmp_path), ["ordinal", "never_there"])
+    (batch,) = read_batches(part(tmp_path), ["ordinal", "never_there"])
     assert batch.schema.names == ["ordinal"]
 
 

@@ -9,12 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from result_rows import make
 
-from runner.core.pricing import price_of
-from runner.results.completion import CompletionIndex, scan
-from runner.results.recorder import ResultRecorder
-from runner.results.recovery import recover
-from runner.results.schema import results_schema
-from runner.results.writer import ResultWriter
+from runner.core import price_of
+from runner.results import CompletionIndex, ResultRecorder, ResultWriter, recover, results_schema, scan
 from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage, Verdict
 
 SCHEMA = results_schema(())

@@ -10,9 +10,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.results.journal import decode_row, encode_block, encode_row
+from runner.results import encode_row, own_floats, results_schema
+from runner.results.journal import decode_row, encode_block
 from runner.results.row_block import RowBlock, make_block
-from runner.results.schema import columns_to_batch, make_row, own_floats, results_schema, to_batch
+from runner.results.schema import columns_to_batch, make_row, to_batch
 from runner.types import Dimension, Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage, Verdict
 
 SHARED = [

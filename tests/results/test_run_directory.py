@@ -15,9 +15,9 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from runner.core.files import write_json, write_text
+from runner.core import write_json, write_text
 from runner.errors import RunDirectoryError
-from runner.results.run_directory import RunDirectory, move_aside, schema_text
+from runner.results import RunDirectory, move_aside, schema_text
 
 HOLDER = """
 import sys

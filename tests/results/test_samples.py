@@ -17,11 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from result_rows import make
 
+from runner.results import Aggregation, VariantKey, results_schema, write_samples
 from runner.results import samples as module
-from runner.results.completion import VariantKey
 from runner.results.parts import PartWriter, part_path
-from runner.results.samples import Aggregation, aggregate, write_samples
-from runner.results.schema import results_schema
+from runner.results.samples import aggregate
 from runner.types import Row
 
 ONE: list[VariantKey] = [("j", False, 0)]
@@ -152,7 +151,7 @@ def test_every_sample_that_was_asked_has_its_line(
     tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch, variants: list[VariantKey], data: Any
 ) -> None:
     """For both ways of writing: whole columns where each sample is asked once, row by row elsewhere."""
-    monkeypatch.setattr(module, "WINDOW", data.draw(st.integers(1, 13), label="window"))
+    monkeypatch.setattr(module, "WINDOW_SAMPLES", data.draw(st.integers(1, 13), label="window"))
     rows = data.draw(runs(variants), label="rows")
     by = how(variants, data.draw(st.sampled_from(["mean", "median"])), data.draw(st.integers(1, 2), label="min_valid"))
     lines = write(tmp_path_factory.mktemp("samples"), rows, by)
@@ -236,8 +235,8 @@ def test_a_single_judge_of_a_criterion_leaves_no_vote(tmp_path: Path) -> None:
 def test_windows_meet_at_their_edges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, texts_at_once: int
 ) -> None:
-    monkeypatch.setattr(module, "WINDOW", window)
-    monkeypatch.setattr(module, "TEXTS_AT_ONCE", texts_at_once)
+    monkeypatch.setattr(module, "WINDOW_SAMPLES", window)
+    monkeypatch.setattr(module, "TEXT_SAMPLES_PER_READ", texts_at_once)
     asked: list[Sequence[int]] = []
 
     def texts(ordinals: Sequence[int]) -> list[pa.Array]:
@@ -257,7 +256,7 @@ def test_windows_meet_at_their_edges(
 def test_a_row_group_is_read_once_for_all_the_windows_it_touches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WINDOW", 2)
+    monkeypatch.setattr(module, "WINDOW_SAMPLES", 2)
     kept, read = module._group, list[Path]()
 
     def counting(path: Path, index: int, columns: Any) -> pa.Table:

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_rows import make
 
-from runner.results.journal import Segment, decode_row, encode_row, segment_path
-from runner.results.recovery import recover
-from runner.results.run_directory import RunDirectory
-from runner.results.schema import FIELDS, make_row, own_floats, results_schema, revive, to_batch
+from runner.results import RunDirectory, encode_row, own_floats, recover, results_schema, revive
+from runner.results.journal import Segment, decode_row, segment_path
+from runner.results.schema import FIELDS, make_row, to_batch
 from runner.types import Dimension, Failure, JudgeRequest, JudgeResponse, RequestResult, Sample, Usage, Verdict
 
 MOMENT = datetime(2024, 2, 29, 23, 59, 58, 987654)

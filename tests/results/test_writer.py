@@ -20,13 +20,10 @@ import pytest
 from result_rows import make
 
 from runner.errors import RunStopped
-from runner.results import parts
-from runner.results.journal import Segment, segment_path, segment_paths
-from runner.results.parts import part_paths
-from runner.results.recovery import recover
-from runner.results.run_directory import RunDirectory
-from runner.results.schema import results_schema, to_batch
-from runner.results.writer import ResultWriter, SegmentCompactor
+from runner.results import ResultWriter, RunDirectory, part_paths, parts, recover, results_schema, segment_paths
+from runner.results.journal import Segment, segment_path
+from runner.results.schema import to_batch
+from runner.results.writer import SegmentCompactor
 
 SCHEMA = results_schema(())
 
@@ -119,7 +116,7 @@ def test_a_journal_that_cannot_be_written_stops_the_run(
 def test_a_part_that_cannot_be_written_stops_the_run_and_is_made_by_the_next(
     place: RunDirectory, loop: asyncio.Runner, stored: Any, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "GROUP_ROWS", 2)
+    monkeypatch.setattr(parts, "ROW_GROUP_MAX_ROWS", 2)
 
     async def run() -> None:
         sink = new_sink(place, size=150)

@@ -17,7 +17,7 @@ from raw_server import ANSWER, BODY, answering, client, failure, free_port, resp
 
 from runner.config import ServiceConfig
 from runner.errors import ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError
-from runner.service.client import Client
+from runner.service import Client
 from runner.types import Secret
 
 pytestmark = pytest.mark.anyio

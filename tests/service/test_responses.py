@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.errors import BadReply, Fatal, RateLimited, Refused, ServerFault, ServiceError
-from runner.service.responses import error_from, excerpt, read_completion, retry_after
+from runner.service import error_from, excerpt, read_completion
+from runner.service.responses import retry_after
 from runner.types import JudgeResponse, Usage
 
 OPENAI = b'{"error": {"message": "no such thing", "type": "invalid_request_error", "param": null, "code": null}}'

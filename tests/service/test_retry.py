@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runner.config import RetryConfig
 from runner.errors import BadReply, ConnectFailed, ConnectionLost, RateLimited, ServerFault, TimedOut, Transient
-from runner.service.retry import backoff
+from runner.service import backoff
 
 POLICY = RetryConfig(attempts=6, base=0.5, ceiling=30, patience=1800)
 KINDS = (ConnectFailed, ConnectionLost, TimedOut, RateLimited, ServerFault, BadReply)

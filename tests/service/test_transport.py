@@ -148,7 +148,7 @@ async def test_a_connection_that_rested_too_long_is_not_used_again(monkeypatch: 
     handler = Counting(answering(response(200, ANSWER)))
     async with serving(handler) as server, posting_to(server.url) as poster:
         await poster.post(BODY)
-        monkeypatch.setattr(transport, "IDLE_S", -1.0)
+        monkeypatch.setattr(transport, "IDLE_MAX_SECONDS", -1.0)
         await poster.post(BODY)
     assert handler.over == [0, 1]
 

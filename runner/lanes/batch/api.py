@@ -16,10 +16,9 @@ import msgspec
 
 from runner.config import RetryConfig
 from runner.errors import BadReply, ConnectFailed, Fatal, NoBatchApi, RateLimited, RunStopped, ServiceError, Transient
-from runner.lanes.base import Traffic, service_stop
+from runner.lanes import Traffic, service_stop
 from runner.lanes.batch.job_status import State, meaning
-from runner.service.client import Client
-from runner.service.retry import backoff
+from runner.service import Client, backoff
 
 ENDPOINT = "/v1/chat/completions"
 MISSING = frozenset({404, 405, 501})

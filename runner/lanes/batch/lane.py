@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from anyio import create_task_group
 
 from runner.config import BatchConfig, RetryConfig
-from runner.core.shutdown import Drained, DrainSignal
+from runner.core import Drained, DrainSignal
 from runner.errors import DatasetError, NoBatchApi, RunDirectoryError, RunStopped, output_failed
-from runner.lanes.base import StoppableLane, Traffic
+from runner.lanes import StoppableLane, Traffic
 from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Ledger, Shard
 from runner.lanes.batch.lifecycle import UNSENT_STEPS, BatchPolicy, Detached, ShardLifecycle
 from runner.lanes.batch.packing import ShardPacker
 from runner.lanes.batch.poll_timer import PollTimer
 from runner.lanes.batch.reconcile import Reconciler
-from runner.service.client import Client
+from runner.service import Client
 
 
 class BatchLane(StoppableLane):

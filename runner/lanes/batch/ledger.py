@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from runner.core.files import TEMPORARY, put_in_place, sync_directory, write_json
+from runner.core import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json
 from runner.errors import RunDirectoryError
-from runner.limits.cost import Spend
+from runner.limits import Spend
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class Ledger:
         """Keep which requests of a shard got no answer, durably."""
         if custom_ids:
             path = self._path(number, "left")
-            temporary = path.with_name(f".{path.name}{TEMPORARY}")
+            temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
             temporary.write_text("".join(f"{name}\n" for name in custom_ids), encoding="utf-8")
             put_in_place(temporary, path)
 
@@ -273,7 +273,7 @@ class Ledger:
             if match is None:
                 continue
             shard = self.shards.get(int(match[1]))
-            if path.name.endswith(TEMPORARY) or shard is None:
+            if path.name.endswith(TEMPORARY_SUFFIX) or shard is None:
                 path.unlink()
         for number, shard in self.shards.items():
             if not shard.is_open:

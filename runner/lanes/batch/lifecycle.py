@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from runner.core.shutdown import Drained, DrainSignal
+from runner.core import Drained, DrainSignal
 from runner.errors import Fatal, NoBatchApi, Refused, RunStopped, ServiceError, Transient
 from runner.lanes.batch.api import MISSING, BatchApi, BatchJob, storage_full
 from runner.lanes.batch.job_status import enqueued_limit, reasons

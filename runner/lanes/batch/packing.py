@@ -12,20 +12,18 @@ import msgspec
 
 from runner.errors import BadRow
 from runner.judge import Panel
+from runner.lanes import PendingWork
 from runner.lanes.batch.api import ENDPOINT
 from runner.lanes.batch.grouping import DIALECTS_WITHOUT_URL, BatchEndpoint, ShardGroup, group_variants
 from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
 from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import columns_of, member_line
-from runner.lanes.pending import PendingWork
-from runner.limits.cost import ZERO, Spend
-from runner.results.recorder import ResultRecorder
+from runner.limits import ZERO_SPEND, Spend
+from runner.results import ResultRecorder
 from runner.types import Failure, JudgeRequest, RequestResult
 
-SLICE = 64
+REQUESTS_PER_SLICE = 64
 """So many requests are written between two looks at the event loop."""
-
-MB = 1_000_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -125,7 +123,7 @@ class ShardPacker:
         async with self._lock:
             self._ledger.create()
             while True:
-                for _ in range(SLICE):
+                for _ in range(REQUESTS_PER_SLICE):
                     full = self._take()
                     if full is not None:
                         return await self._close(full)
@@ -197,7 +195,7 @@ class ShardPacker:
         draft.add(line, member_line(member), (sample.ordinal, request.variant))
         draft.replaces = draft.replaces or request.custom_id in done.owners
         if amount is not None:
-            draft.reserved = (draft.reserved or ZERO) + amount
+            draft.reserved = (draft.reserved or ZERO_SPEND) + amount
         done.submit(sample.ordinal, request.variant)
         return full
 

@@ -16,14 +16,13 @@ from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
 from runner.lanes.batch.result_lines import Leftover, LineResult, ResultFiles
 from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import place_of
-from runner.limits.cost import ZERO, Reservation, Spend
-from runner.results.recorder import ResultRecorder
-from runner.results.schema import needing_revival, revive
+from runner.limits import ZERO_SPEND, Reservation, Spend
+from runner.results import ResultRecorder, needing_revival, revive
 from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage
 
 log = logging.getLogger(__name__)
 
-SLICE = 512
+REQUESTS_PER_SLICE = 512
 """So many rows are made between two looks at the event loop."""
 
 LOST = {
@@ -43,7 +42,7 @@ class ReconcileResult(msgspec.Struct):
 
     answered: int = 0
     left: list[str] = []
-    spent: Spend = ZERO
+    spent: Spend = ZERO_SPEND
 
 
 class Reconciler:
@@ -125,7 +124,7 @@ class Reconciler:
             repeat(None) if self._budget is None else self._budget.members_with_cost(shard)
         )
         queue = zip(members, lines, strict=False)
-        while some := list(islice(queue, SLICE)):
+        while some := list(islice(queue, REQUESTS_PER_SLICE)):
             self._write_slice(shard, some, results, tally)
             self._ledger.record_job(msgspec.structs.replace(shard, answered=tally.answered))
             await self._recorder.wait_for_capacity()

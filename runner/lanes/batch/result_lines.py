@@ -20,7 +20,7 @@ import msgspec
 
 from runner.errors import Refused, ServiceError
 from runner.lanes.batch.job_status import meaning, one_line, text_of, told
-from runner.service.responses import Completion, answer_in, error_from, excerpt, read_completion
+from runner.service import Completion, answer_in, error_from, excerpt, read_completion
 from runner.types import Failure, JudgeResponse
 
 AGAIN_STATUS = frozenset({408, 409, 429})

@@ -15,8 +15,7 @@ from runner.judge import Panel
 from runner.lanes.batch.ledger import Ledger, Shard
 from runner.lanes.batch.result_lines import Leftover, LineResult
 from runner.lanes.batch.submitted import place_of
-from runner.limits.budget import Budget
-from runner.limits.cost import ZERO, Reservation, Spend
+from runner.limits import ZERO_SPEND, Budget, Reservation, Spend
 from runner.types import JudgeRequest, JudgeResponse, Usage
 
 
@@ -44,7 +43,7 @@ class ShardBudget:
                 continue
             reserved = shard.reserved
             if reserved is None or not self._budget.has_reserve(reserved):
-                reserved = sum((line.amount for line in self.members_with_cost(shard)), ZERO)
+                reserved = sum((line.amount for line in self.members_with_cost(shard)), ZERO_SPEND)
                 self._ledger.save(msgspec.structs.replace(shard, reserved=reserved))
             self._budget.reserve_shard(reserved)
 
@@ -79,9 +78,9 @@ class ShardBudget:
         if isinstance(finding, JudgeResponse):
             return reserved.bound.counted(reserved, finding.usage)
         if isinstance(finding, Leftover) and not finding.was_run:
-            return ZERO
+            return ZERO_SPEND
         if finding is None and was_never_run(shard):
-            return ZERO
+            return ZERO_SPEND
         return reserved.bound.counted(reserved, Usage())
 
     async def charge(self, amount: Spend) -> None:

@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from runner.core.files import TEMPORARY, put_in_place
-from runner.dataset.lookup import RowLookup
+from runner.core import TEMPORARY_SUFFIX, put_in_place
+from runner.dataset import RowLookup
 from runner.errors import BadRow, RunDirectoryError
 from runner.judge import Panel
 from runner.lanes.batch.ledger import Ledger, ShardEntry
-from runner.results.completion import CompletionIndex
-from runner.results.journal import encode_row
+from runner.results import CompletionIndex, encode_row
 from runner.types import Sample
 
 SLICE = 512
@@ -91,7 +90,7 @@ def refresh(ledger: Ledger, cursor: RowLookup[Sample], floats: Collection[str]) 
     """Write anew what the rows of open shards carry of the dataset. Raises OSError."""
     for shard in ledger.open_shards:
         path = ledger.members(shard.number)
-        temporary = path.with_name(f".{path.name}{TEMPORARY}")
+        temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
         with temporary.open("wb") as file:
             for members in _slices(ledger.read_members(shard.number)):
                 samples = cursor.at({member.ordinal for member in members})

@@ -16,11 +16,8 @@ from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.outage import OutageDetector
 from runner.lanes.online.request_queue import HasAlternative
 from runner.lanes.online.worker_pool import WorkerPool
-from runner.limits.adaptive import AdaptiveController
-from runner.limits.budget import BudgetQueue
-from runner.limits.limiter import RequestLimiter
-from runner.limits.token_quota import TokenQuota
-from runner.service.client import Client
+from runner.limits import AdaptiveController, BudgetQueue, RequestLimiter, TokenQuota
+from runner.service import Client
 
 
 class BackendSpec(msgspec.Struct, frozen=True):

@@ -11,17 +11,16 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from runner.config import RetryConfig
-from runner.core.shutdown import Drained
+from runner.core import Drained
 from runner.errors import Fatal, RateLimited, Refused, Transient
 from runner.judge import Panel
-from runner.lanes.base import Traffic, service_stop
+from runner.lanes import Traffic, service_stop
 from runner.lanes.online.breaker import Breaker
 from runner.lanes.online.group_commit import GroupCommitter, is_unreadable
 from runner.lanes.online.outage import OutageDetector, may_be_caused_by_request
 from runner.lanes.online.request_queue import HasAlternative, QueuedRequest
-from runner.limits.limiter import Lease, RequestLimiter
-from runner.service.client import Client
-from runner.service.retry import backoff
+from runner.limits import Lease, RequestLimiter
+from runner.service import Client, backoff
 from runner.types import Failure, JudgeResponse, Outcome, RequestResult
 
 

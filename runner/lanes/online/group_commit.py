@@ -12,7 +12,7 @@ import msgspec
 
 from runner.errors import RunStopped
 from runner.judge import Panel
-from runner.results.recorder import ResultRecorder
+from runner.results import ResultRecorder
 from runner.types import Failure, JudgeRequest, RequestResult
 
 PendingResult = tuple[JudgeRequest, RequestResult, bool, asyncio.Future[RequestResult]]

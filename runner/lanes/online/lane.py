@@ -9,17 +9,16 @@ from typing import Any
 
 from anyio import create_task_group
 
-from runner.core.shutdown import Drained
+from runner.core import Drained
 from runner.errors import BadRow, DatasetError, RunStopped, Transient
 from runner.judge import Panel
-from runner.lanes.base import StoppableLane, Traffic
+from runner.lanes import PendingWork, StoppableLane, Traffic
 from runner.lanes.online.backend import Backend, BackendSpec, OnlinePolicy
 from runner.lanes.online.executor import Failover
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.request_queue import QueuedRequest, RequestQueue
 from runner.lanes.online.worker_pool import WorkerPool
-from runner.lanes.pending import PendingWork
-from runner.results.recorder import ResultRecorder
+from runner.results import ResultRecorder
 from runner.types import Failure, JudgeRequest, RequestResult
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from runner.core.shutdown import Drained, cancel_waiters
+from runner.core import Drained, cancel_waiters
 from runner.errors import ConnectFailed, RateLimited, Transient
 
 OUTAGE_FAILURES = 5

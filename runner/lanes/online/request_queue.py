@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from runner.core.shutdown import Drained, cancel_waiters
+from runner.core import Drained, cancel_waiters
 from runner.types import JudgeRequest, RequestResult, Usage
 
 MAX_QUEUED_PER_BACKEND = 1000

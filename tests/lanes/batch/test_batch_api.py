@@ -24,9 +24,9 @@ from runner.errors import (
     ServiceError,
     Transient,
 )
-from runner.lanes.base import Traffic
+from runner.lanes import Traffic
 from runner.lanes.batch.api import BatchApi, BatchJob, storage_full
-from runner.service.client import Client
+from runner.service import Client
 
 pytestmark = pytest.mark.anyio
 

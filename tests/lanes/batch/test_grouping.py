@@ -12,8 +12,7 @@ from fake_batch_service import Do, Scripted, all_answered, ending, said
 from test_packing import judge, pack, sample
 
 from runner.judge import Panel
-from runner.lanes.batch.grouping import BatchEndpoint, group_variants
-from runner.lanes.batch.packing import line_of
+from runner.lanes.batch import BatchEndpoint, group_variants, line_of
 
 PAI, OPEN = BatchEndpoint("pai", "http://pai/v1", "pai"), BatchEndpoint("open", "http://open/v1", "openai")
 OTHER = BatchEndpoint("other", "http://other/v1", "pai")

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunDirectoryError, UsageError
-from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry, Step
+from runner.lanes.batch import Ledger
+from runner.lanes.batch.ledger import Shard, ShardEntry, Step
 from runner.lanes.batch.submitted import member_line
 
 

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 
 from runner.config import JudgeConfig
 from runner.judge import Panel
-from runner.lanes.batch.grouping import BatchEndpoint
-from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
-from runner.lanes.batch.packing import ShardPacker, line_of
-from runner.results.completion import CompletionIndex
+from runner.lanes.batch import BatchEndpoint, Ledger, ShardPacker, line_of
+from runner.lanes.batch.ledger import Shard, ShardEntry
+from runner.results import CompletionIndex
 from runner.types import Failure, JudgeRequest, RequestResult, Sample
 
 CHINESE = "为什么天空是蓝色的?"

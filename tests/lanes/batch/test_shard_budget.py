@@ -13,9 +13,8 @@ from fake_batch_service import Do, Scripted, all_answered, ending, lines, said
 from runner.emulator import EmulatorOptions
 from runner.emulator.http.server import start
 from runner.errors import RunDirectoryError
-from runner.lanes.batch.ledger import Ledger
-from runner.limits.budget import read_spent
-from runner.limits.cost import ZERO, Spend
+from runner.lanes.batch import Ledger
+from runner.limits import ZERO_SPEND, Spend, read_spent
 
 pytestmark = pytest.mark.anyio
 
@@ -35,12 +34,12 @@ def bench_of(folder: Path, service: Scripted, rows: int, **sections: Any) -> Ben
 
 def used(bench: Bench) -> Spend:
     """What the run directory says was used."""
-    return read_spent(bench.directory / "budget.json") or ZERO
+    return read_spent(bench.directory / "budget.json") or ZERO_SPEND
 
 
 def reserved(bench: Bench) -> Spend:
     """What is reserved for the open shards."""
-    return sum((shard.reserved or ZERO for shard in Ledger(bench.directory / "batches").open_shards), ZERO)
+    return sum((shard.reserved or ZERO_SPEND for shard in Ledger(bench.directory / "batches").open_shards), ZERO_SPEND)
 
 
 # a shard's requests
@@ -73,7 +72,7 @@ async def test_what_shards_do_not_use_is_given_back_until_no_line_fits(tmp_path:
         assert used(bench) == Spend(answered, answered * EACH)
         assert 2700 - 2400 < answered * EACH <= 2700
         assert service.twice == {}
-        assert reserved(bench) == ZERO
+        assert reserved(bench) == ZERO_SPEND
 
 
 async def test_what_is_reserved_is_on_the_disk_before_anything_is_sent(tmp_path: Path) -> None:
@@ -101,12 +100,12 @@ async def test_open_shards_hold_what_they_may_take_until_another_run_collects_th
     async with Scripted(end) as service:
         bench = bench_of(tmp_path, service, 12, budget={"requests": 7, "tokens": 100_000})
         assert how(await bench.run(detach=True)) == AWAY
-        assert (reserved(bench).requests, used(bench)) == (7, ZERO)
+        assert (reserved(bench).requests, used(bench)) == (7, ZERO_SPEND)
         assert how(await bench.run(detach=True)) == AWAY  # nothing more is submitted
         assert service.calls["create"] == 2
         answer = True
         assert how(await bench.run()) == SPENT
-        assert (used(bench), reserved(bench)) == (Spend(7, 7 * EACH), ZERO)
+        assert (used(bench), reserved(bench)) == (Spend(7, 7 * EACH), ZERO_SPEND)
 
 
 async def test_shards_of_a_run_without_a_budget_count_from_when_there_is_one(tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ async def test_shards_of_a_run_without_a_budget_count_from_when_there_is_one(tmp
         bench = bench_of(tmp_path, service, 12)
         bench.config["batch"]["parallel"] = 2
         assert how(await bench.run(detach=True)) == AWAY
-        assert reserved(bench) == ZERO
+        assert reserved(bench) == ZERO_SPEND
         bench.config["budget"] = {"tokens": 20_000}
         assert how(await bench.run(detach=True)) == AWAY  # 4 more lines would fit, had the 8 taken nothing
         assert service.calls["create"] == 2
@@ -186,7 +185,7 @@ async def test_a_batch_that_nobody_knows_of_any_more_counts_in_full_once_it_is_g
     async with Scripted(**gone) as service:
         bench = bench_of(tmp_path, service, 4, budget={"requests": 6})
         assert how(await bench.run()) == UNDECIDED
-        assert (reserved(bench), used(bench)) == (Spend(4), ZERO)
+        assert (reserved(bench), used(bench)) == (Spend(4), ZERO_SPEND)
         service.hooks.clear()
         service.jobs.clear()
         summary = await bench.run(resubmit_unknown=True)
@@ -204,7 +203,7 @@ async def test_cancelling_what_was_not_sent_costs_nothing(tmp_path: Path) -> Non
         assert how(await bench.run()) == (4, "outage")
         assert reserved(bench) == Spend(4)
         await bench.run(cancel=True)
-        assert (reserved(bench), used(bench)) == (ZERO, ZERO)
+        assert (reserved(bench), used(bench)) == (ZERO_SPEND, ZERO_SPEND)
 
 
 async def test_collecting_once_more_after_a_crash_counts_rather_too_much(tmp_path: Path) -> None:

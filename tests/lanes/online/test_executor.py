@@ -12,7 +12,7 @@ from anyio import create_task_group
 from virtual_clock import now, run
 
 from runner.config import BreakerConfig, JudgeConfig, RetryConfig
-from runner.core.shutdown import Drained
+from runner.core import Drained
 from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
 from runner.judge import Panel
 from runner.lanes.online.breaker import Breaker
@@ -21,9 +21,9 @@ from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.outage import OutageDetector
 from runner.lanes.online.request_queue import QueuedRequest
 from runner.lanes.online.worker_pool import WorkerPool
-from runner.limits.limiter import RequestLimiter
-from runner.results.recorder import ResultRecorder
-from runner.service.client import Client
+from runner.limits import RequestLimiter
+from runner.results import ResultRecorder
+from runner.service import Client
 from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Sample
 
 Behaviour = Callable[[str, float, int], Exception | None]

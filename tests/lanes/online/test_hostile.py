@@ -21,14 +21,14 @@ from runner import RunOptions, arun, load_config
 from runner.config import JudgeConfig, RetryConfig
 from runner.errors import RateLimited
 from runner.judge import Panel
-from runner.lanes.online import executor, outage
-from runner.lanes.online.backend import Backend, BackendSpec, OnlinePolicy
+from runner.lanes.online import BackendSpec, OnlinePolicy, executor, outage
+from runner.lanes.online.backend import Backend
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.request_queue import QueuedRequest
 from runner.lanes.online.worker_pool import WorkerPool
-from runner.limits.adaptive import AdaptiveController
-from runner.results.recorder import ResultRecorder
-from runner.service.client import Client
+from runner.limits import AdaptiveController
+from runner.results import ResultRecorder
+from runner.service import Client
 from runner.types import JudgeRequest, JudgeResponse, RequestResult, Sample
 
 CONCURRENCIES: list[int | dict[str, int]] = [16, {"start": 8, "max": 64}]

@@ -14,8 +14,7 @@ from runner import RunOptions, arun, load_config
 from runner.emulator import EmulatorOptions
 from runner.emulator.http.server import start
 from runner.errors import RunStopped
-from runner.lanes.online import outage
-from runner.lanes.online.lane import OnlineLane
+from runner.lanes.online import OnlineLane, outage
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from virtual_clock import now, run, settle
 
-from runner.core.shutdown import Drained
+from runner.core import Drained
 from runner.errors import BadReply, ConnectFailed, ConnectionLost, RateLimited, ServerFault, TimedOut, Transient
 from runner.lanes.online.outage import OUTAGE_FAILURES, OutageDetector, may_be_caused_by_request
 

@@ -15,8 +15,7 @@ from fake_service import Answer, Service, bad, configure, good, status, table
 
 from runner import RunOptions, RunSummary, arun, load_config
 from runner.errors import RunStopped
-from runner.lanes.online import outage
-from runner.lanes.online.lane import OnlineLane
+from runner.lanes.online import OnlineLane, outage
 
 pytestmark = pytest.mark.anyio
 
