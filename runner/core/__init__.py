@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runner.core.files import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json, write_text
 from runner.core.pricing import Price, no_price, price_of
-from runner.core.shutdown import Drained, DrainSignal, cancel_waiters
+from runner.core.shutdown import Drained, DrainSignal
 from runner.core.text import counted, duration
 from runner.core.tokens import (
     BYTES_PER_TOKEN,
@@ -14,6 +14,7 @@ from runner.core.tokens import (
     estimate_body,
     lower_bound,
 )
+from runner.core.waiters import WaitQueue
 
 __all__ = [
     "BYTES_PER_TOKEN",
@@ -24,7 +25,7 @@ __all__ = [
     "DrainSignal",
     "Drained",
     "Price",
-    "cancel_waiters",
+    "WaitQueue",
     "counted",
     "duration",
     "estimate_body",

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from typing import Any
 
 
 class Drained(Exception):
     """The lane is ending: a request that is not under way is not sent any more."""
-
-
-def cancel_waiters(waiters: Iterable[asyncio.Future[Any]]) -> None:
-    """Raise Drained in everybody who waits for one of these turns."""
-    for turn in waiters:
-        if not turn.done():
-            turn.set_exception(Drained())
 
 
 class DrainSignal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.judge.panel import Panel, Variant, used_names
+from runner.judge.panel import Panel, Variant, reask_body, used_names
 from runner.judge.template import Template, UnknownName, unknown_names
 from runner.judge.verdict import FORMATS, reader_for
 from runner.judge.verdict.scales import scale_of
@@ -14,6 +14,7 @@ __all__ = [
     "UnknownName",
     "Variant",
     "reader_for",
+    "reask_body",
     "scale_of",
     "unknown_names",
     "used_names",

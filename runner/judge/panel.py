@@ -95,16 +95,6 @@ class Panel:
             return msgspec.structs.replace(verdict, problem="truncated", detail=detail)
         return exchanged(verdict) if self.variants[variant].swapped else verdict
 
-    def reask_body(self, asked: bytes, response: JudgeResponse) -> bytes:
-        """Return the body to ask again with: the one asked, but twice its token limit if that cut the reply off."""
-        if response.finish_reason != "length":
-            return asked
-        body: dict[str, Any] = msgspec.json.decode(asked)
-        for key in COMPLETION_CAP_PARAMETERS:
-            if isinstance(body.get(key), int):
-                body[key] *= 2
-        return msgspec.json.encode(body)
-
     def required_fields(self) -> Mapping[str, tuple[str, ...]]:
         """Return, by judge, the fields (built-in kinds) and names (templates) that its requests use."""
         return {judge.name: (*REQUIRED_FIELDS.get(judge.kind, ()), *_template_names(judge)) for judge in self.judges}
@@ -171,3 +161,14 @@ def _template_names(judge: JudgeConfig) -> tuple[str, ...]:
     else:
         texts = [value for value in judge.pai.values() if isinstance(value, str)]
     return tuple(dict.fromkeys(name for text in texts if text for name in Template(text).names))
+
+
+def reask_body(body: bytes, response: JudgeResponse) -> bytes:
+    """Return the body to send again after an unreadable reply: the same, with twice the token cap if that cut it off."""
+    if response.finish_reason != "length":
+        return body
+    content: dict[str, Any] = msgspec.json.decode(body)
+    for key in COMPLETION_CAP_PARAMETERS:
+        if isinstance(content.get(key), int):
+            content[key] *= 2
+    return msgspec.json.encode(content)

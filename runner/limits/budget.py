@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from runner.config import BudgetConfig
-from runner.core import Drained, cancel_waiters, write_json
+from runner.core import WaitQueue, write_json
 from runner.errors import RunDirectoryError, RunStopped, output_failed
 from runner.limits.cost import (
     ONE_REQUEST,
@@ -251,84 +250,59 @@ class Budget:
 
 
 class BudgetQueue:
-    """Hands the budget to the online requests of one lane, first come first served.
+    """Reserves budget for the online requests of one lane, in FIFO order.
 
     Args:
-        budget: what there is.
+        budget: of the run.
     """
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._waiting: deque[tuple[asyncio.Future[None], Reservation]] = deque()
-        self._stopped: RunStopped | None = None
-        self._drained = False
+        self._queue: WaitQueue[Reservation, bool] = WaitQueue(
+            self.admit, lambda reservation, _: self.refund(reservation, requests_too=True)
+        )
 
     async def acquire(self, variant: int, body: bytes) -> Reservation:
-        """Reserve for one attempt; waits while others may give back what it needs.
+        """Reserve for one attempt. Waits while requests in flight may give back what it needs.
 
-        Raises RunStopped where nobody can, and Drained when the lane ends.
+        Raises RunStopped if none of them can, and Drained when the lane is drained.
         """
-        if self._drained:
-            raise Drained
-        if self._stopped is not None:
-            raise self._stopped
-        reserved = self._budget.bounds[variant].at_most(body, "online")
-        if not self._waiting and self._budget.reserve(reserved.amount):
-            return reserved
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, reserved))
-        if len(self._waiting) == 1:
-            self.admit()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self.admit()  # who is next may be let in now
-            elif turn.exception() is None:
-                self.refund(reserved, requests_too=True)
-            raise
-        return reserved
+        self._queue.check_open()
+        reservation = self._budget.bounds[variant].at_most(body, "online")
+        if self._queue or not self._budget.reserve(reservation.amount):
+            await self._queue.wait(reservation)
+        return reservation
 
-    def correct(self, reserved: Reservation, usage: Usage) -> None:
-        """Count what an attempt took; without a count of the service, all that was reserved."""
-        self._budget.correct(reserved.amount, reserved.bound.counted(reserved, usage))
+    def correct(self, reservation: Reservation, usage: Usage) -> None:
+        """Count what an attempt used; if the service does not say, all that was reserved."""
+        self._budget.correct(reservation.amount, reservation.bound.counted(reservation, usage))
         self.admit()
 
-    def refund(self, reserved: Reservation, *, requests_too: bool) -> None:
-        """Give back what was reserved: an attempt that was never sent costs nothing, a 429 is one request."""
-        self._budget.correct(reserved.amount, ZERO_SPEND if requests_too else ONE_REQUEST)
+    def refund(self, reservation: Reservation, *, requests_too: bool) -> None:
+        """Give back a reservation: an attempt that was never sent costs nothing, a 429 costs one request."""
+        self._budget.correct(reservation.amount, ZERO_SPEND if requests_too else ONE_REQUEST)
         self.admit()
 
     def drain(self) -> None:
-        """Send everybody who waits home and let nobody in any more."""
-        self._drained = True
-        cancel_waiters(turn for turn, _ in self._waiting)
-        self._waiting.clear()
+        """Fail all waiters with `Drained` and reject new ones."""
+        self._queue.close()
 
     def admit(self) -> None:
-        """Let in, from the head on, whoever there is room for."""
-        waiting, budget = self._waiting, self._budget
-        while waiting:
-            turn, reserved = waiting[0]
-            if not turn.done():
-                if budget.failed is not None:
-                    return self._stop(budget.failed)
-                if not budget.reserve(reserved.amount):
-                    if budget.could_fit(reserved.amount):
-                        budget.write_ahead(sum((other.amount for _, other in waiting), ZERO_SPEND))
-                    elif not budget.in_flight:
-                        self._stop(budget.exhausted(reserved.amount))
-                    return None
-                turn.set_result(None)
-            waiting.popleft()
+        """Reserve for the waiters, from the head of the queue on, as far as the budget allows."""
+        queue, budget = self._queue, self._budget
+        while queue:
+            amount = queue.head.amount
+            if budget.failed is not None:
+                queue.close(budget.failed)
+            elif budget.reserve(amount):
+                queue.wake(True)
+            elif budget.could_fit(amount):
+                return budget.write_ahead(sum((waiting.amount for waiting in queue), ZERO_SPEND))
+            elif not budget.in_flight:
+                queue.close(budget.exhausted(amount))
+            else:
+                return None
         return None
-
-    def _stop(self, stop: RunStopped) -> None:
-        self._stopped = stop
-        for turn, _ in self._waiting:
-            if not turn.done():
-                turn.set_exception(stop)
-        self._waiting.clear()
 
 
 def _as_json(spend: Spend) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""What a request passes before it is sent to one service, and what it gives back when it has come to an end."""
+"""All limits of one service, acquired and released as one lease."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-
-import msgspec
+from types import TracebackType
+from typing import Self
 
 from runner.errors import ConnectFailed, RateLimited, Refused, Transient
 from runner.limits.adaptive import AdaptiveController
@@ -17,23 +17,66 @@ from runner.limits.token_quota import TokenQuota, TokenReservation
 from runner.types import Usage
 
 
-class Lease(msgspec.Struct, gc=False):
-    """What one request holds: tokens of the quota, its grant of all rates together, a share of the budget."""
+class Lease:
+    """What one request holds of the limits, as an async context manager: `async with limiter.acquire(...) as lease`.
 
-    tokens: TokenReservation | None = None
-    grant: RateGrant | None = None
-    reservation: Reservation | None = None
+    Entering waits for the turn. The block calls `sent` right before the request goes out and `answered` with the
+    answer. Leaving the block releases everything: a request that was not sent costs nothing, and one that was sent and
+    not answered failed with the exception that leaves the block.
+
+    Attributes:
+        tokens: what is reserved of the token quota, or None.
+        grant: the turn that the rate limiter granted, or None.
+        reservation: what is reserved of the budget, or None.
+    """
+
+    __slots__ = ("_body", "_is_released", "_is_sent", "_limiter", "_variant", "grant", "reservation", "tokens")
+
+    def __init__(self, limiter: RequestLimiter, variant: int, body: bytes) -> None:
+        self.tokens: TokenReservation | None = None
+        self.grant: RateGrant | None = None
+        self.reservation: Reservation | None = None
+        self._limiter = limiter
+        self._variant = variant
+        self._body = body
+        self._is_sent = self._is_released = False
+
+    async def __aenter__(self) -> Self:
+        """Wait for the turn; raises Drained when the lane is drained, RunStopped if the budget is spent."""
+        await self._limiter._acquire(self, self._variant, self._body)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_released:
+            return
+        self._is_released = True
+        if self._is_sent and error is not None:
+            self._limiter._on_failure(self, error)
+        else:
+            self._limiter._release_unsent(self)
+
+    def sent(self) -> None:
+        """Note that the request goes out now: from here on the service may count it."""
+        self._is_sent = True
+
+    def answered(self, usage: Usage, seconds: float) -> None:
+        """Release with what the service counted, and how many seconds it took to answer."""
+        self._is_released = True
+        self._limiter._on_success(self, usage, seconds)
 
 
 class RequestLimiter:
-    """The limits of one service. Every pass that is given out is taken back by one of `answered`, `failed` and `back`.
+    """The limits of one service.
 
     Args:
-        concurrency: requests under way at once, or what learns how many.
+        concurrency: requests in flight at once, or the controller that learns how many.
         rpm: requests per minute, or None.
         tokens: tokens per minute, or None.
         budget: of the run, or None.
-        on_resize: told how many may be under way, where that changes.
+        on_resize: called with the new limit on requests in flight when it changes.
+        in_outage: returns True while the service is down: failures then say nothing about load.
     """
 
     def __init__(
@@ -43,6 +86,7 @@ class RequestLimiter:
         tokens: TokenQuota | None,
         budget: BudgetQueue | None,
         on_resize: Callable[[int], None],
+        in_outage: Callable[[], bool] = lambda: False,
     ) -> None:
         adaptive = None if isinstance(concurrency, int) else concurrency
         self._concurrency = ConcurrencyLimiter(concurrency if isinstance(concurrency, int) else concurrency.limit)
@@ -51,89 +95,89 @@ class RequestLimiter:
         self._driver = None if adaptive is None else AdaptiveDriver(adaptive, self._resize)
         self._budget = budget
         self._on_resize = on_resize
+        self._in_outage = in_outage
 
     @property
     def size(self) -> int:
-        """How many may be under way."""
+        """The limit on requests in flight."""
         return self._concurrency.size
 
     async def run(self) -> None:
-        """Hand out permits, until cancelled; one task runs this."""
+        """Buy permits, until cancelled; exactly one task runs this."""
         await self._rate.run()
 
-    async def acquire(self, variant: int, body: bytes) -> Lease:
-        """Wait until one more may be sent; raises Drained when the lane ends, RunStopped where the budget is spent."""
-        await self._concurrency.acquire()
-        held = Lease()
-        try:
-            if self._budget is not None:
-                held.reservation = await self._budget.acquire(variant, body)
-            if self._tokens is not None:
-                held.tokens = self._tokens.reserve(variant, body)
-            if not self._rate.is_unlimited:
-                held.grant = await self._rate.acquire(() if held.tokens is None else held.tokens.amounts)
-        except BaseException:
-            self.release_unsent(held)
-            raise
-        return held
-
-    def on_success(self, held: Lease, usage: Usage, seconds: float) -> None:
-        """The request was answered after so many seconds."""
-        granted = held.grant
-        if granted is not None and self._driver is not None:
-            self._driver.on_success(granted.stamp, seconds)
-        if granted is not None and held.tokens is not None and self._tokens is not None:
-            self._tokens.correct(held.tokens, usage, granted.at, asyncio.get_running_loop().time())
-            self._rate.recheck()
-        if held.reservation is not None and self._budget is not None:
-            self._budget.correct(held.reservation, usage)
-        self._concurrency.release()
-
-    def on_failure(self, held: Lease, error: BaseException, in_outage: bool) -> None:
-        """The request was sent and got no answer.
-
-        Tokens of the quota are given back where the service counted none for sure. After a time-out or a broken
-        connection it may have. An outage says nothing about load.
-        """
-        self._leave_driver(held, error if isinstance(error, Transient) and not in_outage else None)
-        if isinstance(error, RateLimited | ConnectFailed | Refused):
-            self._refund_tokens(held)
-        if held.reservation is not None and self._budget is not None:
-            if isinstance(error, RateLimited | ConnectFailed):
-                self._budget.refund(held.reservation, requests_too=isinstance(error, ConnectFailed))
-            else:
-                self._budget.correct(held.reservation, Usage())
-        self._concurrency.release()
-
-    def release_unsent(self, held: Lease) -> None:
-        """Nothing was sent."""
-        self._leave_driver(held, None)
-        self._refund_tokens(held)
-        if held.reservation is not None and self._budget is not None:
-            self._budget.refund(held.reservation, requests_too=True)
-        self._concurrency.release()
+    def acquire(self, variant: int, body: bytes) -> Lease:
+        """Return the lease for one request of a variant; entering it waits for the turn."""
+        return Lease(self, variant, body)
 
     def resume(self) -> None:
-        """The service answers again after an outage."""
+        """Restart the adaptive control after an outage."""
         if self._driver is not None:
             self._driver.resume()
 
     def drain(self) -> None:
-        """Send everybody who waits home and let nobody in any more."""
+        """Fail all waiters with `Drained` and reject new ones."""
         self._concurrency.drain()
         self._rate.drain()
 
-    def _leave_driver(self, held: Lease, error: Transient | None) -> None:
-        if held.grant is None or self._driver is None:
+    async def _acquire(self, lease: Lease, variant: int, body: bytes) -> None:
+        await self._concurrency.acquire()
+        try:
+            if self._budget is not None:
+                lease.reservation = await self._budget.acquire(variant, body)
+            if self._tokens is not None:
+                lease.tokens = self._tokens.reserve(variant, body)
+            if not self._rate.is_unlimited:
+                lease.grant = await self._rate.acquire(() if lease.tokens is None else lease.tokens.amounts)
+        except BaseException:
+            self._release_unsent(lease)
+            raise
+
+    def _on_success(self, lease: Lease, usage: Usage, seconds: float) -> None:
+        grant = lease.grant
+        if grant is not None and self._driver is not None:
+            self._driver.on_success(grant.stamp, seconds)
+        if grant is not None and lease.tokens is not None and self._tokens is not None:
+            self._tokens.correct(lease.tokens, usage, grant.at, asyncio.get_running_loop().time())
+            self._rate.recheck()
+        if lease.reservation is not None and self._budget is not None:
+            self._budget.correct(lease.reservation, usage)
+        self._concurrency.release()
+
+    def _on_failure(self, lease: Lease, error: BaseException) -> None:
+        """Release a request that was sent and not answered.
+
+        Tokens go back to the quota only if the service certainly counted none. After a timeout or a broken connection
+        it may have counted them.
+        """
+        self._tell_driver(lease, error if isinstance(error, Transient) and not self._in_outage() else None)
+        if isinstance(error, RateLimited | ConnectFailed | Refused):
+            self._refund_tokens(lease)
+        if lease.reservation is not None and self._budget is not None:
+            if isinstance(error, RateLimited | ConnectFailed):
+                self._budget.refund(lease.reservation, requests_too=isinstance(error, ConnectFailed))
+            else:
+                self._budget.correct(lease.reservation, Usage())
+        self._concurrency.release()
+
+    def _release_unsent(self, lease: Lease) -> None:
+        self._tell_driver(lease, None)
+        self._refund_tokens(lease)
+        if lease.reservation is not None and self._budget is not None:
+            self._budget.refund(lease.reservation, requests_too=True)
+        self._concurrency.release()
+
+    def _tell_driver(self, lease: Lease, error: Transient | None) -> None:
+        if lease.grant is None or self._driver is None:
             return
         if error is None:
             self._driver.on_release()
         else:
-            self._driver.on_failure(held.grant.stamp, error)
+            self._driver.on_failure(lease.grant.stamp, error)
 
-    def _refund_tokens(self, held: Lease) -> None:
-        if held.grant is not None and held.tokens is not None and self._tokens is not None:
-            self._tokens.refund(held.tokens, held.grant.at, asyncio.get_running_loop().time())
+    def _refund_tokens(self, lease: Lease) -> None:
+        if lease.grant is not None and lease.tokens is not None and self._tokens is not None:
+            self._tokens.refund(lease.tokens, lease.grant.at, asyncio.get_running_loop().time())
             self._rate.recheck()
 
     def _resize(self, size: int) -> None:

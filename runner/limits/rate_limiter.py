@@ -1,104 +1,90 @@
-"""How many at once, and how many a minute.
+"""A concurrency limiter, and a rate limiter for requests and tokens per minute. Both serve requests in FIFO order.
 
-Requests per minute are permits of aiolimiter. It re-arms a timer for each of its waiters, so only one task ever waits
-in it; at high rates that buys permits in blocks worth a few milliseconds. Tokens per minute are `account.py`'s:
-aiolimiter knows neither refunds nor debts.
+Requests per minute are permits of aiolimiter. It re-arms a timer for each of its waiters, so only one task waits in it;
+at high rates that task buys permits in blocks worth a few milliseconds. Tokens per minute are in `token_quota.py`,
+because aiolimiter knows neither refunds nor debts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
 
-from runner.core import Drained, cancel_waiters
+from runner.core import WaitQueue
 from runner.limits.adaptive import AdaptiveController
 from runner.limits.token_quota import Amounts, QuotaSet
 
+# Share of a request quota that is used: the service's clock and ours never run at exactly the same speed.
 QUOTA_SHARE = 0.999
-"""Share of the quota that is used: two clocks never run quite alike."""
 
-PERMIT_BLOCK_SECONDS = 0.005
+PERMIT_BLOCK_SECONDS = 0.005  # how many seconds' worth of permits one purchase brings
 BURST_SECONDS = 0.020
 MAX_BURST_PERMITS = 12
-BLOCK_PURCHASE_MIN_RPM = 1200
+BLOCK_PURCHASE_MIN_RPM = 1200  # below this rate permits are bought one by one
 
+# A permit that was not used by then is discarded, so that permits do not pile up outside the bucket.
 PERMIT_LIFETIME_SECONDS = 0.010
-"""A permit that was not used by then is void: permits must not pile up beside the bucket."""
 
+# Shortest delay before the queue is rechecked for tokens; at high rates one recheck then releases several requests.
 RECHECK_MIN_SECONDS = 0.005
-"""Who waits for tokens is not looked at before this: at high rates several are then let out together."""
 
 
 class ConcurrencyLimiter:
-    """At most `size` requests under way; who waits is let in first come, first served."""
+    """At most `size` requests in flight. Waiters are served in FIFO order."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._in_use = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._drained = False
+        self._queue: WaitQueue[None, bool] = WaitQueue(on_lost=lambda _item, _result: self.release())
 
     async def acquire(self) -> None:
-        """Take a slot; raises Drained when the lane ends meanwhile."""
-        if self._drained:
-            raise Drained
-        if self._in_use < self.size and not self._waiting:
+        """Take a slot; raises Drained when the lane is drained meanwhile."""
+        self._queue.check_open()
+        if self._in_use < self.size and not self._queue:
             self._in_use += 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.release()
-            raise
+        else:
+            await self._queue.wait(None)
 
     def release(self) -> None:
-        """Give a slot back, or on to the next who waits."""
+        """Give a slot back; the next waiter gets it."""
         self._in_use -= 1
         self._admit()
 
     def resize(self, size: int) -> None:
-        """Allow so many from now on; who is in stays in."""
+        """Set the limit. Requests in flight are not affected."""
         self.size = size
         self._admit()
 
-    def _admit(self) -> None:
-        while self._waiting and self._in_use < self.size:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self._in_use += 1
-                turn.set_result(None)
-
     def drain(self) -> None:
-        """Send everybody who waits home and let nobody in any more."""
-        self._drained = True
-        cancel_waiters(self._waiting)
-        self._waiting.clear()
+        """Fail all waiters with `Drained` and reject new ones."""
+        self._queue.close()
+
+    def _admit(self) -> None:
+        while self._in_use < self.size and self._queue:
+            self._in_use += 1
+            self._queue.wake(True)
 
 
 class RateGrant(NamedTuple):
-    """When a request was let out, and its stamp where the concurrency adapts."""
+    """When a request was granted its turn (event loop time, seconds), and its stamp where the concurrency adapts."""
 
     at: float
     stamp: int
 
 
 class RateLimiter:
-    """Lets out one request at a time, when all rates allow it in the same moment; first come, first served.
+    """Grants requests their turn, one at a time and in FIFO order, when all rates allow it at the same moment.
 
-    What one limit grants is not kept while another one lets wait: it would be out of date when it is used. A cooldown
-    would save up permits, and a queue for permits the tokens of another minute.
+    A permit from one limit is not held while the request waits for another limit, because it could expire: a cooldown
+    would save up permits, and a queue for permits would use the tokens of another minute.
 
     Args:
         rpm: requests per minute, or None.
         quotas: tokens per minute, or None.
-        adaptive: who says when to send and when to be silent, or None.
+        adaptive: says when to send and when to pause, or None.
     """
 
     def __init__(
@@ -107,91 +93,66 @@ class RateLimiter:
         self._requests, self._block = _request_limiter(rpm)
         self._quotas = quotas
         self._adaptive = adaptive
-        self._permits, self._bought_at, self._drained_at = 0, 0.0, 0.0
-        self._waiting: deque[tuple[asyncio.Future[RateGrant], Amounts]] = deque()
+        self._permits, self._bought_at, self._bucket_empty_at = 0, 0.0, 0.0
+        self._queue: WaitQueue[Amounts, RateGrant] = WaitQueue(self.recheck, self._give_back)
         self._timer: asyncio.TimerHandle | None = None
         self._permits_needed = asyncio.Event()
-        self._drained = False
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether nothing is limited here, so that nobody need come."""
+        """True if nothing is limited here, so that `acquire` need not be called."""
         return self._requests is None and self._quotas is None and self._adaptive is None
 
     async def acquire(self, amounts: Amounts = ()) -> RateGrant:
-        """Wait to be let out, with so many tokens from each account; raises Drained when the lane ends meanwhile."""
-        if self._drained:
-            raise Drained
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            now = loop.time()
-            if not self._delay(amounts, now) and self._has_permit(now):
-                return self._grant(amounts, now)
-        turn: asyncio.Future[RateGrant] = loop.create_future()
-        self._waiting.append((turn, amounts))
-        if len(self._waiting) == 1:
-            self.recheck()
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            self._on_cancelled(turn, amounts)
-            raise
+        """Wait for a turn, with this many tokens from each quota; raises Drained when the lane is drained meanwhile."""
+        self._queue.check_open()
+        if not self._queue:
+            grant = self._try(amounts, asyncio.get_running_loop().time())
+            if grant is not None:
+                return grant
+        return await self._queue.wait(amounts)
 
     def recheck(self) -> None:
-        """Let out, from the head on, whoever may go; whoever gives something back has to call this."""
-        if not self._waiting:
+        """Grant turns from the head of the queue on; whoever gives tokens back has to call this."""
+        if not self._queue:
             return
-        waiting, now = self._waiting, asyncio.get_running_loop().time()
-        while waiting:
-            turn, amounts = waiting[0]
-            if not turn.done():
-                if wait := self._delay(amounts, now):
-                    self._recheck_at(now + wait)
-                    return
-                if not self._has_permit(now):
-                    self._permits_needed.set()
-                    return
-                turn.set_result(self._grant(amounts, now))
-            waiting.popleft()
+        now = asyncio.get_running_loop().time()
+        while self._queue and (grant := self._try(self._queue.head, now)) is not None:
+            self._queue.wake(grant)
 
     async def run(self) -> None:
-        """Buy permits when they are short, until cancelled; one task runs this."""
+        """Buy permits when they are needed, until cancelled; exactly one task runs this."""
         while True:
             await self._permits_needed.wait()
             if self._requests is not None:
-                await self._sleep_until_next(self._requests)
+                await self._sleep_until_block(self._requests)
                 await self._requests.acquire(self._block)
             self._permits_needed.clear()
             self._permits, self._bought_at = self._block, asyncio.get_running_loop().time()
             self.recheck()
 
-    async def _sleep_until_next(self, requests: AsyncLimiter) -> None:
-        """Sleep until the bucket has room for a block; what a sleep is late the following ones are shorter.
-
-        aiolimiter sets its timer to the microsecond. Loops tick in milliseconds and ring early, and it would set it
-        anew a hundred times. So when its bucket will have drained is kept here, too.
-        """
-        loop = asyncio.get_running_loop()
-        period = self._block * requests.time_period / requests.max_rate
-        missing = self._drained_at + period - requests.time_period - loop.time()
-        if missing > 0:
-            await asyncio.sleep(math.ceil(1000 * missing) / 1000)
-        self._drained_at = max(self._drained_at, loop.time()) + period
-
     def drain(self) -> None:
-        """Send everybody who waits home and let nobody out any more."""
-        self._drained = True
-        cancel_waiters(turn for turn, _ in self._waiting)
-        self._waiting.clear()
+        """Fail all waiters with `Drained` and reject new ones."""
+        self._queue.close()
         if self._timer is not None:
             self._timer.cancel()
 
+    def _try(self, amounts: Amounts, now: float) -> RateGrant | None:
+        """Grant the first request its turn, or arrange for the next recheck."""
+        if delay := self._delay(amounts, now):
+            self._recheck_at(now + delay)
+            return None
+        if not self._has_permit(now):
+            self._permits_needed.set()
+            return None
+        return self._grant(amounts, now)
+
     def _delay(self, amounts: Amounts, now: float) -> float:
-        """Seconds until the next may go as far as tokens and pace are concerned."""
-        wait = 0.0 if self._adaptive is None else self._adaptive.delay(now)
+        """Seconds until the token quotas and the send rate allow the next request."""
+        delay = 0.0 if self._adaptive is None else self._adaptive.delay(now)
         if self._quotas is not None and (tokens := self._quotas.delay_until(amounts, now)):
-            return max(wait, tokens, RECHECK_MIN_SECONDS)
-        return wait
+            return max(delay, tokens, RECHECK_MIN_SECONDS)
+        return delay
 
     def _has_permit(self, now: float) -> bool:
         if self._requests is None:
@@ -204,8 +165,15 @@ class RateLimiter:
             self._quotas.reserve(amounts, now)
         return RateGrant(now, 0 if self._adaptive is None else self._adaptive.on_send(now))
 
+    def _give_back(self, amounts: Amounts, grant: RateGrant) -> None:
+        """Return what a request was granted that was cancelled before it knew."""
+        if self._quotas is not None:
+            self._quotas.refund(amounts, grant.at, asyncio.get_running_loop().time())
+        if self._adaptive is not None:
+            self._adaptive.on_release()
+
     def _recheck_at(self, at: float) -> None:
-        """Have the one timer ring by then."""
+        """Set the one timer, unless it already fires by then."""
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
@@ -216,21 +184,25 @@ class RateLimiter:
         self._timer = None
         self.recheck()
 
-    def _on_cancelled(self, turn: asyncio.Future[RateGrant], amounts: Amounts) -> None:
-        """One was cancelled: what it was granted meanwhile, unknown to it, is given back; others move up."""
-        if not turn.cancelled() and turn.exception() is None:
-            if self._quotas is not None:
-                self._quotas.refund(amounts, turn.result().at, asyncio.get_running_loop().time())
-            if self._adaptive is not None:
-                self._adaptive.on_release()
-        self.recheck()
+    async def _sleep_until_block(self, requests: AsyncLimiter) -> None:
+        """Sleep until the bucket has room for a block. A late wake-up shortens the following sleeps.
+
+        aiolimiter sets its timer to the microsecond, but loops tick in milliseconds and fire early, so it would set the
+        timer again a hundred times. This method tracks the bucket's level itself and sleeps whole milliseconds.
+        """
+        loop = asyncio.get_running_loop()
+        period = self._block * requests.time_period / requests.max_rate
+        missing = self._bucket_empty_at + period - requests.time_period - loop.time()
+        if missing > 0:
+            await asyncio.sleep(math.ceil(1000 * missing) / 1000)
+        self._bucket_empty_at = max(self._bucket_empty_at, loop.time()) + period
 
 
 def _request_limiter(rpm: int | None) -> tuple[AsyncLimiter | None, int]:
-    """A small bucket, and how many permits to buy from it at a time.
+    """Return a small bucket, and how many permits to buy from it at a time.
 
-    A fast quota needs room for two: timers are late by up to a millisecond, and a bucket for one loses what ran out
-    meanwhile. That burst is taken out of the rate, so that no minute holds more than `rpm`.
+    A fast quota needs room for two permits: timers are late by up to a millisecond, and a bucket for one loses what
+    accrued meanwhile. The burst is subtracted from the rate, so that no minute holds more than `rpm` requests.
     """
     if rpm is None:
         return None, 1

@@ -14,7 +14,7 @@ from runner.lanes.online import BackendSpec, OnlineLane, OnlinePolicy
 from runner.limits import AdaptiveController, TokenEstimator, TokenQuota
 from runner.pipeline.open import OpenRun
 from runner.planning import batch_services
-from runner.results import ResultRecorder, own_floats
+from runner.results import ResultRecorder, extra_float_columns
 from runner.service import Client
 
 
@@ -58,22 +58,22 @@ class LaneFactory:
         checked, wanted = self._run.inputs, self._run.done.next_wanted
         return Prefetcher(chunks(checked.files, wanted, known=self._run.fingerprint, columns=checked.reader.columns))
 
-    def _online(self, remaining: PendingWork) -> OnlineLane:
-        config, panel = self._config, self._run.inputs.panel
-        places = {service.name: number for number, service in enumerate(config.services)}
+    def _online(self, pending: PendingWork) -> OnlineLane:
+        config, panel, budget = self._config, self._run.inputs.panel, self._run.budget
+        numbers = {service.name: number for number, service in enumerate(config.services)}
         return OnlineLane(
             [self._spec(service) for service in config.services],
-            [tuple(places[name] for name in config.judges[v.judge_index].service) for v in panel.variants],
+            [tuple(numbers[name] for name in config.judges[v.judge_index].service) for v in panel.variants],
             OnlinePolicy(
                 config.online.retry,
                 config.breaker,
-                None if self._run.budget is None else self._run.budget.queue(),
+                None if budget is None else budget.queue(),
+                self._reasks,
+                self._grace,
             ),
             panel,
-            remaining,
+            pending,
             self._recorder,
-            reasks=self._reasks,
-            grace=self._grace,
         )
 
     def _spec(self, service: ServiceConfig) -> BackendSpec:
@@ -107,7 +107,7 @@ class LaneFactory:
             ],
             max_bytes=batch.shard_bytes,
             max_lines=batch.shard_lines,
-            floats=own_floats(schema),
+            floats=extra_float_columns(schema),
             budget=opened.shard_budget,
         )
         own = opened.inputs.reader.result_fields()

@@ -9,7 +9,7 @@ import pytest
 
 from runner.config import JudgeConfig, VerdictConfig
 from runner.errors import BadRow, ConfigError
-from runner.judge import Panel
+from runner.judge import Panel, reask_body
 from runner.types import JudgeResponse, Sample
 
 TEMPLATE = VerdictConfig(format="mt_bench_single")
@@ -185,10 +185,10 @@ def test_too_long_counts_chinese_by_halves_and_not_by_bytes() -> None:
 def test_reask_doubles_the_limit_only_after_a_cut() -> None:
     panel = Panel([JudgeConfig(parameters={"max_tokens": 100})])
     request = panel.request(sample(question="q", answer="a"), 0)
-    assert panel.reask_body(request.body, JudgeResponse("", "stop")) == request.body
-    again = panel.reask_body(request.body, JudgeResponse("", "length"))
+    assert reask_body(request.body, JudgeResponse("", "stop")) == request.body
+    again = reask_body(request.body, JudgeResponse("", "length"))
     assert json.loads(again) == {**json.loads(request.body), "max_tokens": 200}
-    assert json.loads(panel.reask_body(again, JudgeResponse("", "length")))["max_tokens"] == 400
+    assert json.loads(reask_body(again, JudgeResponse("", "length")))["max_tokens"] == 400
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 
 import anyio
 import pytest
+from leases import acquire, fail, release_unsent
 from virtual_clock import now, run, settle
 
 from runner.core import Drained
@@ -16,28 +17,28 @@ from runner.limits.rate_limiter import ConcurrencyLimiter
 from runner.types import Usage
 
 
-def governed(start: int = 4, most: int = 64) -> tuple[RequestLimiter, AdaptiveController, list[int]]:
+def adaptive_limiter(start: int = 4, most: int = 64) -> tuple[RequestLimiter, AdaptiveController, list[int]]:
     sizes: list[int] = []
     adaptive = AdaptiveController(start, most, 60.0)
     return RequestLimiter(adaptive, None, None, None, sizes.append), adaptive, sizes
 
 
-async def enter(gate: RequestLimiter) -> Lease:
-    return await gate.acquire(0, b"")
+async def enter(limiter: RequestLimiter) -> Lease:
+    return await acquire(limiter)
 
 
-async def wave(gate: RequestLimiter, hint: float) -> None:
+async def throttle(limiter: RequestLimiter, hint: float) -> None:
     """So many 429s that everybody has to keep still for `hint` seconds."""
-    for held in [await enter(gate) for _ in range(gate.size)]:
-        gate.on_failure(held, RateLimited("busy", retry_after=hint), in_outage=False)
+    for held in [await enter(limiter) for _ in range(limiter.size)]:
+        fail(held, RateLimited("busy", retry_after=hint))
 
 
 def test_while_all_is_well_nobody_waits_and_the_limit_rises() -> None:
     async def main() -> None:
-        gate, adaptive, sizes = governed()
+        limiter, adaptive, sizes = adaptive_limiter()
         for _ in range(20):
-            for held in [await enter(gate) for _ in range(adaptive.limit)]:
-                gate.on_success(held, Usage(), 0.1)
+            for held in [await enter(limiter) for _ in range(adaptive.limit)]:
+                held.answered(Usage(), 0.1)
         assert now() < 0.001
         assert sizes[:4] == [8, 16, 32, 64]  # then it also tries whether fewer would do
         assert max(sizes) == sizes[-1] == adaptive.limit == 64
@@ -48,15 +49,15 @@ def test_while_all_is_well_nobody_waits_and_the_limit_rises() -> None:
 
 def test_after_a_wave_all_keep_still_and_go_on_in_their_order() -> None:
     async def main() -> None:
-        gate, adaptive, _ = governed(start=10)
-        gate.on_success(await enter(gate), Usage(), 0.1)
-        await wave(gate, 5.0)
+        limiter, adaptive, _ = adaptive_limiter(start=10)
+        (await enter(limiter)).answered(Usage(), 0.1)
+        await throttle(limiter, 5.0)
         order: list[tuple[int, float]] = []
 
         async def go(number: int) -> None:
-            held = await enter(gate)
+            held = await enter(limiter)
             order.append((number, now()))
-            gate.on_success(held, Usage(), 0.1)
+            held.answered(Usage(), 0.1)
 
         await asyncio.gather(*(go(number) for number in range(10)))
         assert [number for number, _ in order] == list(range(10))
@@ -68,16 +69,16 @@ def test_after_a_wave_all_keep_still_and_go_on_in_their_order() -> None:
 
 def test_who_is_cancelled_or_sent_home_leaves_nothing_behind() -> None:
     async def main() -> None:
-        gate, adaptive, _ = governed(start=10)
-        gate.on_success(await enter(gate), Usage(), 0.1)
-        await wave(gate, 5.0)
-        waiting = [asyncio.create_task(enter(gate)) for _ in range(3)]
+        limiter, adaptive, _ = adaptive_limiter(start=10)
+        (await enter(limiter)).answered(Usage(), 0.1)
+        await throttle(limiter, 5.0)
+        waiting = [asyncio.create_task(enter(limiter)) for _ in range(3)]
         await settle()
         waiting[0].cancel()
         await asyncio.sleep(4.9)
         assert not any(task.done() for task in waiting[1:])
-        gate.drain()
-        results = await asyncio.gather(*waiting, enter(gate), return_exceptions=True)
+        limiter.drain()
+        results = await asyncio.gather(*waiting, enter(limiter), return_exceptions=True)
         assert isinstance(results[0], asyncio.CancelledError)
         assert all(isinstance(result, Drained) for result in results[1:])
         assert adaptive.in_flight == 0
@@ -87,14 +88,14 @@ def test_who_is_cancelled_or_sent_home_leaves_nothing_behind() -> None:
 
 def test_failures_and_leavers_are_counted_out() -> None:
     async def main() -> None:
-        gate, adaptive, _ = governed()
-        held = [await enter(gate) for _ in range(4)]
-        gate.on_failure(held[0], ServerFault("500"), in_outage=False)
-        gate.release_unsent(held[1])
-        gate.on_failure(held[2], ServerFault("500"), in_outage=True)
-        gate.on_success(held[3], Usage(), 0.1)
+        limiter, adaptive, _ = adaptive_limiter()
+        held = [await enter(limiter) for _ in range(4)]
+        fail(held[0], ServerFault("500"))
+        release_unsent(held[1])
+        fail(held[2], ServerFault("500"))
+        held[3].answered(Usage(), 0.1)
         assert adaptive.in_flight == 0
-        gate.resume()
+        limiter.resume()
         assert 1 <= adaptive.limit <= 20
 
     run(main())
@@ -123,13 +124,13 @@ def test_slots_grow_and_shrink_while_they_are_in_use() -> None:
 
 @pytest.mark.anyio
 async def test_a_crew_grows_with_its_size() -> None:
-    busy, most, gate = 0, 0, anyio.Event()
+    busy, most, limiter = 0, 0, anyio.Event()
 
     async def work() -> bool:
         nonlocal busy, most
         busy += 1
         most = max(most, busy)
-        await gate.wait()
+        await limiter.wait()
         busy -= 1
         return False
 
@@ -141,4 +142,4 @@ async def test_a_crew_grows_with_its_size() -> None:
         crew.resize(5)
         await settle()
         assert most == 5
-        gate.set()
+        limiter.set()

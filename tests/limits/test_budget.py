@@ -80,12 +80,12 @@ def usage(prompt: int | None, completion: int | None) -> Usage:
     return Usage(prompt, completion, None)
 
 
-def stopped(budget: Budget, till: BudgetQueue, sent: bytes) -> str:
+def stopped(budget: Budget, queue: BudgetQueue, sent: bytes) -> str:
     """Enter, and be refused."""
 
     async def main() -> str:
         with pytest.raises(RunStopped) as caught:
-            await till.acquire(0, sent)
+            await queue.acquire(0, sent)
         assert (caught.value.reason, caught.value.exit_code) == ("budget", 3)
         return str(caught.value)
 
@@ -200,24 +200,24 @@ def test_money_adds_up_exactly(tmp_path: Path) -> None:
 )
 def test_at_the_cap_the_run_stops_and_says_why(tmp_path: Path, caps: dict[str, Any], sent: bytes, says: str) -> None:
     budget = budget_of(tmp_path, **caps)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> str:
         count = 0
         while True:
             try:
-                reserved = await till.acquire(0, sent)
+                reserved = await queue.acquire(0, sent)
             except RunStopped as stop:
                 assert (stop.reason, stop.exit_code, budget.in_flight) == ("budget", 3, 0)
                 assert count == 3 or "requests" not in caps
                 return str(stop)
             count += 1
-            till.correct(reserved, usage(78, 100))
+            queue.correct(reserved, usage(78, 100))
 
     said = run(main())
     assert says in said
     assert said.endswith("7 requests are left to ask: raise the cap and run the same command again")
-    assert says.split(",")[0] in stopped(budget, till, sent)  # and it stays so
+    assert says.split(",")[0] in stopped(budget, queue, sent)  # and it stays so
 
 
 def test_what_is_under_way_is_waited_for_before_the_run_stops(tmp_path: Path) -> None:
@@ -225,19 +225,19 @@ def test_what_is_under_way_is_waited_for_before_the_run_stops(tmp_path: Path) ->
     sent = body(max_tokens=100)
     bound = CostBound(BudgetConfig(tokens=1), 0, no_price).at_most(sent, "online").amount.tokens
     budget = budget_of(tmp_path, tokens=bound + 50)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
-        first = await till.acquire(0, sent)
-        second = asyncio.create_task(till.acquire(0, sent))
+        first = await queue.acquire(0, sent)
+        second = asyncio.create_task(queue.acquire(0, sent))
         await settle()
         assert not second.done()
-        till.correct(first, usage(20, 30))
+        queue.correct(first, usage(20, 30))
         reserved = await second
-        third = asyncio.create_task(till.acquire(0, sent))
+        third = asyncio.create_task(queue.acquire(0, sent))
         await settle()
         assert not third.done()
-        till.correct(reserved, Usage())
+        queue.correct(reserved, Usage())
         with pytest.raises(RunStopped):
             await third
 
@@ -252,10 +252,10 @@ def test_what_was_never_sent_costs_nothing_and_a_429_is_a_request(
     tmp_path: Path, requests_too: bool, used: Spend
 ) -> None:
     budget = budget_of(tmp_path, tokens=10_000, cost=10)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
-        till.refund(await till.acquire(0, body(max_tokens=5)), requests_too=requests_too)
+        queue.refund(await queue.acquire(0, body(max_tokens=5)), requests_too=requests_too)
 
     run(main())
     assert budget.used == used
@@ -264,28 +264,28 @@ def test_what_was_never_sent_costs_nothing_and_a_429_is_a_request(
 def test_the_head_of_the_queue_is_never_overtaken(tmp_path: Path) -> None:
     small, large = body(10, max_tokens=10), body(10, max_tokens=900)
     budget = budget_of(tmp_path, tokens=1000)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
-        first = await till.acquire(0, small)
+        first = await queue.acquire(0, small)
         order: list[str] = []
 
         async def come(name: str, sent: bytes) -> Reservation:
-            reserved = await till.acquire(0, sent)
+            reserved = await queue.acquire(0, sent)
             order.append(name)
             return reserved
 
-        another = await till.acquire(0, body(10, max_tokens=400))
+        another = await queue.acquire(0, body(10, max_tokens=400))
         waiting = [asyncio.create_task(come(*one)) for one in (("large", large), ("a", small), ("b", small))]
         await asyncio.sleep(0.01)
         assert order == []  # there was room for the small ones
-        till.correct(first, usage(1, 1))
+        queue.correct(first, usage(1, 1))
         await asyncio.sleep(0.01)
         assert order == []
-        till.correct(another, usage(1, 1))
+        queue.correct(another, usage(1, 1))
         await asyncio.sleep(0.01)
         assert order == ["large"]
-        till.correct(await waiting[0], usage(1, 1))
+        queue.correct(await waiting[0], usage(1, 1))
         await asyncio.gather(*waiting)
         assert order == ["large", "a", "b"]
 
@@ -294,19 +294,19 @@ def test_the_head_of_the_queue_is_never_overtaken(tmp_path: Path) -> None:
 
 def test_a_drain_sends_everybody_home_and_the_next_lane_has_its_own_till(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=2)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
-        first = await till.acquire(0, body())
-        await till.acquire(0, body())
-        waiting = asyncio.create_task(till.acquire(0, body()))
+        first = await queue.acquire(0, body())
+        await queue.acquire(0, body())
+        waiting = asyncio.create_task(queue.acquire(0, body()))
         await settle()
-        till.drain()
+        queue.drain()
         with pytest.raises(Drained):
             await waiting
         with pytest.raises(Drained):
-            await till.acquire(0, body())
-        till.refund(first, requests_too=True)
+            await queue.acquire(0, body())
+        queue.refund(first, requests_too=True)
         await budget.queue().acquire(0, body())
 
     run(main())
@@ -314,20 +314,20 @@ def test_a_drain_sends_everybody_home_and_the_next_lane_has_its_own_till(tmp_pat
 
 def test_who_is_cancelled_takes_nothing_and_holds_nobody_up(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=2)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
-        first = await till.acquire(0, body())
-        second = await till.acquire(0, body())
-        waiting = [asyncio.create_task(till.acquire(0, body())) for _ in range(3)]
+        first = await queue.acquire(0, body())
+        second = await queue.acquire(0, body())
+        waiting = [asyncio.create_task(queue.acquire(0, body())) for _ in range(3)]
         await settle()
         waiting[0].cancel()
-        till.refund(first, requests_too=True)  # lets the second in line in
+        queue.refund(first, requests_too=True)  # lets the second in line in
         waiting[1].cancel()  # before it has noticed
         await asyncio.gather(*waiting[:2], return_exceptions=True)
         await waiting[2]
         assert (budget.in_flight, budget.used) == (2, Spend(2))
-        till.correct(second, Usage())
+        queue.correct(second, Usage())
 
     run(main())
 
@@ -338,10 +338,10 @@ def test_who_is_cancelled_takes_nothing_and_holds_nobody_up(tmp_path: Path) -> N
 def test_what_may_be_used_is_on_the_disk_before_it_is(tmp_path: Path) -> None:
     disk = Disk(delay=1.0)
     budget = budget_of(tmp_path, disk=disk, requests=1000)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
-        entering = asyncio.create_task(till.acquire(0, body()))
+        entering = asyncio.create_task(queue.acquire(0, body()))
         await asyncio.sleep(0.9)
         assert not entering.done()
         await entering
@@ -355,16 +355,16 @@ def test_a_steady_run_seldom_waits_for_the_disk(tmp_path: Path) -> None:
     """2,000 requests a second, 64 under way, a disk that takes 4 ms."""
     disk = Disk(delay=0.004)
     budget = budget_of(tmp_path, disk=disk, tokens=10**9)
-    till = budget.queue()
+    queue = budget.queue()
     loops: list[float] = []
 
     async def work() -> None:
         for _ in range(500):
             began = asyncio.get_running_loop().time()
-            reserved = await till.acquire(0, body(2000, max_tokens=1000))
+            reserved = await queue.acquire(0, body(2000, max_tokens=1000))
             loops.append(asyncio.get_running_loop().time() - began)
             await asyncio.sleep(0.032)
-            till.correct(reserved, usage(600, 200))
+            queue.correct(reserved, usage(600, 200))
 
     async def main() -> None:
         await asyncio.gather(*(work() for _ in range(64)))
@@ -378,11 +378,11 @@ def test_a_steady_run_seldom_waits_for_the_disk(tmp_path: Path) -> None:
 
 def test_a_slow_run_writes_little_ahead(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=10_000)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
         for _ in range(50):
-            till.correct(await till.acquire(0, body()), Usage())
+            queue.correct(await queue.acquire(0, body()), Usage())
             await asyncio.sleep(1)
         told = read_spent(tmp_path / "budget.json")
         assert told is not None and 50 <= told.requests <= 54
@@ -392,11 +392,11 @@ def test_a_slow_run_writes_little_ahead(tmp_path: Path) -> None:
 
 def test_a_clean_end_is_exact_and_what_is_under_way_counts_in_full(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, tokens=5000, cost=50)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
-        till.correct(await till.acquire(0, body(max_tokens=50)), usage(10, 20))
-        await till.acquire(0, body(max_tokens=50))
+        queue.correct(await queue.acquire(0, body(max_tokens=50)), usage(10, 20))
+        await queue.acquire(0, body(max_tokens=50))
         await budget.close()
 
     run(main())
@@ -431,12 +431,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
 def test_a_disk_that_is_full_stops_the_run(tmp_path: Path) -> None:
     disk = Disk()
     budget = budget_of(tmp_path, disk=disk, requests=50)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
         disk.full = True
         with pytest.raises(RunStopped) as caught:
-            await till.acquire(0, body())
+            await queue.acquire(0, body())
         assert caught.value.reason == "output"
         with pytest.raises(RunStopped):
             await budget.charge(Spend(3))
@@ -448,13 +448,13 @@ def test_a_disk_that_is_full_stops_the_run(tmp_path: Path) -> None:
 def test_a_shards_room_is_not_for_others_and_what_it_took_is_on_the_disk(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=10)
     budget.reserve_shard(Spend(8))
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> str:
         for _ in range(2):
-            till.correct(await till.acquire(0, body()), Usage())
+            queue.correct(await queue.acquire(0, body()), Usage())
         with pytest.raises(RunStopped) as caught:
-            await till.acquire(0, body())
+            await queue.acquire(0, body())
         await budget.charge(Spend(5))
         told = read_spent(tmp_path / "budget.json")
         assert told is not None and told.requests >= 7
@@ -469,17 +469,17 @@ def test_a_shards_room_is_not_for_others_and_what_it_took_is_on_the_disk(tmp_pat
 
 def test_what_was_written_ahead_is_no_room_once_shards_hold_it(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=1000)
-    till = budget.queue()
+    queue = budget.queue()
 
     async def main() -> None:
         for _ in range(20):
-            till.correct(await till.acquire(0, body()), Usage())
+            queue.correct(await queue.acquire(0, body()), Usage())
             await asyncio.sleep(0.1)
         told = read_spent(tmp_path / "budget.json")
         assert told is not None and told.requests > 20
         budget.reserve_shard(Spend(980))
         with pytest.raises(RunStopped):
-            await till.acquire(0, body())
+            await queue.acquire(0, body())
 
     run(main())
 
@@ -537,7 +537,7 @@ class Scene(NamedTuple):
     """One process at work: its budget, and who came, was let in and was refused, in order."""
 
     budget: Budget
-    till: BudgetQueue
+    queue: BudgetQueue
     came: list[int]
     let_in: list[int]
     refused: list[int]
@@ -588,7 +588,7 @@ class Truth:
         scene.came.append(number)
         try:
             async with asyncio.timeout(visit.latency if visit.fate == "impatient" else None):
-                reserved = await scene.till.acquire(0, sent)
+                reserved = await scene.queue.acquire(0, sent)
         except TimeoutError:
             return
         except RunStopped:
@@ -603,23 +603,23 @@ class Truth:
         assert self.used.fits_in(self.caps)
         assert self.used.fits_in((read_spent(self.path) or ZERO_SPEND).maximum(self.rows))
         await asyncio.sleep(visit.latency)
-        self._end(visit, scene.till, reserved)
+        self._end(visit, scene.queue, reserved)
 
-    def _end(self, visit: Visit, till: BudgetQueue, reserved: Reservation) -> None:
+    def _end(self, visit: Visit, queue: BudgetQueue, reserved: Reservation) -> None:
         if visit.fate == "unsent":
             actual = ZERO_SPEND
-            till.refund(reserved, requests_too=True)
+            queue.refund(reserved, requests_too=True)
         elif visit.fate == "throttled":
             actual = ONE_REQUEST
-            till.refund(reserved, requests_too=False)
+            queue.refund(reserved, requests_too=False)
         elif visit.fate == "uncounted":
             actual = reserved.amount
-            till.correct(reserved, Usage())
+            queue.correct(reserved, Usage())
         else:
             took = usage(int(reserved.prompt * visit.share), int(reserved.completion * visit.share))
             actual = reserved.bound.counted(reserved, took)
             self.rows += actual
-            till.correct(reserved, took)
+            queue.correct(reserved, took)
         self.used += actual - reserved.amount
 
 
@@ -650,12 +650,12 @@ def test_an_attempt_costs_few_microseconds() -> None:
     async def main(folder: Path) -> float:
         config = BudgetConfig(requests=10**9, tokens=10**12, cost=10**6)
         budget = Budget(config, folder / "budget.json", [CostBound(config, 2000, PRICE)])
-        till, sent, took = budget.queue(), body(3000, max_tokens=1000), usage(900, 300)
+        queue, sent, took = budget.queue(), body(3000, max_tokens=1000), usage(900, 300)
         for _ in range(2000):
-            till.correct(await till.acquire(0, sent), took)
+            queue.correct(await queue.acquire(0, sent), took)
         began = time.process_time()
         for _ in range(5000):
-            till.correct(await till.acquire(0, sent), took)
+            queue.correct(await queue.acquire(0, sent), took)
         spent = (time.process_time() - began) / 5000
         await budget.close()
         return spent
@@ -670,20 +670,20 @@ def test_real_threads_write_the_same(tmp_path: Path) -> None:
     async def main() -> None:
         config = BudgetConfig(requests=700)
         budget = Budget(config, tmp_path / "budget.json", [CostBound(config, 0, no_price)])
-        till = budget.queue()
+        queue = budget.queue()
 
         async def work() -> int:
             rng = random.Random(7)
             for count in range(100):
                 try:
-                    reserved = await till.acquire(0, b"")
+                    reserved = await queue.acquire(0, b"")
                 except RunStopped:
                     return count
                 told = read_spent(tmp_path / "budget.json")
                 assert told is not None and budget.used.fits_in(told)
                 if rng.random() < 0.5:
                     await asyncio.sleep(0)
-                till.correct(reserved, Usage())
+                queue.correct(reserved, Usage())
             return 100
 
         counts = await asyncio.gather(*(work() for _ in range(16)))

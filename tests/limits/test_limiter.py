@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from leases import acquire, fail, release_unsent
 from virtual_clock import now, run
 
 from runner.config import TokenLimits
@@ -59,7 +60,7 @@ class Grant:
 
 
 class Scene:
-    """A gate, and everybody that was let out through it."""
+    """A limiter, and everybody that was let out through it."""
 
     def __init__(self, limits: Limits, thought: Sequence[tuple[int, int]]) -> None:
         size, tpm = limits.concurrency, limits.tpm
@@ -67,44 +68,44 @@ class Scene:
         quota = TokenLimits(input=tpm[0], output=tpm[1]) if len(tpm) == 2 else tpm[0] if tpm else None
         expected = [TokenEstimator(prompt, completion, None) for prompt, completion in thought]
         tokens = None if quota is None else TokenQuota(quota, expected)
-        self.gate = RequestLimiter(self.adaptive or size, limits.rpm, tokens, None, lambda _: None)  # type: ignore[arg-type]
+        self.limiter = RequestLimiter(self.adaptive or size, limits.rpm, tokens, None, lambda _: None)  # type: ignore[arg-type]
         self.grants: list[Grant] = []
-        self._serving = asyncio.create_task(self.gate.run())
+        self._serving = asyncio.create_task(self.limiter.run())
 
     async def enter(self, variant: int) -> tuple[Lease, Grant]:
-        """Go through the gate."""
-        held = await self.gate.acquire(variant, BODY)
-        grant = Grant(now(), () if held.tokens is None else held.tokens.amounts)
+        """Go through the limiter."""
+        lease = await acquire(self.limiter, variant, BODY)
+        grant = Grant(now(), () if lease.tokens is None else lease.tokens.amounts)
         self.grants.append(grant)
-        return held, grant
+        return lease, grant
 
     async def ask(self, variant: int, fates: Sequence[Fate]) -> None:
-        """Go through the gate and come to an end, once for each fate."""
+        """Go through the limiter and come to an end, once for each fate."""
         for fate in fates:
-            held, grant = await self.enter(variant)
+            lease, grant = await self.enter(variant)
             try:
                 await asyncio.sleep(fate.seconds)
             except asyncio.CancelledError as error:
-                self.gate.on_failure(held, error, in_outage=False)
+                fail(lease, error)
                 raise
-            self.end(held, grant, fate.end)
+            self.end(lease, grant, fate.end)
             if isinstance(fate.end, RateLimited):
                 await asyncio.sleep(fate.end.retry_after or 0.1)
 
-    def end(self, held: Lease, grant: Grant, end: float | Exception | None) -> None:
-        """Give back what was held, and note what is known from now on."""
+    def end(self, lease: Lease, grant: Grant, end: float | Exception | None) -> None:
+        """Give back what was lease, and note what is known from now on."""
         grant.known = now()
         if end is None:
             grant.counted = tuple(0 for _ in grant.reserved)
-            self.gate.release_unsent(held)
+            release_unsent(lease)
         elif isinstance(end, Exception):
             if not isinstance(end, ServerFault | TimedOut):
                 grant.counted = tuple(0 for _ in grant.reserved)
-            self.gate.on_failure(held, end, in_outage=False)
+            fail(lease, end)
         else:
             grant.counted = tuple(round(end * amount) for amount in grant.reserved)
             apart = len(grant.counted) == 2
-            self.gate.on_success(held, Usage(*grant.counted) if apart else Usage(None, None, sum(grant.counted)), 0.3)
+            lease.answered(Usage(*grant.counted) if apart else Usage(None, None, sum(grant.counted)), 0.3)
 
     def close(self) -> None:
         self._serving.cancel()
@@ -200,8 +201,8 @@ def test_no_schedule_breaks_a_quota_or_leaves_anybody_waiting(schedule: tuple[Li
     async def play(stage: Scene) -> None:
         await attend(stage, visits)
         assert stage.adaptive is None or stage.adaptive.in_flight == 0
-        for _ in range(stage.gate.size):  # every slot was given back
-            stage.gate.release_unsent(await asyncio.wait_for(stage.gate.acquire(0, BODY), 1e6))
+        for _ in range(stage.limiter.size):  # every slot was given back
+            release_unsent(await asyncio.wait_for(acquire(stage.limiter, 0, BODY), 1e6))
 
     grants = scene(limits, play, [visit.amounts for visit in visits]).grants
     assert all(first.at <= second.at for first, second in pairwise(grants))
@@ -220,8 +221,8 @@ def test_the_burst_of_a_fast_quota_comes_out_of_it(
 ) -> None:
     async def play(stage: Scene) -> None:
         if cooldown is not None:  # a wave of 429s, after which all keep still
-            for held, grant in [await stage.enter(0) for _ in range(20)]:
-                stage.end(held, grant, busy(cooldown))
+            for lease, grant in [await stage.enter(0) for _ in range(20)]:
+                stage.end(lease, grant, busy(cooldown))
         tasks = []
         for gap, count in [*crowds, (0.0, rpm + 20)]:
             await asyncio.sleep(gap)
@@ -285,10 +286,10 @@ def test_what_is_given_back_lets_the_next_in_at_once() -> None:
     ):
 
         async def play(stage: Scene, end: float | Exception | None = end) -> None:
-            held, grant = await stage.enter(0)
+            lease, grant = await stage.enter(0)
             other = asyncio.create_task(stage.enter(0))
             await asyncio.sleep(20)
-            stage.end(held, grant, end)
+            stage.end(lease, grant, end)
             await other
 
         first, second = scene(Limits(9, None, (1000,)), play, [(700, 200)]).grants
@@ -297,10 +298,10 @@ def test_what_is_given_back_lets_the_next_in_at_once() -> None:
 
 def test_who_is_cancelled_as_the_gate_opens_leaves_nothing_behind() -> None:
     async def play(stage: Scene) -> None:
-        held, grant = await stage.enter(0)
+        lease, grant = await stage.enter(0)
         unaware, patient = (asyncio.create_task(stage.enter(0)) for _ in range(2))
         await asyncio.sleep(5)
-        stage.end(held, grant, None)
+        stage.end(lease, grant, None)
         unaware.cancel()  # in the same turn of the loop: it was let out, but never learns of it
         await asyncio.wait_for(patient, 1)
         assert unaware.cancelled()

@@ -31,17 +31,17 @@ def most_in_a_minute(times: Sequence[float], weights: Sequence[int] | None = Non
     return most
 
 
-async def grants(turnstile: RateLimiter, arrivals: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
+async def grants(limiter: RateLimiter, arrivals: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
     """Let visitors come, after each gap so many at once; the times and numbers of those let through, in order."""
     times: list[float] = []
     order: list[int] = []
 
     async def visit(number: int) -> None:
-        await turnstile.acquire()
+        await limiter.acquire()
         times.append(now())
         order.append(number)
 
-    server = asyncio.create_task(turnstile.run())
+    server = asyncio.create_task(limiter.run())
     visitors: list[asyncio.Task[None]] = []
     for gap, count in arrivals:
         await asyncio.sleep(gap)
@@ -51,16 +51,16 @@ async def grants(turnstile: RateLimiter, arrivals: Sequence[tuple[float, int]]) 
     return times, order
 
 
-async def saturate(turnstile: RateLimiter, seconds: float, workers: int = 40) -> list[float]:
+async def saturate(limiter: RateLimiter, seconds: float, workers: int = 40) -> list[float]:
     """Times of all grants while more is wanted than allowed."""
     times: list[float] = []
 
     async def work() -> None:
         while True:
-            await turnstile.acquire()
+            await limiter.acquire()
             times.append(now())
 
-    tasks = [asyncio.create_task(work()) for _ in range(workers)] + [asyncio.create_task(turnstile.run())]
+    tasks = [asyncio.create_task(work()) for _ in range(workers)] + [asyncio.create_task(limiter.run())]
     await asyncio.sleep(seconds)
     for task in tasks:
         task.cancel()
@@ -94,12 +94,12 @@ def test_a_pause_leaves_no_credit_beyond_the_quota() -> None:
 
 def test_both_quotas_hold_together() -> None:
     async def main(rpm: int, tpm: int, weight: int) -> list[float]:
-        turnstile, times = RateLimiter(rpm, QuotaSet([tpm])), list[float]()
-        server = asyncio.create_task(turnstile.run())
+        limiter, times = RateLimiter(rpm, QuotaSet([tpm])), list[float]()
+        server = asyncio.create_task(limiter.run())
 
         async def work() -> None:
             while True:
-                await turnstile.acquire((weight,))
+                await limiter.acquire((weight,))
                 times.append(now())
 
         workers = [asyncio.create_task(work()) for _ in range(40)]
@@ -118,13 +118,13 @@ def test_both_quotas_hold_together() -> None:
 
 def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
     async def main() -> list[float]:
-        turnstile = RateLimiter(6)
-        server = asyncio.create_task(turnstile.run())
-        await turnstile.acquire()
+        limiter = RateLimiter(6)
+        server = asyncio.create_task(limiter.run())
+        await limiter.acquire()
         times: list[float] = []
 
         async def visit() -> None:
-            await turnstile.acquire()
+            await limiter.acquire()
             times.append(now())
 
         visitors = [asyncio.create_task(visit()) for _ in range(8)]
@@ -142,12 +142,12 @@ def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
 
 def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
     async def main() -> list[object]:
-        turnstile = RateLimiter(6)
-        server = asyncio.create_task(turnstile.run())
-        visitors = [asyncio.create_task(turnstile.acquire()) for _ in range(4)]
+        limiter = RateLimiter(6)
+        server = asyncio.create_task(limiter.run())
+        visitors = [asyncio.create_task(limiter.acquire()) for _ in range(4)]
         await asyncio.sleep(1)
-        turnstile.drain()
-        results = await asyncio.gather(*visitors, turnstile.acquire(), return_exceptions=True)
+        limiter.drain()
+        results = await asyncio.gather(*visitors, limiter.acquire(), return_exceptions=True)
         server.cancel()
         return list(results)
 

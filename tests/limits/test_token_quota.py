@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leases import acquire, fail
 from virtual_clock import now, run, settle
 
 from runner.config import TokenLimits
@@ -54,21 +55,21 @@ class Queue:
     """Quotas, and those who wait for them."""
 
     def __init__(self, *tpm: int) -> None:
-        self._accounts = QuotaSet(tpm)
-        self._turnstile = RateLimiter(None, self._accounts)
-        self.drain = self._turnstile.drain
+        self._quotas = QuotaSet(tpm)
+        self._rate_limiter = RateLimiter(None, self._quotas)
+        self.drain = self._rate_limiter.drain
 
     async def enter(self, amounts: tuple[int, ...]) -> float:
         """Wait until so many tokens are granted; when they were."""
-        return (await self._turnstile.acquire(amounts)).at
+        return (await self._rate_limiter.acquire(amounts)).at
 
     def settle(self, estimates: tuple[int, ...], actual: tuple[int, ...], granted: float) -> None:
-        self._accounts.correct(estimates, actual, granted, clock())
-        self._turnstile.recheck()
+        self._quotas.correct(estimates, actual, granted, clock())
+        self._rate_limiter.recheck()
 
     def refund(self, amounts: tuple[int, ...], granted: float) -> None:
-        self._accounts.refund(amounts, granted, clock())
-        self._turnstile.recheck()
+        self._quotas.refund(amounts, granted, clock())
+        self._rate_limiter.recheck()
 
 
 async def attend(tpm: Sequence[int], visits: Sequence[Visit]) -> list[Grant]:
@@ -475,9 +476,9 @@ def gate(tokens: TokenQuota) -> RequestLimiter:
     return RequestLimiter(1000, None, tokens, None, lambda _: None)
 
 
-def amounts(held: Lease) -> tuple[int, ...]:
+def amounts(lease: Lease) -> tuple[int, ...]:
     """What was reserved."""
-    return () if held.tokens is None else held.tokens.amounts
+    return () if lease.tokens is None else lease.tokens.amounts
 
 
 def body(size: int) -> bytes:
@@ -498,11 +499,11 @@ def test_requests_that_take_twice_what_was_thought_are_soon_known() -> None:
             while True:
                 size = rng.randint(100, 400)
                 usage = Usage(2 * size, 600)
-                held = await tokens.acquire(0, body(size))
-                guesses.append((sum(amounts(held)), 2 * size + 600))
+                lease = await acquire(tokens, 0, body(size))
+                guesses.append((sum(amounts(lease)), 2 * size + 600))
                 await asyncio.sleep(1)
                 spent.append((now(), 2 * size + 600))
-                tokens.on_success(held, usage, 1)
+                lease.answered(usage, 1)
 
         tasks = [asyncio.create_task(work()) for _ in range(10)]
         await asyncio.sleep(5 * MINUTE)
@@ -535,15 +536,15 @@ def test_skewed_sizes_use_the_quota_while_it_is_still_learned_what_they_take(see
                 size = draw()[0]
                 usage = Usage(round(1.4 * size) + 50, rng.randint(100, 500))
                 asked = clock()
-                held = await tokens.acquire(0, body(size))
+                lease = await acquire(tokens, 0, body(size))
                 waits[size > 6000] = max(waits[size > 6000], clock() - asked)
                 if quota.take(total := (usage.prompt or 0) + (usage.completion or 0)) is None:
                     spent.append((now(), total))
                     await asyncio.sleep(rng.uniform(0.2, 2))
-                    tokens.on_success(held, usage, 1)
+                    lease.answered(usage, 1)
                 else:
                     denied += 1
-                    tokens.on_failure(held, RateLimited("busy"), in_outage=False)
+                    fail(lease, RateLimited("busy"))
                     await asyncio.sleep(1)
 
         tasks = [asyncio.create_task(work()) for _ in range(40)]
@@ -562,12 +563,12 @@ def test_skewed_sizes_use_the_quota_while_it_is_still_learned_what_they_take(see
 def test_input_and_output_have_their_own_accounts() -> None:
     async def main() -> tuple[Lease, float]:
         tokens = gate(TokenQuota(TokenLimits(input=100_000, output=900), [TokenEstimator(700, 300, None)]))
-        held = [await tokens.acquire(0, body(100)) for _ in range(4)]
-        return held[0], now()
+        lease = [await acquire(tokens, 0, body(100)) for _ in range(4)]
+        return lease[0], now()
 
-    held, fourth = run(main())
-    assert amounts(held)[0] == pytest.approx(800, abs=10)
-    assert amounts(held)[1] == 300
+    lease, fourth = run(main())
+    assert amounts(lease)[0] == pytest.approx(800, abs=10)
+    assert amounts(lease)[1] == 300
     assert fourth == pytest.approx(MINUTE, abs=0.2)
 
 
@@ -578,13 +579,13 @@ def test_input_and_output_have_their_own_accounts() -> None:
 def test_what_the_service_does_not_say_stands_as_it_was_thought(usage: Usage, left: int) -> None:
     async def main() -> tuple[bool, bool]:
         tokens = gate(TokenQuota(1000, [TokenEstimator(0, 300, None), TokenEstimator(0, left - 5, None)]))
-        held = await tokens.acquire(0, body(96))
-        assert amounts(held) == (400,)
-        tokens.on_success(held, usage, 0.3)
+        lease = await acquire(tokens, 0, body(96))
+        assert amounts(lease) == (400,)
+        lease.answered(usage, 0.3)
         await asyncio.sleep(50)
-        fits = asyncio.create_task(tokens.acquire(1, b'{"a": "bcdefghijkl"}'))
+        fits = asyncio.create_task(acquire(tokens, 1, b'{"a": "bcdefghijkl"}'))
         await settle()
-        more = asyncio.create_task(tokens.acquire(1, b"{}"))
+        more = asyncio.create_task(acquire(tokens, 1, b"{}"))
         await settle()
         more.cancel()
         return fits.done(), more.done()
@@ -595,13 +596,13 @@ def test_what_the_service_does_not_say_stands_as_it_was_thought(usage: Usage, le
 def test_a_failure_that_was_not_counted_is_given_back() -> None:
     async def main() -> float:
         tokens = gate(TokenQuota(1000, [TokenEstimator(0, 900, None)]))
-        held = await tokens.acquire(0, body(10))
+        lease = await acquire(tokens, 0, body(10))
         await asyncio.sleep(20)
-        tokens.on_failure(held, RateLimited("busy"), in_outage=False)
-        await tokens.acquire(0, body(10))
+        fail(lease, RateLimited("busy"))
+        await acquire(tokens, 0, body(10))
         tokens.drain()
         with pytest.raises(Drained):
-            await tokens.acquire(0, body(10))
+            await acquire(tokens, 0, body(10))
         return now()
 
     assert run(main()) == pytest.approx(20, abs=0.01)

@@ -1,4 +1,4 @@
-"""When so many calls fail, though not all of them, that going on makes no sense."""
+"""Stops the run when too large a share of the last calls failed. It does not close again by itself."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from runner.errors import RunStopped, Transient
 
 
 class Breaker:
-    """Looks at the last calls to one service.
+    """A failure threshold over the last calls to one service.
 
-    An answer is good, a refusal of one request too; bad is what the service, or the way to it, is to blame for. A 429
-    is neither, nor is what fails in an outage: those are waited for.
+    An answer is a success, and so is the refusal of one request. A failure is what the service, or the network on the
+    way to it, is to blame for. 429s and failures during an outage are not counted: the run waits for those to end.
 
     Args:
         config: the YAML's `breaker`.
-        service: whose calls these are.
+        service: the service's name, for the message.
     """
 
     def __init__(self, config: BreakerConfig, service: str) -> None:
@@ -27,25 +27,25 @@ class Breaker:
         self._failures = 0
 
     def on_success(self) -> None:
-        """A call was answered."""
+        """Count an answered call."""
         if self._failures or len(self._outcomes) < self._window:
-            self._note(None)
+            self._add(None)
 
     def on_failure(self, error: Transient) -> RunStopped | None:
-        """A call failed; why the run stops, if this was one too many."""
-        self._note(error.error_type)
+        """Count a failed call; returns why the run stops if this failure was one too many."""
+        self._add(error.error_type)
         if len(self._outcomes) < self._window or self._failures <= self._max_failures:
             return None
-        seen = ", ".join(f"{kind} {count}" for kind, count in Counter(filter(None, self._outcomes)).most_common())
+        kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(filter(None, self._outcomes)).most_common())
         return RunStopped(
             "breaker",
-            f"{self._failures} of the last {self._window} calls to the service '{self._service}' failed ({seen}; "
+            f"{self._failures} of the last {self._window} calls to the service '{self._service}' failed ({kinds}; "
             f"breaker: more than {self._max_failures:g} of {self._window}); the last failure was: {error}. "
             "Run the same command again when the service is well",
             exit_code=4,
         )
 
-    def _note(self, kind: str | None) -> None:
+    def _add(self, kind: str | None) -> None:
         self._outcomes.append(kind)
         self._failures += kind is not None
         if len(self._outcomes) > self._window:

@@ -1,26 +1,25 @@
-"""The life of one request: wait for a turn, send, read the verdict, ask again where that helps."""
+"""Sends one request: waits for its turn, retries, fails over, and sends it again after an unreadable verdict."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import msgspec
 
-from runner.config import RetryConfig
 from runner.core import Drained
 from runner.errors import Fatal, RateLimited, Refused, Transient
-from runner.judge import Panel
+from runner.judge import reask_body
 from runner.lanes import Traffic, service_stop
 from runner.lanes.online.breaker import Breaker
 from runner.lanes.online.group_commit import GroupCommitter, is_unreadable
 from runner.lanes.online.outage import OutageDetector, may_be_caused_by_request
 from runner.lanes.online.request_queue import HasAlternative, QueuedRequest
+from runner.lanes.online.spec import BackendSpec, OnlinePolicy
+from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import Lease, RequestLimiter
-from runner.service import Client, backoff
+from runner.service import backoff
 from runner.types import Failure, JudgeResponse, Outcome, RequestResult
 
 
@@ -29,190 +28,204 @@ class Failover(Exception):
 
 
 class RequestExecutor:
-    """Asks requests of one service.
+    """Sends requests to one service.
 
     Attributes:
-        traffic: what goes over the wire.
+        traffic: what is in flight, and what failed.
 
     Args:
-        service: its name.
-        client: the service.
-        panel: knows how to ask again.
+        spec: the service.
+        policy: how requests are sent.
         committer: reads the verdicts and writes the rows.
-        policy: the YAML's `online.retry`.
-        limiter: its limits.
-        outage: whether it answers at all.
-        breaker: whether it answers often enough.
-        suspended: a context in which a worker sleeps and holds no capacity.
-        is_tail: whether there is nothing left to ask but what is being asked.
-        has_alternative: whether others can ask the requests of a variant.
+        limiter: the limits of the service.
+        outage: detects that the service is down.
+        workers: the pool that calls `execute`.
+        has_alternative: returns True if another available service may serve a variant.
     """
 
     def __init__(
         self,
-        service: str,
-        client: Client,
-        panel: Panel,
+        spec: BackendSpec,
+        policy: OnlinePolicy,
         committer: GroupCommitter,
-        policy: RetryConfig,
         limiter: RequestLimiter,
         outage: OutageDetector,
-        breaker: Breaker,
-        suspended: Callable[[], AbstractContextManager[None]],
-        is_tail: Callable[[], bool],
+        workers: WorkerPool,
         has_alternative: HasAlternative,
     ) -> None:
         self.traffic = Traffic()
-        self._service = service
-        self._client = client
-        self._panel = panel
+        self._service = spec.name
+        self._client = spec.client
+        self._retry = policy.retry
+        self._breaker = Breaker(policy.breaker, spec.name)
         self._committer = committer
-        self._policy = policy
         self._limiter = limiter
         self._outage = outage
-        self._breaker = breaker
-        self._suspended = suspended
-        self._is_tail = is_tail
+        self._workers = workers
         self._has_alternative = has_alternative
         self._rng = random.Random()
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """From now on nothing is sent; what is under way may still be answered."""
+        """Send nothing more; requests in flight may still be answered."""
         self._draining.set()
         self._limiter.drain()
         self._outage.drain()
 
-    async def execute(self, errand: QueuedRequest, looks: bool = False) -> RequestResult:
-        """Ask one request until it is answered, refused or out of attempts, and have its row written.
+    async def execute(self, queued: QueuedRequest, is_probe: bool = False) -> RequestResult:
+        """Send one request until it is answered, refused or out of attempts, and have its row written.
 
-        An answer without a readable verdict is asked again, as often as its judge says; then it stands as it is.
-        Raises Diverted where another service should go on with it, Drained where this one asks no more, and RunStopped
-        where it can answer no request.
+        An answer without a readable verdict is sent again as often as its judge allows; then it is written as it is.
+        Raises Failover if another service should take the request, Drained if this service gets no more requests, and
+        RunStopped if the service can answer none.
 
         Args:
-            errand: the request, and what it took so far.
-            looks: whether it goes out to see if an outage is over.
+            queued: the request, and what it has used so far.
+            is_probe: True if it is sent during an outage to check whether the service is back.
         """
-        request = errand.request
+        request = queued.request
         while True:
-            outcome = await self._send_with_retries(errand, looks)
+            outcome = await self._send_with_retries(queued, is_probe)
             if isinstance(outcome, Failure):
-                return await self.abandon(errand) or await self._committer.submit(
-                    request, self._result(errand, outcome), last=True
+                return await self.abandon(queued) or await self._committer.submit(
+                    request, self._result(queued, outcome), last=True
                 )
-            errand.usage = errand.usage + outcome.usage
-            asked = await self._committer.submit(request, self._result(errand, outcome), last=not errand.reasks_left)
-            if not (errand.reasks_left and is_unreadable(asked)):
-                return asked
-            errand.reasks_left -= 1
-            errand.last_result = asked
-            errand.body = self._panel.reask_body(errand.body, outcome)
-            errand.reset_failures()
+            queued.usage = queued.usage + outcome.usage
+            result = await self._committer.submit(request, self._result(queued, outcome), last=not queued.reasks_left)
+            if not (queued.reasks_left and is_unreadable(result)):
+                return result
+            queued.reasks_left -= 1
+            queued.last_result = result
+            queued.body = reask_body(queued.body, outcome)
+            queued.reset_failures()
 
-    async def abandon(self, errand: QueuedRequest) -> RequestResult | None:
-        """Have the row written of a request that is not asked on, if it has an answer at all."""
-        if errand.last_result is None:
+    async def abandon(self, queued: QueuedRequest) -> RequestResult | None:
+        """Have the row written of a request that is not sent again, if it has an answer at all."""
+        if queued.last_result is None:
             return None
-        asked = msgspec.structs.replace(errand.last_result, attempts=errand.attempts)
-        return await self._committer.submit(errand.request, asked, last=True)
+        result = msgspec.structs.replace(queued.last_result, attempts=queued.attempts)
+        return await self._committer.submit(queued.request, result, last=True)
 
-    def _result(self, errand: QueuedRequest, outcome: Outcome) -> RequestResult:
+    def _result(self, queued: QueuedRequest, outcome: Outcome) -> RequestResult:
         return RequestResult(
-            outcome, None, errand.attempts, errand.usage, errand.latency_s, "online", service=self._service
+            outcome, None, queued.attempts, queued.usage, queued.latency_s, "online", service=self._service
         )
 
-    async def _send_with_retries(self, errand: QueuedRequest, looks: bool) -> Outcome:
+    async def _send_with_retries(self, queued: QueuedRequest, is_probe: bool) -> Outcome:
         """Send until the service answers or further attempts are not worth it."""
         while True:
             try:
-                return await self._attempt(errand, looks)
+                return await self._attempt(queued, is_probe)
             except Refused as error:
-                self._outage.on_success()
-                self._breaker.on_success()
                 return Failure(error.error_type, str(error))
             except Fatal as error:
                 raise service_stop(error) from error
             except Transient as error:
-                looks = False
-                wait = self._delay_after(error, errand)
-                if wait is None:
-                    return Failure(error.error_type, f"{error} (after {errand.attempts} attempts)")
-            await self._sleep(wait)
+                is_probe = False
+                self._on_failure(error, queued)
+                delay = await self._next_delay(error, queued)
+                if delay is None:
+                    return Failure(error.error_type, f"{error} (after {queued.attempts} attempts)")
+            await self._sleep(delay)
 
-    async def _attempt(self, errand: QueuedRequest, looks: bool) -> JudgeResponse:
-        """Wait for the turn, then send."""
-        traffic, gate, weather = self.traffic, self._limiter, self._outage
-        held = await self._wait_to_send(errand, looks)
+    async def _attempt(self, queued: QueuedRequest, is_probe: bool) -> JudgeResponse:
+        """Wait until the service is up and the limits allow it, then send once.
+
+        If an outage begins while the request waits for its turn, the lease goes back and the request waits again.
+        """
+        outage, variant = self._outage, queued.request.variant
+        while True:
+            if outage.paused and not is_probe:
+                is_probe = await self._wait_until_up(variant)
+            async with self._limiter.acquire(variant, queued.body) as lease:
+                if self._draining.is_set():
+                    raise Drained
+                if is_probe or not outage.paused:
+                    return await self._send(queued, lease)
+
+    async def _wait_until_up(self, variant: int) -> bool:
+        """Wait for the end of an outage; returns True if the caller must send the probe.
+
+        The worker counts as suspended meanwhile, so that others bring other requests as probes: a few requests that
+        crash their server would otherwise look like an outage without end. Raises Failover.
+        """
+        while self._outage.paused:
+            if self._has_alternative(variant):
+                raise Failover
+            with self._workers.suspended():
+                if await self._outage.wait_until_up():
+                    return True
+        return False
+
+    async def _send(self, queued: QueuedRequest, lease: Lease) -> JudgeResponse:
+        traffic = self.traffic
+        number = self._outage.on_send()
+        lease.sent()
         traffic.in_flight += 1
-        errand.attempts += 1
+        queued.attempts += 1
         began = time.perf_counter()
         try:
-            response = await self._client.chat(errand.body)
-        except BaseException as error:
-            gate.on_failure(held, error, weather.paused)
+            response = await self._client.chat(queued.body)
+        except Refused:
+            self._on_answer(number)
             raise
         finally:
             traffic.in_flight -= 1
-            seconds = errand.latency_s = time.perf_counter() - began
-        gate.on_success(held, response.usage, seconds)
-        weather.on_success()
-        self._breaker.on_success()
+            seconds = queued.latency_s = time.perf_counter() - began
+        lease.answered(response.usage, seconds)
+        self._on_answer(number)
         return response
 
-    async def _wait_to_send(self, errand: QueuedRequest, looks: bool) -> Lease:
-        """Wait for good weather and for all that the limits ask for, which the caller then holds.
+    def _on_answer(self, number: int) -> None:
+        self._outage.on_success(number)
+        self._breaker.on_success()
 
-        Who waited while the weather turned begins again. Who waits for the weather counts as away: others bring other
-        requests to look with, or a few that kill their server would pass for an outage without end.
-        """
-        weather, gate, variant = self._outage, self._limiter, errand.request.variant
-        while True:
-            while weather.paused and not looks:
-                if self._has_alternative(variant):
-                    raise Failover
-                with self._suspended():
-                    looks = await weather.wait_until_up()
-            held = await gate.acquire(variant, errand.body)
-            if self._draining.is_set():
-                gate.release_unsent(held)
-                raise Drained
-            if looks or not weather.paused:
-                return held
-            gate.release_unsent(held)
-
-    def _delay_after(self, error: Transient, errand: QueuedRequest) -> float | None:
-        """Note a failure; seconds until the next attempt, or None to give up."""
-        weather, traffic = self._outage, self.traffic
-        if not (weather.paused or isinstance(error, RateLimited)) and (stop := self._breaker.on_failure(error)):
+    def _on_failure(self, error: Transient, queued: QueuedRequest) -> None:
+        """Note a failure that the service is to blame for; raises RunStopped if the breaker opens."""
+        outage, traffic = self._outage, self.traffic
+        if not (outage.paused or isinstance(error, RateLimited)) and (stop := self._breaker.on_failure(error)):
             raise stop
-        weather.on_failure(error)
-        errand.failures += 1
+        outage.on_failure(error)
+        queued.failures += 1
         if isinstance(error, RateLimited):
             traffic.throttled += 1
         else:
-            errand.counted_failures.append((weather.successes, may_be_caused_by_request(error)))
-        wait = backoff(error, errand.failures, self._count_failures(errand), self._policy, self._rng)
-        if wait is not None:
-            traffic.retries += 1
-        return wait
+            queued.counted_failures.append((outage.last_sent, may_be_caused_by_request(error)))
 
-    def _count_failures(self, errand: QueuedRequest) -> int:
-        """How many of the failures count as attempts.
+    async def _next_delay(self, error: Transient, queued: QueuedRequest) -> float | None:
+        """Return the seconds until the next attempt, or None if the request is given up.
 
-        With nothing left to ask, and nobody else to ask it, no success can tell an outage from a request that kills
-        its server: then those count that the request may have caused. Others count for nothing before something else
-        has succeeded: they may be the beginning of an outage that nobody has noticed yet.
+        A request that would be given up for failures that may be the beginning of an outage waits until that is known.
         """
-        weather, strikes = self._outage, errand.counted_failures
-        alone = self._is_tail() and not self._has_alternative(errand.request.variant)
-        if strikes and strikes[0][0] == weather.successes and not any(own for _, own in strikes):
-            return 0
-        return sum(1 for stamp, own in strikes if (alone and own) or not weather.is_excused(stamp))
+        while True:
+            certain, undecided = self._count_failures(queued)
+            delay = backoff(error, queued.failures, certain + undecided, self._retry, self._rng)
+            if delay is not None:
+                self.traffic.retries += 1
+                return delay
+            if certain >= self._retry.attempts:
+                return None
+            with self._workers.suspended():
+                await self._outage.wait_for_decision()
+
+    def _count_failures(self, queued: QueuedRequest) -> tuple[int, int]:
+        """Return how many of the failures certainly count as attempts, and how many may.
+
+        If no other requests are left, and no other service may take this one, no answer can tell an outage from a
+        request that crashes its server: then failures that the request may have caused count, and no others do.
+        """
+        outage, certain, undecided = self._outage, 0, 0
+        is_alone = self._workers.finished and not self._has_alternative(queued.request.variant)
+        for last_sent, may_be_own in queued.counted_failures:
+            if (is_alone and may_be_own) or outage.counts(last_sent):
+                certain += 1
+            elif not is_alone and outage.is_undecided(last_sent):
+                undecided += 1
+        return certain, undecided
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep outside the slot; raises Drained where the lane ends meanwhile."""
-        with self._suspended():
+        """Sleep without capacity; raises Drained when the lane is drained meanwhile."""
+        with self._workers.suspended():
             try:
                 await asyncio.wait_for(self._draining.wait(), seconds)
             except TimeoutError:

@@ -1,35 +1,41 @@
-"""Whether a service answers at all: while nothing succeeds all workers pause, and one at a time goes out to look.
+"""Detects that a service is down, pauses its workers, and sends one probe at a time until it answers again.
 
-An outage must cost no sample its attempts. Failures are stamped with the number of successes before them; when a
-streak of failures turns out to be an outage, every failure with its stamp is excused, those before it was noticed
-included.
+An outage must not use up the attempts of any sample. Requests are numbered as they are sent. A failure is undecided
+until a request that was sent after it is answered: that proves that the service was up. Answers to requests that were
+sent before it prove nothing, because a service that shuts down still answers those. Failures that are undecided when an
+outage is detected, and all failures until its end, do not count.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 
-from runner.core import Drained, cancel_waiters
+from runner.core import WaitQueue
 from runner.errors import ConnectFailed, RateLimited, Transient
 
-OUTAGE_FAILURES = 5
-"""So many failures in a row, none succeeding between them, are an outage."""
+OUTAGE_FAILURES = 5  # consecutive failures that count as an outage
 
+# The first probe is sent after this time. 429s count as an outage only if nothing has succeeded for this time: an
+# exceeded quota also causes consecutive 429s.
 PROBE_DELAY_MIN_SECONDS = 1.0
-"""Seconds. Before so many have passed without a success, 429s are no outage: a quota overdrawn sends them in a row."""
-
 PROBE_DELAY_MAX_SECONDS = 30.0
 
 
 class OutageDetector:
-    """One service's health, shared by all that ask it.
+    """The health of one service, shared by all its workers.
+
+    Attributes:
+        paused: True during an outage.
+        last_error: the last failure seen.
+        last_sent: the number of the last request that was sent.
 
     Args:
-        patience: seconds without any success after which `on_lost` is called, and again after as many more.
-        on_lost: told the last failure seen.
-        on_resumed: told when an outage has ended.
+        patience: seconds without any success after which `on_lost` is called, and again after each further such time.
+        on_lost: called with the last failure seen.
+        on_resumed: called when an outage has ended.
     """
 
     def __init__(
@@ -38,31 +44,43 @@ class OutageDetector:
         on_lost: Callable[[Transient], None],
         on_resumed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.successes = 0
-        self.outages: set[int] = set()
         self.paused = False
         self.last_error: Transient | None = None
+        self.last_sent = 0
         self._patience = patience
         self._on_lost = on_lost
         self._on_resumed = on_resumed
+        self._newest_answered = 0
+        # Of each outage: the newest answered request at its start, and the last sent one at its end. Both only grow.
+        self._starts: list[int] = []
+        self._ends: list[int] = []
         self._failures_in_row = 0
         self._first_failure_at = 0.0
         self._probe_delay = PROBE_DELAY_MIN_SECONDS
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._queue: WaitQueue[None, bool] = WaitQueue()
+        self._undecided: WaitQueue[None, None] = WaitQueue()
         self._lost_timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
         self._probe_due = False
         self._drained = False
 
-    def on_success(self) -> None:
-        """The service gave an answer (a refusal of one request is one): it is there."""
-        self.successes += 1
-        self._failures_in_row = 0
+    def on_send(self) -> int:
+        """Number a request that is sent now."""
+        self.last_sent += 1
+        return self.last_sent
+
+    def on_success(self, number: int) -> None:
+        """Note that the service answered the request with this number; the refusal of one request is an answer, too."""
         if self.paused:
             self._resume()
+        self._failures_in_row = 0
+        if number > self._newest_answered:
+            self._newest_answered = number
+            if self._undecided:
+                self.recheck_undecided()
 
     def on_failure(self, error: Transient) -> None:
-        """A call failed for a cause of the service; pauses everybody when nothing succeeds any more."""
+        """Note a failure that the service is to blame for; pauses all workers when it completes an outage."""
         self.last_error = error
         now = asyncio.get_running_loop().time()
         if self._failures_in_row == 0:
@@ -75,48 +93,69 @@ class OutageDetector:
         ):
             self._pause(error, now)
 
-    def is_excused(self, stamp: int) -> bool:
-        """Whether a failure that came after `stamp` successes was part of an outage."""
-        return stamp in self.outages
+    def is_undecided(self, last_sent: int) -> bool:
+        """Return True if a failure may turn out to be the beginning of an outage.
+
+        Args:
+            last_sent: the value of `last_sent` when the failure came.
+        """
+        return last_sent >= self._newest_answered and not self.paused
+
+    async def wait_for_decision(self) -> None:
+        """Wait until it may be known whether an undecided failure counts; raises Drained when the lane is drained."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_DELAY_MAX_SECONDS):
+                await self._undecided.wait(None)
+
+    def recheck_undecided(self) -> None:
+        """Wake the callers of `wait_for_decision`."""
+        self._undecided.wake_all(None)
+
+    def counts(self, last_sent: int) -> bool:
+        """Return True if a failure counts against its sample: the service was up after it, and it was in no outage.
+
+        Args:
+            last_sent: the value of `last_sent` when the failure came.
+        """
+        if last_sent >= self._newest_answered:
+            return False
+        outage = bisect_right(self._starts, last_sent) - 1
+        return outage < 0 or last_sent > self._ends[outage]
 
     async def wait_until_up(self) -> bool:
-        """Wait for the end of an outage, or to be the one who looks; whether it is that. In good weather pass at once.
+        """Return at once if the service is up; else wait. Returns True if this caller must send the probe.
 
-        Who was roused is told False in the midst of an outage. Raises Drained when the lane ends meanwhile.
+        Returns False during an outage if `wake_waiters` woke the caller. Raises Drained when the lane is drained.
         """
-        if self._drained:
-            raise Drained
+        self._queue.check_open()
         if not self.paused or self._probe_due:
-            looks, self._probe_due = self._probe_due, False
-            return looks
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        return await turn
+            is_probe, self._probe_due = self._probe_due, False
+            return is_probe
+        return await self._queue.wait(None)
 
     def wake_waiters(self) -> None:
-        """Have everybody who waits see whether there is something else to do."""
-        waiting, self._waiting = self._waiting, deque()
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(False)
+        """Have all waiters check whether there is something else to do."""
+        self._queue.wake_all(False)
 
     def drain(self) -> None:
-        """Send everybody who waits home and let nobody pass any more."""
+        """Fail all waiters with `Drained` and reject new ones."""
         self._drained = True
         self._cancel_timers()
-        cancel_waiters(self._waiting)
-        self._waiting.clear()
+        self._queue.close()
+        self._undecided.close()
 
     def _pause(self, error: Transient, now: float) -> None:
         self.paused = True
-        self.outages.add(self.successes)
         self._probe_delay = PROBE_DELAY_MIN_SECONDS
-        left = max(0.0, self._patience - (now - self._first_failure_at))
-        self._lost_timer = asyncio.get_running_loop().call_later(left, self._report_lost)
+        patience_left = max(0.0, self._patience - (now - self._first_failure_at))
+        self._lost_timer = asyncio.get_running_loop().call_later(patience_left, self._report_lost)
         self._schedule_probe(error.retry_after or 0.0)
+        self.recheck_undecided()
 
     def _resume(self) -> None:
         self.paused = False
+        self._starts.append(self._newest_answered)
+        self._ends.append(self.last_sent)
         self._on_resumed()
         self._probe_due = False
         self._cancel_timers()
@@ -127,21 +166,19 @@ class OutageDetector:
             self._lost_timer = asyncio.get_running_loop().call_later(self._patience, self._report_lost)
             self._on_lost(self.last_error)
 
-    def _schedule_probe(self, asked: float) -> None:
-        """Plan the next probe, unless one is planned; not before the service asked for, and rarer each time."""
+    def _schedule_probe(self, retry_after: float) -> None:
+        """Schedule the next probe unless one is: not before the service asked for it, and less often each time."""
         if self._probe_timer is None and not self._drained:
-            wait = max(self._probe_delay, min(asked, self._patience))
-            self._probe_timer = asyncio.get_running_loop().call_later(wait, self._send_probe)
+            delay = max(self._probe_delay, min(retry_after, self._patience))
+            self._probe_timer = asyncio.get_running_loop().call_later(delay, self._send_probe)
             self._probe_delay = min(PROBE_DELAY_MAX_SECONDS, self._probe_delay * 2)
 
     def _send_probe(self) -> None:
         self._probe_timer = None
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(True)
-                return
-        self._probe_due = True
+        if self._queue:
+            self._queue.wake(True)
+        else:
+            self._probe_due = True
 
     def _cancel_timers(self) -> None:
         for timer in (self._lost_timer, self._probe_timer):
@@ -151,5 +188,5 @@ class OutageDetector:
 
 
 def may_be_caused_by_request(error: Transient) -> bool:
-    """Whether this failure can come from the request itself, as a crash of the server on one text does."""
+    """Return True if the request itself can have caused this failure, as when one text crashes the server."""
     return not (isinstance(error, ConnectFailed | RateLimited) or error.status == 503)

@@ -1,34 +1,36 @@
-"""Requests that are ready to be asked, for those services that may ask them."""
+"""Prepared requests, queued by the set of backends that may serve them."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from runner.core import Drained, cancel_waiters
+from runner.core import WaitQueue
 from runner.types import JudgeRequest, RequestResult, Usage
 
+# No more requests are prepared while this many wait for one backend, although another backend has nothing to do.
 MAX_QUEUED_PER_BACKEND = 1000
-"""So many requests at most wait for one service while another has nothing to do."""
+
+HasAlternative = Callable[[int], bool]
+"""Returns True if another available backend may serve a variant."""
 
 
 class QueuedRequest(msgspec.Struct):
-    """One request on its way to its row: what it took so far, wherever it was asked.
+    """One request on its way to its row, with what all attempts on all backends have used so far.
 
     Attributes:
-        request: what is asked.
-        body: what is sent, which differs when it is asked again.
-        reasks_left: how often it may still be asked again.
-        last_result: the last answer, though without a readable verdict.
+        request: the request.
+        body: what is sent; it differs from the request's own body when it is sent again after an unreadable verdict.
+        reasks_left: how often it may still be sent again after an unreadable verdict.
+        last_result: the last answer, whose verdict could not be read, or None.
         attempts: calls made.
-        counted_failures: failures that may count as attempts: the outage stamp of each, and whether the request may
-            be its cause.
-        failures: failures in a row.
+        counted_failures: failures that may count as attempts: the number of the last request that had been sent when
+            the failure came, and whether the request itself may be its cause.
+        failures: consecutive failures, which decide the backoff.
         usage: tokens of all attempts.
-        latency_s: of the last attempt.
+        latency_s: seconds of the last attempt.
     """
 
     request: JudgeRequest
@@ -42,86 +44,72 @@ class QueuedRequest(msgspec.Struct):
     latency_s: float | None = None
 
     def reset_failures(self) -> None:
-        """Forget the failures: a new body, or another service."""
+        """Forget the failures: the body is new, or another backend takes over."""
         self.counted_failures, self.failures = [], 0
 
 
 class RequestQueue:
-    """Errands by the services that may go on them; services are known by their number.
+    """Prepared requests by the backends that may serve them. Backends are known by their numbers.
 
     Attributes:
-        exhausted: whether the dataset has no more.
+        exhausted: True once the dataset has no more requests.
+        eligible: for each variant, the backends that may serve it.
 
     Args:
-        eligible: for each variant, who may ask it.
-        services: how many there are.
+        eligible: for each variant, the backends that may serve it.
+        backends: how many backends there are.
     """
 
-    def __init__(self, eligible: Sequence[tuple[int, ...]], services: int) -> None:
+    def __init__(self, eligible: Sequence[tuple[int, ...]], backends: int) -> None:
         self.exhausted = False
         self.eligible = tuple(eligible)
-        queues: dict[frozenset[int], deque[QueuedRequest]] = {frozenset(way): deque() for way in eligible}
-        self._queue_of = tuple(queues[frozenset(way)] for way in eligible)
+        queues: dict[frozenset[int], deque[QueuedRequest]] = {frozenset(numbers): deque() for numbers in eligible}
+        self._queue_of = tuple(queues[frozenset(numbers)] for numbers in eligible)
         narrow_first = sorted(queues, key=len)
-        self._queues = tuple(tuple(queues[way] for way in narrow_first if number in way) for number in range(services))
+        self._queues = tuple(
+            tuple(queues[numbers] for numbers in narrow_first if b in numbers) for b in range(backends)
+        )
         self._all = tuple(queues.values())
-        self._waiting: list[asyncio.Future[None]] = []
-        self._drained = False
+        self._changes: WaitQueue[None, None] = WaitQueue()
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody has anything to take."""
+        """True if no backend has anything to take."""
         return not any(self._all)
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits for some service that no more should be made."""
+        """True if so many requests wait for some backend that no more should be prepared."""
         return max(map(len, self._all)) >= MAX_QUEUED_PER_BACKEND
 
-    def put(self, errand: QueuedRequest) -> None:
-        """Add one."""
-        self._queue_of[errand.request.variant].append(errand)
+    def put(self, queued: QueuedRequest) -> None:
+        """Add a request at the end."""
+        self._queue_of[queued.request.variant].append(queued)
 
-    def requeue(self, errand: QueuedRequest) -> None:
-        """Add one that was taken before; it is the next."""
-        self._queue_of[errand.request.variant].appendleft(errand)
-        self._wake()
+    def requeue(self, queued: QueuedRequest) -> None:
+        """Add a request that was taken before; it is the next one."""
+        self._queue_of[queued.request.variant].appendleft(queued)
+        self._changes.wake_all(None)
 
-    def take(self, service: int) -> QueuedRequest | None:
-        """The next one for a service; None where there is none just now."""
-        for queue in self._queues[service]:
+    def take(self, backend: int) -> QueuedRequest | None:
+        """Remove and return the next request for a backend, or None if there is none now."""
+        for queue in self._queues[backend]:
             if queue:
-                errand = queue.popleft()
-                if self._waiting:
-                    self._wake()
-                return errand
+                queued = queue.popleft()
+                if self._changes:
+                    self._changes.wake_all(None)
+                return queued
         return None
 
     async def wait_for_change(self) -> None:
-        """Wait until somebody took one or put one back, or there is no more; raises Drained when the lane ends."""
-        if self._drained:
-            raise Drained
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        await turn
+        """Wait until a request is taken or requeued, or the dataset ends; raises Drained when the lane is drained."""
+        await self._changes.wait(None)
 
     def close(self) -> None:
-        """The dataset has no more."""
+        """Note that the dataset has no more requests."""
         self.exhausted = True
-        self._wake()
+        self._changes.wake_all(None)
 
     def drain(self) -> None:
-        """Send everybody who waits home."""
-        self._drained = True
-        cancel_waiters(self._waiting)
-        self._waiting.clear()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
-
-
-HasAlternative = Callable[[int], bool]
-"""Whether another service is there for the requests of a variant."""
+        """Fail all waiters with `Drained` and reject new ones."""
+        self._changes.close()

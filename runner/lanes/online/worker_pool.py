@@ -1,4 +1,4 @@
-"""Workers that pull: as many awake as the concurrency, and one more for each that sleeps."""
+"""A pool of workers whose size follows the concurrency limit."""
 
 from __future__ import annotations
 
@@ -7,54 +7,61 @@ from contextlib import contextmanager
 
 from anyio.abc import TaskGroup
 
+# A suspended worker holds its request in memory, so replacements are bounded: at most this many per target worker,
 REPLACEMENT_RATIO = 1.0
-"""At most so many sleepers per unit of concurrency are stood in for; it bounds what is in memory."""
-
+# but always at least this many, so that a few failing requests in a row do not stop a pool of low concurrency.
 MIN_REPLACEMENTS = 8
-"""So many are stood in for at any concurrency, lest a few bad rows in a row hold up a narrow run."""
 
 
 class WorkerPool:
-    """Keeps `size` workers awake as long as there is work.
+    """Keeps `target_size` workers awake while there is work, and replaces workers that are suspended.
+
+    Attributes:
+        target_size: how many workers are awake.
+        finished: True once there is no more work, or the pool was stopped.
 
     Args:
-        target_size: the concurrency.
-        work: does one piece of work and says whether there may be more.
+        size: how many workers are awake at the start.
+        work: processes one request; returns False if there is nothing more to do.
+        on_finished: called when there is no more work.
     """
 
-    def __init__(self, size: int, work: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self, size: int, work: Callable[[], Awaitable[bool]], on_finished: Callable[[], None] = lambda: None
+    ) -> None:
         self.target_size = size
         self.finished = False
         self._work = work
+        self._on_finished = on_finished
         self._running = 0
         self._suspended = 0
         self._group: TaskGroup | None = None
 
     @staticmethod
-    def start(group: TaskGroup, *crews: WorkerPool) -> None:
-        """Hire the first workers into a task group, which then owns them; of several crews in turn."""
-        for crew in crews:
-            crew._group = group
-        while sum(crew.spawn() for crew in crews):
+    def start(group: TaskGroup, *pools: WorkerPool) -> None:
+        """Spawn the first workers of several pools in turn; the task group owns them."""
+        for pool in pools:
+            pool._group = group
+        while sum(pool.spawn() for pool in pools):
             pass
 
     def resize(self, size: int) -> None:
-        """Keep so many awake from now on."""
+        """Set how many workers are awake. Workers above the new size end after their request."""
         self.target_size = size
         self._spawn_all()
 
     def stop(self) -> None:
-        """No worker takes up another piece of work."""
+        """Let every worker end after its request."""
         self.finished = True
 
     def resume(self) -> None:
-        """There is work again."""
+        """Start again: there is new work."""
         self.finished = False
         self._spawn_all()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """While in here a worker sleeps, and another may stand in for it."""
+        """A context in which a worker waits without capacity, so that another worker may replace it."""
         self._suspended += 1
         self._spawn_all()
         try:
@@ -63,9 +70,9 @@ class WorkerPool:
             self._suspended -= 1
 
     def spawn(self) -> bool:
-        """Hire one more; whether there was need of one."""
-        spare = min(self._suspended, max(MIN_REPLACEMENTS, int(self.target_size * REPLACEMENT_RATIO)))
-        if self._group is None or self.finished or self._running >= self.target_size + spare:
+        """Spawn one worker if one is missing; returns True if it was."""
+        replacements = min(self._suspended, max(MIN_REPLACEMENTS, int(self.target_size * REPLACEMENT_RATIO)))
+        if self._group is None or self.finished or self._running >= self.target_size + replacements:
             return False
         self._running += 1
         self._group.start_soon(self._run)
@@ -80,5 +87,6 @@ class WorkerPool:
             while not self.finished and self._running - self._suspended <= self.target_size:
                 if not await self._work():
                     self.finished = True
+                    self._on_finished()
         finally:
             self._running -= 1

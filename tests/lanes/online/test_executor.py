@@ -15,11 +15,11 @@ from runner.config import BreakerConfig, JudgeConfig, RetryConfig
 from runner.core import Drained
 from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
 from runner.judge import Panel
-from runner.lanes.online.breaker import Breaker
 from runner.lanes.online.executor import RequestExecutor
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.outage import OutageDetector
 from runner.lanes.online.request_queue import QueuedRequest
+from runner.lanes.online.spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import RequestLimiter
 from runner.results import ResultRecorder
@@ -79,23 +79,21 @@ class Scene:
     ) -> None:
         self.client = Scripted(behaviour)
         self.lost: list[float] = []
-        self.gate = RequestLimiter(concurrency, rpm, None, None, lambda _: None)
-        self.weather = OutageDetector(patience, self._lost)
-        self.crew = WorkerPool(concurrency, self._work)
+        self.workers = WorkerPool(concurrency, self._work)
+        self.outage = OutageDetector(patience, self._lost)
+        self.limiter = RequestLimiter(concurrency, rpm, None, None, lambda _: None, lambda: self.outage.paused)
         panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
-        policy = RetryConfig(attempts=attempts, base=0.5, ceiling=30, patience=patience)
-        self.desk = GroupCommitter(panel, cast(ResultRecorder, Unwritten()))
-        self.asker = RequestExecutor(
-            "default",
-            cast(Client, self.client),
-            panel,
-            self.desk,
-            policy,
-            self.gate,
-            self.weather,
-            Breaker(breaker or BreakerConfig(window=10**6), "default"),
-            self.crew.suspended,
-            lambda: self.crew.finished,
+        self.committer = GroupCommitter(panel, cast(ResultRecorder, Unwritten()))
+        self.executor = RequestExecutor(
+            BackendSpec("default", cast(Client, self.client), concurrency, rpm),
+            OnlinePolicy(
+                RetryConfig(attempts=attempts, base=0.5, ceiling=30, patience=patience),
+                breaker or BreakerConfig(window=10**6),
+            ),
+            self.committer,
+            self.limiter,
+            self.outage,
+            self.workers,
             lambda _: False,
         )
         self._names: Iterator[str] = iter(())
@@ -103,14 +101,14 @@ class Scene:
 
     def _lost(self, _: Exception) -> None:
         self.lost.append(now())
-        self.asker.drain()
+        self.executor.drain()
 
     async def _work(self) -> bool:
         name = next(self._names, None)
         if name is None:
             return False
         try:
-            self._results[name] = await self.asker.execute(QueuedRequest(request(name), name.encode(), 0))
+            self._results[name] = await self.executor.execute(QueuedRequest(request(name), name.encode(), 0))
         except (Drained, RunStopped) as error:
             self._results[name] = error
         return not isinstance(self._results[name], Exception)
@@ -118,9 +116,9 @@ class Scene:
     async def judge(self, names: list[str]) -> dict[str, RequestResult | BaseException]:
         """What became of each that a worker took up."""
         self._names = iter(names)
-        servers = [asyncio.create_task(serve()) for serve in (self.gate.run, self.desk.run)]
+        servers = [asyncio.create_task(serve()) for serve in (self.limiter.run, self.committer.run)]
         async with create_task_group() as group:
-            WorkerPool.start(group, self.crew)
+            WorkerPool.start(group, self.workers)
         for server in servers:
             server.cancel()
         return self._results
@@ -174,7 +172,7 @@ def test_429s_use_up_no_attempts() -> None:
     scene = Scene(lambda _, __, times: RateLimited("busy", status=429) if times <= 20 else None, attempts=2)
     results = run(scene.judge(["r0"]))
     assert answered(results) == ["r0"]
-    assert scene.asker.traffic.throttled == 20
+    assert scene.executor.traffic.throttled == 20
 
 
 @pytest.mark.parametrize("status", [200, 400, 503])
@@ -253,7 +251,7 @@ def test_a_refusal_is_sent_once_and_shows_that_the_service_is_there() -> None:
     assert len(scene.client.sent) == 60
     assert {failure.error_type for failure in failed(results).values()} == {"bad_request"}
     assert len(failed(results)) == 30
-    assert not scene.weather.paused
+    assert not scene.outage.paused
 
 
 def test_a_fatal_answer_stops_the_run() -> None:
@@ -268,7 +266,7 @@ def test_a_drain_wakes_who_rests_and_lets_who_is_under_way_finish() -> None:
         return RateLimited("busy", status=429, retry_after=500) if name == "r0" else None
 
     async def main(scene: Scene) -> tuple[dict[str, RequestResult | BaseException], float]:
-        asyncio.get_running_loop().call_later(0.15, scene.asker.drain)
+        asyncio.get_running_loop().call_later(0.15, scene.executor.drain)
         return await scene.judge(names(9)), now()
 
     scene = Scene(broken, concurrency=2)

@@ -19,7 +19,7 @@ from virtual_clock import now, run
 
 from runner import RunOptions, arun, load_config
 from runner.config import JudgeConfig, RetryConfig
-from runner.errors import RateLimited
+from runner.errors import RateLimited, Transient
 from runner.judge import Panel
 from runner.lanes.online import BackendSpec, OnlinePolicy, executor, outage
 from runner.lanes.online.backend import Backend
@@ -75,39 +75,48 @@ class Unwritten:
         assert asked.verdict is not None
 
 
-async def work_through(client: Scripted, concurrency: int | AdaptiveController, rows: int) -> int:
-    """Have one station ask so many requests; how many were answered."""
-    panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
-    desk = GroupCommitter(panel, cast(ResultRecorder, Unwritten()))
-    sample = Sample(0, "s", {}, {}, {}, "here")
-    left = deque(QueuedRequest(JudgeRequest(sample, 0, str(number), b"{}", ""), b"{}", 0) for number in range(rows))
-    done = 0
+class OneBackendLane:
+    """The lane of a single backend: equal requests, of which it counts those that are answered."""
 
-    async def work() -> bool:
-        nonlocal done
-        if not left:
+    backend: Backend
+
+    def __init__(self, rows: int) -> None:
+        sample = Sample(0, "s", {}, {}, {}, "here")
+        requests = (JudgeRequest(sample, 0, str(number), b"{}", "") for number in range(rows))
+        self._pending = deque(QueuedRequest(request, b"{}", 0) for request in requests)
+        self.answered = 0
+
+    async def work(self, backend: int) -> bool:
+        if not self._pending:
             return False
-        await station.executor.execute(left.popleft())
-        done += 1
+        await self.backend.executor.execute(self._pending.popleft())
+        self.answered += 1
         return True
 
-    station = Backend(
-        BackendSpec("default", cast(Client, client), concurrency),
-        OnlinePolicy(RetryConfig()),
-        panel,
-        desk,
-        work=work,
-        has_alternative=lambda _: False,
-        on_lost=lambda error: pytest.fail(f"given up: {error}"),
-        on_resumed=lambda: station.limiter.resume(),  # noqa: PLW0108, it is there only then,
-    )
-    async with anyio.create_task_group() as service:
-        service.start_soon(desk.run)
-        service.start_soon(station.limiter.run)
+    def has_alternative(self, backend: int, variant: int) -> bool:
+        return False
+
+    def on_lost(self, backend: int, error: Transient) -> None:
+        pytest.fail(f"given up: {error}")
+
+    def on_resumed(self, backend: int) -> None:
+        self.backend.limiter.resume()
+
+
+async def work_through(client: Scripted, concurrency: int | AdaptiveController, rows: int) -> int:
+    """Have one backend send this many requests; returns how many were answered."""
+    panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
+    committer = GroupCommitter(panel, cast(ResultRecorder, Unwritten()))
+    lane = OneBackendLane(rows)
+    spec = BackendSpec("default", cast(Client, client), concurrency)
+    lane.backend = Backend(0, spec, OnlinePolicy(RetryConfig()), committer, lane)
+    async with anyio.create_task_group() as helpers:
+        helpers.start_soon(committer.run)
+        helpers.start_soon(lane.backend.limiter.run)
         async with anyio.create_task_group() as workers:
-            WorkerPool.start(workers, station.workers)
-        service.cancel_scope.cancel()
-    return done
+            WorkerPool.start(workers, lane.backend.workers)
+        helpers.cancel_scope.cancel()
+    return lane.answered
 
 
 @pytest.fixture
