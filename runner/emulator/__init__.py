@@ -1,6 +1,6 @@
-"""A local stand-in for a judge service: it speaks the service's HTTP and knows nothing of the runner.
+"""A local emulator of a judge service. It speaks the service's HTTP API and imports nothing else from the runner.
 
-What it can be told is here; what serves is in `runner.emulator.server`, which imports a web server.
+This package exports the options. The server is in `runner.emulator.http.server`, which imports a web server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything the service refuses, as a status and an OpenAI-shaped body."""
+"""The errors of the service, each as an HTTP status and an OpenAI-shaped body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from runner.emulator.quota import Denial, retry_headers
 
 
 class ApiError(Exception):
-    """A request that is not answered; `body` is what the service says instead."""
+    """An error response of the service.
+
+    Args:
+        status: the HTTP status code.
+        message, kind, code, param: the fields `message`, `type`, `code` and `param` of the body's `error`.
+        headers: headers to add to the response.
+    """
 
     def __init__(
         self,
@@ -35,17 +41,32 @@ class ApiError(Exception):
 
 
 def bad_request(message: str, *, code: str | None = "invalid_request", param: str | None = None) -> ApiError:
-    """A 400 for a body that does not fit."""
+    """Return a 400 for an invalid request."""
     return ApiError(400, message, kind="invalid_request_error", code=code, param=param)
 
 
+def invalid_json(error: Exception) -> ApiError:
+    """Return a 400 for a body that cannot be decoded."""
+    return bad_request(f"The body is not valid JSON: {error}.")
+
+
+def invalid_body(error: msgspec.ValidationError) -> ApiError:
+    """Return a 400 for a body of the wrong shape.
+
+    The text of msgspec's error, ``... - at `$.messages[0].role` ``, becomes a message and the parameter's name.
+    """
+    what, _, path = str(error).partition(" - at `$")
+    param = path.rstrip("`").lstrip(".") or None
+    return bad_request(f"Invalid body: {what}.", param=param)
+
+
 def unauthorized() -> ApiError:
-    """A 401 for a missing or wrong token."""
+    """Return a 401 for a missing or wrong token."""
     return ApiError(401, "The API key is missing or not valid.", kind="invalid_request_error", code="invalid_api_key")
 
 
 def content_refused() -> ApiError:
-    """A 400 for a body that the service's content inspection will never let pass."""
+    """Return a 400 for a body that the service's content inspection refuses at every attempt."""
     return ApiError(
         400,
         "The input may contain content that is not allowed.",
@@ -54,26 +75,32 @@ def content_refused() -> ApiError:
     )
 
 
-def nothing_at(path: str) -> ApiError:
-    """A 404 for a path that is not served."""
-    return ApiError(404, f"There is nothing at {path}.", kind="invalid_request_error", code="unknown_url")
+def unknown_url(path: str) -> ApiError:
+    """Return a 404 for a path that is not served."""
+    return ApiError(404, f"Unknown URL: {path}.", kind="invalid_request_error", code="unknown_url")
 
 
 def not_found(kind: str, key: str, param: str = "id") -> ApiError:
-    """A 404 for an id that names nothing."""
+    """Return a 404 for an id that does not exist.
+
+    Args:
+        kind: what the id names, `file` or `batch`.
+        key: the id.
+        param: the request's parameter that holds the id.
+    """
     message = f"There is no {kind} with the id {key!r}."
     return ApiError(404, message, kind="invalid_request_error", code="not_found", param=param)
 
 
 def server_error(status: int) -> ApiError:
-    """A 500 or 503 at the service's side."""
+    """Return a 500 or 503."""
     if status == 503:
-        return ApiError(503, "The service is overloaded just now.", kind="server_error", code="service_unavailable")
-    return ApiError(status, "Something failed inside the service.", kind="server_error", code="internal_error")
+        return ApiError(503, "The service is overloaded.", kind="server_error", code="service_unavailable")
+    return ApiError(status, "An internal error occurred.", kind="server_error", code="internal_error")
 
 
 def throttled(dialect: Dialect, denial: Denial, headers: Mapping[str, str]) -> ApiError:
-    """A 429 in the words of the dialect: each names a spent minute of requests or of tokens differently."""
+    """Return a 429 in the wording of the dialect; each dialect has its own codes for requests and for tokens."""
     if dialect == "openai":
         message, kind, code = f"Rate limit reached for {denial.kind} per minute.", denial.kind, "rate_limit_exceeded"
     elif denial.kind == "requests":
@@ -84,7 +111,7 @@ def throttled(dialect: Dialect, denial: Denial, headers: Mapping[str, str]) -> A
 
 
 def out_of_credit(dialect: Dialect) -> ApiError:
-    """A 429 for an account without money, which no waiting mends; the same status as that of a spent minute."""
+    """Return a 429 for an account without credit. The status is that of throttling, but waiting does not help."""
     if dialect == "openai":
         message, code = "You exceeded your current quota, please check your plan and billing.", "insufficient_quota"
     else:

@@ -1,4 +1,4 @@
-"""The body of a chat request: its shape, and what is wrong with one that does not fit."""
+"""The body of a chat request: its shape, and the errors for an invalid one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from runner.emulator.api_errors import ApiError, bad_request
+from runner.emulator.api_errors import ApiError, bad_request, invalid_body, invalid_json
 from runner.emulator.draws import digest
-from runner.emulator.text_facts import tokens
+from runner.emulator.text_facts import estimate_tokens
 
-CONTEXT = 32_768
-"""Tokens a prompt may have: the documented context of pai-judge and pai-judge-plus."""
+# The documented context of pai-judge and pai-judge-plus.
+MAX_PROMPT_TOKENS = 32_768
 
+# About what the built-in templates add to a prompt, according to the usage in the documentation's samples.
 TEMPLATE_TOKENS = 700
-"""About what the built-in templates add to a prompt, after the usage in the documentation's samples."""
+
+DEFAULT_MAX_SCORE = 5
 
 Mode = Literal["single", "pairwise"]
 
@@ -52,7 +54,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class ChatBody(msgspec.Struct, frozen=True):
-    """What the emulator reads of a chat body; all other parameters are accepted and change nothing."""
+    """The parameters of a chat body that the emulator uses; all others are accepted and have no effect."""
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
@@ -63,43 +65,44 @@ class ChatBody(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """A chat request that can be answered.
+    """A valid chat request.
 
     Attributes:
-        digest: what identifies the body.
-        fields: the built-in evaluation's fields, or None for custom messages.
-        mode: `single` or `pairwise` for a built-in evaluation.
-        top: the best score of its scale, for a built-in evaluation.
-        system, user: the texts of custom messages.
-        prompt_tokens: estimated.
-        limit: the most tokens its answer may have, or None.
+        digest: identifies the body.
+        model: the requested model.
+        fields: the fields of a built-in evaluation, or None for custom messages.
+        mode: `single` or `pairwise` for a built-in evaluation, else None.
+        max_score: the highest score of the scale, for a built-in evaluation; else 0.
+        system, user: the texts of custom messages; empty for a built-in evaluation.
+        prompt_tokens: estimated tokens of the prompt.
+        max_tokens: the largest number of tokens that the answer can have, or None.
     """
 
     digest: bytes
     model: str
     fields: Fields | None
     mode: Mode | None
-    top: int
+    max_score: int
     system: str
     user: str
     prompt_tokens: int
-    limit: int | None
+    max_tokens: int | None
 
 
-def read_body(raw: bytes) -> ChatRequest:
-    """Read the bytes of a chat request.
+def decode_chat_request(raw: bytes) -> ChatRequest:
+    """Decode and check the bytes of a chat request.
 
     Raises:
         ApiError: a 400 that says what is wrong.
     """
     try:
-        return read_ask(msgspec.json.decode(raw))
+        return parse_chat_request(msgspec.json.decode(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_request(f"The body is not valid JSON: {error}.") from None
+        raise invalid_json(error) from None
 
 
-def read_ask(value: Any) -> ChatRequest:
-    """Read a decoded chat body, as it comes online or in a line of a batch file.
+def parse_chat_request(value: Any) -> ChatRequest:
+    """Check a decoded chat body, either from an HTTP request or from a line of a batch file.
 
     Raises:
         ApiError: a 400 that says what is wrong.
@@ -107,104 +110,98 @@ def read_ask(value: Any) -> ChatRequest:
     try:
         body = msgspec.convert(value, ChatBody)
     except msgspec.ValidationError as error:
-        raise misfit(str(error)) from None
+        raise invalid_body(error) from None
     if body.stream:
-        raise bad_request("This service does not stream: leave `stream` out.", param="stream")
+        raise bad_request("Streaming is not supported: omit `stream`.", param="stream")
     if body.n is not None and body.n > 1:
-        raise bad_request("This service gives one answer a request: leave `n` out.", param="n")
-    place, part = _built_in(body.messages)
-    ask = _custom(body, value) if part is None else _evaluation(body, value, place, part)
-    if ask.prompt_tokens > CONTEXT:
-        raise _too_long(ask.prompt_tokens)
-    return ask
+        raise bad_request("Only one answer per request is supported: omit `n`.", param="n")
+    path, part = _json_part(body.messages)
+    chat = _custom(body, value) if part is None else _evaluation(body, value, path, part)
+    if chat.prompt_tokens > MAX_PROMPT_TOKENS:
+        raise _too_long(chat.prompt_tokens)
+    return chat
 
 
-def _built_in(messages: list[Message]) -> tuple[str, Part | None]:
-    """Return the one `json` part and where it stands; all parts are checked."""
+def _json_part(messages: list[Message]) -> tuple[str, Part | None]:
+    """Return the only `json` part and its path in the body, or `("", None)` if there is none; check all parts."""
     found: tuple[str, Part | None] = ("", None)
     for number, message in enumerate(messages):
         if isinstance(message.content, str):
             continue
         for index, part in enumerate(message.content):
-            place = f"messages[{number}].content[{index}]"
+            path = f"messages[{number}].content[{index}]"
             if part.json is None and part.text is None:
                 raise bad_request(
                     "A part of a content is {mode, type: json, json: {...}} or {type: text, text}; "
-                    "a whole message cannot stand there.",
-                    param=place,
+                    "a content cannot contain a whole message.",
+                    param=path,
                 )
             if part.json is not None:
                 if found[1] is not None:
-                    raise bad_request("A request holds one json part.", param=place)
-                found = (place, part)
+                    raise bad_request("A request can have only one json part.", param=path)
+                found = (path, part)
     return found
 
 
-def _evaluation(body: ChatBody, value: Any, place: str, part: Part) -> ChatRequest:
+def _evaluation(body: ChatBody, value: Any, path: str, part: Part) -> ChatRequest:
     fields = part.json or Fields()
     mode: Mode = part.mode or ("pairwise" if fields.answer1 is not None else "single")
-    needed = ("question", "answer") if mode == "single" else ("question", "answer1", "answer2")
-    for name in needed:
+    required = ("question", "answer") if mode == "single" else ("question", "answer1", "answer2")
+    for name in required:
         if getattr(fields, name) is None:
-            raise bad_request(f"{name} field missing", param=f"{place}.json.{name}")
+            raise bad_request(f"{name} field missing", param=f"{path}.json.{name}")
     texts = (text for text in msgspec.structs.astuple(fields) if isinstance(text, str))
     return ChatRequest(
         digest=digest(value),
         model=body.model,
         fields=fields,
         mode=mode,
-        top=_top(fields.max_score, place),
+        max_score=_max_score(fields.max_score, path),
         system="",
         user="",
-        prompt_tokens=TEMPLATE_TOKENS + sum(map(tokens, texts)),
-        limit=body.max_tokens or body.max_completion_tokens,
+        prompt_tokens=TEMPLATE_TOKENS + sum(map(estimate_tokens, texts)),
+        max_tokens=body.max_tokens or body.max_completion_tokens,
     )
 
 
 def _custom(body: ChatBody, value: Any) -> ChatRequest:
-    texts: dict[bool, list[str]] = {True: [], False: []}
+    system_texts: list[str] = []
+    user_texts: list[str] = []
     for message in body.messages:
-        is_system = message.role in ("system", "developer")
+        texts = system_texts if message.role in ("system", "developer") else user_texts
         if isinstance(message.content, str):
-            texts[is_system].append(message.content)
+            texts.append(message.content)
         else:
-            texts[is_system].extend(part.text or "" for part in message.content)
-    system, user = "\n".join(texts[True]), "\n".join(texts[False])
+            texts.extend(part.text or "" for part in message.content)
+    system, user = "\n".join(system_texts), "\n".join(user_texts)
     return ChatRequest(
         digest=digest(value),
         model=body.model,
         fields=None,
         mode=None,
-        top=0,
+        max_score=0,
         system=system,
         user=user,
-        prompt_tokens=tokens(system) + tokens(user) + 4 * len(body.messages),
-        limit=body.max_tokens or body.max_completion_tokens,
+        prompt_tokens=estimate_tokens(system) + estimate_tokens(user) + 4 * len(body.messages),
+        max_tokens=body.max_tokens or body.max_completion_tokens,
     )
 
 
-def _top(max_score: str | int | None, place: str) -> int:
-    if max_score is None or max_score == "":
-        return 5
+def _max_score(value: str | int | None, path: str) -> int:
+    if value is None or value == "":
+        return DEFAULT_MAX_SCORE
     try:
-        top = int(max_score)
+        max_score = int(value)
     except ValueError:
-        top = 0
-    if not 1 <= top <= 1000:
-        raise bad_request("max_score must be a whole number from 1 to 1000.", param=f"{place}.json.max_score")
-    return top
-
-
-def misfit(message: str) -> ApiError:
-    """Turn ``... - at `$.messages[0].role` `` into an error that names the parameter."""
-    what, _, place = message.partition(" - at `$")
-    param = place.rstrip("`").lstrip(".") or None
-    return bad_request(f"Invalid body: {what}.", param=param)
+        max_score = 0
+    if not 1 <= max_score <= 1000:
+        raise bad_request("max_score must be a whole number from 1 to 1000.", param=f"{path}.json.max_score")
+    return max_score
 
 
 def _too_long(count: int) -> ApiError:
     return bad_request(
-        f"The longest prompt this model reads is {CONTEXT} tokens; this one has about {count}.",
+        f"The longest prompt that this model accepts is {MAX_PROMPT_TOKENS} tokens; this one has about {count}.",
         code="context_length_exceeded",
         param="messages",
     )

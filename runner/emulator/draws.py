@@ -1,4 +1,4 @@
-"""Every draw of the emulator, as a function of the seed, a body and how often it was seen."""
+"""All random draws of the emulator, derived from the seed, the request body and how often that body was seen."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import msgspec
 DIGEST_BYTES = 16
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
-_eight = Struct("<4Q16s")
-_five = Struct("<5Q")
-_two = Struct("<2Q")
+_four_numbers_and_id = Struct("<4Q16s")
+_five_numbers = Struct("<5Q")
+_two_numbers = Struct("<2Q")
 _SCALE = 1.0 / (1 << 64)
 
 
 class Draws(NamedTuple):
-    """The draws of one request: numbers from 0 up to 1, and 16 bytes for its id."""
+    """The draws of one attempt: four numbers in [0, 1), and the 16 bytes of the reply's id."""
 
     fault: float
     detail: float
@@ -28,7 +28,7 @@ class Draws(NamedTuple):
 
 
 class LineFaults(NamedTuple):
-    """The draws of one result line of a batch, each for what may happen to it."""
+    """The draws of one batch result line, in [0, 1): one for each fault that a line can have."""
 
     lose: float
     error: float
@@ -38,30 +38,36 @@ class LineFaults(NamedTuple):
 
 
 class BodyDraws(NamedTuple):
-    """The draws of one body, the same however often it is seen."""
+    """The draws of one body, in [0, 1); they are the same for every attempt."""
 
     refuse: float
     bias: float
 
 
 def digest(body: Any) -> bytes:
-    """Return what identifies a decoded JSON body, whatever its spacing and the order of its keys."""
+    """Return the digest of a decoded JSON body; spacing and the order of keys do not change it."""
     return blake2b(_canonical(body), digest_size=DIGEST_BYTES).digest()
 
 
-def draw(seed: int, body: bytes, seen: int) -> Draws:
-    """Draw for the `seen`-th meeting (from 0) with the body of this digest."""
-    raw = blake2b(body + b"%d/%d" % (seed, seen), digest_size=_eight.size).digest()
-    fault, detail, delay, noise, name = _eight.unpack(raw)
-    return Draws(fault * _SCALE, detail * _SCALE, delay * _SCALE, noise * _SCALE, name)
+def draw_attempt(seed: int, body: bytes, seen: int) -> Draws:
+    """Draw for one attempt.
+
+    Args:
+        body: the digest of the request body.
+        seen: how often that body was accepted before.
+    """
+    raw = blake2b(body + b"%d/%d" % (seed, seen), digest_size=_four_numbers_and_id.size).digest()
+    fault, detail, delay, noise, reply_id = _four_numbers_and_id.unpack(raw)
+    return Draws(fault * _SCALE, detail * _SCALE, delay * _SCALE, noise * _SCALE, reply_id)
 
 
-def lot(seed: int, body: bytes) -> BodyDraws:
-    """Draw for the body of this digest, once and for all."""
-    refuse, bias = _two.unpack(blake2b(body + b"%d" % seed, digest_size=_two.size).digest())
-    return BodyDraws(refuse * _SCALE, bias * _SCALE)
+def draw_body(seed: int, body: bytes) -> BodyDraws:
+    """Draw for the body of this digest, independent of the attempt."""
+    raw = blake2b(body + b"%d" % seed, digest_size=_two_numbers.size).digest()
+    return BodyDraws(*(number * _SCALE for number in _two_numbers.unpack(raw)))
 
 
-def fate(name: bytes) -> LineFaults:
-    """Draw for the result line with this id, which is itself a draw."""
-    return LineFaults(*(number * _SCALE for number in _five.unpack(blake2b(name, digest_size=_five.size).digest())))
+def draw_line(reply_id: bytes) -> LineFaults:
+    """Draw for the result line of this id. The id was drawn with the seed, so the seed is not needed here."""
+    raw = blake2b(reply_id, digest_size=_five_numbers.size).digest()
+    return LineFaults(*(number * _SCALE for number in _five_numbers.unpack(raw)))

@@ -1,4 +1,4 @@
-"""Which fault a request meets, if any; how a fault looks on the wire is the caller's business."""
+"""Choose the fault of a request, if any. How a fault looks on the wire is decided by the HTTP and batch code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Fault = Literal["500", "503", "429", "reset", "truncate", "hang", "malformed", "
 
 
 class FaultPlan:
-    """The shares of the options, ready to be asked once a request."""
+    """Maps a draw to a fault, according to the shares in the options."""
 
     def __init__(self, faults: Faults) -> None:
         shares: tuple[tuple[Fault, float], ...] = (
@@ -25,18 +25,21 @@ class FaultPlan:
             ("unparsable", faults.unparsable),
         )
         self._refuse = faults.refuse
-        self._edges: list[tuple[float, Fault]] = []
-        edge = 0.0
+        self._upper_bounds: list[tuple[float, Fault]] = []
+        total = 0.0
         for fault, share in shares:
-            edge += share
+            total += share
             if share:
-                self._edges.append((edge, fault))
+                self._upper_bounds.append((total, fault))
 
-    def choose(self, draws: Draws, lot: BodyDraws) -> Fault | None:
-        """Return the fault of these draws: a refused body is refused every time, all else may differ by attempt."""
-        if lot.refuse < self._refuse:
+    def choose(self, draws: Draws, body_draws: BodyDraws) -> Fault | None:
+        """Return the fault of these draws.
+
+        A refused body is refused at every attempt. Any other fault can differ from attempt to attempt.
+        """
+        if body_draws.refuse < self._refuse:
             return "refuse"
-        for edge, fault in self._edges:
-            if draws.fault < edge:
+        for bound, fault in self._upper_bounds:
+            if draws.fault < bound:
                 return fault
         return None

@@ -1,4 +1,4 @@
-"""What an emulator can be told: its address, its quota, its manners and its faults."""
+"""The options of an emulator: its address, quota, latency, dialect and faults."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Latency(Section, frozen=True):
-    """How long an answer takes: lognormal, `median` in seconds; a median of 0 answers at once."""
+    """The latency of an answer: lognormal, with `median` in seconds. A median of 0 answers at once."""
 
     median: Seconds = 0.0
     sigma: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.5
 
 
 class Faults(Section, frozen=True, rename={"server_error": "500", "unavailable": "503", "throttled": "429"}):
-    """The share of requests that meets each fault; `refuse` is a share of bodies, which are refused every time."""
+    """The share of requests that get each fault. `refuse` is a share of bodies, which are refused at every attempt."""
 
     server_error: Share = 0.0
     unavailable: Share = 0.0
@@ -41,24 +41,28 @@ class Faults(Section, frozen=True, rename={"server_error": "500", "unavailable":
 
 
 class Batch(Section, frozen=True):
-    """How batch jobs behave.
+    """The behaviour of batch jobs.
+
+    Of the accepted jobs, the first `hold` run until they are cancelled, the next `expire` expire, and the next `fail`
+    fail as a whole.
 
     Attributes:
         delay: seconds from a job's creation to its end.
-        expire, fail: this many jobs, the first ones, expire or fail.
-        lose: share of lines that stand in no result file.
-        errors_in_output: share of failed lines that are written to the output file.
-        drop_create: share of creations that take effect but whose answer is lost.
-        unsupported: calls that answer 404; `files` is uploading, `batches` creating.
-        storage_mb: what all stored files together may have.
-        hold: this many jobs, the first ones, before those that expire or fail, run on until they are cancelled.
-        ignore_cancel: a job that is cancelled goes on.
-        enqueued: lines that open jobs may have together; a job beyond that fails.
-        status_word: what a running job calls its status.
-        garble: share of result lines that are torn.
-        strangers: share of result lines that are followed by one with a custom_id nobody asked.
+        expire, fail: number of jobs that expire and that fail.
+        lose: share of processed lines that are missing from both result files.
+        errors_in_output: share of lines that fail and are written to the output file.
+        drop_create: share of batch creations that succeed but whose response is lost.
+        unsupported: calls that return 404. `list`, `cancel` and `delete` are the calls of that name; `files` is the
+            upload, `batches` the creation.
+        storage_mb: capacity for all stored files together, in MB.
+        hold: number of jobs that run until they are cancelled.
+        ignore_cancel: True if cancelling a job has no effect.
+        enqueued: the largest number of lines in all open jobs together; a job that would exceed it fails.
+        status_word: the status of a running job, instead of the dialect's.
+        garble: share of result lines that are cut in half.
+        strangers: share of result lines that are followed by a line with an unknown custom_id.
         repeats: share of result lines that are written twice.
-        body_as_text: the body in a result line is a text that holds JSON.
+        body_as_text: True if the body in a result line is a string that contains JSON.
     """
 
     delay: Seconds = 1.0
@@ -80,18 +84,21 @@ class Batch(Section, frozen=True):
 
 
 class EmulatorOptions(Section, frozen=True):
-    """Everything an emulator can be told; the names are those of the YAML.
+    """All options of an emulator; the names are those of the YAML.
 
     Attributes:
-        host, port: where it listens; port 0 takes any free one.
-        token: the only token it accepts; None accepts everything.
-        seed: what faults, latency, bias and noise are drawn from.
-        dialect: whose field names and error codes it uses.
-        rpm, tpm: requests and tokens per minute; None is unlimited. The bucket holds a minute.
-        credit: online requests that the account pays for; after them each is refused for good. None is unlimited.
-        burst: requests that may pass at once, where that is less than a minute's worth.
+        host, port: where the emulator listens; port 0 is any free port.
+        token: the only accepted token; with None, every request is accepted.
+        seed: seed of the faults, latency, bias and noise.
+        dialect: the service whose field names and error codes are used.
+        latency: how long an answer takes.
+        rpm, tpm: requests and tokens per minute; None is unlimited. The bucket holds one minute's worth.
+        burst: requests that can pass at once, if fewer than one minute's worth.
+        credit: number of online requests that the account pays for; all later ones are refused. None is unlimited.
         noise: share of verdicts that are changed at random.
-        bias: share of pairwise verdicts that go to the first answer whatever the texts say; negative: to the second.
+        bias: share of pairwise verdicts that go to the first answer regardless of the texts; negative: to the second.
+        faults: shares of requests that fail.
+        batch: how batch jobs behave.
     """
 
     host: str = "127.0.0.1"
@@ -111,31 +118,32 @@ class EmulatorOptions(Section, frozen=True):
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Read options as the YAML or JSON gives them.
+        """Convert the mapping of the YAML or JSON to options.
 
         Raises:
-            ValueError: for an unknown key, a wrong type or a value out of range; the message names the key.
+            ValueError: a key is unknown, or a value has the wrong type or is out of range; the message names the key.
         """
-        plain = _text_keys(mapping)
+        plain = _string_keys(mapping)
         problem = next(_unknown_keys(cls, plain, ""), None)
         if problem:
             raise ValueError(problem)
         try:
             options = msgspec.convert(plain, cls)
         except msgspec.ValidationError as error:
-            raise ValueError(_reworded(str(error))) from None
+            raise ValueError(_rephrased(str(error))) from None
         _check_total(options.faults)
         return options
 
 
-def _text_keys(value: Any) -> Any:
-    """Make every key a text, since YAML reads an unquoted 500 as a number."""
+def _string_keys(value: Any) -> Any:
+    """Convert every key to a string, because YAML reads an unquoted 500 as a number."""
     if isinstance(value, Mapping):
-        return {str(key): _text_keys(item) for key, item in value.items()}
+        return {str(key): _string_keys(item) for key, item in value.items()}
     return value
 
 
 def _unknown_keys(section: type[Section], mapping: Any, prefix: str) -> Iterator[str]:
+    """Yield an error message for each unknown key."""
     if not isinstance(mapping, dict):
         return
     known = {field.encode_name: field.type for field in msgspec.structs.fields(section)}
@@ -148,10 +156,10 @@ def _unknown_keys(section: type[Section], mapping: Any, prefix: str) -> Iterator
             yield from _unknown_keys(known[key], value, f"{prefix}{key}.")
 
 
-def _reworded(message: str) -> str:
+def _rephrased(message: str) -> str:
     """Turn ``Expected `float` <= 1.0 - at `$.noise` `` into ``emulator option noise: expected ...``."""
-    what, _, place = message.partition(" - at `$")
-    key = place.rstrip("`").lstrip(".")
+    what, _, path = message.partition(" - at `$")
+    key = path.rstrip("`").lstrip(".")
     what = what[:1].lower() + what[1:].replace("`object`", "a mapping")
     return f"emulator option {key}: {what}" if key else f"emulator options: {what}"
 
@@ -159,4 +167,4 @@ def _reworded(message: str) -> str:
 def _check_total(faults: Faults) -> None:
     total = sum(msgspec.structs.astuple(faults)) - faults.refuse
     if total > 1 + 1e-9:
-        raise ValueError(f"emulator option faults: the shares add up to {total:g}; together they may be at most 1")
+        raise ValueError(f"emulator option faults: the shares add up to {total:g}; the sum must not exceed 1")

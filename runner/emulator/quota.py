@@ -1,4 +1,4 @@
-"""The service's quota: token buckets for requests and tokens, refilled continuously."""
+"""The service's quota: token buckets for requests and for tokens, refilled continuously."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 
 class Denial(NamedTuple):
-    """Why a request does not pass now: `requests` or `tokens`, and the seconds until it would."""
+    """A denied request: which quota denied it (`requests` or `tokens`), and the seconds until it would pass."""
 
     kind: str
     wait: float
 
 
 class Bucket:
-    """A bucket of `capacity` permits that refills at `per_minute`.
+    """A bucket that holds at most `capacity` permits and refills at `per_minute` permits a minute.
 
     Args:
-        clock: seconds, monotonic.
+        clock: returns seconds, monotonic.
     """
 
     def __init__(self, per_minute: int, capacity: int, clock: Callable[[], float]) -> None:
@@ -27,32 +27,36 @@ class Bucket:
         self._capacity = capacity
         self._level = float(capacity)
         self._clock = clock
-        self._at = clock()
+        self._updated_at = clock()
 
     @property
     def level(self) -> float:
         """Permits in the bucket now."""
         now = self._clock()
-        self._level = min(self._capacity, self._level + (now - self._at) * self.per_minute / 60)
-        self._at = now
+        self._level = min(self._capacity, self._level + (now - self._updated_at) * self.per_minute / 60)
+        self._updated_at = now
         return self._level
 
-    def wait_for(self, amount: float) -> float:
-        """Return the seconds until `amount` fits; more than the bucket holds fits when it is full."""
+    def seconds_until(self, amount: float) -> float:
+        """Return the seconds until `amount` is available; an amount above the capacity only needs a full bucket."""
         missing = min(amount, self._capacity) - self.level
-        # Refilling in small steps loses a few bits: without this a caller that waits as told comes too early.
+        # Refilling in small steps loses a few bits. Without this tolerance, a caller that waits exactly the returned
+        # time would still be denied.
         return missing * 60 / self.per_minute if missing > 1e-6 else 0.0
 
     def take(self, amount: float) -> None:
-        """Take `amount` out, down to nothing."""
+        """Remove `amount` permits; the level does not fall below zero."""
         self._level = max(0.0, self.level - amount)
 
 
 class Quota:
-    """Requests and tokens per minute; None is unlimited.
+    """Requests and tokens per minute.
 
     Args:
-        burst: requests that may pass at once; None: a whole minute's worth.
+        rpm: requests per minute; None is unlimited.
+        tpm: tokens per minute; None is unlimited.
+        burst: requests that can pass at once; None is a full minute's worth.
+        clock: returns seconds, monotonic.
     """
 
     def __init__(
@@ -66,9 +70,13 @@ class Quota:
         self._tokens = Bucket(tpm, tpm, clock) if tpm else None
 
     def take(self, tokens: int) -> Denial | None:
-        """Let one request of this many tokens pass, or say why it does not; a denied request takes nothing."""
-        requests_wait = self._requests.wait_for(1) if self._requests else 0.0
-        tokens_wait = self._tokens.wait_for(tokens) if self._tokens else 0.0
+        """Take one request and its tokens from the quota.
+
+        Returns:
+            None if the request passes, else the reason why not. A denied request takes nothing.
+        """
+        requests_wait = self._requests.seconds_until(1) if self._requests else 0.0
+        tokens_wait = self._tokens.seconds_until(tokens) if self._tokens else 0.0
         if requests_wait or tokens_wait:
             kind = "requests" if requests_wait >= tokens_wait else "tokens"
             return Denial(kind, max(requests_wait, tokens_wait))
@@ -79,15 +87,19 @@ class Quota:
         return None
 
     def headers(self) -> dict[str, str]:
-        """Return the x-ratelimit headers as they stand now."""
-        found: dict[str, str] = {}
+        """Return the current `x-ratelimit-*` headers."""
+        headers: dict[str, str] = {}
         for kind, bucket in (("requests", self._requests), ("tokens", self._tokens)):
             if bucket:
-                found[f"x-ratelimit-limit-{kind}"] = str(bucket.per_minute)
-                found[f"x-ratelimit-remaining-{kind}"] = str(int(bucket.level))
-        return found
+                headers[f"x-ratelimit-limit-{kind}"] = str(bucket.per_minute)
+                headers[f"x-ratelimit-remaining-{kind}"] = str(int(bucket.level))
+        return headers
 
 
 def retry_headers(wait: float) -> dict[str, str]:
-    """Return Retry-After in whole seconds, rounded up, and retry-after-ms."""
+    """Return `Retry-After` in whole seconds and `retry-after-ms`, both rounded up.
+
+    Args:
+        wait: seconds.
+    """
     return {"Retry-After": str(max(1, math.ceil(wait))), "retry-after-ms": str(max(1, math.ceil(wait * 1000)))}

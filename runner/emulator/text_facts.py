@@ -1,4 +1,4 @@
-"""Small facts about texts: how many tokens they make, roughly, and which of the two languages they are in."""
+"""Token estimates and language detection for short texts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 import re
 
 _han = re.compile(r"[\u3400-\u9fff]")
-_HEAD = 400
-_HAN_SHARE = 0.15
+_HEAD_CHARS = 400
+_MIN_HAN_SHARE = 0.15
 
 
-def tokens(text: str) -> int:
-    """Estimate the tokens of a text: four letters, or one and a half Chinese characters, make one."""
+def estimate_tokens(text: str) -> int:
+    """Estimate the tokens of a text: one token per four letters or per one and a half Chinese characters."""
     length = len(text)
     if text.isascii():
         return -(-length // 4)
@@ -20,13 +20,13 @@ def tokens(text: str) -> int:
 
 
 def is_chinese(text: str) -> bool:
-    """Say whether a text is Chinese rather than English, judged by its first few hundred characters."""
+    """Return True if a text is Chinese rather than English, judging by its first 400 characters."""
     if text.isascii():
         return False
-    head = text[:_HEAD]
-    return len(_han.findall(head)) >= _HAN_SHARE * len(head)
+    head = text[:_HEAD_CHARS]
+    return len(_han.findall(head)) >= _MIN_HAN_SHARE * len(head)
 
 
-def cut(text: str, limit: int) -> str:
-    """Return the beginning of a text that makes about `limit` tokens."""
-    return text[: max(1, len(text) * limit // max(1, tokens(text)))]
+def truncate(text: str, max_tokens: int) -> str:
+    """Return the beginning of a text, about `max_tokens` tokens long."""
+    return text[: max(1, len(text) * max_tokens // max(1, estimate_tokens(text)))]

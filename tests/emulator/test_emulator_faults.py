@@ -9,7 +9,7 @@ import re
 import aiohttp
 import pytest
 
-from runner.emulator.draws import digest, draw, lot
+from runner.emulator.draws import digest, draw_attempt, draw_body
 from runner.emulator.faults import FaultPlan
 from runner.emulator.options import Faults
 
@@ -44,11 +44,13 @@ def test_each_share_is_kept():
     faults = Faults(server_error=0.2, unavailable=0.1, hang=0.05, refuse=0.1)
     plan = FaultPlan(faults)
     bodies = [digest({"n": number}) for number in range(4000)]
-    chosen = [plan.choose(draw(7, body, 0), lot(7, body)) for body in bodies]
+    chosen = [plan.choose(draw_attempt(7, body, 0), draw_body(7, body)) for body in bodies]
     for fault, share in (("500", 0.18), ("503", 0.09), ("hang", 0.045), ("refuse", 0.1)):
         assert chosen.count(fault) / len(chosen) == pytest.approx(share, abs=0.02)
     refused = [body for body, fault in zip(bodies, chosen, strict=True) if fault == "refuse"]
-    assert {plan.choose(draw(7, body, seen), lot(7, body)) for body in refused for seen in range(3)} == {"refuse"}
+    assert {plan.choose(draw_attempt(7, body, seen), draw_body(7, body)) for body in refused for seen in range(3)} == {
+        "refuse"
+    }
 
 
 def test_a_body_is_known_by_what_it_says_not_by_its_spacing():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.emulator.jobs.file_store import Blob
-from runner.emulator.jobs.input_lines import MOST_LINES, inspect, line_at
+from runner.emulator.jobs.input_lines import MAX_LINES, inspect, line_at
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 values = st.recursive(
@@ -63,6 +63,6 @@ def test_a_key_is_of_custom_id_and_body_whatever_the_spacing():
 @pytest.mark.parametrize(("dialect", "refused"), [("pai", False), ("openai", True)])
 def test_more_lines_than_the_others_take_fit_pai_alone(dialect, refused):
     rest = '"method": "POST", "url": "/v1/chat/completions", "body": {"model": "m"}'
-    raw = "".join(f'{{"custom_id": "{number}", {rest}}}\n' for number in range(MOST_LINES + 1))
+    raw = "".join(f'{{"custom_id": "{number}", {rest}}}\n' for number in range(MAX_LINES + 1))
     codes = [problem["code"] for problem in inspect(blob_of(raw.encode()), dialect).problems]
     assert codes == (["too_many_tasks"] if refused else [])

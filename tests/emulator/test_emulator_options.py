@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.emulator import EmulatorOptions
-from runner.emulator.text_facts import cut, is_chinese, tokens
+from runner.emulator.text_facts import estimate_tokens, is_chinese, truncate
 
 
 def test_everything_the_contract_names_is_read():
@@ -69,10 +69,10 @@ def test_what_does_not_fit_is_named(mapping, message):
 
 @given(st.text(max_size=400), st.integers(1, 50))
 def test_tokens_of_any_text_are_counted_and_can_be_cut(text, limit):
-    assert 0 <= tokens(text) <= 2 * len(text) + 1
-    assert (tokens(text) == 0) == (text == "")
-    assert text.startswith(cut(text, limit))
-    assert len(cut(text, limit)) <= max(1, len(text) * limit)
+    assert 0 <= estimate_tokens(text) <= 2 * len(text) + 1
+    assert (estimate_tokens(text) == 0) == (text == "")
+    assert text.startswith(truncate(text, limit))
+    assert len(truncate(text, limit)) <= max(1, len(text) * limit)
 
 
 def test_a_language_is_that_of_most_of_the_text():

@@ -17,8 +17,8 @@ answers = st.lists(st.tuples(st.sampled_from([b"a" * 16, b"b" * 16, b"c" * 16]),
 def test_every_answer_is_the_first_of_its_body_or_paid_twice(given_answers):
     stats = Stats()
     for body, batch in given_answers:
-        stats.let_in(body)
-        stats.answered(body, 10, 1, batch=batch)
+        stats.mark_seen(body)
+        stats.count_answer(body, 10, 1, batch=batch)
     bodies = [body for body, _ in given_answers]
     found = stats.snapshot()
     assert found["distinct"] == found["distinct_ok"] == len(set(bodies))
@@ -32,7 +32,7 @@ def test_accepted_requests_fall_into_their_second():
     now = 50.25
     stats = Stats(clock=lambda: now)
     for now in (50.25, 51.0, 51.24, 51.26, 54.3):  # noqa: B007
-        stats.accepted()
+        stats.count_accepted()
     assert stats.snapshot()["accepted_per_s"] == [3, 1, 0, 0, 1]
 
 

@@ -1,1 +1,1 @@
-"""What the emulated judge writes."""
+"""The answers of the emulated judge."""

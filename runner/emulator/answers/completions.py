@@ -1,4 +1,4 @@
-"""The answer to a chat request: the judge's text and the JSON around it, in each dialect's shape."""
+"""The answer to a chat request: the judge's text, and the JSON object around it in each dialect."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 import msgspec
 
-from runner.emulator.answers.pai_texts import language, pair_text, single_text
-from runner.emulator.answers.scoring import VerdictBias, compare, quality, rate, shade_of
+from runner.emulator.answers.pai_texts import pair_text, phrases_for, single_text
+from runner.emulator.answers.scoring import VerdictBias, answer_quality, compare, rate, text_hash
 from runner.emulator.answers.template_answers import Prompt, custom_text
 from runner.emulator.chat_request import ChatRequest, Fields
 from runner.emulator.draws import BodyDraws, Draws
 from runner.emulator.options import Dialect, EmulatorOptions
-from runner.emulator.text_facts import cut, is_chinese, tokens
+from runner.emulator.text_facts import estimate_tokens, is_chinese, truncate
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A judge's whole answer; `id` is a bare UUID."""
+    """A complete answer of the judge; `id` is a bare UUID."""
 
     id: str
     model: str
@@ -33,34 +33,39 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def answer(
-    ask: ChatRequest, options: EmulatorOptions, draws: Draws, lot: BodyDraws, *, unparsable: bool = False
+    chat: ChatRequest, options: EmulatorOptions, draws: Draws, body_draws: BodyDraws, *, unparsable: bool = False
 ) -> Answer:
-    """Judge what a request asks; the texts and the draws alone decide."""
-    chinese = is_chinese((ask.fields.question if ask.fields else None) or ask.user or ask.system)
+    """Judge a chat request. The answer depends only on the texts, the model's name, the options and the draws.
+
+    Args:
+        unparsable: True to write an answer without a verdict.
+    """
+    chinese = is_chinese((chat.fields.question if chat.fields else None) or chat.user or chat.system)
     if unparsable:
-        text = language(chinese).no_verdict
+        text = phrases_for(chinese).no_verdict
     else:
-        text = _text(ask, _sway(options, draws, lot), chinese)
-    count, reason = tokens(text), "stop"
-    if ask.limit is not None and count > ask.limit:
-        text, count, reason = cut(text, ask.limit), ask.limit, "length"
+        text = _text(chat, _bias(options, draws, body_draws), chinese)
+    count, reason = estimate_tokens(text), "stop"
+    if chat.max_tokens is not None and count > chat.max_tokens:
+        text, count, reason = truncate(text, chat.max_tokens), chat.max_tokens, "length"
     return Answer(
         id=uuid_text(draws.id),
-        model=ask.model,
+        model=chat.model,
         text=text,
         finish_reason=reason,
-        prompt_tokens=ask.prompt_tokens,
+        prompt_tokens=chat.prompt_tokens,
         completion_tokens=count,
     )
 
 
 def completion(answer: Answer, dialect: Dialect) -> dict[str, Any]:
-    """Put an answer into the chat.completion object of a dialect, as it comes online."""
+    """Build the chat.completion object of an online response."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text}
     body: dict[str, Any] = {
         "id": answer.id if dialect == "pai" else f"chatcmpl-{answer.id}",
         "object": "chat.completion",
-        # The page's own samples are no Unix times (1633389): whoever orders or times by them should notice here.
+        # The page's samples have values that are not Unix times (1633389). A client that sorts or times by `created`
+        # should find that out here.
         "created": int(time.monotonic() if dialect == "pai" else time.time()),
         "model": answer.model,
         "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason, "logprobs": None}],
@@ -82,7 +87,7 @@ def completion(answer: Answer, dialect: Dialect) -> dict[str, Any]:
 
 
 def line_completion(answer: Answer, dialect: Dialect) -> dict[str, Any]:
-    """Put an answer into the chat.completion object of a dialect, as it stands in a batch's output."""
+    """Build the chat.completion object of a line in a batch's output file."""
     online = completion(answer, dialect)
     if dialect != "pai":
         return online
@@ -97,31 +102,33 @@ def line_completion(answer: Answer, dialect: Dialect) -> dict[str, Any]:
     }
 
 
-def _sway(options: EmulatorOptions, draws: Draws, lot: BodyDraws) -> VerdictBias:
-    favour = None
-    if lot.bias < abs(options.bias):
-        favour = 1 if options.bias > 0 else 2
-    # Below its share the draw is uniform up to that share, so it also says which other verdict is given.
-    change = draws.noise / options.noise if draws.noise < options.noise else None
-    return VerdictBias(favour, change)
+def _bias(options: EmulatorOptions, draws: Draws, body_draws: BodyDraws) -> VerdictBias:
+    forced_winner = None
+    if body_draws.bias < abs(options.bias):
+        forced_winner = 1 if options.bias > 0 else 2
+    # A draw below `options.noise` is uniform in [0, noise), so scaled up it also selects the other verdict.
+    noise = draws.noise / options.noise if draws.noise < options.noise else None
+    return VerdictBias(forced_winner, noise)
 
 
-def _text(ask: ChatRequest, sway: VerdictBias, chinese: bool) -> str:
-    if ask.fields is None:
-        return custom_text(Prompt(ask.system, ask.user, ask.model, sway), language(chinese))
-    fields = ask.fields
-    if ask.mode == "single":
+def _text(chat: ChatRequest, bias: VerdictBias, chinese: bool) -> str:
+    if chat.fields is None:
+        return custom_text(Prompt(chat.system, chat.user, chat.model, bias), phrases_for(chinese))
+    fields = chat.fields
+    if chat.mode == "single":
         answer = fields.answer or ""
-        return single_text(rate(_worth(fields, answer, ask.model), ask.top, shade_of(answer), sway), chinese)
-    worth1, worth2 = (_worth(fields, text or "", ask.model) for text in (fields.answer1, fields.answer2))
-    return pair_text(compare(worth1, worth2, ask.top, shade_of(fields.question or ""), sway), chinese)
+        quality = _quality(fields, answer, chat.model)
+        return single_text(rate(quality, chat.max_score, text_hash(answer), bias), chinese)
+    quality1, quality2 = (_quality(fields, text or "", chat.model) for text in (fields.answer1, fields.answer2))
+    variation = text_hash(fields.question or "")
+    return pair_text(compare(quality1, quality2, chat.max_score, variation, bias), chinese)
 
 
-def _worth(fields: Fields, answer: str, model: str) -> float:
-    return quality(fields.question or "", answer, fields.ref_answer, model)
+def _quality(fields: Fields, answer: str, model: str) -> float:
+    return answer_quality(fields.question or "", answer, fields.ref_answer, model)
 
 
 def uuid_text(raw: bytes) -> str:
-    """Write 16 bytes as a UUID."""
+    """Format 16 bytes as a UUID."""
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

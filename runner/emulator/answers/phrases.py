@@ -1,4 +1,4 @@
-"""The sentences the emulator's verdicts are put together from, in both languages."""
+"""The phrases that the emulator's verdicts are composed of, in Chinese and English."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Criterion(NamedTuple):
-    """One criterion: its name, and what follows the name of a response that does well or badly on it."""
+    """One criterion: its name, and the predicate for a response that is good or poor on it."""
 
     name: str
     good: str
@@ -14,7 +14,7 @@ class Criterion(NamedTuple):
 
 
 class Language(NamedTuple):
-    """All pieces of one language."""
+    """All phrases of one language."""
 
     rated: str
     strengths: str

@@ -1,8 +1,8 @@
-"""Answers to custom messages: the emulator looks at the prompt for the form it asks for.
+"""Answers to custom messages, in the form that the prompt asks for.
 
-The forms are those of widely used judge templates. A prompt that asks for none of them gets the prose that the
-PAI-Judge page shows for its custom template. Where the prompt marks two answers, the verdict follows the answers, not
-their places.
+The forms are those of widely used judge templates. If the prompt asks for none of them, the answer is the prose that
+the PAI-Judge page shows for its custom template. If the prompt marks two answers, the verdict depends on the answers
+and not on their positions.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import NamedTuple
 
 from runner.emulator.answers.json_answers import fill_json
 from runner.emulator.answers.phrases import Language
-from runner.emulator.answers.scoring import Comparison, Rating, VerdictBias, compare, quality, rate, shade_of
+from runner.emulator.answers.scoring import Comparison, Rating, VerdictBias, answer_quality, compare, rate, text_hash
 
-_scale_words = re.compile(r"[01](?<![\d.].)\s*(?:-|–|—|~|to|到|至)\s*(\d{1,3})(?![\d.])")
+_scale = re.compile(r"[01](?<![\d.].)\s*(?:-|–|—|~|to|到|至)\s*(\d{1,3})(?![\d.])")
 _bracket_rating = re.compile(
     r"\[\[(?:rating|score|\d+(?:\.\d+)?|评分|分数)\]\]|(?:Rating|评分|打分)[:：] ?\[\[", re.IGNORECASE
 )
 _one_of_two = re.compile(r"""["“'(]?A["”')]? (?:or|或) ["“'(]?B["”')]?""")
 
-_MARKERS = (
+# Marks before the first and before the second answer.
+_ANSWER_MARKS = (
     ("Start of Assistant A", "Start of Assistant B"),
     ("Output (a):", "Output (b):"),
     ("Response 1:", "Response 2:"),
@@ -33,16 +34,19 @@ _MARKERS = (
     ("回答1", "回答2"),
     ("助手A", "助手B"),
 )
-_ENDS = ("\n[The End", "\n<|The End", "\n\n# ", "\n\n[", "\n\n###")
+# Texts that can follow an answer.
+_ANSWER_ENDS = ("\n[The End", "\n<|The End", "\n\n# ", "\n\n[", "\n\n###")
+_RATED_CHARS = 1500  # only the end of the user's text is rated
+_MAX_MARK_LINE_CHARS = 20
 
 
 class Prompt(NamedTuple):
-    """Custom messages and what sways the verdict on them."""
+    """Custom messages, and the influences on their verdict besides the texts."""
 
     system: str
     user: str
     model: str
-    sway: VerdictBias
+    bias: VerdictBias
 
     @property
     def whole(self) -> str:
@@ -50,99 +54,99 @@ class Prompt(NamedTuple):
         return f"{self.system}\n{self.user}"
 
 
-def custom_text(prompt: Prompt, pieces: Language) -> str:
-    """Answer custom messages in the form their template asks for."""
+def custom_text(prompt: Prompt, phrases: Language) -> str:
+    """Answer custom messages in the form that their template asks for."""
     whole = prompt.whole
-    for asks_for, write in _FORMS:
-        if asks_for(whole):
-            return write(prompt, pieces)
-    return _prose(prompt, pieces)
+    for matches, write in _FORMS:
+        if matches(whole):
+            return write(prompt, phrases)
+    return _prose(prompt, phrases)
 
 
-def rating_of(prompt: Prompt, default_top: int) -> Rating:
-    """Judge the user's text on the scale the prompt names."""
-    found = _scale_words.search(prompt.whole)
-    top = int(found[1]) if found and int(found[1]) > 1 else default_top
-    worth = quality(prompt.system, prompt.user[-1500:], None, prompt.model)
-    return rate(worth, top, shade_of(prompt.user), prompt.sway)
+def rating_of(prompt: Prompt, default_max_score: int) -> Rating:
+    """Rate the user's text on the scale that the prompt names, or up to `default_max_score` if it names none."""
+    found = _scale.search(prompt.whole)
+    max_score = int(found[1]) if found and int(found[1]) > 1 else default_max_score
+    quality = answer_quality(prompt.system, prompt.user[-_RATED_CHARS:], None, prompt.model)
+    return rate(quality, max_score, text_hash(prompt.user), prompt.bias)
 
 
 def comparison_of(prompt: Prompt) -> Comparison:
-    """Judge the two answers the user's text holds, on a scale of ten."""
-    question, first, second = _answers(prompt.user)
-    worths = [quality(question, answer, None, prompt.model) for answer in (first, second)]
-    return compare(worths[0], worths[1], 10, shade_of(question), prompt.sway)
+    """Compare the two answers in the user's text, on a scale of ten."""
+    question, answer1, answer2 = _split_answers(prompt.user)
+    quality1, quality2 = (answer_quality(question, answer, None, prompt.model) for answer in (answer1, answer2))
+    return compare(quality1, quality2, 10, text_hash(question), prompt.bias)
 
 
-def _answers(user: str) -> tuple[str, str, str]:
-    """Find what stands before the answers and the two answers; without marks, the two halves of the text."""
-    for mark1, mark2 in _MARKERS:
+def _split_answers(user: str) -> tuple[str, str, str]:
+    """Return the text before the answers and the two answers; without marks, the answers are the text's two halves."""
+    for mark1, mark2 in _ANSWER_MARKS:
         start = user.find(mark1)
         middle = user.find(mark2, start + len(mark1)) if start >= 0 else -1
         if middle >= 0:
             first, second = user[start + len(mark1) : middle], user[middle + len(mark2) :]
-            return user[:start], _inner(first), _inner(second)
+            return user[:start], _strip_marks(first), _strip_marks(second)
     half = len(user) // 2
     return "", user[:half], user[half:]
 
 
-def _inner(part: str) -> str:
-    """Take the rest of the marking line and what follows the answer off."""
+def _strip_marks(part: str) -> str:
+    """Remove the rest of the mark's line before the answer, and everything that follows the answer."""
     line, newline, rest = part.partition("\n")
-    text = rest if newline and len(line) < 20 else part
-    ends = [place for place in map(text.find, _ENDS) if place >= 0]
+    text = rest if newline and len(line) < _MAX_MARK_LINE_CHARS else part
+    ends = [index for index in map(text.find, _ANSWER_ENDS) if index >= 0]
     return text[: min(ends, default=len(text))].strip()
 
 
-def _prose(prompt: Prompt, pieces: Language) -> str:
+def _prose(prompt: Prompt, phrases: Language) -> str:
     rating = rating_of(prompt, 5)
-    return pieces.prose.format(score=rating.score, remark=pieces.remarks[rating.score * 2 > rating.top])
+    return phrases.prose.format(score=rating.score, remark=phrases.remarks[rating.score * 2 > rating.max_score])
 
 
-def _letters(prompt: Prompt, pieces: Language) -> str:
-    return f"{pieces.thought} [[{'CAB'[comparison_of(prompt).winner]}]]"
+def _letters(prompt: Prompt, phrases: Language) -> str:
+    return f"{phrases.thought} [[{'CAB'[comparison_of(prompt).winner]}]]"
 
 
-def _arena(prompt: Prompt, pieces: Language) -> str:
+def _arena(prompt: Prompt, phrases: Language) -> str:
     verdict = comparison_of(prompt)
     mark = ">>" if abs(verdict.score1 - verdict.score2) > 3 else ">"
     labels = ("A=B", f"A{mark}B", f"B{mark}A")
-    return f"{pieces.thought}\n\nMy final verdict is: [[{labels[verdict.winner]}]]"
+    return f"{phrases.thought}\n\nMy final verdict is: [[{labels[verdict.winner]}]]"
 
 
-def _bracketed(prompt: Prompt, pieces: Language) -> str:
-    return f"{pieces.thought}\n\nRating: [[{rating_of(prompt, 10).score}]]"
+def _bracketed(prompt: Prompt, phrases: Language) -> str:
+    return f"{phrases.thought}\n\nRating: [[{rating_of(prompt, 10).score}]]"
 
 
-def _result(prompt: Prompt, pieces: Language) -> str:
+def _result(prompt: Prompt, phrases: Language) -> str:
     if _one_of_two.search(prompt.whole):
-        return f"Feedback: {pieces.thought} [RESULT] {'AB'[comparison_of(prompt).winner == 2]}"
-    return f"Feedback: {pieces.thought} [RESULT] {rating_of(prompt, 5).score}"
+        return f"Feedback: {phrases.thought} [RESULT] {'AB'[comparison_of(prompt).winner == 2]}"
+    return f"Feedback: {phrases.thought} [RESULT] {rating_of(prompt, 5).score}"
 
 
-def _output_ab(prompt: Prompt, _pieces: Language) -> str:
+def _output_ab(prompt: Prompt, _phrases: Language) -> str:
     return f"Output ({'ab'[comparison_of(prompt).winner == 2]})"
 
 
-def _decision(prompt: Prompt, pieces: Language) -> str:
-    return f"{pieces.thought}\n\n{pieces.decisions[comparison_of(prompt).winner]}"
+def _decision(prompt: Prompt, phrases: Language) -> str:
+    return f"{phrases.thought}\n\n{phrases.decisions[comparison_of(prompt).winner]}"
 
 
-def _two_values(prompt: Prompt, pieces: Language) -> str:
+def _two_values(prompt: Prompt, phrases: Language) -> str:
     verdict = comparison_of(prompt)
-    return f"{verdict.score1} {verdict.score2}\n{pieces.thought}"
+    return f"{verdict.score1} {verdict.score2}\n{phrases.thought}"
 
 
-def _reason_after(prompt: Prompt, pieces: Language) -> str:
-    return f"{('Tie', '1', '2')[comparison_of(prompt).winner]}\n\n### Reason: {pieces.thought}"
+def _reason_after(prompt: Prompt, phrases: Language) -> str:
+    return f"{('Tie', '1', '2')[comparison_of(prompt).winner]}\n\n### Reason: {phrases.thought}"
 
 
-def _dictionary(prompt: Prompt, pieces: Language) -> str:
-    return f"{pieces.thought}\n{{'综合得分': {rating_of(prompt, 10).score}}}"
+def _dictionary(prompt: Prompt, phrases: Language) -> str:
+    return f"{phrases.thought}\n{{'综合得分': {rating_of(prompt, 10).score}}}"
 
 
-def _json(prompt: Prompt, pieces: Language) -> str:
-    return fill_json(prompt.whole, comparison_of(prompt), rating_of(prompt, 10), pieces.thought)
+def _json(prompt: Prompt, phrases: Language) -> str:
+    return fill_json(prompt.whole, comparison_of(prompt), rating_of(prompt, 10), phrases.thought)
 
 
 def _asks_for_rating(text: str) -> object:

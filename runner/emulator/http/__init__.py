@@ -1,1 +1,1 @@
-"""The emulated service's endpoints."""
+"""The HTTP endpoints of the emulated service."""

@@ -1,4 +1,4 @@
-"""The handlers of /v1/batches: create, list, describe, cancel."""
+"""The handlers of /v1/batches: create, list, retrieve, cancel."""
 
 from __future__ import annotations
 
@@ -7,78 +7,86 @@ import re
 import msgspec
 from aiohttp import web
 
-from runner.emulator.api_errors import bad_request, not_found
-from runner.emulator.chat_request import misfit
-from runner.emulator.http.helpers import JOBS, authenticate, json_response, listing, reset, supported
+from runner.emulator.api_errors import bad_request, invalid_body, invalid_json, not_found
+from runner.emulator.http.helpers import (
+    JOBS,
+    authenticate,
+    json_response,
+    list_response,
+    require_supported,
+    reset_connection,
+)
 from runner.emulator.jobs.input_lines import ENDPOINT
 from runner.emulator.jobs.job import CreateBatch
 from runner.emulator.options import Dialect
 
-_USUALLY_LISTED, _MOST_LISTED = 20, 100
+_DEFAULT_LIST_LIMIT, _MAX_LIST_LIMIT = 20, 100
 _window = re.compile(r"([1-9]\d{0,3})([hd])", re.ASCII)
 
 
 async def create(request: web.Request) -> web.Response:
-    """Make a job of an uploaded file."""
+    """Create a job from an uploaded file."""
     emulator, jobs = authenticate(request), request.app[JOBS]
-    supported(request, "batches")
-    order = _read_order(await request.read(), emulator.options.dialect)
-    source = next((file for file in jobs.files if file.id == order.input_file_id), None)
+    require_supported(request, "batches")
+    params = _parse_params(await request.read(), emulator.options.dialect)
+    source = jobs.files.get(params.input_file_id)
     if source is None:
-        raise not_found("file", order.input_file_id, "input_file_id")
+        raise not_found("file", params.input_file_id, "input_file_id")
     if source.purpose != "batch":
         raise bad_request("The input file was not uploaded for a batch.", param="input_file_id")
-    described = await jobs.create(order, source)
-    return reset(request) if jobs.lose_answer() else json_response(described)
+    description = await jobs.create(params, source)
+    return reset_connection(request) if jobs.drops_response() else json_response(description)
 
 
 async def list_all(request: web.Request) -> web.Response:
     """List jobs, the newest first."""
     authenticate(request)
-    supported(request, "list")
+    require_supported(request, "list")
     jobs = request.app[JOBS]
-    await jobs.settle_all()
-    return listing(request, jobs.newest_first(), jobs.describe, usual=_USUALLY_LISTED, most=_MOST_LISTED)
+    await jobs.finish_all_due()
+    return list_response(
+        request, jobs.newest_first(), jobs.describe, default_limit=_DEFAULT_LIST_LIMIT, max_limit=_MAX_LIST_LIMIT
+    )
 
 
 async def retrieve(request: web.Request) -> web.Response:
-    """Describe one job; where its time has come, its results are there."""
+    """Describe one job; the results of a job that is due are written first."""
     authenticate(request).stats.polls += 1
     jobs = request.app[JOBS]
     job = jobs.find(request.match_info["id"])
-    await jobs.settle(job)
+    await jobs.finish_if_due(job)
     return json_response(jobs.describe(job))
 
 
 async def cancel(request: web.Request) -> web.Response:
     """Cancel a job that has not ended."""
     authenticate(request)
-    supported(request, "cancel")
+    require_supported(request, "cancel")
     jobs = request.app[JOBS]
     job = jobs.find(request.match_info["id"])
-    await jobs.settle(job)
+    await jobs.finish_if_due(job)
     jobs.cancel(job)
     return json_response(jobs.describe(job))
 
 
-def _read_order(raw: bytes, dialect: Dialect) -> CreateBatch:
-    """Read the body of a creation, whatever its content type says."""
+def _parse_params(raw: bytes, dialect: Dialect) -> CreateBatch:
+    """Decode and check the body of a creation as JSON, regardless of its content type."""
     try:
-        order = msgspec.json.decode(raw, type=CreateBatch)
+        params = msgspec.json.decode(raw, type=CreateBatch)
     except msgspec.ValidationError as error:
-        raise misfit(str(error)) from None
+        raise invalid_body(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_request(f"The body is not valid JSON: {error}.") from None
-    if order.endpoint != ENDPOINT:
-        raise bad_request(f"The endpoint of a batch is {ENDPOINT}.", param="endpoint")
-    if not _fits(order.completion_window, dialect):
+        raise invalid_json(error) from None
+    if params.endpoint != ENDPOINT:
+        raise bad_request(f"The endpoint of a batch must be {ENDPOINT}.", param="endpoint")
+    if not _is_allowed_window(params.completion_window, dialect):
         allowed = "24h to 336h, or 1d to 14d" if dialect == "dashscope" else "24h"
-        raise bad_request(f"The completion window is {allowed}.", param="completion_window")
-    return order
+        raise bad_request(f"The completion window must be {allowed}.", param="completion_window")
+    return params
 
 
-def _fits(window: str, dialect: Dialect) -> bool:
-    """Say whether a service takes this completion window."""
+def _is_allowed_window(window: str, dialect: Dialect) -> bool:
+    """Return True if the service accepts this completion window."""
     parts = _window.fullmatch(window)
     if parts is None or dialect != "dashscope":
         return window == "24h"

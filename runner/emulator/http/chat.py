@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: the life of one request at the service's end."""
+"""`POST /v1/chat/completions`: answer one request, or give it its fault."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from aiohttp import web
 
 from runner.emulator.answers.completions import completion
 from runner.emulator.api_errors import ApiError
-from runner.emulator.chat_request import ChatRequest, read_body
-from runner.emulator.http.helpers import EMULATOR, JSON, authenticate, problem_response, reset
+from runner.emulator.chat_request import ChatRequest, decode_chat_request
+from runner.emulator.http.helpers import EMULATOR, JSON_TYPE, authenticate, error_response, reset_connection
 from runner.emulator.state import AttemptPlan, Emulator
 
 HANG_SECONDS = 600.0
@@ -19,59 +19,61 @@ _NO_CHOICES = b'{"request_id":"0","code":"InternalError","message":"No result."}
 
 
 async def complete(request: web.Request) -> web.StreamResponse:
-    """Answer one chat request, or do to it what its fault says."""
+    """Answer one chat request, unless its fault prevents it."""
     emulator = request.app[EMULATOR]
-    with emulator.stats.flight():
+    with emulator.stats.track_request():
         try:
             authenticate(request)
-            ask = read_body(await request.read())
-            turn = emulator.turn(ask, emulator.admit)
-            refusal = emulator.problem(turn.fault)
-            if turn.delay and turn.fault != "429":
-                await asyncio.sleep(turn.delay)
-            if refusal is not None:
-                raise refusal
-            return await _play(request, emulator, ask, turn)
-        except ApiError as problem:
-            response = problem_response(problem)
+            chat = decode_chat_request(await request.read())
+            plan = emulator.plan_attempt(chat, emulator.use_quota)
+            planned_error = emulator.error_for(plan.fault)
+            if plan.delay and plan.fault != "429":
+                await asyncio.sleep(plan.delay)
+            if planned_error is not None:
+                raise planned_error
+            return await _respond(request, emulator, chat, plan)
+        except ApiError as error:
+            response = error_response(error)
             await _send(request, emulator, response)
             return response
 
 
-async def _play(request: web.Request, emulator: Emulator, ask: ChatRequest, turn: AttemptPlan) -> web.StreamResponse:
-    """Send the answer, or what stands in its place."""
-    fault, answer = turn.fault, turn.answer
+async def _respond(
+    request: web.Request, emulator: Emulator, chat: ChatRequest, plan: AttemptPlan
+) -> web.StreamResponse:
+    """Send the answer with the fault of the plan."""
+    fault, answer = plan.fault, plan.answer
     if fault == "hang":
         await asyncio.sleep(HANG_SECONDS)
-    if fault == "hang" or fault == "reset":
-        return reset(request)
+    if fault in ("hang", "reset"):
+        return reset_connection(request)
     body = msgspec.json.encode(completion(answer, emulator.options.dialect))
     if fault == "truncate":
-        return await _truncate(request, body)
+        return await _send_truncated(request, body)
     if fault == "malformed":
-        response = _malformed(body, turn.draws.detail)
+        response = _malformed(body, plan.draws.detail)
         await _send(request, emulator, response)
         return response
-    response = web.Response(body=body, headers={"Content-Type": JSON})
+    response = web.Response(body=body, headers={"Content-Type": JSON_TYPE})
     if await _send(request, emulator, response):
-        emulator.stats.answered(ask.digest, answer.prompt_tokens, answer.completion_tokens)
+        emulator.stats.count_answer(chat.digest, answer.prompt_tokens, answer.completion_tokens)
     return response
 
 
 async def _send(request: web.Request, emulator: Emulator, response: web.Response) -> bool:
-    """Write a whole response and count it; say whether the client was still there to take it."""
+    """Write a complete response and count it; return False if the client was no longer connected."""
     await response.prepare(request)
     await response.write_eof()
     transport = request.transport
-    whole = transport is not None and not transport.is_closing()
-    if whole:
+    connected = transport is not None and not transport.is_closing()
+    if connected:
         emulator.stats.status[response.status] += 1
-    return whole
+    return connected
 
 
-async def _truncate(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Promise the whole body, send half of it and close."""
-    response = web.StreamResponse(headers={"Content-Type": JSON, "Content-Length": str(len(body))})
+async def _send_truncated(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Announce the whole body, send half of it and close the connection."""
+    response = web.StreamResponse(headers={"Content-Type": JSON_TYPE, "Content-Length": str(len(body))})
     await response.prepare(request)
     await response.write(body[: len(body) // 2])
     if request.transport is not None:
@@ -80,9 +82,9 @@ async def _truncate(request: web.Request, body: bytes) -> web.StreamResponse:
 
 
 def _malformed(body: bytes, detail: float) -> web.Response:
-    """A 200 that is complete as HTTP and useless as an answer: half a JSON text, a page, or no choices."""
+    """Return a 200 that is valid HTTP but not an answer: half a JSON text, an HTML page, or JSON without `choices`."""
     if detail < 1 / 3:
-        return web.Response(body=body[: len(body) // 2], headers={"Content-Type": JSON})
+        return web.Response(body=body[: len(body) // 2], headers={"Content-Type": JSON_TYPE})
     if detail < 2 / 3:
         return web.Response(body=_HTML, headers={"Content-Type": "text/html"})
-    return web.Response(body=_NO_CHOICES, headers={"Content-Type": JSON})
+    return web.Response(body=_NO_CHOICES, headers={"Content-Type": JSON_TYPE})

@@ -1,4 +1,4 @@
-"""The handlers of /v1/files: upload, list, describe, delete, download."""
+"""The handlers of /v1/files: upload, list, retrieve, delete, download."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ from typing import NamedTuple
 
 from aiohttp import BodyPartReader, web
 
-from runner.emulator.api_errors import ApiError, bad_request
-from runner.emulator.http.helpers import JOBS, authenticate, json_response, listing, supported
-from runner.emulator.jobs.dialects import file_object, new_file_id, upload_limit
+from runner.emulator.api_errors import bad_request
+from runner.emulator.http.helpers import JOBS, authenticate, json_response, list_response, require_supported
+from runner.emulator.jobs.dialects import file_object, max_upload_bytes, new_file_id
 from runner.emulator.jobs.file_store import MB, Blob, StoredFile
 from runner.emulator.jobs.input_lines import inspect
 from runner.emulator.options import Dialect
 
-_MOST_LISTED = 10_000
-_CHUNK = 256 * 1024
+_MAX_LIST_LIMIT = 10_000
+_CHUNK_BYTES = 256 * 1024
 
 
 class _Form(NamedTuple):
+    """The fields of an upload."""
+
     name: str
     purpose: str | None
     blob: Blob
 
 
 async def upload(request: web.Request) -> web.Response:
-    """Store a file of requests; PAI-Judge's dialect also checks its lines, the others do so in the job."""
+    """Store an input file. The pai dialect checks its lines at once, the other dialects check them in the job."""
     emulator, jobs = authenticate(request), request.app[JOBS]
-    supported(request, "files")
+    require_supported(request, "files")
     dialect = emulator.options.dialect
-    limit = upload_limit(dialect)
+    limit = max_upload_bytes(dialect)
     form = await _read_form(request, limit)
     if form.purpose != "batch":
         raise bad_request("purpose must be batch.", param="purpose")
     if not form.name.endswith(".jsonl"):
         raise bad_request("The file's name must end in .jsonl.", code="invalid_file_format", param="file")
     if form.blob.size > limit:
-        message = f"A file may have {limit // MB} MB ({limit} bytes)."
+        message = f"A file can have at most {limit // MB} MB ({limit} bytes)."
         raise bad_request(message, code="file_too_large", param="file")
     if dialect == "pai":
         await _check_lines(form.blob, dialect)
-    jobs.files.make_room(form.blob.size)
+    jobs.files.check_capacity(form.blob.size)
     file = jobs.files.add(new_file_id(dialect), form.name, "batch", form.blob)
     emulator.stats.files += 1
     return json_response(file_object(file, dialect))
@@ -49,52 +51,61 @@ async def upload(request: web.Request) -> web.Response:
 async def list_all(request: web.Request) -> web.Response:
     """List files, the newest first unless `order` is `asc`."""
     emulator, jobs = authenticate(request), request.app[JOBS]
-    supported(request, "list")
-    await jobs.settle_all()
+    require_supported(request, "list")
+    await jobs.finish_all_due()
     purpose, order = request.query.get("purpose"), request.query.get("order", "desc")
     if order not in ("asc", "desc"):
-        raise bad_request("order is asc or desc.", param="order")
-    found = [file for file in jobs.files if purpose in (None, file.purpose)]
+        raise bad_request("order must be asc or desc.", param="order")
+    selected = [file for file in jobs.files if purpose in (None, file.purpose)]
     if order == "desc":
-        found.reverse()
+        selected.reverse()
     dialect = emulator.options.dialect
-    return listing(request, found, lambda file: file_object(file, dialect), usual=_MOST_LISTED, most=_MOST_LISTED)
+    return list_response(
+        request,
+        selected,
+        lambda file: file_object(file, dialect),
+        default_limit=_MAX_LIST_LIMIT,
+        max_limit=_MAX_LIST_LIMIT,
+    )
 
 
 async def retrieve(request: web.Request) -> web.Response:
     """Describe one file."""
     emulator = authenticate(request)
-    return json_response(file_object(_named(request), emulator.options.dialect))
+    return json_response(file_object(_file_of(request), emulator.options.dialect))
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Delete a file; a job that reads it goes on."""
+    """Delete a file; a job that reads it is not affected."""
     authenticate(request)
-    supported(request, "delete")
-    file = _named(request)
+    require_supported(request, "delete")
+    file = _file_of(request)
     request.app[JOBS].files.remove(file.id)
     return json_response({"id": file.id, "object": "file", "deleted": True})
 
 
 async def content(request: web.Request) -> web.StreamResponse:
-    """Send a file's bytes from disk, a piece at a time."""
+    """Send a file's bytes from disk, in chunks."""
     authenticate(request)
-    blob = _named(request).blob
+    blob = _file_of(request).blob
     headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
-    for offset in range(0, blob.size, _CHUNK):
-        await response.write(blob.read(offset, _CHUNK))
+    for offset in range(0, blob.size, _CHUNK_BYTES):
+        await response.write(blob.read(offset, _CHUNK_BYTES))
     await response.write_eof()
     return response
 
 
-def _named(request: web.Request) -> StoredFile:
+def _file_of(request: web.Request) -> StoredFile:
     return request.app[JOBS].files.find(request.match_info["id"])
 
 
 async def _read_form(request: web.Request, limit: int) -> _Form:
-    """Read the fields of an upload in any order; of a file that is too large, no more than says so is kept."""
+    """Read the fields of an upload, in any order.
+
+    Of a file above `limit` bytes, only one chunk beyond the limit is kept, which is enough to detect it.
+    """
     name, purpose, blob = None, None, Blob()
     try:
         if not request.content_type.startswith("multipart/"):
@@ -104,26 +115,26 @@ async def _read_form(request: web.Request, limit: int) -> _Form:
                 raise ValueError("its fields are nested")
             if part.name == "file":
                 name = part.filename or ""
-                await _keep(part, blob, limit)
+                await _store(part, blob, limit)
             elif part.name == "purpose":
                 purpose = bytes(await part.read()).decode(errors="replace")
     except (ValueError, AssertionError) as error:
-        raise bad_request(f"An upload is a multipart form with file and purpose; {error}.") from None
+        raise bad_request(f"An upload must be a multipart form with file and purpose: {error}.") from None
     if name is None:
         raise bad_request("The form has no file.", param="file")
     return _Form(name, purpose, blob)
 
 
-async def _keep(part: BodyPartReader, blob: Blob, limit: int) -> None:
-    while chunk := await part.read_chunk(_CHUNK):
+async def _store(part: BodyPartReader, blob: Blob, limit: int) -> None:
+    while chunk := await part.read_chunk(_CHUNK_BYTES):
         if blob.size <= limit:
             blob.append(chunk)
 
 
 async def _check_lines(blob: Blob, dialect: Dialect) -> None:
+    """Check the lines of an upload; raise a 400 that names the first invalid line."""
     problems = (await asyncio.to_thread(inspect, blob, dialect)).problems
     if problems:
         first = problems[0]
-        place = f"Line {first['line']}: " if first["line"] else ""
-        kind = "invalid_request_error"
-        raise ApiError(400, f"{place}{first['message']}", kind=kind, code=first["code"], param="file")
+        prefix = f"Line {first['line']}: " if first["line"] else ""
+        raise bad_request(f"{prefix}{first['message']}", code=first["code"], param="file")

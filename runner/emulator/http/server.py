@@ -1,4 +1,4 @@
-"""Start and stop an emulator: inside a test, as a command, or as the child of a run."""
+"""Start and stop an emulator: in a test, as a command, or as the child process of a run."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from runner.emulator.options import EmulatorOptions
 from runner.emulator.stats import Stats
 
 _BACKLOG = 4096
+
+# Longer than any client keeps an idle connection, so that only seeded faults break connections.
 _KEEPALIVE_SECONDS = 3600
-"""Longer than any client keeps an idle connection: only seeded faults may break one."""
 
 _SHUTDOWN_SECONDS = 0.5
 
 
 class Running:
-    """An emulator that listens; leaving it as an async context manager stops it."""
+    """A running emulator. As an async context manager, it stops at the end of the block."""
 
     def __init__(self, runner: web.AppRunner, options: EmulatorOptions) -> None:
         self._runner = runner
@@ -39,17 +40,17 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Its address, without the `/v1`."""
+        """The address, without `/v1`."""
         host = "127.0.0.1" if self._host in ("0.0.0.0", "") else "::1" if self._host == "::" else self._host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def stats(self) -> Stats:
-        """Its live counters."""
+        """The live counters."""
         return self._runner.app[EMULATOR].stats
 
     async def aclose(self) -> None:
-        """Stop listening and break what is under way."""
+        """Stop listening and abort the requests in flight."""
         await self._runner.cleanup()
 
     async def __aenter__(self) -> Self:
@@ -65,10 +66,10 @@ async def start(options: EmulatorOptions, clock: Callable[[], float] = time.mono
     """Start an emulator on the running event loop.
 
     Args:
-        clock: seconds; what batch jobs go by.
+        clock: returns seconds, monotonic; the ages of batch jobs are measured on it.
 
     Raises:
-        OSError: when it cannot listen there; the message names the address.
+        OSError: it cannot listen at the address, which the message names.
     """
     runner = web.AppRunner(
         build(options, clock),
@@ -92,19 +93,22 @@ def serve(options: EmulatorOptions, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
-        ready: called once with the address when it listens.
+        ready: called once with the address, when the emulator listens.
 
     Raises:
-        OSError: when it cannot listen there.
+        OSError: it cannot listen at the address.
     """
     uvloop.run(_serve(options, ready))
 
 
 def serve_embedded(options: EmulatorOptions) -> None:
-    """Serve as the child of another process.
+    """Serve as the child of another process, until standard input closes because the parent closed it or died.
 
-    Ignores SIGINT and SIGTERM, which a terminal sends to the whole group while the parent still drains; prints one
-    line, `{"port": N}`; ends when its standard input does, because its parent closed it or died.
+    The child prints one line, `{"port": N}`. It ignores SIGINT and SIGTERM, because a terminal sends them to the whole
+    process group while the parent is still draining.
+
+    Raises:
+        OSError: it cannot listen at the address.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -137,7 +141,7 @@ def _wait_for_end_of_input() -> None:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many connections as the system lets this process have; a thousand clients are a normal run."""
+    """Raise the limit of open files to the hard limit; a normal run can have a thousand connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):

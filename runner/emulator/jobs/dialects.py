@@ -1,7 +1,7 @@
-"""Ids, words and objects of files and batches, as each dialect writes them.
+"""Ids, status words and JSON objects of files and batches, in each dialect.
 
-The page on PAI-Judge shows `Creating` and `Succeeded` alone; `Running`, `Finalizing`, `Failed`, `Expired`, `Cancelling`
-and `Cancelled` are this emulator's guesses, after the vocabulary of PAI's other jobs and the time fields of the page.
+The page on PAI-Judge shows only `Creating` and `Succeeded`. `Running`, `Finalizing`, `Failed`, `Expired`, `Cancelling`
+and `Cancelled` are this emulator's guesses, based on the status words of PAI's other jobs and the page's time fields.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from runner.emulator.jobs.file_store import MB, StoredFile
 from runner.emulator.jobs.job import STAGES, EmulatedJob, Stage
 from runner.emulator.options import Dialect
 
-UPLOAD_MB: dict[Dialect, int] = {"pai": 10, "openai": 200, "dashscope": 500}
-"""The largest file each service takes."""
+# The largest upload that each service accepts.
+MAX_UPLOAD_MB: dict[Dialect, int] = {"pai": 10, "openai": 200, "dashscope": 500}
 
+# Status words in the order of STAGES.
 _OPENAI_WORDS = ("validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 _PAI_WORDS = ("Creating", "Running", "Finalizing", "Succeeded", "Failed", "Expired", "Cancelling", "Cancelled")
+
 _WINDOW_SECONDS = 86_400
 _LETTERS = string.ascii_letters + string.digits
 
 
-def upload_limit(dialect: Dialect) -> int:
-    """Return the bytes that one file may have."""
-    return UPLOAD_MB[dialect] * MB
+def max_upload_bytes(dialect: Dialect) -> int:
+    """Return the largest upload in bytes."""
+    return MAX_UPLOAD_MB[dialect] * MB
 
 
 def status_word(stage: Stage, dialect: Dialect) -> str:
-    """Return what a job in this stage calls its status."""
+    """Return the status of a job in this stage."""
     return (_PAI_WORDS if dialect == "pai" else _OPENAI_WORDS)[STAGES.index(stage)]
 
 
 def new_file_id(dialect: Dialect) -> str:
-    """Make the id of an uploaded file."""
+    """Return a new id for an uploaded file."""
     if dialect == "openai":
         return "file-" + "".join(secrets.choice(_LETTERS) for _ in range(24))
     name = uuid4().hex
@@ -43,23 +45,23 @@ def new_file_id(dialect: Dialect) -> str:
 
 
 def new_job_id(dialect: Dialect) -> str:
-    """Make the id of a job."""
+    """Return a new id for a job."""
     return f"batch_{uuid4().hex if dialect == 'openai' else uuid4()}"
 
 
-def result_ids(job_id: str, dialect: Dialect) -> tuple[str, str]:
-    """Make the ids of a job's output and error file."""
+def result_file_ids(job_id: str, dialect: Dialect) -> tuple[str, str]:
+    """Return the ids of a job's output file and error file."""
     if dialect == "openai":
         return new_file_id(dialect), new_file_id(dialect)
     name = job_id.removeprefix("batch_")
-    # Recorded Model Studio jobs have error files whose id says "output", whatever the documentation shows.
+    # Recorded Model Studio jobs have error files whose id says "output", regardless of what the documentation shows.
     errors = f"file-batch_output-{uuid4()}" if dialect == "dashscope" else f"file-batch_error-{name}"
     return f"file-batch_output-{name}", errors
 
 
 def file_object(file: StoredFile, dialect: Dialect) -> dict[str, Any]:
-    """Describe a file."""
-    described: dict[str, Any] = {
+    """Build the JSON object of a file."""
+    value: dict[str, Any] = {
         "id": file.id,
         "object": "file",
         "bytes": file.blob.size,
@@ -68,58 +70,58 @@ def file_object(file: StoredFile, dialect: Dialect) -> dict[str, Any]:
         "purpose": file.purpose,
     }
     if dialect != "pai":
-        described["status"] = "processed"
-    return described
+        value["status"] = "processed"
+    return value
 
 
 def job_object(job: EmulatedJob, age: float, dialect: Dialect, running_word: str | None) -> dict[str, Any]:
-    """Describe a job.
+    """Build the JSON object of a job.
 
     Args:
-        age: its seconds since it was created.
-        running_word: what it calls itself while it runs, where that is not the dialect's word.
+        age: seconds since the job's creation.
+        running_word: the status of a running job; None is the dialect's word.
     """
-    stage, ended = job.stage(age), job.outcome
+    stage, outcome = job.stage(age), job.outcome
     word = running_word if running_word and stage == "running" else status_word(stage, dialect)
     total = 0 if stage == "creating" and dialect != "pai" else job.total
-    described = {
+    value = {
         "id": job.id,
         "object": "batch",
-        "endpoint": job.order.endpoint,
+        "endpoint": job.params.endpoint,
         "errors": {"object": "list", "data": job.problems} if job.problems and stage == "failed" else None,
-        "input_file_id": job.order.input_file_id,
-        "completion_window": job.order.completion_window,
+        "input_file_id": job.params.input_file_id,
+        "completion_window": job.params.completion_window,
         "status": word,
-        "output_file_id": ended.output if ended else None,
-        "error_file_id": ended.errors if ended else None,
+        "output_file_id": outcome.output if outcome else None,
+        "error_file_id": outcome.errors if outcome else None,
         **_times(job, age, dialect),
         "request_counts": {
             "total": total,
-            "completed": ended.completed if ended else job.progress(age),
-            "failed": ended.failed if ended else 0,
+            "completed": outcome.completed if outcome else job.lines_run(age),
+            "failed": outcome.failed if outcome else 0,
         },
-        "metadata": job.order.metadata,
+        "metadata": job.params.metadata,
     }
     if dialect == "openai":
-        described |= {"model": job.model, "usage": _usage(job)}
-    return described
+        value |= {"model": job.model, "usage": _usage(job)}
+    return value
 
 
 def _times(job: EmulatedJob, age: float, dialect: Dialect) -> dict[str, int | None]:
-    """The Unix times of a job's stages, under the dialect's names and in its order."""
-    at = {stage: job.created_at + int(seconds) for stage, seconds in job.reached(age).items()}
-    begun = at.get("running")
+    """Return the Unix times of a job's stages, with the field names and the field order of the dialect."""
+    at = {stage: job.created_at + int(seconds) for stage, seconds in job.stage_ages(age).items()}
+    started, finalizing = at.get("running"), at.get("finalizing")
     if dialect == "pai":
-        # The page shows the time of expiry equal to that of the start, and names two fields unlike anyone else.
-        head = {"in_process_at": begun, "expires_at": begun, "FinalizingAt": at.get("finalizing")}
+        # The page shows an expiry time equal to the start time, and two field names that no other service has.
+        first = {"in_process_at": started, "expires_at": started, "FinalizingAt": finalizing}
     elif dialect == "openai":
         expires = job.created_at + _WINDOW_SECONDS
-        head = {"in_progress_at": begun, "expires_at": expires, "finalizing_at": at.get("finalizing")}
+        first = {"in_progress_at": started, "expires_at": expires, "finalizing_at": finalizing}
     else:
-        begun = job.created_at if begun else None
-        head = {"in_progress_at": begun, "expires_at": None, "finalizing_at": at.get("finalizing")}
-    tail = {f"{word}_at": at.get(stage) for stage, word in zip(STAGES[3:], _OPENAI_WORDS[3:], strict=True)}
-    return {"created_at": job.created_at, **head, **tail}
+        started = job.created_at if started else None
+        first = {"in_progress_at": started, "expires_at": None, "finalizing_at": finalizing}
+    last = {f"{word}_at": at.get(stage) for stage, word in zip(STAGES[3:], _OPENAI_WORDS[3:], strict=True)}
+    return {"created_at": job.created_at, **first, **last}
 
 
 def _usage(job: EmulatedJob) -> dict[str, Any]:

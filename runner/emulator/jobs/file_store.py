@@ -1,4 +1,4 @@
-"""The files of the service: bytes on disk that end with the process, and what is known of them."""
+"""The service's files: bytes on disk that disappear with the process, and their metadata."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ MB = 1024 * 1024
 
 
 class Blob:
-    """Bytes on disk that have no name there: gone with the last reference to them, however the process ends."""
+    """Bytes in an unlinked temporary file.
+
+    The file has no name, so its space is freed with the last reference to it, however the process ends.
+    """
 
     def __init__(self) -> None:
         self._handle, path = tempfile.mkstemp(prefix="emulator-")
@@ -35,12 +38,12 @@ class Blob:
         self.size += len(data)
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return at most `count` bytes from `offset` on; readers do not disturb each other."""
+        """Return at most `count` bytes starting at `offset`; concurrent readers are independent."""
         return os.pread(self._handle, count, offset)
 
     @contextmanager
     def mapped(self) -> Iterator[mmap.mmap]:
-        """Give all bytes as a read-only map; there have to be some."""
+        """Map all bytes read-only. The blob must not be empty."""
         with mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ) as view:
             yield view
 
@@ -59,11 +62,11 @@ class FileStore:
     """All files of one emulator, oldest first.
 
     Args:
-        room: bytes that uploads may fill together with all else that is stored.
+        capacity: bytes that all stored files together can have; only uploads are checked against it.
     """
 
-    def __init__(self, room: float) -> None:
-        self._room = room
+    def __init__(self, capacity: float) -> None:
+        self._capacity = capacity
         self._files: dict[str, StoredFile] = {}
 
     def __len__(self) -> int:
@@ -72,24 +75,43 @@ class FileStore:
     def __iter__(self) -> Iterator[StoredFile]:
         return iter(self._files.values())
 
-    def make_room(self, size: int) -> None:
-        """Raise a 400 where an upload of this size would be one too many."""
-        if sum(file.blob.size for file in self) + size > self._room:
+    def get(self, key: str) -> StoredFile | None:
+        """Return the file with this id, or None."""
+        return self._files.get(key)
+
+    def find(self, key: str) -> StoredFile:
+        """Return the file with this id.
+
+        Raises:
+            ApiError: a 404, if there is none.
+        """
+        file = self.get(key)
+        if file is None:
+            raise not_found("file", key)
+        return file
+
+    def check_capacity(self, size: int) -> None:
+        """Check that an upload of `size` bytes fits.
+
+        Raises:
+            ApiError: a 400, if it does not.
+        """
+        if sum(file.blob.size for file in self) + size > self._capacity:
             raise bad_request(
-                f"All files together may have {self._room / MB:g} MB: delete some.", code="storage_quota_exceeded"
+                f"All files together can have at most {self._capacity / MB:g} MB: delete some.",
+                code="storage_quota_exceeded",
             )
 
     def add(self, key: str, name: str, purpose: str, blob: Blob) -> StoredFile:
-        """Keep a whole file under an id."""
-        self._files[key] = StoredFile(key, name, purpose, int(time.time()), blob)
-        return self._files[key]
-
-    def find(self, key: str) -> StoredFile:
-        """Return a file; raises a 404 where there is none of this id."""
-        if key not in self._files:
-            raise not_found("file", key)
-        return self._files[key]
+        """Store a complete file under an id."""
+        file = StoredFile(key, name, purpose, int(time.time()), blob)
+        self._files[key] = file
+        return file
 
     def remove(self, key: str) -> None:
-        """Forget a file; what still reads it reads on. Raises a 404 where there is none of this id."""
+        """Remove a file; a job that reads it is not affected.
+
+        Raises:
+            ApiError: a 404, if there is no file with this id.
+        """
         del self._files[self.find(key).id]

@@ -1,11 +1,11 @@
-"""One batch job: what was ordered, which course it takes, and where it stands at a given age."""
+"""One batch job: its parameters, its timeline, and its stage at a given age."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -15,11 +15,12 @@ from runner.emulator.jobs.input_lines import BatchInput, Problem
 Stage = Literal["creating", "running", "finalizing", "done", "failed", "expired", "cancelling", "cancelled"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
+# `run`: all lines are run. `hold` and `expire`: half of them are run; the job then stays open until it is cancelled, or
+# expires. `fail`: the job fails as a whole.
 JobTimeline = Literal["run", "hold", "expire", "fail"]
-"""What becomes of a job: all its lines are run, or half of them without an end or until it expires, or it fails."""
 
-STARTS, COUNTS_FROM, FINALIZES = 0.25, 0.5, 0.9
-"""Shares of a job's time: it is created before the first, counts lines from the second, finalizes from the third."""
+# When a job starts to run, starts to count lines and starts to finalize, as shares of its duration.
+RUNNING_SHARE, COUNTING_SHARE, FINALIZING_SHARE = 0.25, 0.5, 0.9
 
 CANCEL_SECONDS = 0.2
 
@@ -34,7 +35,7 @@ class CreateBatch(msgspec.Struct, frozen=True):
 
 
 class Outcome(NamedTuple):
-    """How a job ended, at what age, and with which files."""
+    """How a job ended: its last stage, its age in seconds, its counts, and the ids of its result files."""
 
     stage: Stage
     age: float
@@ -47,99 +48,109 @@ class Outcome(NamedTuple):
 
 
 class EmulatedJob:
-    """One job, as its clock and its end make it.
+    """One batch job. All ages are in seconds since its creation.
+
+    Args:
+        duration: seconds from the job's creation to its end.
 
     Attributes:
-        source: the bytes of its input, kept until it ends, whatever becomes of the input file.
-        load: where its lines stand in them.
-        born: when it was created, on the emulator's clock; `created_at` is the same as a Unix time.
-        cancel_age: how old it was when it was cancelled.
-        outcome: how it ended; None while its results are not written.
-        work: the task that writes them.
+        params: the body of the call that created the job.
+        source: the bytes of the input file; kept until the job ends, even if the input file is deleted.
+        batch_input: the index of the input file; kept until the job ends.
+        clock_start: when the job was created, on the emulator's clock; `created_at` is the same as a Unix time.
+        cancel_age: the job's age when it was cancelled, or None.
+        outcome: how the job ended; None until its results are written.
+        finish_task: the task that writes the results, once it has started.
     """
 
     def __init__(
-        self, key: str, order: CreateBatch, source: Blob, load: BatchInput, course: JobTimeline, delay: float
+        self,
+        key: str,
+        params: CreateBatch,
+        source: Blob,
+        batch_input: BatchInput,
+        timeline: JobTimeline,
+        duration: float,
     ) -> None:
         self.id = key
-        self.order = order
-        self.total = len(load.starts)
-        self.model = load.model
-        self.course = course
-        self.problems: list[Problem] = load.problems
+        self.params = params
+        self.total = len(batch_input.starts)
+        self.model = batch_input.model
+        self.timeline = timeline
+        self.problems: list[Problem] = batch_input.problems
         self.source: Blob | None = source
-        self.load: BatchInput | None = load
+        self.batch_input: BatchInput | None = batch_input
         self.created_at = int(time.time())
-        self.born = 0.0
+        self.clock_start = 0.0
         self.cancel_age: float | None = None
         self.outcome: Outcome | None = None
-        self.work: asyncio.Task[None] | None = None
-        self._delay = delay
+        self.finish_task: asyncio.Task[None] | None = None
+        self._duration = duration
 
     @property
-    def ends(self) -> float:
-        """The age at which it ends of itself or by being cancelled; infinite for one that is held."""
+    def end_age(self) -> float:
+        """The age at which the job ends, on its own or by cancellation; infinite for a held job."""
         if self.cancel_age is not None:
-            return self.cancel_age + min(self._delay, CANCEL_SECONDS)
-        return math.inf if self.course == "hold" else self._delay
+            return self.cancel_age + min(self._duration, CANCEL_SECONDS)
+        return math.inf if self.timeline == "hold" else self._duration
 
     @property
-    def last_stage(self) -> Stage:
-        """What it is when it has ended."""
+    def final_stage(self) -> Stage:
+        """The stage of the job after its end."""
         if self.cancel_age is not None:
             return "cancelled"
-        ends: dict[JobTimeline, Stage] = {"expire": "expired", "fail": "failed"}
-        return ends.get(self.course, "done")
+        stages: dict[JobTimeline, Stage] = {"expire": "expired", "fail": "failed"}
+        return stages.get(self.timeline, "done")
 
     @property
-    def finished(self) -> int:
-        """How many of its lines have been run when it ends."""
+    def final_lines_run(self) -> int:
+        """The number of lines that have been run when the job ends."""
         if self.cancel_age is not None:
-            return self.progress(self.cancel_age)
-        return {"run": self.total, "fail": 0}.get(self.course, self.total // 2)
+            return self.lines_run(self.cancel_age)
+        return {"run": self.total, "fail": 0}.get(self.timeline, self.total // 2)
 
-    def progress(self, age: float) -> int:
-        """How many of its lines have been run at this age."""
+    def lines_run(self, age: float) -> int:
+        """Return the number of lines that have been run at this age."""
         age = age if self.cancel_age is None else min(age, self.cancel_age)
-        begin, end = self._delay * COUNTS_FROM, self._delay * FINALIZES
-        share = 1.0 if age >= end else 0.0 if age <= begin else (age - begin) / (end - begin)
-        return int(share * self.total) if self.course == "run" else int(share * (self.total // 2))
+        start, end = self._duration * COUNTING_SHARE, self._duration * FINALIZING_SHARE
+        share = 1.0 if age >= end else 0.0 if age <= start else (age - start) / (end - start)
+        return int(share * self.total) if self.timeline == "run" else int(share * (self.total // 2))
 
     def stage(self, age: float) -> Stage:
-        """Where it stands; one whose results are due but not written yet is finalizing."""
+        """Return the stage at this age; a job that is due but whose results are not written yet is finalizing."""
         if self.outcome is not None:
             return self.outcome.stage
         if self.cancel_age is not None:
             return "cancelling"
-        if age < self._delay * STARTS:
+        if age < self._duration * RUNNING_SHARE:
             return "creating"
-        return "running" if age < self._delay * FINALIZES or self.course == "hold" else "finalizing"
+        return "running" if age < self._duration * FINALIZING_SHARE or self.timeline == "hold" else "finalizing"
 
-    def reached(self, age: float) -> dict[Stage, float]:
-        """The stages it has come to by this age, each with the age at which it did."""
-        stage, found = self.stage(age), dict[Stage, float]()
+    def stage_ages(self, age: float) -> dict[Stage, float]:
+        """Return the stages that the job has reached at this age, each with the age at which it began."""
+        stage, ages = self.stage(age), dict[Stage, float]()
         if self.outcome is not None:
             age = self.outcome.age
-            found[stage] = age
-        active = age if self.cancel_age is None else self.cancel_age
-        if active >= self._delay * STARTS:
-            found["running"] = self._delay * STARTS
+            ages[stage] = age
+        active_until = age if self.cancel_age is None else self.cancel_age
+        if active_until >= self._duration * RUNNING_SHARE:
+            ages["running"] = self._duration * RUNNING_SHARE
         if stage in ("finalizing", "done"):
-            found["finalizing"] = self._delay * FINALIZES
+            ages["finalizing"] = self._duration * FINALIZING_SHARE
         if self.cancel_age is not None:
-            found["cancelling"] = self.cancel_age
-        return found
+            ages["cancelling"] = self.cancel_age
+        return ages
 
-    def refuse(self, problems: list[Problem]) -> None:
-        """End it before it begins: nothing of it is run."""
+    def reject(self, problems: list[Problem]) -> None:
+        """End the job at its creation; none of its lines is run."""
         self.problems, self.total = problems, 0
         self.end(Outcome("failed", 0.0))
 
     def end(self, outcome: Outcome) -> None:
-        """Note how it ended, and let go of what only a running job needs."""
-        self.outcome, self.source, self.load = outcome, None, None
+        """Record how the job ended, and release the input that only a running job needs."""
+        self.outcome, self.source, self.batch_input = outcome, None, None
 
 
-def failure(code: str, message: str) -> list[dict[str, Any]]:
-    """The problem of a job that fails as a whole, as its `errors` name it."""
+def job_failure(code: str, message: str) -> list[Problem]:
+    """Return the `errors` of a job that fails as a whole."""
     return [{"code": code, "message": message, "param": None, "line": None}]

@@ -1,4 +1,4 @@
-"""All batch jobs of one emulator, and the files they are made of."""
+"""All batch jobs of one emulator, and their files."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from runner.emulator.api_errors import ApiError, not_found
-from runner.emulator.draws import draw
+from runner.emulator.draws import draw_attempt
 from runner.emulator.jobs.dialects import job_object, new_job_id, status_word
 from runner.emulator.jobs.file_store import MB, FileStore, StoredFile
 from runner.emulator.jobs.input_lines import Problem, inspect
-from runner.emulator.jobs.job import CreateBatch, EmulatedJob, JobTimeline, failure
+from runner.emulator.jobs.job import CreateBatch, EmulatedJob, JobTimeline, job_failure
 from runner.emulator.jobs.job_results import write_results
 from runner.emulator.state import Emulator
 
 _T = TypeVar("_T")
-_FIRST_MOMENT = -1.0
-"""An age at which every job has only just been created, however short its life."""
+
+# An age at which every job is still being created, even if its duration is 0.
+_AGE_AT_CREATION = -1.0
 
 
 class Jobs:
-    """Makes jobs, ends them when their time has come, and keeps them for good.
+    """Creates jobs, ends them when they are due, and keeps them as long as the emulator runs.
 
-    A job's results are written when somebody looks at it after its end, by a task of its own: what was received is
-    carried out, whether or not the client stays to hear of it.
+    A job's results are written at the first call that looks at the job after its end, in a task of their own: a
+    request that was received is carried out even if its client disconnects.
 
     Args:
-        clock: seconds; what all jobs go by.
+        clock: returns seconds, monotonic; the ages of all jobs are measured on it.
     """
 
     def __init__(self, emulator: Emulator, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,30 +41,38 @@ class Jobs:
         self._clock = clock
         self._jobs: dict[str, EmulatedJob] = {}
         self._accepted = 0
-        self._created = 0
-        self._turn = asyncio.Lock()
+        self._creations = 0
+        self._write_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def create(self, order: CreateBatch, source: StoredFile) -> dict[str, Any]:
-        """Make a job of a file and describe it as it is in its first moment, before its lines count."""
-        return await asyncio.shield(self._task(self._create(order, source)))
+    async def create(self, params: CreateBatch, source: StoredFile) -> dict[str, Any]:
+        """Create a job from a file; return its JSON object as of its creation, before any line counts."""
+        return await asyncio.shield(self._start_task(self._create(params, source)))
 
     def find(self, key: str) -> EmulatedJob:
-        """Return a job; raises a 404 where there is none of this id."""
+        """Return the job with this id.
+
+        Raises:
+            ApiError: a 404, if there is none.
+        """
         if key not in self._jobs:
             raise not_found("batch", key)
         return self._jobs[key]
 
     def newest_first(self) -> list[EmulatedJob]:
-        """Return all jobs."""
+        """Return all jobs, the newest first."""
         return list(reversed(self._jobs.values()))
 
     def describe(self, job: EmulatedJob) -> dict[str, Any]:
-        """Return a job as the service shows it now."""
+        """Return the current JSON object of a job."""
         return job_object(job, self._age(job), self._dialect, self._options.status_word)
 
     def cancel(self, job: EmulatedJob) -> None:
-        """Stop a job that has not ended; raises a 409 for one that has."""
+        """Cancel a job.
+
+        Raises:
+            ApiError: a 409, if the job has ended.
+        """
         if job.outcome is not None:
             word = status_word(job.outcome.stage, self._dialect)
             message = f"A batch that is {word} cannot be cancelled."
@@ -71,80 +80,85 @@ class Jobs:
         if job.cancel_age is None and not self._options.ignore_cancel:
             job.cancel_age = self._age(job)
 
-    async def settle(self, job: EmulatedJob) -> None:
-        """Write the results of a job whose time has come."""
-        if job.outcome is not None or self._age(job) < job.ends:
+    async def finish_if_due(self, job: EmulatedJob) -> None:
+        """Write the results of a job if it is due, and wait until they are written."""
+        if job.outcome is not None or self._age(job) < job.end_age:
             return
-        if job.work is None:
-            job.work = self._task(self._finish(job))
-        await asyncio.shield(job.work)
+        if job.finish_task is None:
+            job.finish_task = self._start_task(self._finish(job))
+        await asyncio.shield(job.finish_task)
 
-    async def settle_all(self) -> None:
-        """Write the results of all jobs whose time has come."""
+    async def finish_all_due(self) -> None:
+        """Write the results of all jobs that are due."""
         for job in list(self._jobs.values()):
-            await self.settle(job)
+            await self.finish_if_due(job)
 
-    def lose_answer(self) -> bool:
-        """Say whether the answer to the creation that has just taken effect is lost."""
-        self._created += 1
-        chance = draw(self._emulator.options.seed, b"create", self._created)
-        return chance.detail < self._options.drop_create
+    def drops_response(self) -> bool:
+        """Return True if the response to the latest creation is lost; call it once per creation."""
+        self._creations += 1
+        draws = draw_attempt(self._emulator.options.seed, b"create", self._creations)
+        return draws.detail < self._options.drop_create
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what the statistics say of the present: files held, and jobs by status."""
-        words = Counter(self.describe(job)["status"] for job in self._jobs.values())
-        return {"files_held": len(self.files), "batch_status": dict(sorted(words.items()))}
+        """Return the statistics of the present state: stored files, and jobs by status."""
+        statuses = Counter(self.describe(job)["status"] for job in self._jobs.values())
+        return {"files_held": len(self.files), "batch_status": dict(sorted(statuses.items()))}
 
     async def aclose(self) -> None:
-        """Stop writing results."""
+        """Cancel all tasks that create jobs or write results."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _create(self, order: CreateBatch, source: StoredFile) -> dict[str, Any]:
-        load = await asyncio.to_thread(inspect, source.blob, self._dialect)
-        problems = load.problems or self._over_limit(len(load.starts))
-        course: JobTimeline = "run" if problems else self._course()
-        job = EmulatedJob(new_job_id(self._dialect), order, source.blob, load, course, self._options.delay)
-        job.born = self._clock()
+    async def _create(self, params: CreateBatch, source: StoredFile) -> dict[str, Any]:
+        batch_input = await asyncio.to_thread(inspect, source.blob, self._dialect)
+        problems = batch_input.problems or self._over_limit(len(batch_input.starts))
+        timeline: JobTimeline = "run" if problems else self._next_timeline()
+        key = new_job_id(self._dialect)
+        job = EmulatedJob(key, params, source.blob, batch_input, timeline, self._options.delay)
+        job.clock_start = self._clock()
         self._jobs[job.id] = job
-        described = job_object(job, _FIRST_MOMENT, self._dialect, None)
+        description = job_object(job, _AGE_AT_CREATION, self._dialect, None)
         if problems:
-            job.refuse(problems)
+            job.reject(problems)
         else:
             self._accepted += 1
-        self._emulator.stats.created([] if problems else load.keys)
-        load.keys.clear()
-        return described
+        self._emulator.stats.count_batch([] if problems else batch_input.keys)
+        batch_input.keys.clear()
+        return description
 
     async def _finish(self, job: EmulatedJob) -> None:
-        async with self._turn:
-            if job.last_stage == "failed":
-                job.problems = failure("internal_error", "The batch failed inside the service.")
+        async with self._write_lock:
+            if job.final_stage == "failed":
+                job.problems = job_failure("internal_error", "The batch failed because of an internal error.")
             job.end(await write_results(job, self._emulator, self.files))
 
-    def _course(self) -> JobTimeline:
-        """Return what becomes of the next job: the first ones are held, the next expire, the next fail."""
+    def _next_timeline(self) -> JobTimeline:
+        """Return the timeline of the next job: the first accepted jobs are held, the next expire, the next fail."""
         number, options = self._accepted, self._options
-        plan: tuple[tuple[JobTimeline, int], ...] = (("hold", options.hold), ("expire", options.expire))
-        for course, count in (*plan, ("fail", options.fail)):
+        counts: tuple[tuple[JobTimeline, int], ...] = (
+            ("hold", options.hold),
+            ("expire", options.expire),
+            ("fail", options.fail),
+        )
+        for timeline, count in counts:
             if number < count:
-                return course
+                return timeline
             number -= count
         return "run"
 
     def _over_limit(self, lines: int) -> list[Problem]:
         limit = self._options.enqueued
-        open_jobs = (job for job in self._jobs.values() if job.outcome is None and self._age(job) < job.ends)
+        open_jobs = (job for job in self._jobs.values() if job.outcome is None and self._age(job) < job.end_age)
         if limit is None or sum(job.total for job in open_jobs) + lines <= limit:
             return []
-        message = f"Enqueued token limit reached: {limit} lines at once. Try again once other batches have ended."
-        return failure("token_limit_exceeded", message)
+        message = f"Enqueued token limit reached: {limit} lines at once. Try again when other batches have ended."
+        return job_failure("token_limit_exceeded", message)
 
     def _age(self, job: EmulatedJob) -> float:
-        return self._clock() - job.born
+        return self._clock() - job.clock_start
 
-    def _task(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+    def _start_task(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
