@@ -1,4 +1,4 @@
-"""The two ways to have requests answered: one call each (`online`), or by the Batch API (`batch`)."""
+"""The two ways to get answers: one call per request (`online`), or the Batch API (`batch`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two lanes have in common: how a run steers one, and what it sees of it."""
+"""The interface of a lane, and how a lane is stopped."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runner.errors import Fatal, RunStopped
 
 STOP_HINTS = {
     "authentication": "check the token and what it may use, then run the same command again",
-    "quota": "see to the account, then run the same command again",
+    "quota": "check the account, then run the same command again",
     "address": "check service.base_url and judge.model, then run the same command again",
 }
 
 
 class Traffic(msgspec.Struct):
-    """What goes over the wire just now, and what went wrong on it."""
+    """Requests in flight, and failed calls so far."""
 
     in_flight: int = 0
     retries: int = 0
@@ -27,7 +27,7 @@ class Traffic(msgspec.Struct):
 
 
 class Lane(Protocol):
-    """Asks what is left, one way or the other."""
+    """One of the two ways to get answers to the pending requests."""
 
     @property
     def name(self) -> str:
@@ -35,23 +35,23 @@ class Lane(Protocol):
 
     @property
     def traffic(self) -> Traffic:
-        """What goes over the wire just now."""
+        """What is in flight, and what failed."""
 
     @property
     def paused(self) -> str | None:
-        """Why everybody waits, while the service does not answer."""
+        """Why all workers wait while the service does not answer, else None."""
 
     @property
     def draining(self) -> bool:
-        """Whether nothing new is sent any more."""
+        """True once nothing new is started."""
 
     @property
     def aborted(self) -> bool:
-        """Whether it was told to leave at once."""
+        """True once the lane was cancelled: requests in flight are abandoned."""
 
     @property
     def in_progress(self) -> str:
-        """What a drain waits for, in words."""
+        """What a drain waits for, as text."""
 
     @property
     def state(self) -> str:
@@ -59,27 +59,27 @@ class Lane(Protocol):
 
     @property
     def services(self) -> dict[str, dict[str, Any]]:
-        """What goes on at each service, where they are asked one request at a time."""
+        """The state of each service for `status.json`, if the lane sends one request at a time."""
 
     async def run(self) -> None:
-        """Ask until nothing is left for this lane; raises RunStopped where it was ended before that."""
+        """Send requests until none are left for this lane; raises RunStopped if it was drained before that."""
 
     def drain(self, stop: RunStopped, grace: float | None = None) -> None:
-        """End the lane: begin nothing more, give what is under way `grace` seconds. The first cause is kept."""
+        """Start nothing new, and give requests in flight `grace` seconds. The first cause is kept."""
 
     def cancel(self) -> None:
-        """Leave what is under way as it is, at once."""
+        """Abandon requests in flight at once."""
 
 
 class StoppableLane:
-    """How a lane is ended, by whoever runs it or by itself.
+    """The base of both lanes: how a lane is drained and cancelled, from outside or by itself.
 
     Attributes:
-        aborted: whether it was told to leave at once.
+        aborted: True once the lane was cancelled.
 
     Args:
-        grace: seconds that what is under way gets when the lane is drained.
-        on_drain: sees to it that nothing new is begun.
+        grace: seconds that requests in flight get when the lane is drained.
+        on_drain: called once, so that nothing new is started.
     """
 
     def __init__(self, grace: float, on_drain: Callable[[], None]) -> None:
@@ -91,23 +91,23 @@ class StoppableLane:
 
     @property
     def draining(self) -> bool:
-        """Whether nothing new is begun any more."""
+        """True once nothing new is started."""
         return self._stopped is not None
 
     @property
     def services(self) -> dict[str, dict[str, Any]]:
-        """What goes on at each service, where they are asked one request at a time."""
+        """The state of each service for `status.json`, if the lane sends one request at a time."""
         return {}
 
     def drain(self, stop: RunStopped, grace: float | None = None) -> None:
-        """End the lane: begin nothing more, give what is under way `grace` seconds. The first cause is kept."""
+        """Start nothing new, and give requests in flight `grace` seconds. The first cause is kept."""
         if self._stopped is None:
             self._stopped = stop
             self._on_drain()
             asyncio.get_running_loop().call_later(self._grace if grace is None else grace, self._leave)
 
     def cancel(self) -> None:
-        """Leave what is under way as it is, at once."""
+        """Abandon requests in flight at once."""
         self.aborted = True
         self._leave()
 
@@ -117,5 +117,5 @@ class StoppableLane:
 
 
 def service_stop(error: Fatal) -> RunStopped:
-    """The run stops because the service will answer no request of it."""
+    """Return why the run stops: the service will answer none of its requests."""
     return RunStopped(error.reason, f"the service refused: {error}; {STOP_HINTS[error.reason]}", exit_code=3)

@@ -1,4 +1,4 @@
-"""How fast and how much may be asked: concurrency, request and token rates, the budget."""
+"""How fast and how much may be sent: concurrency, request and token rates, adaptive control, and the budget."""
 
 from __future__ import annotations
 

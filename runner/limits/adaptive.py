@@ -1,10 +1,11 @@
-"""How many requests may be under way, where the YAML gives only bounds: learned from how the service answers.
+"""Adaptive concurrency: AIMD with cooldown, a learned send rate and a throughput search.
 
-Pure: it is told what happened and when, and keeps no clock. Three things are learned apart, for they differ:
+Pure: callers pass in what happened and when; there is no clock. Three values are learned separately:
 
-- the *limit*, a number in flight (`climb.Climb`): up while the throughput rises with it, back to where it stopped;
-- the *pace*, requests a second (`pace.Pace`): most 429s come from a rate, which no number in flight can hold exactly;
-- the *cooldown*, a moment before which nobody sends.
+- the *limit* on requests in flight (`ThroughputSearch`): it rises while the throughput rises with it;
+- the *send rate* in requests per second (`SendRate`): most 429s come from a rate limit, and no limit on requests in
+  flight can hold a rate exactly;
+- the *cooldown*, a moment before which nothing is sent.
 """
 
 from __future__ import annotations
@@ -12,36 +13,37 @@ from __future__ import annotations
 from runner.limits.send_rate import DECREASE_FACTOR, NOISE_SHARE, SendRate, ThrottleDetector, ThrottleEpisode
 from runner.limits.throughput_search import ThroughputMeter, ThroughputSearch
 
-MIN_UTILISATION = 0.8
-"""A round tells something about its limit only where so much of it was used."""
+MIN_UTILISATION = 0.8  # a round says something about its limit only if this share of it was in use
 
+# Cooldown after a throttle episode if the service asks for none: it lets a token bucket recover. It doubles with each
+# episode while no request that was sent since the last cut has succeeded.
 COOLDOWN_MIN_SECONDS = 0.1
 COOLDOWN_MAX_SECONDS = 10.0
-"""Seconds of silence after a wave where the service asks for none: it lets a bucket recover. They double from wave to
-wave while nothing that was sent since the last cut has succeeded.
-"""
 
-RESTART_LIMIT = 20
-"""After an outage no more than so many begin."""
+RESTART_LIMIT = 20  # largest limit right after an outage
+SEND_RATE_HEADROOM = 1.25  # the send rate is at most this factor above what the limit lets through on average
 
-SEND_RATE_HEADROOM = 1.25
-"""The pace is at most so much above what the limit lets through on average."""
-
+# A request may be sent this late and still keep its place in the schedule, because timers are late,
 MAX_LATENESS_SECONDS = 0.02
+# and the schedule runs at most this far ahead.
 MAX_CATCH_UP_SECONDS = 1.0
-"""Seconds that a sender may be late and still catch up, as timers are; and so much is made up for at most."""
 
 
 class AdaptiveController:
-    """How many requests may be under way, and when the next one may be sent.
+    """How many requests may be in flight, and when the next one may be sent.
 
-    Every request is announced with `sent` and ends in exactly one of `succeeded`, `throttled`, `failed` and `left`.
-    Who sends keeps `in_flight` below `limit`, and sends nothing for as long as `wait` says.
+    Every request begins with `on_send` and ends with exactly one of `on_success`, `on_throttle`, `on_failure` and
+    `on_release`. The caller must keep `in_flight < limit` and must not send until `delay` returns 0.
+
+    Attributes:
+        limit: how many requests may be in flight.
+        in_flight: how many are.
+        quiet_until: end of the cooldown, in the caller's seconds.
 
     Args:
         start: the first limit.
         max_limit: the limit is never larger.
-        patience: seconds of silence that a service can ask for at most.
+        patience: the longest cooldown that a service can ask for, in seconds.
     """
 
     def __init__(self, start: int, max_limit: int, patience: float) -> None:
@@ -62,34 +64,34 @@ class AdaptiveController:
         self._round_answers = self._round_failures = self._round_peak = 0
 
     def delay(self, now: float) -> float:
-        """Seconds from now in which nobody should send: the cooldown, and the pace."""
+        """Return the seconds from now during which nothing must be sent: the cooldown, and the send rate."""
         if now < self.quiet_until:
             return self.quiet_until - now
         return 0.0 if self._rate.level is None else max(0.0, self._next_send_at - now)
 
     def send_rate(self, now: float) -> float | None:
-        """Requests a second that are sent at most, or None while no such rate is known.
+        """Return the largest send rate in requests per second, or None while none is known.
 
-        Never much more than the limit lets through: where answers come in clumps, requests would as well.
+        It is never much more than the limit lets through: when answers arrive in bursts, requests would as well.
         """
-        pace = self._rate.rate_at(now)
-        return None if pace is None else min(pace, SEND_RATE_HEADROOM * self.limit / self._typical_latency())
+        rate = self._rate.rate_at(now)
+        return None if rate is None else min(rate, SEND_RATE_HEADROOM * self.limit / self._typical_latency())
 
     def on_send(self, now: float) -> int:
-        """A request goes out; the stamp that it comes back with."""
+        """Note that a request is sent; returns the stamp to pass in when it ends."""
         self._last_stamp += 1
         self.in_flight = in_flight = self.in_flight + 1
         if in_flight > self._round_peak:
             self._round_peak = in_flight
-        pace = self.send_rate(now)
-        if pace is not None:
+        rate = self.send_rate(now)
+        if rate is not None:
             self._next_send_at = (
-                min(max(self._next_send_at, now - MAX_LATENESS_SECONDS), now + MAX_CATCH_UP_SECONDS) + 1 / pace
+                min(max(self._next_send_at, now - MAX_LATENESS_SECONDS), now + MAX_CATCH_UP_SECONDS) + 1 / rate
             )
         return self._last_stamp
 
     def on_success(self, stamp: int, seconds: float, now: float) -> None:
-        """The request was answered after so many seconds."""
+        """Note that a request was answered after this many seconds."""
         in_flight = self._count_out()
         if self._latency is None:
             self._latency = seconds
@@ -105,14 +107,14 @@ class AdaptiveController:
             self._end_round()
 
     def on_throttle(self, stamp: int, now: float, hint: float | None = None) -> bool:
-        """The request got a 429; whether this completes a wave, so that everybody slows down.
+        """Note that a request got a 429; returns True if that completes an episode and slows all requests down.
 
-        The 429s of requests that were sent before the cut belong to its wave and change nothing any more.
+        The 429s of requests that were sent before the last cut belong to its episode and change nothing.
 
         Args:
-            stamp: what `sent` gave.
+            stamp: returned by `on_send`.
             now: when the 429 came.
-            hint: seconds that the service asks to wait.
+            hint: the seconds that the service asks to wait, or None.
         """
         in_flight = self._count_out()
         if stamp <= self._cut_stamp:
@@ -123,49 +125,50 @@ class AdaptiveController:
         return True
 
     def on_failure(self, stamp: int) -> None:
-        """The request got a 5xx, or no answer in time."""
+        """Note that a request got a 5xx, or no answer in time."""
         self._count_out()
         if stamp > self._cut_stamp:
             self._round_failures += 1
 
     def on_release(self) -> None:
-        """The request was given up, or ended in a way that says nothing about load."""
+        """Note that a request was given up, or ended in a way that says nothing about load."""
         self._count_out()
 
     def resume(self, now: float) -> None:
-        """The service answers again after an outage: begin with few, whatever it took before."""
+        """Restart with a small limit after an outage, whatever the service took before."""
         self._rate.resume(now)
         self._search.restart(RESTART_LIMIT)
         self._restart()
 
     def _count_out(self) -> int:
-        """Count a request out; how many were in flight with it."""
+        """Count a request out; returns how many were in flight, itself included."""
         in_flight = self.in_flight
         if in_flight <= 0:
             return 1
         self.in_flight = in_flight - 1
         return in_flight
 
-    def _slow_down(self, now: float, in_flight: int, wave: ThrottleEpisode) -> None:
-        """Keep still for a while; cut the limit and set the pace, if the last cut had time to show what it does.
+    def _slow_down(self, now: float, in_flight: int, episode: ThrottleEpisode) -> None:
+        """Start a cooldown; cut the limit and set the send rate if the last cut has had time to take effect.
 
-        Where nothing that was sent since then has succeeded, this is an outage, or a queue of old sins. The first wave
-        says more of a rate than of a number in flight: with a pace from then on, growth stays fast.
+        It has not if no request that was sent since has succeeded: then this is an outage, or the 429s answer requests
+        from before the cut. The first episode says more about a rate than about requests in flight: from then on there
+        is a send rate, and the limit keeps growing fast.
         """
-        heard = self._newest_success > self._lowered_stamp
-        self._cooldown = COOLDOWN_MIN_SECONDS if heard else min(COOLDOWN_MAX_SECONDS, 2 * self._cooldown)
-        self.quiet_until = max(self.quiet_until, now + min(self._patience, max(self._cooldown, wave.hint)))
-        pace = self.send_rate(now)
-        if not heard:
+        took_effect = self._newest_success > self._lowered_stamp
+        self._cooldown = COOLDOWN_MIN_SECONDS if took_effect else min(COOLDOWN_MAX_SECONDS, 2 * self._cooldown)
+        self.quiet_until = max(self.quiet_until, now + min(self._patience, max(self._cooldown, episode.hint)))
+        rate = self.send_rate(now)
+        if not took_effect:
             self._search.cut(self.limit, fast=False)
             self._restart()
             return
-        if pace is not None:
-            self._rate.cut(pace, wave, self.quiet_until)
+        if rate is not None:
+            self._rate.cut(rate, episode, self.quiet_until)
         elif self._latency is not None:
             self._rate.start(in_flight / self._typical_latency(), self.quiet_until)
         self._lowered_stamp = self._last_stamp
-        self._search.cut(int(DECREASE_FACTOR * self.limit), fast=pace is None)
+        self._search.cut(int(DECREASE_FACTOR * self.limit), fast=rate is None)
         self._restart()
 
     def _restart(self) -> None:
@@ -183,11 +186,11 @@ class AdaptiveController:
         self._round_peak = self.in_flight
 
     def _end_round(self) -> None:
-        afresh = True
+        restarts = True
         if self._round_failures > max(1.0, NOISE_SHARE * self._round_answers):
             self._search.on_trouble()
         elif self._round_peak >= MIN_UTILISATION * self.limit:
-            afresh = self._search.on_round(self._meter)
-        if afresh:
+            restarts = self._search.on_round(self._meter)
+        if restarts:
             self._meter = ThroughputMeter()
         self._begin_round()

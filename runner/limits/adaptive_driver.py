@@ -1,4 +1,4 @@
-"""The adaptive concurrency at work: tells it what happens, and others how many may be under way."""
+"""Connects the adaptive controller to the event loop's clock and to the concurrency limiter."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from runner.limits.adaptive import AdaptiveController
 
 
 class AdaptiveDriver:
-    """Keeps the adaptive concurrency of one service up to date.
+    """Reports what happens to one controller, and its new limits to others.
 
     Args:
         controller: learns from what happens.
-        on_resize: told of every new limit.
+        on_resize: called with every new limit.
     """
 
     def __init__(self, controller: AdaptiveController, on_resize: Callable[[int], None]) -> None:
@@ -23,12 +23,12 @@ class AdaptiveDriver:
         self._limit = controller.limit
 
     def on_success(self, stamp: int, seconds: float) -> None:
-        """The request was answered after so many seconds."""
+        """Note that a request was answered after this many seconds."""
         self._controller.on_success(stamp, seconds, asyncio.get_running_loop().time())
         self._apply_limit()
 
     def on_failure(self, stamp: int, error: Transient) -> None:
-        """The request failed for a cause of the service."""
+        """Note that a request failed, and that the service is to blame for it."""
         if isinstance(error, RateLimited):
             self._controller.on_throttle(stamp, asyncio.get_running_loop().time(), error.retry_after)
         else:
@@ -36,11 +36,11 @@ class AdaptiveDriver:
         self._apply_limit()
 
     def on_release(self) -> None:
-        """The request was not sent, or ended in a way that says nothing about load."""
+        """Note that a request was not sent, or ended in a way that says nothing about load."""
         self._controller.on_release()
 
     def resume(self) -> None:
-        """The service answers again after an outage."""
+        """Restart after an outage."""
         self._controller.resume(asyncio.get_running_loop().time())
         self._apply_limit()
 

@@ -1,8 +1,8 @@
-"""Hard caps on what a run may use: requests, tokens and cost, over both lanes, all services and every resume.
+"""Hard caps on requests, tokens and cost of a run, over both lanes, all services and every resume.
 
-What may be used is on the disk before it is: `budget.json` is written ahead and never holds less than what was used and
-what is under way online. Whoever comes after a crash counts too much, never too little. What is reserved for a shard
-stands in the shard's own state file (`batch/purse.py`).
+`budget.json` is written ahead of use: it never holds less than what was used and what is reserved online. After a crash
+a run counts too much, never too little. What is reserved for a shard is in the shard's own state file
+(`lanes/batch/shard_budget.py`).
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from runner.types import Usage
 
 log = logging.getLogger(__name__)
 
+# The number of requests that one write reserves ahead doubles if they last less than the shorter time, and halves if
+# they last more than the longer one.
 INITIAL_REQUESTS_AHEAD = 4
 WRITE_INTERVAL_MAX_SECONDS, WRITE_INTERVAL_MIN_SECONDS = 2.0, 0.5
-"""So many requests are written ahead at first; twice as many where they last for less than the shorter time."""
 
+# At most one part in this many of the remaining budget is written ahead: a crash wastes no more than that.
 AHEAD_DIVISOR = 20
-"""No more is written ahead than this part of what is left: a crash wastes no more than that."""
 
 
 class _File(msgspec.Struct):
@@ -50,7 +51,7 @@ class _File(msgspec.Struct):
 
 
 def read_spent(path: Path) -> Spend | None:
-    """What a `budget.json` says was used; None where there is none. Raises RunDirectoryError where it is damaged."""
+    """Return what `budget.json` says was used, or None without the file; raises RunDirectoryError if it is damaged."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_File)
         return Spend(found.requests, found.tokens, units_of(found.cost))
@@ -58,36 +59,36 @@ def read_spent(path: Path) -> Spend | None:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
         raise RunDirectoryError(
-            f"{path}: cannot be read: {error}. It says what the run has used of its budget: put it back, or remove it, "
-            "and only what the rows there say counts"
+            f"{path}: cannot be read: {error}. It holds what the run has used of its budget: restore it, or remove it, "
+            "and only what the existing rows say is counted"
         ) from error
 
 
 Persist = Callable[[Path, Mapping[str, Any]], "asyncio.Future[None]"]
-"""Writes a JSON file durably, and says when it is there."""
+"""Writes a JSON file durably; the future is done when it is on the disk."""
 
 
 def in_a_thread(path: Path, data: Mapping[str, Any]) -> asyncio.Future[None]:
-    """Write a JSON file durably, off the loop."""
+    """Write a JSON file durably, in a thread."""
     return asyncio.get_running_loop().run_in_executor(None, partial(write_json, path, data))
 
 
 class Budget:
-    """What a run has used of its caps, and what it may use by what is on the disk.
+    """What a run has used of its caps, and what it may use according to `budget.json`.
 
     Args:
         caps: the YAML's `budget`.
-        path: of `budget.json`.
-        bounds: for each variant, what one attempt can take.
-        used_by_rows: what the rows there are say was used; it counts where it is more than the file says.
-        pending: how many requests are left to ask, for messages.
-        persist: how the file is written.
+        path: the path of `budget.json`.
+        bounds: for each variant, the largest amount that one attempt can use.
+        used_by_rows: what the existing rows say was used; it counts if it is more than the file says.
+        pending: returns how many requests are pending, for messages.
+        persist: writes the file.
 
     Attributes:
         bounds: as given.
         in_flight: how many online requests hold a reservation.
-        failed: why the file can no longer be written.
-        on_change: told when more may be used.
+        failed: why the file can no longer be written, or None.
+        on_change: called when more may be used.
 
     Raises:
         RunDirectoryError: the file is damaged.
@@ -119,7 +120,7 @@ class Budget:
 
     @property
     def used(self) -> Spend:
-        """What was used, what is under way online in full."""
+        """What was used; requests in flight online count in full."""
         return self._used
 
     @property
@@ -128,21 +129,21 @@ class Budget:
         return self._held
 
     def queue(self) -> BudgetQueue:
-        """Where the requests of one online lane take what they need; one lane at a time."""
-        till = BudgetQueue(self)
-        self.on_change = till.admit
-        return till
+        """Return the queue through which one online lane reserves; there is one at a time."""
+        queue = BudgetQueue(self)
+        self.on_change = queue.admit
+        return queue
 
     def could_fit(self, amount: Spend) -> bool:
-        """Whether the caps leave room for so much more."""
+        """Return True if the caps leave room for this amount."""
         return (self._used + amount).fits_in(self._available)
 
     def has_reserve(self, amount: Spend) -> bool:
-        """Whether an amount holds something of everything that is capped: it was measured for these caps."""
+        """Return True if an amount covers everything that is capped, so that it was reserved under these caps."""
         return all(getattr(amount, name) for name in Spend.__struct_fields__ if getattr(self._caps, name) < UNLIMITED)
 
     def reserve(self, amount: Spend) -> bool:
-        """Reserve for an online request, where the caps and what is on the disk allow it just now."""
+        """Reserve for an online request; returns False if the caps or the file do not allow it now."""
         after = self._used + amount
         if not (after.fits_in(self._allowed) and after.fits_in(self._available)):
             return False
@@ -153,23 +154,23 @@ class Budget:
         return True
 
     def correct(self, amount: Spend, actual: Spend) -> None:
-        """Count what an online request took in place of what was reserved for it."""
+        """Replace the reservation of an online request by what it used."""
         self._used += actual - amount
         self.in_flight -= 1
         if not self._used.fits_in(self._allowed):
-            self.write_ahead(ZERO_SPEND)  # more than it should be able to take
+            self.write_ahead(ZERO_SPEND)  # it used more than it should be able to
 
     def write_ahead(self, wanted: Spend) -> None:
-        """Allow what is wanted and up to a second's work more, as far as the caps go; `changed` is told.
+        """Write ahead for what is wanted and about a second's requests more, within the caps; then call `on_change`.
 
-        One write is under way at a time; who comes meanwhile is told when it has ended, and asks again.
+        There is one write at a time. Callers that come meanwhile are called back when it has ended, and try again.
         """
         if self._writing is not None or self.failed is not None:
             return
         few = self._requests_in_share()
         ahead = self._last_amount * min(self._requests_ahead, few)
         target = (self._used + wanted + ahead).minimum(self._available).maximum(self._used)
-        target = target.maximum(self._allowed)  # which is used from while this is written
+        target = target.maximum(self._allowed)  # requests may use it while this is written
         if target == self._allowed:
             return
         now = asyncio.get_running_loop().time()
@@ -182,16 +183,16 @@ class Budget:
         self._writing.add_done_callback(partial(self._written, target, ahead))
 
     def reserve_shard(self, amount: Spend) -> None:
-        """Reserve for a shard; its state file will say so before anything of it is used, or says so already."""
+        """Reserve for a shard; its state file says so, or will before anything of it is used."""
         self._held += amount
         self._available = self._caps - self._held
 
     def release_shard(self, amount: Spend) -> None:
-        """Give back what was reserved for a shard, once its state file says so."""
+        """Give back the reservation of a shard, once its state file says so."""
         self.reserve_shard(ZERO_SPEND - amount)
 
     async def charge(self, amount: Spend) -> None:
-        """Count what a shard took; when this returns, it is on the disk. Raises RunStopped where it cannot be."""
+        """Count what a shard used; on return it is on the disk. Raises RunStopped if it cannot be written."""
         self._used += amount
         while not self._used.fits_in(self._allowed):
             self.write_ahead(ZERO_SPEND)
@@ -201,7 +202,7 @@ class Budget:
                 await asyncio.wait([self._writing])
 
     async def close(self) -> None:
-        """Write down exactly what was used; what is still under way counts in full."""
+        """Write exactly what was used; requests that are still in flight count in full."""
         while self._writing is not None:
             await asyncio.wait([self._writing])
         if self._used == self._allowed:
@@ -209,27 +210,27 @@ class Budget:
         try:
             await self._persist(self._path, _as_json(self._used))
         except OSError as error:
-            log.warning("%s holds more than was used, and cannot be set right: %s", self._path, error)
+            log.warning("%s holds more than was used, and cannot be corrected: %s", self._path, error)
         else:
             self._allowed = self._write_ahead_mark = self._used
 
     def exhausted(self, amount: Spend) -> RunStopped:
-        """The run stops because what is left of a cap is less than one request can take."""
+        """Return why the run stops: what remains of a cap is less than one request can use."""
         free = self._available - self._used
         name = next(name for name in Spend.__struct_fields__ if getattr(amount, name) > getattr(free, name))
         cap, used, held, next_one = (
             _shown(name, getattr(value, name)) for value in (self._caps, self._used, self._held, amount)
         )
-        waits = f", {held} are reserved for batches" if getattr(self._held, name) else ""
+        reserved = f", {held} are reserved for batches" if getattr(self._held, name) else ""
         return RunStopped(
             "budget",
-            f"budget.{name} is {cap}, of which {used} are used{waits}, and the next request can take up to {next_one}. "
-            f"{self._pending():,} requests are left to ask: raise the cap and run the same command again",
+            f"budget.{name} is {cap}, of which {used} are used{reserved}, and the next request can use up to "
+            f"{next_one}. {self._pending():,} requests are pending: raise the cap and run the same command again",
             exit_code=3,
         )
 
     def _requests_in_share(self) -> int:
-        """How many requests like the last one are a small part of what is left."""
+        """Return how many requests like the last one are a small part of the remaining budget."""
         free, step = self._available - self._used, self._last_amount
         pairs = ((getattr(free, name), getattr(step, name)) for name in Spend.__struct_fields__)
         return max(0, min((left // (AHEAD_DIVISOR * each) for left, each in pairs if each), default=0))

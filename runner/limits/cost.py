@@ -1,4 +1,4 @@
-"""Amounts of requests, tokens and money: what an attempt can take at most, and what rows say was used."""
+"""Amounts of requests, tokens and money: the largest amount one attempt can use, and what rows say was used."""
 
 from __future__ import annotations
 
@@ -13,29 +13,26 @@ from runner.config import BudgetConfig, JudgeConfig
 from runner.core import COMPLETION_CAP_PARAMETERS, Price
 from runner.errors import ConfigError
 from runner.judge import Variant
-from runner.results import part_paths, read_batches
+from runner.results import part_paths, read_part_batches
 from runner.types import Row, Usage
 
 log = logging.getLogger(__name__)
 
-UNITS_PER_CURRENCY = 10**12
-"""Money is counted in whole parts of the currency's unit, so many to one: sums stay exact."""
+UNITS_PER_CURRENCY = 10**12  # money is counted in whole units of this fraction of the currency, so that sums are exact
+UNLIMITED = 10**30  # more than any sum: no cap
 
-UNLIMITED = 10**30
-"""More than any sum: no cap."""
-
+# The most tokens that PAI's own prompt has. The service's page shows 790 and 823 tokens in all for tiny texts.
 PAI_PROMPT_TOKENS = 2000
-"""Tokens that PAI's own prompt has at most; its page shows 790 and 823 in all for tiny texts."""
 
+# The most tokens that a model's chat template adds beyond those counted for the JSON around the texts.
 CHAT_PROMPT_TOKENS = 200
-"""Tokens that a model's chat template adds at most to those that the JSON around the texts stands for."""
 
 SPEND_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "cost")
 ROWS_PER_READ = 65536
 
 
 class Spend(msgspec.Struct, frozen=True, gc=False):
-    """What was or may be used; money in parts of the currency's unit (`UNITS_PER_CURRENCY`)."""
+    """An amount that was or may be used; `cost` is in units of 1 / `UNITS_PER_CURRENCY` of the currency."""
 
     requests: int = 0
     tokens: int = 0
@@ -51,20 +48,20 @@ class Spend(msgspec.Struct, frozen=True, gc=False):
         return Spend(self.requests * times, self.tokens * times, self.cost * times)
 
     def fits_in(self, other: Spend) -> bool:
-        """Whether no part of it is more than the same of another."""
+        """Return True if no part of it is larger than the same part of another amount."""
         return self.requests <= other.requests and self.tokens <= other.tokens and self.cost <= other.cost
 
     def minimum(self, other: Spend) -> Spend:
-        """The smaller of both, each part on its own."""
+        """Return the smaller of both amounts, part by part."""
         return Spend(min(self.requests, other.requests), min(self.tokens, other.tokens), min(self.cost, other.cost))
 
     def maximum(self, other: Spend) -> Spend:
-        """The larger of both, each part on its own."""
+        """Return the larger of both amounts, part by part."""
         return Spend(max(self.requests, other.requests), max(self.tokens, other.tokens), max(self.cost, other.cost))
 
     @property
     def money(self) -> float:
-        """The cost in the currency's unit."""
+        """The cost in the currency."""
         return self.cost / UNITS_PER_CURRENCY
 
 
@@ -72,12 +69,12 @@ ZERO_SPEND, ONE_REQUEST, NO_CAPS = Spend(), Spend(requests=1), Spend(UNLIMITED, 
 
 
 def units_of(money: float) -> int:
-    """An amount of money in whole parts of the currency's unit."""
+    """Return an amount of money in units of 1 / `UNITS_PER_CURRENCY`."""
     return round(money * UNITS_PER_CURRENCY)
 
 
 def caps_of(caps: BudgetConfig) -> Spend:
-    """The caps as a value; what has none is without an end."""
+    """Return the caps as an amount; a missing cap is `UNLIMITED`."""
     return Spend(
         UNLIMITED if caps.requests is None else caps.requests,
         UNLIMITED if caps.tokens is None else caps.tokens,
@@ -86,15 +83,15 @@ def caps_of(caps: BudgetConfig) -> Spend:
 
 
 class Reservation(msgspec.Struct, frozen=True, gc=False):
-    """What one attempt can take at most.
+    """The largest amount that one attempt can use.
 
     Attributes:
-        amount: of all that is capped.
-        bound: where it comes from.
+        amount: the amount of everything that is capped.
+        bound: the bound that it was computed from.
         route: `online` or `batch`.
-        size: bytes of its body.
-        limit: tokens of its answer, as the body says.
-        prompt, completion: tokens at most.
+        size: bytes of the body.
+        limit: the cap on the answer's tokens in the body.
+        prompt, completion: the most tokens of the prompt and of the answer.
     """
 
     amount: Spend
@@ -115,15 +112,15 @@ _limits = msgspec.json.Decoder(_Limits).decode
 
 
 class CostBound:
-    """What one attempt of a judge's requests can take at most, by its body; only what the caps need is looked at.
+    """The largest amount that one attempt of a judge can use, by its body; only what the caps need is computed.
 
-    No tokenizer that works on bytes makes more tokens than there are bytes. What the service's own prompt adds is
-    learned where it turns out to be more.
+    A tokenizer that works on bytes makes at most one token per byte. If the service's own prompt turns out to be longer
+    than `template`, the bound is raised.
 
     Args:
         caps: the YAML's `budget`.
         template: tokens that the service's own prompt adds.
-        price: of the judge's model.
+        price: the price of the judge's model.
     """
 
     def __init__(self, caps: BudgetConfig, template: int, price: Price) -> None:
@@ -133,7 +130,7 @@ class CostBound:
         self._excess = 0
 
     def at_most(self, body: bytes, route: str) -> Reservation:
-        """What an attempt with this body takes at most on a route (`online`, `batch`)."""
+        """Return the largest amount that an attempt with this body uses on a route (`online`, `batch`)."""
         if not self._needs_tokens:
             return Reservation(ONE_REQUEST, self, route)
         found, size = _limits(body), len(body)
@@ -141,18 +138,18 @@ class CostBound:
         prompt, completion = size + self._template, limit + self._excess
         return Reservation(self._amount(prompt, completion, route), self, route, size, limit, prompt, completion)
 
-    def counted(self, reserved: Reservation, usage: Usage) -> Spend:
-        """What an attempt took, by what the service counted; a part without a count is taken in full."""
+    def counted(self, reservation: Reservation, usage: Usage) -> Spend:
+        """Return what an attempt used, as the service counted; a part without a count is charged in full."""
         if not self._needs_tokens:
             return ONE_REQUEST
-        prompt = reserved.prompt if usage.prompt is None else usage.prompt
-        completion = reserved.completion if usage.completion is None else usage.completion
-        if prompt > reserved.prompt or completion > reserved.completion:
-            self._raise_bound(prompt - reserved.size, completion - reserved.limit)
-        return self._amount(prompt, completion, reserved.route)
+        prompt = reservation.prompt if usage.prompt is None else usage.prompt
+        completion = reservation.completion if usage.completion is None else usage.completion
+        if prompt > reservation.prompt or completion > reservation.completion:
+            self._raise_bound(prompt - reservation.size, completion - reservation.limit)
+        return self._amount(prompt, completion, reservation.route)
 
     def _raise_bound(self, template: int, excess: int) -> None:
-        """Expect more from now on: an attempt took more than it should be able to."""
+        """Raise the bound: an attempt used more than it should be able to."""
         if template > self._template or excess > self._excess:
             self._template, self._excess = max(self._template, template), max(self._excess, excess)
             log.warning(
@@ -169,9 +166,9 @@ class CostBound:
 def bounds_of(
     caps: BudgetConfig, judges: Sequence[JudgeConfig], variants: Sequence[Variant], prices: Sequence[Price]
 ) -> list[CostBound]:
-    """For each variant, its judge's bound; `prices` are by variant too.
+    """Return for each variant the bound of its judge; `prices` are by variant, too.
 
-    Raises ConfigError where an answer has no bound though a cap needs one.
+    Raises ConfigError if an answer has no bound although a cap needs one.
     """
     if caps.tokens is not None or caps.cost is not None:
         for judge in judges:
@@ -189,14 +186,15 @@ def bounds_of(
 
 
 def spent_by(rows: Iterable[Row]) -> Spend:
-    """What rows say was used, all their attempts."""
+    """Return what rows say was used by all their attempts."""
     found = [[row[name] for name in SPEND_COLUMNS] for row in rows]
     return _spent(*zip(*found, strict=True)) if found else ZERO_SPEND
 
 
 def spent_in_parts(results: Path) -> Spend:
-    """What all rows in the closed parts of a run say was used; raises RunDirectoryError where one cannot be read."""
-    some = (one for path in part_paths(results).values() for one in read_batches(path, SPEND_COLUMNS, ROWS_PER_READ))
+    """Return what all rows in the closed parts say was used; raises RunDirectoryError if one cannot be read."""
+    paths = part_paths(results).values()
+    some = (one for path in paths for one in read_part_batches(path, SPEND_COLUMNS, ROWS_PER_READ))
     return sum((_spent(*(rows[name].to_pylist() for name in SPEND_COLUMNS)) for rows in some), ZERO_SPEND)
 
 

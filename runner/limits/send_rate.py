@@ -1,7 +1,7 @@
-"""The rate at which to send, where nobody says what the quota is: from how many 429s come, and when.
+"""Learns a send rate in requests per second from 429s, for services whose quota is unknown.
 
-Pure, like `adaptive.py`, whose parts these are. Not every 429 is for the rate. A stall of either side sends many at
-once, and some services send them at random: those are told apart by what happens at lower rates.
+Pure, like `adaptive.py`, which uses it. Not every 429 means that the rate is too high: a stall of either side causes
+many 429s at once, and some services send them at random. What happens at lower rates tells these cases apart.
 """
 
 from __future__ import annotations
@@ -10,47 +10,42 @@ from math import exp, inf
 
 import msgspec
 
-NOISE_SHARE = 0.05
-"""So small a share of 429s, or of failures, is no sign of anything."""
+NOISE_SHARE = 0.05  # share of 429s, or of failures, that is ignored as noise while no send rate is known
+MIN_NOISE_SHARE = 0.02  # 429s per success that are ignored once a send rate is known, until more prove to be noise
+MAX_NOISE_SHARE = 1.0
+EPISODE_MIN_429S = 5  # 429s beyond the noise share that make an episode
 
-MIN_NOISE_SHARE = 0.02
-"""Where there is a pace so many 429s a success are not, until it is known that more of them are stray."""
-
-EPISODE_MIN_429S = 5
-"""So many 429s, the stray ones discounted, are a wave."""
-
+# Once a send rate is known, the 429s of one burst alone are not an episode, because a stall causes bursts.
 BURST_SECONDS = 0.05
-"""Where there is a pace, those of so many seconds are no wave without any before or after: a stall clumps them."""
 
-DECREASE_FACTOR = 0.8
-SAFETY_FACTOR = 0.98
+DECREASE_FACTOR = 0.8  # the limit, or a refuted rate, after an episode
+SAFETY_FACTOR = 0.98  # the send rate is set this far below the rate that was accepted
 MIN_RATE_PER_SECOND = 1 / 60
 
+# If an episode ends a rise, the rate at this time before it (seconds, and requests) counts as accepted.
 PROVEN_SECONDS_AND_REQUESTS = (1.0, 5.0)
-"""Where a wave ends a rise, the pace of so many seconds, and of so many requests, before it was accepted."""
 
+# After this many consecutive episodes that a lower rate did not prevent, their 429s count as noise,
 EPISODES_BEFORE_IGNORING = 3
+# and an episode measures the noise share only if it has at least this many requests.
 MIN_REQUESTS_TO_JUDGE = 40
-"""So many waves in a row that a lower rate did not prevent tell how many 429s are stray; so do that many requests."""
 
-MAX_NOISE_SHARE = 1.0
-RATE_TOLERANCE = 0.25
-"""Waves whose rates differ by less confirm each other."""
+RATE_TOLERANCE = 0.25  # episodes whose rates differ by less than this share confirm each other
 
+# Time in which the send rate returns to the rate of the last episode: seconds, and at least this many requests.
 MIN_APPROACH_SECONDS_AND_REQUESTS = (1.0, 16.0)
 MAX_APPROACH_SECONDS_AND_REQUESTS = (16.0, 800.0)
-"""How long the pace takes back to the rate of the last wave: seconds, and at least so many requests."""
 
 
 class ThrottleEpisode(msgspec.Struct, frozen=True):
-    """Too many 429s to be stray.
+    """More 429s than noise explains.
 
     Attributes:
-        requests: sent since the last cut.
+        requests: requests sent since the last cut.
         throttled: how many of them got a 429.
-        began: when the wave did.
-        share: of 429s among what was sent since then.
-        hint: seconds that the service asks to wait.
+        began: when the episode began, in seconds.
+        share: the share of 429s among the requests sent since it began.
+        hint: the longest wait that the service asked for, in seconds.
     """
 
     requests: int
@@ -61,7 +56,7 @@ class ThrottleEpisode(msgspec.Struct, frozen=True):
 
 
 class ThrottleDetector:
-    """Counts 429s until they are a wave, or until enough successes show that they are not.
+    """Counts 429s until they make an episode, or until enough successes show that they are noise.
 
     Args:
         cut: the last stamp before the first one that counts.
@@ -76,12 +71,12 @@ class ThrottleDetector:
         self._began = self._hint = 0.0
 
     def decay(self, tolerance: float) -> None:
-        """A request was answered."""
+        """Note that a request was answered; `tolerance` is the noise share in 429s per success."""
         if self._heat > 0.0:
             self._heat -= tolerance
 
-    def add(self, stamp: int, now: float, hint: float, pace: SendRate) -> bool:
-        """A request got a 429; whether this completes a wave."""
+    def add(self, stamp: int, now: float, hint: float, rate: SendRate) -> bool:
+        """Note that a request got a 429; returns True if that completes an episode."""
         self._refused += 1
         if self._heat <= 0.0:
             self._heat, self._episode_429s, self._first_stamp, self._began, self._hint = 0.0, 0, stamp, now, 0.0
@@ -89,26 +84,26 @@ class ThrottleDetector:
             self._burst_began, self._heat_before = now, self._heat
         self._episode_429s += 1
         self._hint = max(self._hint, hint)
-        if pace.level is None or self._heat - self._heat_before <= EPISODE_MIN_429S - 2:
+        if rate.level is None or self._heat - self._heat_before <= EPISODE_MIN_429S - 2:
             self._heat += 1
-        return self._heat >= EPISODE_MIN_429S * (1 + 2 * max(0.0, pace.tolerance - NOISE_SHARE))
+        return self._heat >= EPISODE_MIN_429S * (1 + 2 * max(0.0, rate.tolerance - NOISE_SHARE))
 
     def episode(self, last: int) -> ThrottleEpisode:
-        """What there is to say of it when it is complete; `last` is the stamp that completed it."""
+        """Return the episode when it is complete; `last` is the stamp that completed it."""
         share = min(1.0, (self._episode_429s - 1) / max(1, last - self._first_stamp))
         return ThrottleEpisode(last - self._cut_stamp, self._refused, self._began, share, self._hint)
 
 
 class SendRate:
-    """The rate at which to send, once 429s have shown that there is one.
+    """The send rate, once 429s have shown that the service limits it.
 
-    After a wave its logarithm follows a cubic, as TCP CUBIC's window does: from a little below the rate that was
-    accepted back up to it, long just there, then ever faster beyond, to see whether there is more. Waves that come at
-    the same rate again and again make the approach longer.
+    After an episode the logarithm of the rate follows a cubic, as the window of TCP CUBIC does: it rises from a little
+    below the rate that was accepted, stays near it for a long time, and then grows ever faster to probe for more.
+    Repeated episodes at the same rate make the approach longer.
 
     Attributes:
-        level: requests a second that were accepted when the last wave came, or None.
-        tolerance: so many 429s a success are taken for stray. It rises with waves that a lower rate did not prevent.
+        level: requests per second that were accepted when the last episode came, or None.
+        tolerance: 429s per success that are ignored as noise. It rises with episodes that a lower rate did not prevent.
     """
 
     def __init__(self) -> None:
@@ -119,28 +114,28 @@ class SendRate:
         self._refuted = self._ineffective_cuts = self._ineffective_requests = self._ineffective_429s = 0
 
     def rate_at(self, now: float) -> float | None:
-        """Requests a second, or None while no rate is known."""
+        """Return the rate in requests per second, or None while none is known."""
         if self.level is None:
             return None
         progress = min(10.0, max(0.0, now - self._since) / self._approach - 1)
         return max(MIN_RATE_PER_SECOND, self.level * exp(self._depth * progress**3))
 
     def start(self, rate: float, since: float) -> None:
-        """The first wave came when so many were sent a second; sending begins again at `since`."""
+        """Note the first episode: it came at `rate` requests per second, and sending starts again at `since`."""
         self.tolerance = MIN_NOISE_SHARE
         self._set(SAFETY_FACTOR * rate, since, sure=False)
 
     def cut(self, rate: float, episode: ThrottleEpisode, since: float) -> None:
-        """A further wave came.
+        """Note a further episode.
 
-        Where it ends a rise above the level, the end is just there. Where it comes below the level it refutes it, and
-        each further one more so. But where less is sent than was accepted before, again and again, and refused all
-        the same, it is not for the rate: then the level from before all that is taken up again.
+        One that ends a rise above the level shows that the quota is there. One below the level refutes the level, and
+        each further one does so more strongly. But if the service keeps sending 429s although less is sent than it
+        accepted before, the rate is not their reason: then the level from before these episodes is restored.
 
         Args:
-            rate: requests a second that were sent.
-            wave: what became of them.
-            since: when sending begins again.
+            rate: requests per second that were sent.
+            episode: what became of them.
+            since: when sending starts again.
         """
         known = self.level or rate
         accepted = rate * (1 - episode.share)
@@ -157,22 +152,22 @@ class SendRate:
             self._set(SAFETY_FACTOR * max(least, accepted), since, sure=accepted > least)
         self._accepted = accepted
 
-    def _proven_rate(self, rate: float, known: float, wave: ThrottleEpisode) -> float:
-        """What was surely accepted before a wave; with many stray 429s among them nobody can say."""
+    def _proven_rate(self, rate: float, known: float, episode: ThrottleEpisode) -> float:
+        """Return the rate that was certainly accepted before an episode; much noise makes that uncertain."""
         if self.tolerance > NOISE_SHARE:
             return min(known, DECREASE_FACTOR * rate)
-        before = wave.began - max(PROVEN_SECONDS_AND_REQUESTS[0], PROVEN_SECONDS_AND_REQUESTS[1] / rate)
+        before = episode.began - max(PROVEN_SECONDS_AND_REQUESTS[0], PROVEN_SECONDS_AND_REQUESTS[1] / rate)
         return max(known, min(rate, self.rate_at(before) or rate))
 
-    def _cut_was_ineffective(self, rate: float, known: float, wave: ThrottleEpisode) -> bool:
-        """Whether waves come even where less is sent than was accepted before, and not for the first time."""
+    def _cut_was_ineffective(self, rate: float, known: float, episode: ThrottleEpisode) -> bool:
+        """Return True if episodes keep coming although less is sent than was accepted before."""
         if not self._refuted:
             self._level_before, self._ineffective_requests, self._ineffective_429s = known, 0, 0
         if rate >= self._accepted:
             return False
         self._ineffective_cuts += 1
-        self._ineffective_requests += wave.requests
-        self._ineffective_429s += wave.throttled
+        self._ineffective_requests += episode.requests
+        self._ineffective_429s += episode.throttled
         if self._ineffective_cuts < EPISODES_BEFORE_IGNORING:
             return False
         self.tolerance = min(
@@ -181,7 +176,7 @@ class SendRate:
         return True
 
     def resume(self, now: float) -> None:
-        """Approach the level once more from below."""
+        """Approach the level from below again."""
         self._since = now
 
     def _set(self, level: float, since: float, sure: bool) -> None:
@@ -200,5 +195,5 @@ class SendRate:
 
 
 def _tolerance(refused: int, requests: int) -> float:
-    """Twice the 429s that came on a success: fewer would be taken for a wave now and then."""
+    """Return twice the 429s per success: with fewer, noise would now and then look like an episode."""
     return 2 * refused / max(1, requests - refused)

@@ -1,6 +1,6 @@
-"""The smallest number in flight with about the best throughput, found by trying.
+"""Finds the smallest concurrency with near-maximal throughput by hill climbing.
 
-A saturated server sends no 429: it answers later, and the throughput no longer rises with the number in flight.
+A saturated server sends no 429: it answers later, and the throughput no longer rises with the requests in flight.
 """
 
 from __future__ import annotations
@@ -9,32 +9,25 @@ from math import inf, log, sqrt
 
 import msgspec
 
-SLOW_GROWTH = 0.05
-"""Growth per clean round after the first sign of trouble; it doubles each time that growth has paid."""
+SLOW_GROWTH = 0.05  # growth per clean round after the first sign of trouble; it doubles whenever growth has paid
+STEP_RATIO = 1.4  # ratio between two limits that are compared: closer ones differ by less than the noise
+GAIN_EXPONENT = 0.03  # a limit larger by a factor f pays if the throughput grows by at least f to this power
+MAX_ANSWERS_PER_COMPARISON = 400  # a comparison is decided after this many answers, however close it is
 
-STEP_RATIO = 1.4
-"""Limits so far apart are compared: closer ones cannot be told from noise."""
-
-GAIN_EXPONENT = 0.03
-"""A limit larger by a factor f is worth it where the throughput grows by f to this power."""
-
-MAX_ANSWERS_PER_COMPARISON = 400
-"""After so many answers a comparison is decided, however close it is."""
-
+# Relative variance of a throughput beyond what its answers show: they arrive in bursts and are not independent.
 EXTRA_VARIANCE = 4e-4
-"""Relative variance of a throughput on top of what its answers show: they come in clumps and are not independent."""
 
-BURST_LATENCY_SHARE = 0.02
-"""Answers within this part of the latency are a clump."""
+BURST_LATENCY_SHARE = 0.02  # answers within this share of the latency are one burst
 
+# Rounds without a probe between two probes. At the largest limit there is no probe at all
 MIN_HOLD_ROUNDS = 4
 MAX_HOLD_ROUNDS = 32
+# unless the throughput fell to this share.
 DROP_SHARE = 0.7
-"""Rests between two probes, in rounds; at the top there is no probe unless the throughput fell to this share."""
 
 
 class ThroughputSample(msgspec.Struct, frozen=True):
-    """What a limit gave: answers a second, and the relative variance of that figure."""
+    """The throughput at one limit: answers per second, and the relative variance of that figure."""
 
     limit: int
     rate: float
@@ -42,10 +35,10 @@ class ThroughputSample(msgspec.Struct, frozen=True):
 
 
 class ThroughputMeter:
-    """Answers of the rounds at one limit, for their throughput: by Little's law, number in flight over latency.
+    """Measures the throughput of the rounds at one limit by Little's law: requests in flight over latency.
 
-    Unlike a count per second it is right where answers come in clumps. Of a clump the first one counts: that fewer are
-    in flight for the moment until others take their places says nothing.
+    Unlike a count per second this is right when answers arrive in bursts. The first answer of a burst decides how many
+    were in flight: the dip until new requests have replaced the answered ones says nothing.
     """
 
     def __init__(self) -> None:
@@ -56,7 +49,7 @@ class ThroughputMeter:
         self._burst_began, self._burst_in_flight = -inf, 0
 
     def add(self, seconds: float, in_flight: int, now: float, usual: float) -> None:
-        """Note an answer, and how many were in flight with it; `usual` is the latency of late."""
+        """Add an answer, and how many requests were in flight with it; `usual` is the recent latency in seconds."""
         self.answers += 1
         self.seconds += seconds
         self.squares += seconds * seconds
@@ -67,25 +60,25 @@ class ThroughputMeter:
         self.in_flight += self._burst_in_flight
 
     def sample(self, limit: int) -> ThroughputSample:
-        """The throughput at this limit."""
+        """Return the throughput at this limit."""
         seconds = max(self.seconds, 1e-9)
         spread = max(0.0, self.squares * self.answers / (seconds * seconds) - 1)
         return ThroughputSample(limit, self.in_flight / seconds, spread / self.answers)
 
 
 class ThroughputSearch:
-    """Looks for the smallest limit with about the best throughput.
+    """Searches for the smallest limit with near-maximal throughput.
 
-    A base that was measured is compared with a limit above it, later with one below, and so on; what proves better is
-    the next base. Between the probes it rests at the base, longer each time that nothing better was found.
+    A measured base is compared with a limit above it, later with one below it, and so on; the better one is the next
+    base. Between two probes the search holds the limit at the base, longer each time that nothing better was found.
 
     Attributes:
-        limit: the limit just now.
-        fast: whether nothing went wrong yet, so that each clean round doubles the limit.
+        limit: the current limit on requests in flight.
+        fast: True until the first problem; each clean round then doubles the limit.
 
     Args:
         start: the first limit.
-        max_limit: the largest one.
+        max_limit: the largest limit.
     """
 
     def __init__(self, start: int, max_limit: int) -> None:
@@ -100,24 +93,24 @@ class ThroughputSearch:
         self._hold_rounds = MIN_HOLD_ROUNDS
 
     def cut(self, limit: int, fast: bool) -> None:
-        """Begin again from a lower limit; whether growth stays as fast as it was."""
+        """Start over from a lower limit; `fast` keeps the growth as fast as it was."""
         self.limit = self._goal = max(1, min(limit, self.limit))
         self.fast = self.fast and fast
         self._step, self._hold_rounds, self._rounds_to_hold = SLOW_GROWTH, MIN_HOLD_ROUNDS, 0
         self._base, self._going_up = None, True
 
     def restart(self, limit: int) -> None:
-        """Begin again from few: back to where it was in a few rounds, gently from there."""
+        """Start over from a small limit: grow back to the old one in a few rounds, and slowly from there."""
         goal = self._goal
         self.cut(limit, fast=False)
         self._goal, self._step = goal, 1.0
 
     def on_trouble(self) -> None:
-        """Something is wrong that is no 429: grow gently from now on."""
+        """Note a problem that is no 429: grow slowly from now on."""
         self.fast, self._step = False, SLOW_GROWTH
 
     def on_round(self, measure: ThroughputMeter) -> bool:
-        """Choose the next limit after a clean round at this one; whether to measure afresh."""
+        """Choose the next limit after a clean round at this one; returns True if a new measurement starts."""
         if self.limit < self._goal:
             return self._grow()
         if self._rounds_to_settle:
@@ -132,9 +125,10 @@ class ThroughputSearch:
         return self._compare(self._base, seen, measure.answers)
 
     def _compare(self, base: ThroughputSample, seen: ThroughputSample, answers: int) -> bool:
-        """Take what was seen for the new base, go back to the old one, or look longer.
+        """Take the new sample as the base, go back to the old base, or measure longer.
 
-        Down only where it is certain, up where it is likely: a limit too high costs less than one too low.
+        The limit goes down only if that is certainly better, and up if it is likely better: a limit that is too high
+        costs less than one that is too low.
         """
         low, high = (base, seen) if self._going_up else (seen, base)
         surplus = log(high.rate / low.rate) - GAIN_EXPONENT * log(high.limit / low.limit)
@@ -152,7 +146,7 @@ class ThroughputSearch:
         return self._hold_at(base.limit)
 
     def _after_hold(self, seen: ThroughputSample) -> bool:
-        """Set out again; from the top only where the throughput fell, or the probe would cost for nothing."""
+        """Probe again; at the largest limit only if the throughput fell, because the probe would cost for nothing."""
         before = self._base
         if before is not None and seen.rate < DROP_SHARE * before.rate:
             self._going_up = False
@@ -162,7 +156,7 @@ class ThroughputSearch:
         return self._next_step(seen)
 
     def _next_step(self, base: ThroughputSample) -> bool:
-        """Go from a new base to the next limit in the direction taken."""
+        """Go from a new base to the next limit in the current direction."""
         self._base = base
         if self._going_up:
             goal = min(

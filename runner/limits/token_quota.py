@@ -1,7 +1,7 @@
-"""Tokens a minute: what a request is expected to take is reserved, and set right once the service has counted.
+"""Tokens per minute: reserves what a request is expected to use, and corrects it when the service has counted.
 
-Whole tokens in a sliding window keep the quota, exactly. A pace a little faster than the quota spreads the grants over
-the minute: the window alone would hand out a minute's worth at once, and the same again a minute later.
+A sliding window over whole tokens keeps the quota exactly. A rate a little above the quota spreads the grants over the
+minute: the window alone would grant a minute's worth at once, and the same again a minute later.
 """
 
 from __future__ import annotations
@@ -16,36 +16,24 @@ from runner.core import estimate_body
 from runner.types import Usage
 
 TICKS_PER_SECOND = 10
-WINDOW_TICKS = 60 * TICKS_PER_SECOND + 1
-"""So many ticks hold every moment of the last 60 seconds, however the minute falls among them."""
-
-RATE_FACTOR = 1.03
-"""Faster than the quota by this: what stood still while a large request waited is caught up with."""
-
-BURST_SECONDS = 2.0
-"""So many seconds' worth may be granted at once after a pause."""
-
-MIN_ANSWERS = 20
-"""Fewer answers than these teach nothing: the first to come are the short ones."""
-
-WEIGHT_CAP_ANSWERS = 2000
-"""An answer counts for as much as the last so many before it."""
-
-MIN_DELAY_SECONDS = 1e-6
-"""Nobody is told to wait for less: 0.0 means now."""
-
-SLOPE_PRIOR_WEIGHT = 0.1
-"""How much speaks for a slope of 1: bodies of nearly the same length say little about any other."""
+WINDOW_TICKS = 60 * TICKS_PER_SECOND + 1  # length of the ring buffer: 60 s of ticks and the current one
+RATE_FACTOR = 1.03  # grants are paced at this factor of the quota, to catch up after a large request had to wait
+BURST_SECONDS = 2.0  # seconds' worth of tokens that may be granted at once after a pause
+MIN_ANSWERS = 20  # answers before the estimate learns: the first answers to arrive are the short ones
+WEIGHT_CAP_ANSWERS = 2000  # an answer weighs at least as much as one of the last 2,000
+MIN_DELAY_SECONDS = 1e-6  # shortest delay that is returned, because 0.0 means now
+SLOPE_PRIOR_WEIGHT = 0.1  # weight of the prior slope 1: bodies of nearly equal length say little about other lengths
 
 
 class SlidingWindowQuota:
     """One quota of tokens per minute, on any clock that does not go back.
 
-    In no 60 seconds is more granted than `tpm`: estimates, and debts that are known at the time of the grant. A
-    request for more than `tpm` is granted alone, when the last 60 seconds are empty, and what comes after it waits for
-    as many minutes as it took. One above the burst need not wait for the pace longer than others; those after it do.
+    No 60 seconds hold grants of more than `tpm` tokens, counting estimates and the debts that are known at the time of
+    the grant. A request for more than `tpm` is granted alone when the last 60 seconds are empty, and the next one waits
+    for as many minutes as it used. A request above the burst waits no longer for the rate than others do; those after
+    it wait instead.
 
-    Who comes first is the caller's business: none may be asked about while an earlier one waits.
+    The caller must enforce FIFO order: it asks for no request while an earlier one waits.
 
     Args:
         tpm: tokens per minute.
@@ -62,7 +50,7 @@ class SlidingWindowQuota:
         self._now = 0.0
 
     def delay_until(self, amount: int, now: float) -> float:
-        """Seconds until so many tokens may be granted, as things stand; 0.0: now."""
+        """Return the seconds until this many tokens may be granted as things are now; 0.0 means now."""
         if now > self._now:
             self._advance(now)
         if amount <= self._level and self._sum + amount <= self.tpm:
@@ -74,7 +62,7 @@ class SlidingWindowQuota:
         return max(missing / self._rate, self._time_when_freed(excess) - now, MIN_DELAY_SECONDS)
 
     def reserve(self, amount: int, now: float) -> None:
-        """Charge what is granted."""
+        """Charge tokens that are granted now."""
         if now > self._now:
             self._advance(now)
         self._granted[self._tick % WINDOW_TICKS] += amount
@@ -84,10 +72,13 @@ class SlidingWindowQuota:
             self._level -= amount * (RATE_FACTOR - 1)
 
     def correct(self, estimate: int, actual: int, granted: float, now: float) -> None:
-        """Charge what the service counted in place of the estimate: more is a debt from now on, less is given back.
+        """Replace the estimate by what the service counted: more is a debt from now on, less is given back.
 
         Args:
-            granted: the `now` of `take`.
+            estimate: the tokens that were reserved.
+            actual: the tokens that the service counted.
+            granted: the `now` that was passed to `reserve`.
+            now: the time now.
         """
         surplus = estimate - actual
         if surplus < 0:
@@ -102,11 +93,11 @@ class SlidingWindowQuota:
             self._sum -= surplus
 
     def refund(self, amount: int, granted: float, now: float) -> None:
-        """Give back all that was charged at `granted`: the service counted nothing."""
+        """Give back all that was reserved at `granted`: the service counted nothing."""
         self.correct(amount, 0, granted, now)
 
     def _advance(self, now: float) -> None:
-        """Move the clock on: the pace saves up, and ticks that are more than 60 seconds old are forgotten."""
+        """Advance the clock: tokens accrue at the rate, and ticks older than 60 seconds are dropped."""
         self._level = min(self._burst, self._level + (now - self._now) * self._rate)
         self._now = now
         tick, granted = int(now * TICKS_PER_SECOND), self._granted
@@ -116,7 +107,7 @@ class SlidingWindowQuota:
         self._tick = tick
 
     def _time_when_freed(self, excess: int) -> float:
-        """When so many of the tokens in the window will have left it."""
+        """Return when this many of the tokens in the window will have left it."""
         tick = self._tick
         while excess > 0:
             tick += 1
@@ -125,11 +116,11 @@ class SlidingWindowQuota:
 
 
 class TokenEstimator:
-    """What the next request of one kind will take, learned from what the service counted.
+    """Estimates the tokens of the next request of one judge, from what the service counted.
 
     Args:
-        template: tokens that the service's own prompt adds, until its count is known.
-        completion: tokens of an answer, until some are known.
+        template: tokens that the service's own prompt adds; used until the service has counted some requests.
+        completion: tokens of an answer; used until some are known.
         cap: the most tokens an answer may have, or None.
     """
 
@@ -142,7 +133,7 @@ class TokenEstimator:
         self._length = 0.0
 
     def prompt(self, size: int) -> int:
-        """Tokens of the prompt, as the service will count them; `size` is our own estimate of the body."""
+        """Return the tokens of the prompt as the service will count them; `size` is our own estimate of the body."""
         if self._prompts < MIN_ANSWERS:
             return max(1, size + self._template)
         doubt = SLOPE_PRIOR_WEIGHT * self._x * self._x / self._prompts
@@ -151,12 +142,12 @@ class TokenEstimator:
 
     @property
     def completion(self) -> int:
-        """Tokens of the answer."""
+        """The expected tokens of the answer."""
         expected = self._completion if self._answers < MIN_ANSWERS else round(self._length)
         return max(1, min(expected, self._cap))
 
     def update(self, size: int, usage: Usage) -> None:
-        """Take note of what the service counted for a body of this size."""
+        """Learn from what the service counted for a body of this size."""
         if usage.prompt is not None:
             self._update_prompt(size, usage.prompt)
         if usage.completion is not None:
@@ -164,7 +155,7 @@ class TokenEstimator:
             self._length += (usage.completion - self._length) / self._answers
 
     def _update_prompt(self, size: int, tokens: int) -> None:
-        """Move means, variance and covariance on: these do not grow, so nothing is lost in long runs."""
+        """Update means, variance and covariance. They do not grow, so long runs lose no precision."""
         self._prompts = min(self._prompts + 1, WEIGHT_CAP_ANSWERS)
         share = 1 / self._prompts
         before = size - self._x
@@ -175,11 +166,11 @@ class TokenEstimator:
 
 
 Amounts = tuple[int, ...]
-"""Tokens for each account."""
+"""Tokens for each quota."""
 
 
 class QuotaSet:
-    """Several quotas of which each must have room for a request; their clock is the caller's.
+    """Several quotas, each of which must have room for a request. The caller passes in the time.
 
     Args:
         quotas: tokens per minute.
@@ -189,30 +180,30 @@ class QuotaSet:
         self._quotas = tuple(SlidingWindowQuota(quota) for quota in quotas)
 
     def delay_until(self, amounts: Amounts, now: float) -> float:
-        """Seconds until so many tokens may be granted, as things stand; 0.0: now."""
+        """Return the seconds until these tokens may be granted as things are now; 0.0 means now."""
         wait = 0.0
-        for account, amount in zip(self._quotas, amounts, strict=True):
-            if (longer := account.delay_until(amount, now)) > wait:
+        for quota, amount in zip(self._quotas, amounts, strict=True):
+            if (longer := quota.delay_until(amount, now)) > wait:
                 wait = longer
         return wait
 
     def reserve(self, amounts: Amounts, now: float) -> None:
-        """Charge what is granted."""
-        for account, amount in zip(self._quotas, amounts, strict=True):
-            account.reserve(amount, now)
+        """Charge tokens that are granted now."""
+        for quota, amount in zip(self._quotas, amounts, strict=True):
+            quota.reserve(amount, now)
 
     def correct(self, estimates: Amounts, actual: Amounts, granted: float, now: float) -> None:
-        """Charge what the service counted in place of the estimates."""
-        for account, estimate, amount in zip(self._quotas, estimates, actual, strict=True):
-            account.correct(estimate, amount, granted, now)
+        """Replace the estimates by what the service counted."""
+        for quota, estimate, amount in zip(self._quotas, estimates, actual, strict=True):
+            quota.correct(estimate, amount, granted, now)
 
     def refund(self, amounts: Amounts, granted: float, now: float) -> None:
-        """Give back what was granted: the service counted nothing."""
+        """Give back what was reserved: the service counted nothing."""
         self.correct(amounts, (0,) * len(amounts), granted, now)
 
 
 class TokenReservation(msgspec.Struct, frozen=True, gc=False):
-    """What a request of a variant is thought to take: from which accounts, and our own estimate of its body."""
+    """What is reserved for a request: its variant, our own estimate of its body in tokens, and tokens per quota."""
 
     variant: int
     size: int
@@ -220,14 +211,14 @@ class TokenReservation(msgspec.Struct, frozen=True, gc=False):
 
 
 class TokenQuota:
-    """The token quota of one service: how much a request is thought to take, and what came of it.
+    """The token quota of one service, with estimates of what requests will use.
 
     Attributes:
-        quotas: what is granted from.
+        quotas: one quota for all tokens, or two for input and output.
 
     Args:
-        tpm: tokens per minute, together or input and output apart.
-        estimators: for each variant, what its requests will take; variants of one judge may share one.
+        tpm: tokens per minute, together or for input and output separately.
+        estimators: one for each variant; variants of one judge may share one.
     """
 
     def __init__(self, tpm: int | TokenLimits, estimators: Sequence[TokenEstimator]) -> None:
@@ -236,7 +227,7 @@ class TokenQuota:
         self._estimators = estimators
 
     def reserve(self, variant: int, body: bytes) -> TokenReservation:
-        """What a request will take."""
+        """Return what has to be reserved for a request."""
         size = estimate_body(body)
         expected = self._estimators[variant]
         prompt, completion = expected.prompt(size), expected.completion
@@ -245,17 +236,17 @@ class TokenQuota:
         )
 
     def correct(self, paid: TokenReservation, usage: Usage, granted: float, now: float) -> None:
-        """Charge what an answer took, and learn from it; where the service does not say, the estimate stands."""
+        """Charge what an answer used, and learn from it; if the service does not say, the estimate stays charged."""
         self._estimators[paid.variant].update(paid.size, usage)
         self.quotas.correct(paid.amounts, _counted(paid.amounts, usage), granted, now)
 
     def refund(self, reservation: TokenReservation, granted: float, now: float) -> None:
-        """Give back what a request was granted that the service did not count."""
+        """Give back the reservation of a request that the service did not count."""
         self.quotas.refund(reservation.amounts, granted, now)
 
 
 def _counted(amounts: Amounts, usage: Usage) -> Amounts:
-    """What the service counted for each account; what was expected, where it does not say."""
+    """Return what the service counted for each quota, or the estimate if it does not say."""
     prompt, completion = usage.prompt, usage.completion
     if len(amounts) == 2:
         return amounts[0] if prompt is None else prompt, amounts[1] if completion is None else completion

@@ -36,7 +36,7 @@ class GroupCommitter:
         """Read the verdict of an answer and write its row. Once this returns, SIGKILL does not lose the row.
 
         An answer whose verdict cannot be read is written only if it is the `last` one: otherwise the request is sent
-        again. Raises RunStopped if the row cannot be written. A worker that is cancelled here still gets its row written.
+        again. Raises RunStopped if the row cannot be written. A cancelled worker's row is written all the same.
         """
         committed: asyncio.Future[RequestResult] = asyncio.get_running_loop().create_future()
         self._pending.append((request, result, last, committed))
