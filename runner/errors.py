@@ -1,43 +1,43 @@
-"""Everything that goes wrong, in one tree.
+"""The tree of errors that judge-runner raises.
 
 JudgeRunnerError
-├── UsageError                exit 2: command line, YAML, dataset, output place or run directory do not fit
+├── UsageError                exit 2: wrong command line, YAML, dataset, output path or run directory
 │   ├── ConfigError
 │   ├── DatasetError
 │   ├── RunDirectoryError
 │   └── ReportFailed
-├── BadRow                    one sample cannot be asked: becomes a `failed` row, `bad_row` or `too_long`
+├── BadRow                    one sample cannot be sent: it becomes a `failed` row, `bad_row` or `too_long`
 ├── ServiceError              one call failed
-│   ├── Transient             worth another attempt
-│   │   ├── ConnectFailed       nobody was reached; the request was never sent
-│   │   ├── ConnectionLost      it broke under way
+│   ├── Transient             another attempt may succeed
+│   │   ├── ConnectFailed       no connection; the request was never sent
+│   │   ├── ConnectionLost      the connection broke before the whole answer arrived
 │   │   ├── TimedOut
-│   │   ├── RateLimited         429: never uses up an attempt
-│   │   ├── ServerFault         5xx, 408, 409, 425, 450
-│   │   └── BadReply            a 200 that holds no answer
+│   │   ├── RateLimited         429; does not count as an attempt
+│   │   ├── ServerFault         5xx, 408, 409, 425, 450, 499
+│   │   └── BadReply            a 200 without an answer
 │   ├── Refused               this request will never be answered: `bad_request` or `content_filter`
-│   └── Fatal                 no request will: authentication, quota gone for good, wrong address
-├── NoBatchApi                the service has no Files or no Batch API: the run goes online
-└── RunStopped                the run ends early, with exit code 3 or 4
+│   └── Fatal                 no request will be answered: authentication, exhausted quota, wrong address
+├── NoBatchApi                the service has no Files or no Batch API; the online lane is used
+└── RunStopped                the run ends early, with exit code 3, 4, 130 or 143
 """
 
 from __future__ import annotations
 
 
 class JudgeRunnerError(Exception):
-    """The root of all errors that judge-runner raises on purpose."""
+    """The base class of all errors that judge-runner raises deliberately."""
 
 
 class UsageError(JudgeRunnerError):
-    """Something the user gave does not fit; nothing was sent. Exit code 2."""
+    """Some input of the user is wrong; nothing was sent. Exit code 2."""
 
 
 class ConfigError(UsageError):
-    """The YAML, a `--set` value or the environment does not fit."""
+    """The YAML, a `--set` value or an environment variable is wrong."""
 
 
 class DatasetError(UsageError):
-    """The dataset is missing, empty, unreadable as a whole, or lacks a column."""
+    """The dataset is missing, empty, entirely unreadable, or lacks a column."""
 
 
 class RunDirectoryError(UsageError):
@@ -45,11 +45,11 @@ class RunDirectoryError(UsageError):
 
 
 class ReportFailed(UsageError):
-    """The report could not be made; the run and its rows are as they were."""
+    """The report could not be written; the run and its rows are not affected."""
 
 
 class BadRow(JudgeRunnerError):
-    """One sample cannot be asked; `error_type` is `bad_row` or `too_long`. Who catches it says which sample."""
+    """One sample cannot be sent; `error_type` is `bad_row` or `too_long`. The catcher adds which sample it is."""
 
     def __init__(self, message: str, error_type: str = "bad_row") -> None:
         super().__init__(message)
@@ -60,9 +60,9 @@ class ServiceError(JudgeRunnerError):
     """One call to the service failed.
 
     Args:
-        message: what was seen, in one line, without secrets.
-        status: the HTTP status, where there was one.
-        retry_after: seconds the service asked us to wait, where it did.
+        message: what happened, in one line, without secrets.
+        status: the HTTP status, if there was a response.
+        retry_after: seconds that the service wants us to wait, if it said so.
     """
 
     error_type = "server_error"
@@ -74,37 +74,37 @@ class ServiceError(JudgeRunnerError):
 
 
 class Transient(ServiceError):
-    """Worth another attempt."""
+    """Another attempt may succeed."""
 
 
 class ConnectFailed(Transient):
-    """Nobody was reached: refused, no route, no name, TLS; the request was never sent."""
+    """No connection (refused, no route, unknown name, TLS); the request was never sent."""
 
     error_type = "connection"
 
 
 class ConnectionLost(Transient):
-    """The connection broke before the whole answer was there."""
+    """The connection broke before the whole answer arrived."""
 
     error_type = "connection"
 
 
 class TimedOut(Transient):
-    """No whole answer within the time the configuration gives."""
+    """The whole answer did not arrive within the configured time."""
 
     error_type = "timeout"
 
 
 class RateLimited(Transient):
-    """429: too many requests or tokens just now."""
+    """429: too many requests or tokens at the moment."""
 
 
 class ServerFault(Transient):
-    """The service failed at its side."""
+    """The fault is on the service's side: 5xx, 408, 409, 425, 450 or 499."""
 
 
 class BadReply(Transient):
-    """A 200 that holds no answer: cut off, not JSON, without choices."""
+    """A 200 without an answer: truncated, not JSON, or without choices."""
 
     error_type = "bad_reply"
 
@@ -118,7 +118,7 @@ class Refused(ServiceError):
 
 
 class Fatal(ServiceError):
-    """The service will answer no request of this run until a person acts.
+    """The service will not answer any request of this run until a person acts.
 
     `reason` is one of `authentication`, `quota`, `address`.
     """
@@ -129,17 +129,18 @@ class Fatal(ServiceError):
 
 
 class NoBatchApi(JudgeRunnerError):
-    """The service has no Files or no Batch API (404, 405 or 501 on it)."""
+    """The service has no Files or no Batch API: it answered 404, 405 or 501."""
 
 
 class RunStopped(JudgeRunnerError):
-    """The run ends before every request has its row.
+    """The run ends before every request has a row.
 
     Args:
-        reason: a short word for `stop_reason`: `authentication`, `quota`, `address`, `output`, `outage`, `max_time`,
-            `interrupted`, `terminated`, `detached`, `cancelled`, `undecided`, `storage`, `budget`, `breaker`.
-        message: what was seen and what to do, for a person.
-        exit_code: 3 a person must act, 4 run again later, 130 / 143 drained after a signal.
+        reason: the `stop_reason`, one of `authentication`, `quota`, `address`, `output`, `dataset`, `outage`,
+            `max_time`, `interrupted`, `terminated`, `detached`, `cancelled`, `undecided`, `storage`, `budget`,
+            `breaker`, `incomplete`.
+        message: what happened and what to do, for a person.
+        exit_code: 3 if a person must act, 4 to run again later, 130 or 143 if drained after a signal.
     """
 
     def __init__(self, reason: str, message: str, exit_code: int) -> None:
@@ -149,10 +150,10 @@ class RunStopped(JudgeRunnerError):
 
 
 def output_failed(error: Exception) -> RunStopped:
-    """The run stops because its rows can no longer be written."""
+    """Return the error for a run that stops because its rows cannot be written any more."""
     return RunStopped(
         "output",
-        f"the output can no longer be written: {error}. What was answered is kept in the journal; "
-        "make room (or mend the place) and run the same command again.",
+        f"the output can no longer be written: {error}. All answers so far are kept in the journal; "
+        "free disk space (or fix the directory) and run the same command again.",
         exit_code=3,
     )

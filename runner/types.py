@@ -1,6 +1,7 @@
-"""The values that travel through a run: what is asked, what came back, what it means.
+"""The values that pass through a run: sample, request, response, verdict, row.
 
-None of them can hold itself, so the garbage collector need not look at them (`gc=False`): there are many.
+There are many of these objects and none can be part of a reference cycle, so the garbage collector does not track them
+(`gc=False`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,27 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
+# The better answer, numbered as in the dataset.
 Winner = Literal["1", "2", "tie"]
-"""Which answer is better, numbered as the dataset numbers them."""
 
+# One row of the results by column name: request, outcome and verdict.
 Row = dict[str, Any]
-"""One line of the results: request, outcome and verdict by column name."""
+
+# The columns that results/*.parquet has in every run, in their order.
+RESULT_COLUMNS = (
+    "sample_id", "ordinal", "judge", "judge_model", "kind", "service", "swapped", "repeat", "custom_id",
+    "request_hash", "route", "status", "score", "winner", "score1", "score2", "label", "dimensions", "contradiction",
+    "response", "explanation", "rule", "finish_reason", "response_id", "batch_id", "error_type", "error_message",
+    "attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost", "latency_s", "finished_at",
+)  # fmt: skip
+
+# The columns that follow if the dataset maps a human label, or the models that gave the answers.
+LABEL_COLUMNS = ("human_winner", "human_score", "human_label")
+MODEL_COLUMNS = ("model", "model1", "model2")
 
 
 class Secret:
-    """A text that cannot be printed, logged, pickled or written by accident."""
+    """A text that is not printed, logged, pickled or written to disk by accident."""
 
     __slots__ = ("_text",)
 
@@ -26,7 +39,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text itself; call this only where it goes onto the wire."""
+        """Return the text itself. Call this only to put it on the wire."""
         return self._text
 
     def __repr__(self) -> str:
@@ -43,14 +56,14 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         ordinal: its position in the whole dataset, from 0; blank lines do not count.
-        id: the dataset's own id, or the ordinal as text.
-        fields: the mapped fields (`question`, `answer`, `answer1`, ...) as the dataset gives them;
-            a field whose column the row does not have is absent.
-        record: every column of the row, for templates that name columns.
-        columns: what its result rows carry: `human_winner`, `human_score`, `human_label` (where a label is
-            mapped), `model`, `model1`, `model2` (where mapped) and the kept columns.
+        id: the id in the dataset, or the ordinal as text.
+        fields: the mapped fields (`question`, `answer`, `answer1`, ...) with the values of the dataset; a field is
+            absent if the row lacks its column.
+        record: all columns of the row, for templates that name columns.
+        columns: the columns that its result rows copy: `human_winner`, `human_score`, `human_label` (if a label is
+            mapped), `model`, `model1`, `model2` (if mapped) and the kept columns.
         place: file and line (or row), for messages.
-        problem: why the row cannot be used at all (broken JSON, ...), or None.
+        problem: why the whole row is unusable (broken JSON, ...), or None.
     """
 
     ordinal: int
@@ -63,7 +76,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
 
 class Dimension(msgspec.Struct, frozen=True, gc=False):
-    """A score below the overall one; `answer` is 1 or 2 in a pairwise verdict, else None."""
+    """The score of one criterion; `answer` is 1 or 2 in a pairwise verdict, else None."""
 
     name: str
     answer: int | None
@@ -71,11 +84,11 @@ class Dimension(msgspec.Struct, frozen=True, gc=False):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What a judge's text means, or why it means nothing.
+    """The verdict in a judge's text, or why there is none.
 
-    A value that could not be read is None, never 0, -1 or a tie. `problem` is None for a verdict that was read; else
-    it is one of `no_verdict`, `conflict`, `out_of_scale`, `truncated`, and `detail` says what was found.
-    `rule` names the parsing rule that fired.
+    A value that could not be read is None, never 0, -1 or a tie. `problem` is None if a verdict was read; else it is
+    one of `no_verdict`, `conflict`, `out_of_scale`, `truncated`, and `detail` says what was found.
+    `rule` names the parsing rule that matched.
     """
 
     rule: str | None = None
@@ -92,12 +105,12 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class JudgeRequest(msgspec.Struct, frozen=True, gc=False):
-    """One chat body, ready to be sent.
+    """One chat request, ready to be sent.
 
     Attributes:
-        sample: the sample it asks about.
-        variant: its number within the sample (judge, order, repeat).
-        custom_id: its stable name, `{ordinal}-{judge}-{o|s}-{repeat}`.
+        sample: the sample to be judged.
+        variant: the number of its combination of judge, order and repeat within the sample.
+        custom_id: its stable id, `{ordinal}-{judge}-{o|s}-{repeat}`.
         body: the JSON body, UTF-8.
         request_hash: a hash of the body, 32 hex digits.
     """
@@ -110,7 +123,7 @@ class JudgeRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens as the service counted them; None where it did not say."""
+    """Tokens as the service counted them; None if it did not report them."""
 
     prompt: int | None = None
     completion: int | None = None
@@ -123,7 +136,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class JudgeResponse(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer of the service; `text` is None where the message carries none."""
+    """A complete answer of the service; `text` is None if the message has no text."""
 
     text: str | None
     finish_reason: str | None = None
@@ -133,7 +146,7 @@ class JudgeResponse(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
-    """Why a request has no answer: one of the contract's `error_type` words and what was seen."""
+    """Why a request has no answer: an `error_type` of the results and a message."""
 
     error_type: str
     message: str
@@ -147,17 +160,17 @@ def _sum(a: int | None, b: int | None) -> int | None:
 
 
 class RequestResult(msgspec.Struct, frozen=True, gc=False):
-    """What asking one request came to.
+    """The result of one request.
 
     Attributes:
         outcome: the answer, or why there is none.
-        verdict: what the answer means; None for a failure.
-        attempts: calls made, all of them.
-        usage: tokens of all attempts, where the service counted them.
-        latency_s: seconds of the answering attempt.
-        route: `online` or `batch`; None where nothing was sent.
-        batch_id: the batch that answered, or did not.
-        service: who was asked; None where that is the variant's only service.
+        verdict: the verdict in the answer; None for a failure.
+        attempts: the number of calls, failed ones included.
+        usage: tokens of all attempts, if the service reported them.
+        latency_s: seconds that the successful attempt took.
+        route: `online` or `batch`; None if nothing was sent.
+        batch_id: the batch that the request was part of, answered or not.
+        service: the service that the request was sent to; None if the variant has only one service.
     """
 
     outcome: Outcome

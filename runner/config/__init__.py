@@ -1,9 +1,9 @@
-"""The configuration: one YAML file as frozen values, or a clear word on what does not fit."""
+"""The configuration: one YAML file, validated and frozen, or a clear message about every mistake in it."""
 
 from __future__ import annotations
 
 from runner.config.cli_values import parse_duration, parse_value, read_mapping
-from runner.config.dataset import RESULT_COLUMNS, Column, Constant, DatasetConfig, HumanLabel, KeepColumn
+from runner.config.dataset import Column, Constant, DatasetConfig, HumanLabel, KeepColumn
 from runner.config.json_schema import json_schema
 from runner.config.judges import AggregateConfig, JudgeConfig, VerdictConfig
 from runner.config.load import load_config, masked
@@ -26,7 +26,6 @@ from runner.config.models import (
 from runner.config.services import Adaptive, LimitsConfig, ServiceConfig, TimeoutConfig, TokenLimits
 
 __all__ = [
-    "RESULT_COLUMNS",
     "Adaptive",
     "AggregateConfig",
     "BatchConfig",

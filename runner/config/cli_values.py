@@ -1,4 +1,4 @@
-"""Values given on the command line, read as the YAML would read them."""
+"""Values from the command line, read with the rules of the YAML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.errors import ConfigError
 
 
 def parse_duration(text: str) -> float:
-    """Read `30`, `30s`, `5m` or `6h` as seconds; raises ConfigError."""
+    """Convert `30`, `30s`, `5m` or `6h` to seconds; raises ConfigError."""
     try:
         return seconds(text)
     except PydanticCustomError as error:
@@ -21,7 +21,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as YAML; raises ConfigError."""
+    """Parse one value as YAML; raises ConfigError."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -29,7 +29,7 @@ def parse_value(text: str) -> Any:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a small YAML file that holds one mapping; raises ConfigError."""
+    """Read a small YAML file that contains one mapping; raises ConfigError."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What must fit together across keys; each value alone is right by now."""
+"""Checks across keys. Each value is valid on its own by the time these run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from collections.abc import Callable, Iterator
 from runner.config.exposed_secrets import SECRET_HEADER
 from runner.config.judges import JudgeConfig, VerdictConfig
 from runner.config.models import RunConfig
-from runner.config.problems import KeyPath, Problem, nearest
+from runner.config.problems import KeyPath, Problem
 from runner.config.services import Adaptive, ServiceConfig
-from runner.core import COMPLETION_CAP_PARAMETERS
+from runner.core import COMPLETION_CAP_PARAMETERS, nearest
+from runner.types import LABEL_COLUMNS, MODEL_COLUMNS
 
-_OURS = {
-    "model": "the model stands in judge.model",
+# Request parameters that judge-runner sets itself.
+_RESERVED_PARAMETERS = {
+    "model": "set judge.model instead",
     "messages": "the messages are made from the dataset",
-    "stream": "answers are read whole",
+    "stream": "answers are not streamed",
     "n": "use judge.repeats",
 }
-_PAI_SCALE = (1.0, 5.0)
+_PAI_SCALE = (1.0, 5.0)  # of scores, unless pai.max_score changes it
 
 
-def misfits(config: RunConfig) -> Iterator[Problem]:
-    """Find every pair of values that cannot be meant together."""
+def find_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Yield a problem for every combination of values that contradict each other."""
     for index, judge in enumerate(config.judges):
         yield from _judge(judge, ("judges", index))
         yield from _services_of(judge, ("judges", index), config)
@@ -30,17 +32,17 @@ def misfits(config: RunConfig) -> Iterator[Problem]:
         yield from _service(service, ("services", index))
     yield from _unique("judges", [judge.name for judge in config.judges])
     yield from _unique("services", [service.name for service in config.services])
-    yield from _emulated(config)
+    yield from _one_kind_of_service(config)
     yield from _route(config)
-    yield from _orders(config)
+    yield from _minimum_below_maximum(config)
     yield from _budget(config)
-    yield from _groups(config)
+    yield from _report_groups(config)
 
 
 def _judge(judge: JudgeConfig, at: KeyPath) -> Iterator[Problem]:
     for key in judge.parameters:
-        if key in _OURS:
-            yield Problem((*at, "parameters", key), f"not a parameter to choose: {_OURS[key]}")
+        if key in _RESERVED_PARAMETERS:
+            yield Problem((*at, "parameters", key), f"cannot be set here: {_RESERVED_PARAMETERS[key]}")
     if judge.kind == "template":
         yield from _template(judge, at)
     else:
@@ -48,7 +50,7 @@ def _judge(judge: JudgeConfig, at: KeyPath) -> Iterator[Problem]:
     if judge.verdict is not None:
         yield from _verdict(judge.verdict, (*at, "verdict"))
         if judge.dimension is not None and not judge.verdict.yields_score:
-            yield Problem((*at, "dimension"), "a dimension is a score, and this judge's verdict has none")
+            yield Problem((*at, "dimension"), "a dimension needs a score, and this judge's verdict has none")
 
 
 def _template(judge: JudgeConfig, at: KeyPath) -> Iterator[Problem]:
@@ -56,7 +58,7 @@ def _template(judge: JudgeConfig, at: KeyPath) -> Iterator[Problem]:
         if value is None:
             yield Problem(at, f"a template needs '{key}'")
     if judge.user is not None and not judge.user.strip():
-        yield Problem((*at, "user"), "expected a text that is not empty")
+        yield Problem((*at, "user"), "expected a non-empty text")
     if judge.swap and judge.verdict is not None and not judge.verdict.yields_winner:
         yield Problem((*at, "swap"), "swapping the answers needs a verdict that names a winner")
     if judge.pai:
@@ -69,16 +71,17 @@ def _pai(judge: JudgeConfig, at: KeyPath) -> Iterator[Problem]:
             yield Problem((*at, key), f"only a judge of kind template has '{key}'; this one is {judge.kind}")
     if judge.swap and judge.kind == "pai_single":
         yield Problem((*at, "swap"), "there is only one answer; swap needs kind pai_pairwise or template")
-    asked = judge.pai.get("max_score")
+    max_score = judge.pai.get("max_score")
     if judge.scale is None:
         return
     top = f"{judge.scale[1]:g}"
-    if asked is None and judge.scale != _PAI_SCALE:
+    if max_score is None and judge.scale != _PAI_SCALE:
         yield Problem(
-            (*at, "scale"), f'PAI-Judge scores from 1 to 5 unless asked otherwise: add pai: {{max_score: "{top}"}}'
+            (*at, "scale"),
+            f'PAI-Judge scores from 1 to 5 by default; for another scale add pai: {{max_score: "{top}"}}',
         )
-    elif asked is not None and re.fullmatch(r"\d+(\.\d+)?", asked) and float(asked) != judge.scale[1]:
-        yield Problem((*at, "scale"), f"the judge is asked for scores up to {asked} (pai.max_score), not {top}")
+    elif max_score is not None and re.fullmatch(r"\d+(\.\d+)?", max_score) and float(max_score) != judge.scale[1]:
+        yield Problem((*at, "scale"), f"the request asks for scores up to {max_score} (pai.max_score), not {top}")
 
 
 def _verdict(verdict: VerdictConfig, at: KeyPath) -> Iterator[Problem]:
@@ -88,7 +91,7 @@ def _verdict(verdict: VerdictConfig, at: KeyPath) -> Iterator[Problem]:
     if verdict.pattern is not None and verdict.kind is None:
         yield Problem(at, "a pattern needs 'kind': score, winner or label")
     if verdict.pattern is None and "pick" in verdict.model_fields_set:
-        yield Problem((*at, "pick"), "only a pattern has 'pick'; a format knows its own place")
+        yield Problem((*at, "pick"), "only a pattern has 'pick'; a format finds the verdict itself")
     if verdict.pattern is None and verdict.kind is not None:
         yield Problem((*at, "kind"), "only a pattern has 'kind'")
     if verdict.format != "json":
@@ -115,40 +118,40 @@ def _services_of(judge: JudgeConfig, at: KeyPath, config: RunConfig) -> Iterator
     names = [service.name for service in config.services]
     for name in judge.service:
         if name not in names:
-            guess = nearest(name, names)
-            hint = f"did you mean '{guess}'?" if guess else f"there is: {', '.join(names)}"
+            guess = nearest(name.lower(), names)
+            hint = f"did you mean '{guess}'?" if guess else f"known services: {', '.join(names)}"
             yield Problem((*at, "service"), f"no service is called '{name}'; {hint}")
     if not judge.service:
-        yield Problem((*at, "service"), f"expected the name of a service; there is: {', '.join(names)}")
+        yield Problem((*at, "service"), f"expected the name of a service; known services: {', '.join(names)}")
     if len(set(judge.service)) < len(judge.service):
-        yield Problem((*at, "service"), "a service is named twice")
+        yield Problem((*at, "service"), "the same service is listed twice")
 
 
-def _groups(config: RunConfig) -> Iterator[Problem]:
+def _report_groups(config: RunConfig) -> Iterator[Problem]:
     dataset = config.dataset
-    labels = () if dataset.human_label is None else ("human_winner", "human_score", "human_label")
-    models = [name for name in ("model", "model1", "model2") if dataset.source_of(name) is not None]
-    carried = [*labels, *models, *(item.name for item in dataset.keep)]
+    labels = () if dataset.human_label is None else LABEL_COLUMNS
+    models = [name for name in MODEL_COLUMNS if dataset.source_of(name) is not None]
+    columns = [*labels, *models, *(item.name for item in dataset.keep)]
     for name in () if config.report is None else config.report.group_by:
-        if name not in carried:
-            guess = nearest(name, carried)
-            hint = f"did you mean '{guess}'?" if guess else f"dataset: {{keep: [{name}]}} puts it there"
-            yield Problem(("report", "group_by"), f"'{name}' is no column that the dataset gives the results; {hint}")
+        if name not in columns:
+            guess = nearest(name.lower(), columns)
+            hint = f"did you mean '{guess}'?" if guess else f"add it with dataset: {{keep: [{name}]}}"
+            yield Problem(("report", "group_by"), f"'{name}' is not a dataset column of the results; {hint}")
 
 
 def _service(service: ServiceConfig, at: KeyPath) -> Iterator[Problem]:
     given = service.model_fields_set
     if service.token_file is not None and "token_env" in given and service.token_env is not None:
         yield Problem((*at, "token_file"), "expected either token_env or token_file, found both")
-    private = [name for name in service.headers if SECRET_HEADER.search(name)]
-    twice = [name for name in private if name.lower() == "authorization"]
-    if twice and service.sends_token:
-        yield Problem((*at, "headers", twice[0]), "set 'token_env: null' where the header is given here")
-    open_wire = service.base_url.lower().startswith("http:") and not service.is_local and not service.allow_http
-    if service.kind == "http" and open_wire and (service.sends_token or private):
+    secret_headers = [name for name in service.headers if SECRET_HEADER.search(name)]
+    authorization = [name for name in secret_headers if name.lower() == "authorization"]
+    if authorization and service.sends_token:
+        yield Problem((*at, "headers", authorization[0]), "set 'token_env: null' if you set this header here")
+    is_plain_http = service.base_url.lower().startswith("http:") and not service.is_local and not service.allow_http
+    if service.kind == "http" and is_plain_http and (service.sends_token or secret_headers):
         yield Problem(
             (*at, "base_url"),
-            "a token would go over plain http to another host; use https, or set 'allow_http: true'",
+            "a token would be sent over plain http to another host; use https, or set 'allow_http: true'",
         )
     concurrency = service.limits.concurrency
     if isinstance(concurrency, Adaptive) and concurrency.start > concurrency.max:
@@ -158,13 +161,15 @@ def _service(service: ServiceConfig, at: KeyPath) -> Iterator[Problem]:
 def _unique(section: str, names: list[str]) -> Iterator[Problem]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield Problem((section, index, "name"), f"two {section} are called '{name}'; give each its own 'name'")
+            yield Problem((section, index, "name"), f"two {section} have the name '{name}'; give each its own 'name'")
 
 
-def _emulated(config: RunConfig) -> Iterator[Problem]:
+def _one_kind_of_service(config: RunConfig) -> Iterator[Problem]:
     kinds = {service.kind for service in config.services}
     if len(kinds) > 1:
-        yield Problem(("services",), "emulated and real answers do not mix: all of kind emulator, or none")
+        yield Problem(
+            ("services",), "emulated and real services cannot be mixed: either all or none have kind emulator"
+        )
 
 
 def _route(config: RunConfig) -> Iterator[Problem]:
@@ -172,16 +177,16 @@ def _route(config: RunConfig) -> Iterator[Problem]:
     for judge in config.judges:
         if config.router.mode == "batch" and judge.service and without.issuperset(judge.service):
             names = ", ".join(f"'{name}'" for name in judge.service)
-            said = (
-                f"the service {names} takes no batches: its 'batch' is false"
+            message = (
+                f"the service {names} does not accept batches: its 'batch' is false"
                 if len(judge.service) == 1
-                else f"the services {names} take no batches: their 'batch' is false"
+                else f"the services {names} do not accept batches: their 'batch' is false"
             )
-            yield Problem(("router", "mode"), said)
+            yield Problem(("router", "mode"), message)
             return
 
 
-def _orders(config: RunConfig) -> Iterator[Problem]:
+def _minimum_below_maximum(config: RunConfig) -> Iterator[Problem]:
     retry, poll = config.online.retry, config.batch.poll
     if retry.base > retry.ceiling:
         yield Problem(("online", "retry"), f"base ({retry.base:g} s) is above ceiling ({retry.ceiling:g} s)")
@@ -192,18 +197,18 @@ def _orders(config: RunConfig) -> Iterator[Problem]:
 def _budget(config: RunConfig) -> Iterator[Problem]:
     budget = config.budget
     priced = config.prices.models if config.prices is not None else {}
-    needs: list[tuple[bool, str, Callable[[JudgeConfig], bool], str]] = [
+    requirements: list[tuple[bool, str, Callable[[JudgeConfig], bool], str]] = [
         (budget.cost is not None, "cost", _has_bound, "parameters.max_tokens"),
         (budget.tokens is not None, "tokens", _has_bound, "parameters.max_tokens"),
-        (budget.cost is not None, "cost", lambda judge: judge.model in priced, "its model's price under 'prices'"),
+        (budget.cost is not None, "cost", lambda judge: judge.model in priced, "a price for its model under 'prices'"),
     ]
-    for capped, key, has, what in needs:
-        for judge in config.judges if capped else ():
-            if not has(judge):
-                yield Problem(("budget", key), f"this cap needs, for the judge '{judge.name}', {what}")
+    for is_set, key, is_met, what in requirements:
+        for judge in config.judges if is_set else ():
+            if not is_met(judge):
+                yield Problem(("budget", key), f"for this limit, the judge '{judge.name}' needs {what}")
 
 
 def _has_bound(judge: JudgeConfig) -> bool:
-    """Whether the length of its answers has a bound; some services know it by the newer name only."""
+    """Returns True if the judge limits the length of answers; some services accept only the newer parameter name."""
     given = [judge.parameters[name] for name in COMPLETION_CAP_PARAMETERS if name in judge.parameters]
-    return bool(given) and all(type(most) is int and most > 0 for most in given)
+    return bool(given) and all(type(limit) is int and limit > 0 for limit in given)

@@ -1,4 +1,4 @@
-"""Where samples come from: the `dataset` section."""
+"""The `dataset` section: which samples are judged, and the meaning of their columns."""
 
 from __future__ import annotations
 
@@ -13,28 +13,20 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 from pydantic_core import PydanticCustomError
 
 from runner.config.fields import Frozen, NonEmptyText, Scale, Text, expected, plain, refused, text
+from runner.types import LABEL_COLUMNS, MODEL_COLUMNS, RESULT_COLUMNS
 
-RESULT_COLUMNS = (
-    "sample_id", "ordinal", "judge", "judge_model", "kind", "service", "swapped", "repeat", "custom_id",
-    "request_hash", "route", "status", "score", "winner", "score1", "score2", "label", "dimensions", "contradiction",
-    "response", "explanation", "rule", "finish_reason", "response_id", "batch_id", "error_type", "error_message",
-    "attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost", "latency_s", "finished_at",
-    "human_winner", "human_score", "human_label", "model", "model1", "model2",
-)  # fmt: skip
-"""The columns of `results/*.parquet` in their order, without the kept ones."""
-
+# The columns that only `samples.parquet` has.
 SAMPLE_COLUMNS = ("votes", "agreement", "consistent")
-"""The columns that only `samples.parquet` has."""
 
-_SAME_NAME = ("id", "question", "answer", "answer1", "answer2")
+_FIELDS_BY_NAME = ("id", "question", "answer", "answer1", "answer2")
 _WINNERS = ("1", "2", "tie")
 
+# The types that a kept column can have, by their Arrow names.
 KeepType = Literal["string", "bool", "int8", "int16", "int32", "int64", "float32", "float64", "double"]
-"""The types a kept column can be given; Arrow's own names."""
 
 
 class Column(Frozen):
-    """A field that stands in a column; `a.b` reaches into a nested one."""
+    """A field that is read from a column; `a.b` reads key `b` of a nested column `a`."""
 
     path: str
 
@@ -44,7 +36,7 @@ class Column(Frozen):
 
 
 class Constant(Frozen):
-    """A field that has the same value in every sample."""
+    """A field with the same value in every sample."""
 
     value: Any
 
@@ -58,7 +50,7 @@ def _source(value: Any) -> Column | Constant:
 
 
 def _column(value: Any, what: str) -> str:
-    """Return the name of a column, also where YAML takes it for a number."""
+    """Return the name of a column, also if YAML reads it as a number."""
     if isinstance(value, (str, int, float)) and not isinstance(value, bool) and text(value).strip():
         return text(value)
     raise expected(what)
@@ -71,7 +63,7 @@ Source = Annotated[
 ]
 
 
-def _meanings(value: Mapping[str, str]) -> Mapping[str, str]:
+def _consistent_map(value: Mapping[str, str]) -> Mapping[str, str]:
     texts = set(value.values())
     if texts <= set(_WINNERS) or all(re.fullmatch(r"-?\d+(\.\d+)?", item) for item in texts):
         return value
@@ -79,13 +71,13 @@ def _meanings(value: Mapping[str, str]) -> Mapping[str, str]:
 
 
 class HumanLabel(Frozen):
-    """What people said of the sample, to be compared with the judges."""
+    """The human label of a sample, to be compared with the verdicts."""
 
-    column: NonEmptyText = Field(description="The column that holds the label; a.b reaches into a nested one.")
-    map: Annotated[Mapping[str, Text], AfterValidator(_meanings)] | None = Field(
-        default=None, description="What each label means: 1, 2 or tie, or a score."
+    column: NonEmptyText = Field(description="The column with the label; a.b reads a nested column.")
+    map: Annotated[Mapping[str, Text], AfterValidator(_consistent_map)] | None = Field(
+        default=None, description="The meaning of each label: 1, 2 or tie, or a score."
     )
-    scale: Scale | None = Field(default=None, description="Lowest and highest score people could give.")
+    scale: Scale | None = Field(default=None, description="Lowest and highest score that people could give.")
 
 
 def _human_label(value: Any, info: ValidationInfo) -> Any:
@@ -97,11 +89,11 @@ def _human_label(value: Any, info: ValidationInfo) -> Any:
 
 
 class KeepColumn(Frozen):
-    """A column of the dataset that is carried into the results, under `name`."""
+    """A column of the dataset that is copied into the results as `name`."""
 
     name: str
-    column: NonEmptyText = Field(description="The dataset's column; a.b reaches into a nested one.")
-    type: KeepType | None = Field(default=None, description="Its type in the results; null: as the file gives it.")
+    column: NonEmptyText = Field(description="The column in the dataset; a.b reads a nested column.")
+    type: KeepType | None = Field(default=None, description="Its type in the results; null: the type in the file.")
 
 
 def _keep(value: Any, info: ValidationInfo) -> tuple[KeepColumn, ...]:
@@ -117,7 +109,7 @@ def _kept(name: str | None, value: Any, info: ValidationInfo) -> KeepColumn:
         return value
     if name is not None and isinstance(value, Mapping):
         if "name" in value:
-            raise refused(f"the name stands in front: {{{name}: {{column: ..., type: ...}}}}")
+            raise refused(f"the name is the key: {{{name}: {{column: ..., type: ...}}}}")
         return KeepColumn.model_validate({**value, "name": name}, context=info.context)
     try:
         column = _column(value, "")
@@ -128,20 +120,21 @@ def _kept(name: str | None, value: Any, info: ValidationInfo) -> KeepColumn:
     return KeepColumn(name=column.rsplit(".", 1)[-1] if name is None else name, column=column)
 
 
-def _free_names(kept: tuple[KeepColumn, ...]) -> tuple[KeepColumn, ...]:
+def _without_reserved_names(kept: tuple[KeepColumn, ...]) -> tuple[KeepColumn, ...]:
     names = [item.name for item in kept]
     for index, item in enumerate(kept):
         other = f"keep it under another name: {{my_{item.name}: {item.column}}}"
-        if item.name in RESULT_COLUMNS or item.name in SAMPLE_COLUMNS:
-            where = "the results" if item.name in RESULT_COLUMNS else "samples.parquet"
-            raise refused(f"'{item.name}' is a column of {where}; {other}")
+        if item.name in (*RESULT_COLUMNS, *LABEL_COLUMNS, *MODEL_COLUMNS):
+            raise refused(f"'{item.name}' is a column of the results; {other}")
+        if item.name in SAMPLE_COLUMNS:
+            raise refused(f"'{item.name}' is a column of samples.parquet; {other}")
         if item.name in names[:index]:
             raise refused(f"two columns are kept as '{item.name}'; {other}")
     return kept
 
 
-def _place(value: str, info: ValidationInfo) -> str:
-    """Make a local path absolute; a glob stays a glob, and the folder of the YAML is never read as one."""
+def _dataset_path(value: str, info: ValidationInfo) -> str:
+    """Make a local path absolute. Only the given text can be a glob: the folder of the YAML is escaped."""
     if re.match(r"(hf|s3)://", value):
         return value
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
@@ -151,27 +144,27 @@ def _place(value: str, info: ValidationInfo) -> str:
 
 
 class DatasetConfig(Frozen):
-    """Which samples are judged, and which columns mean what."""
+    """Which samples are judged, and what their columns mean."""
 
-    path: Annotated[NonEmptyText, AfterValidator(_place)] = Field(
+    path: Annotated[NonEmptyText, AfterValidator(_dataset_path)] = Field(
         description="A file, a directory, a glob, or hf://datasets/...; relative to this file."
     )
     format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet"] = Field(
-        default="auto", description="How the files are read; auto: by their names. .gz and .zst work too."
+        default="auto", description="The file format; auto: by the file names. .gz and .zst work too."
     )
     fields: Mapping[str, Source] = Field(
-        default={}, description="Field: column, or {value: ...} for a constant. a.b reaches into nested columns."
+        default={}, description="field: column, or {value: ...} for a constant. a.b reads a nested column."
     )
     human_label: Annotated[HumanLabel | None, BeforeValidator(_human_label)] = Field(
         default=None,
-        description="The column of a human label, to compare with.",
+        description="The column with a human label, to compare the verdicts with.",
     )
-    keep: Annotated[tuple[KeepColumn, ...], AfterValidator(_free_names), BeforeValidator(_keep)] = Field(
+    keep: Annotated[tuple[KeepColumn, ...], AfterValidator(_without_reserved_names), BeforeValidator(_keep)] = Field(
         default=(),
-        description="Columns carried into the results.",
+        description="Columns to copy into the results.",
     )
 
     def source_of(self, field: str) -> Column | Constant | None:
-        """Return where a field comes from: as mapped, else the column of its name for the five basic fields."""
+        """Return the source of a field: as mapped; else, for the five basic fields, the column of the same name."""
         given = self.fields.get(field)
-        return given if given is not None else Column(path=field) if field in _SAME_NAME else None
+        return given if given is not None else Column(path=field) if field in _FIELDS_BY_NAME else None

@@ -1,7 +1,7 @@
-"""The kinds of value the YAML is made of: counts, shares, durations, texts, paths, secrets.
+"""The types of values in the YAML: counts, shares, durations, texts, paths, secrets.
 
-Each reads what the YAML gives and refuses the rest with one error type, `expected`, whose text completes the sentence
-"expected ..., found ..."; `problems.py` adds the place and what was found.
+Each type converts what the YAML contains. For anything else it raises the error `expected`, whose text completes the
+sentence "expected ..., found ..."; `messages.py` adds the location and the value that was found.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _DURATION_SCHEMA = {
 
 
 class Frozen(BaseModel):
-    """A section of the configuration: immutable, and without keys that nobody reads."""
+    """A section of the configuration: immutable, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
     def _empty_sections(cls, data: Any) -> Any:
-        """Take a section that was left empty (`limits:` with all its keys commented out) for its default."""
+        """Use the default for an empty section (`limits:` with all its keys commented out)."""
         if not isinstance(data, Mapping):
             return data
         fields = cls.model_fields
@@ -57,29 +57,29 @@ class Frozen(BaseModel):
 
 
 class WrittenInt(int):
-    """A whole number that remembers how it was written, so that a text field keeps `007`."""
+    """An integer that keeps its spelling, so that a text field keeps `007`."""
 
     text: str
 
 
 class WrittenFloat(float):
-    """A number that remembers how it was written, so that a text field keeps `1.10`."""
+    """A float that keeps its spelling, so that a text field keeps `1.10`."""
 
     text: str
 
 
 def expected(what: str) -> PydanticCustomError:
-    """Return the error for a value of the wrong kind; `what` completes "expected ...", and what was found follows."""
+    """Return the error for a value of the wrong type. The message is "expected {what}, found ..."."""
     return PydanticCustomError("expected", "{what}", {"what": what})
 
 
 def refused(why: str) -> PydanticCustomError:
-    """Return the error for a value that is refused for another reason than its kind; `why` never holds the value."""
+    """Return the error for a value that is wrong for another reason than its type; `why` must not contain the value."""
     return PydanticCustomError("refused", "{why}", {"why": why})
 
 
 def plain(value: Any) -> Any:
-    """Return the value as plain JSON data: written numbers become numbers, and what JSON cannot hold is refused."""
+    """Convert a value to plain JSON data without spellings; raises the error `refused` for NaN and infinities."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -90,11 +90,11 @@ def plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
-    raise refused("it holds .nan or .inf, which JSON cannot hold")
+    raise refused("it contains .nan or .inf, which JSON cannot represent")
 
 
 def seconds(value: Any) -> float:
-    """Read a duration, `30`, `30s`, `5m`, `6h` or `2d`, as seconds."""
+    """Convert a duration (`30`, `30s`, `5m`, `6h` or `2d`) to seconds."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
         return float(value)
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -103,14 +103,14 @@ def seconds(value: Any) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
-def _some_time(value: float) -> float:
+def _above_zero(value: float) -> float:
     if value <= 0:
         raise expected("a duration above 0")
     return value
 
 
 def text(value: Any) -> str:
-    """Read a text; a number counts as the text it was written as."""
+    """Convert a value to a text; a number becomes the text it was written as."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(getattr(value, "text", value))
     if not isinstance(value, str):
@@ -118,17 +118,17 @@ def text(value: Any) -> str:
     return value
 
 
-def _word(value: str) -> str:
+def _non_empty(value: str) -> str:
     if not value.strip():
-        raise expected("a text that is not empty")
+        raise expected("a non-empty text")
     return value
 
 
-def _variable(value: str) -> str:
+def _variable_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
         raise refused(
             "expected the name of an environment variable (letters, digits and _), found something else; "
-            "a token itself never stands in this file"
+            "the token itself does not belong in this file"
         )
     return value
 
@@ -162,13 +162,10 @@ def _number(what: str, accept: Callable[[float], bool]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _whole(least: int, most: int | None = None) -> BeforeValidator:
-    what = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
-
+def _integer(minimum: int) -> BeforeValidator:
     def check(value: Any) -> int:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least or (most is not None and value > most):
-            raise expected(what)
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise expected(f"a whole number of at least {minimum}")
         return int(value)
 
     return BeforeValidator(check)
@@ -207,14 +204,14 @@ def _secret(value: Any) -> Secret:
 
 
 Text = Annotated[str, BeforeValidator(text), WithJsonSchema({"type": ["string", "number"]})]
-NonEmptyText = Annotated[Text, AfterValidator(_word)]
-EnvVarName = Annotated[Text, AfterValidator(_variable)]
+NonEmptyText = Annotated[Text, AfterValidator(_non_empty)]
+EnvVarName = Annotated[Text, AfterValidator(_variable_name)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 AutoOrFlag = Annotated[
     bool | Literal["auto"], PlainValidator(_auto_or_flag), WithJsonSchema({"enum": ["auto", True, False]})
 ]
-NonNegativeInt = Annotated[int, Field(ge=0), _whole(0)]
-PositiveInt = Annotated[int, Field(ge=1), _whole(1)]
+NonNegativeInt = Annotated[int, Field(ge=0), _integer(0)]
+PositiveInt = Annotated[int, Field(ge=1), _integer(1)]
 Amount = Annotated[float, Field(ge=0), _number("a number of at least 0", lambda value: value >= 0)]
 Positive = Annotated[float, Field(gt=0), _number("a number above 0", lambda value: value > 0)]
 Share = Annotated[float, Field(ge=0, le=1), _number("a number from 0 to 1", lambda value: 0 <= value <= 1)]
@@ -223,7 +220,7 @@ PositiveShare = Annotated[
 ]
 Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(_DURATION_SCHEMA)]
 PositiveDuration = Annotated[
-    float, AfterValidator(_some_time), BeforeValidator(seconds), WithJsonSchema(_DURATION_SCHEMA)
+    float, AfterValidator(_above_zero), BeforeValidator(seconds), WithJsonSchema(_DURATION_SCHEMA)
 ]
 Scale = Annotated[
     tuple[float, float],
@@ -232,7 +229,7 @@ Scale = Annotated[
 ]
 Words = Annotated[tuple[NonEmptyText, ...], BeforeValidator(_one_or_more)]
 LocalPath = Annotated[
-    Path, PlainValidator(lambda value, info: _path(_word(text(value)), info)), WithJsonSchema({"type": "string"})
+    Path, PlainValidator(lambda value, info: _path(_non_empty(text(value)), info)), WithJsonSchema({"type": "string"})
 ]
 Prompt = Annotated[Text, AfterValidator(_prompt)]
 SecretText = Annotated[

@@ -6,7 +6,9 @@ from typing import Any
 
 from runner.config.models import RunConfig
 
+# Keys that also accept a text in place of a mapping.
 _ALSO_TEXT = (("DatasetConfig", "human_label"), ("JudgeConfig", "verdict"))
+# Keys that accept a list of texts or a single text.
 _ONE_OR_MORE = (("JudgeConfig", "service"), ("ReportConfig", "group_by"))
 _KEEP = {
     "anyOf": [
@@ -17,7 +19,7 @@ _KEEP = {
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema of the whole YAML: either key for judges and services, and `x-` keys at the top."""
+    """Return the schema of the YAML, with `judge` or `judges`, `service` or `services`, and top-level `x-` keys."""
     schema = RunConfig.model_json_schema()
     models: dict[str, Any] = schema["$defs"]
     for model, key in _ALSO_TEXT:

@@ -1,4 +1,4 @@
-"""What is asked and how the reply is read: the `judge` and `aggregate` sections."""
+"""The `judge` and `aggregate` sections: what is sent and how the verdict is read."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from runner.config.fields import (
     refused,
 )
 
+# The known forms of judge text (docs/verdicts.md).
 VerdictFormat = Literal[
     "pai_single", "pai_pairwise", "mt_bench_single", "mt_bench_pair", "arena_hard", "alignbench", "auto_j_single",
     "auto_j_pair", "pandalm", "judgelm", "prometheus", "prometheus_pair", "output_ab", "json", "first_number",
     "last_number",
 ]  # fmt: skip
-"""The declared forms a judge's text can have (section 5 of the contract)."""
 
 _PAIR_FORMATS = (
     "pai_pairwise", "mt_bench_pair", "arena_hard", "auto_j_pair", "pandalm", "judgelm", "prometheus_pair", "output_ab",
@@ -36,7 +36,7 @@ _PAIR_FORMATS = (
 _SCORED_PAIRS = ("pai_pairwise", "judgelm")
 
 
-def _pattern(value: str) -> str:
+def _valid_pattern(value: str) -> str:
     try:
         re.compile(value)
     except re.error as error:
@@ -45,10 +45,10 @@ def _pattern(value: str) -> str:
 
 
 class VerdictConfig(Frozen):
-    """Where the verdict stands in a template judge's text: a known format, JSON keys, or a pattern."""
+    """How the verdict is read from a template judge's text: by a known format, JSON keys, or a pattern."""
 
     format: VerdictFormat | None = Field(default=None, description="A known form of judge text.")
-    pattern: Annotated[NonEmptyText, AfterValidator(_pattern)] | None = Field(
+    pattern: Annotated[NonEmptyText, AfterValidator(_valid_pattern)] | None = Field(
         default=None, description="A regular expression instead of a format; its first group, if any, is the verdict."
     )
     kind: Literal["score", "winner", "label"] | None = Field(default=None, description="What the pattern yields.")
@@ -56,21 +56,19 @@ class VerdictConfig(Frozen):
     score: NonEmptyText | None = Field(default=None, description="json: the key of the score.")
     winner: NonEmptyText | None = Field(default=None, description="json: the key of the winner.")
     map: Mapping[str, Text] | None = Field(
-        default=None, description="What the judge's words mean: {A: 1, B: 2, C: tie}."
+        default=None, description="The meaning of the judge's words: {A: 1, B: 2, C: tie}."
     )
-    dimensions: NonEmptyText | None = Field(
-        default=None, description="json: the key of the scores below the overall one."
-    )
+    dimensions: NonEmptyText | None = Field(default=None, description="json: the key of the scores by criterion.")
     explanation: NonEmptyText | None = Field(default=None, description="json: the key of the rationale.")
 
     @property
     def yields_winner(self) -> bool:
-        """Whether a reply names the better of two answers, as `swap` needs it."""
+        """True if a reply names the better of two answers, which `swap` requires."""
         return self.kind == "winner" or self.format in _PAIR_FORMATS or self.winner is not None
 
     @property
     def yields_score(self) -> bool:
-        """Whether a reply holds a score, or one for each of two answers, as `dimension` needs it."""
+        """True if a reply contains a score, or one for each of two answers, which `dimension` requires."""
         if self.format is None or self.format == "json":
             return self.kind == "score" or self.score is not None
         return self.format in _SCORED_PAIRS or self.format not in _PAIR_FORMATS
@@ -86,33 +84,35 @@ def _verdict(value: Any, info: ValidationInfo) -> Any:
     raise expected("the name of a format, {format: ...} or {pattern: ..., kind: ...}")
 
 
-def _name(value: str) -> str:
+def _valid_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
         raise expected("a name of letters, digits, '_', '.' and '-'")
     return value
 
 
 class JudgeConfig(Frozen):
-    """One judge: a model and what it is asked."""
+    """One judge: a model and its prompt."""
 
-    name: Annotated[Text, AfterValidator(_name)] = Field(default="judge", description="Its name in the results.")
+    name: Annotated[Text, AfterValidator(_valid_name)] = Field(default="judge", description="Its name in the results.")
     kind: Literal["pai_single", "pai_pairwise", "template"] = Field(
         default="pai_single", description="PAI-Judge's built-in single or pairwise prompt, or your own template."
     )
     model: NonEmptyText = Field(default="pai-judge", description="The model's name at the service.")
-    service: Words = Field(default=("default",), description="The service (or services, in this order) that asks it.")
+    service: Words = Field(default=("default",), description="The service it is requested from, or several.")
     parameters: JsonMapping = Field(
-        default={}, description="Goes into the request body: temperature, top_p, max_tokens, ..."
+        default={}, description="Added to the request body: temperature, top_p, max_tokens, ..."
     )
-    swap: Flag = Field(default=False, description="Ask pairwise in both orders.")
-    repeats: PositiveInt = Field(default=1, description="Ask each request this many times.")
-    reask: NonNegativeInt = Field(default=1, description="Ask again this many times when no verdict can be read.")
-    scale: Scale | None = Field(default=None, description="Lowest and highest score; null: the format's own.")
+    swap: Flag = Field(default=False, description="Pairwise: judge in both orders of the answers.")
+    repeats: PositiveInt = Field(default=1, description="How many times each request is sent.")
+    reask: NonNegativeInt = Field(
+        default=1, description="How many times a request is sent again if no verdict can be read."
+    )
+    scale: Scale | None = Field(default=None, description="Lowest and highest score; null: the scale of the format.")
     dimension: NonEmptyText | None = Field(
-        default=None, description="This judge's score is one criterion, not a whole vote."
+        default=None, description="This judge scores one criterion of this name and has no vote on the verdict."
     )
     pai: Mapping[str, Text] = Field(
-        default={}, description="PAI's optional fields: scene, metric, steps, max_score, ..."
+        default={}, description="Optional fields of PAI-Judge: scene, metric, steps, max_score, ..."
     )
     system: Prompt | None = Field(default=None, description="Template: the system message, or file://prompt.txt.")
     user: Prompt | None = Field(default=None, description="Template: the user message, or file://prompt.txt.")
@@ -123,7 +123,7 @@ class JudgeConfig(Frozen):
 
     @property
     def is_builtin(self) -> bool:
-        """Whether the service builds the prompt itself (`pai_single`, `pai_pairwise`)."""
+        """True if the service builds the prompt itself (`pai_single`, `pai_pairwise`)."""
         return self.kind != "template"
 
 
@@ -131,5 +131,5 @@ class AggregateConfig(Frozen):
     """How the votes of judges, orders and repeats become one verdict per sample."""
 
     winner: Literal["majority"] = Field(default="majority", description="Most votes win; equal counts are a tie.")
-    score: Literal["mean", "median"] = Field(default="mean", description="How scores are put together.")
-    min_valid: PositiveInt = Field(default=1, description="Fewer valid votes than this: no verdict.")
+    score: Literal["mean", "median"] = Field(default="mean", description="How scores are combined.")
+    min_valid: PositiveInt = Field(default=1, description="With fewer valid votes there is no verdict.")

@@ -1,8 +1,7 @@
-"""From a file to a `RunConfig`: read, override, put the environment in, validate, check, or say what is wrong."""
+"""Load a YAML file as a `RunConfig`: read, apply overrides, expand variables, validate, check across keys."""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from runner.config.cross_checks import misfits
-from runner.config.exposed_secrets import exposed
-from runner.config.messages import translated
+from runner.config.cross_checks import find_conflicts
+from runner.config.exposed_secrets import find_exposed_secrets
+from runner.config.messages import plain_problems
 from runner.config.models import RunConfig
-from runner.config.overrides import MisfitError, dump, merged
-from runner.config.problems import KeyPath as Keys
-from runner.config.problems import Problem, as_written, config_error
-from runner.config.unsupported import unavailable
+from runner.config.overrides import OverrideError, dump, merged
+from runner.config.problems import KeyPath, Problem, as_written, config_error
+from runner.config.unsupported import find_unsupported
 from runner.config.yaml_document import ParsedDocument, UnreadableError, compose
+from runner.core import nearest
 from runner.errors import ConfigError
 
 
@@ -35,32 +34,33 @@ def load_config(
 
     Args:
         path: the YAML file.
-        overrides: `KEY=VALUE` each, a dotted key (`judges.0.model`) and a value read as YAML.
-        environ: where `${VAR}` comes from.
-        base: the folder relative paths start from, where it is not the file's own (a copy in a run directory).
-        name: the run's name where the YAML gives none and the file's name is not it.
+        overrides: one `KEY=VALUE` each: a dotted key (`judges.0.model`) and a value that is parsed as YAML.
+        environ: the environment variables for `${VAR}`.
+        base: the folder that relative paths start from; default: the folder of the file. A copy in a run directory
+            needs it.
+        name: the name of the run if the YAML has none; default: the name of the file.
 
     Raises:
-        ConfigError: anything about it does not fit; a line for each problem, with its place.
+        ConfigError: the file cannot be read or used; the message has a line with its location for each problem.
     """
     source = Path(path).absolute()
-    document = _text(source, str(path))
     label = str(path)
+    document = _read_text(source, label)
     try:
         root = _root(document, label)
         if overrides:
             root = merged(root, tuple(overrides))
             document = dump(root)
-        reading = ParsedDocument(root, label, environ)
+        parsed = ParsedDocument(root, label, environ)
     except UnreadableError as error:
         where = f"{label}:{error.line}:{error.column}" if error.line else label
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
-    except MisfitError as error:
+    except OverrideError as error:
         raise config_error([error.problem], {}) from None
     except RecursionError:
-        raise ConfigError(f"{label}: it is nested too deeply, or an alias holds itself") from None
+        raise ConfigError(f"{label}: it is nested too deeply, or an alias contains itself") from None
     base = source.parent if base is None else base.absolute()
-    return _validated(reading, base, name or source.stem).came_from(source, base, document)
+    return _validated(parsed, base, name or source.stem).with_origin(source, base, document)
 
 
 def masked(config: RunConfig) -> dict[str, Any]:
@@ -72,11 +72,11 @@ def masked(config: RunConfig) -> dict[str, Any]:
     return data
 
 
-def _text(source: Path, label: str) -> str:
+def _read_text(source: Path, label: str) -> str:
     try:
         raw = source.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{label}: there is no such file{_neighbour(source)}") from None
+        raise ConfigError(f"{label}: there is no such file{_similar_file(source)}") from None
     except IsADirectoryError:
         raise ConfigError(f"{label}: expected a YAML file, found a directory") from None
     except OSError as error:
@@ -88,13 +88,13 @@ def _text(source: Path, label: str) -> str:
         raise ConfigError(f"{label}:{line}: not UTF-8 text (byte 0x{raw[error.start]:02x}); save it as UTF-8") from None
 
 
-def _neighbour(source: Path) -> str:
+def _similar_file(source: Path) -> str:
     try:
         names = [entry.name for entry in source.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
     except OSError:
         return ""
-    found = difflib.get_close_matches(source.name, names, n=1)
-    return f"; did you mean '{found[0]}'?" if found else ""
+    guess = nearest(source.name, names)
+    return f"; did you mean '{guess}'?" if guess else ""
 
 
 def _root(document: str, label: str) -> yaml.MappingNode:
@@ -106,21 +106,21 @@ def _root(document: str, label: str) -> yaml.MappingNode:
     return node
 
 
-def _validated(reading: ParsedDocument, base: Path, name: str) -> RunConfig:
-    data, places = reading.data, reading.places
-    found = reading.problems + list(exposed(data, places))
+def _validated(parsed: ParsedDocument, base: Path, name: str) -> RunConfig:
+    data, places = parsed.data, parsed.places
+    found = parsed.problems + list(find_exposed_secrets(data, places))
     given = data.get("name")
     context = {"base": base, "name": str(getattr(given, "text", given)) if given is not None else name}
     try:
         config = RunConfig.model_validate({"name": name, **_without_empty_name(data)}, context=context)
     except ValidationError as error:
         broken = {problem.path for problem in found}
-        found += [problem for problem in translated(error, data, places) if not _covered(problem.path, broken)]
+        found += [problem for problem in plain_problems(error, data, places) if not _is_known(problem.path, broken)]
         raise config_error(found, places) from None
     if not found:
         found = [
             Problem(as_written(problem.path, data), problem.message)
-            for problem in (*misfits(config), *unavailable(config))
+            for problem in (*find_conflicts(config), *find_unsupported(config))
         ]
     if found:
         raise config_error(found, places)
@@ -131,6 +131,6 @@ def _without_empty_name(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "name" or value is not None}
 
 
-def _covered(path: Keys, broken: Iterable[Keys]) -> bool:
-    """Whether something is known to be wrong at this very place, so that a second message would only confuse."""
+def _is_known(path: KeyPath, broken: Iterable[KeyPath]) -> bool:
+    """Returns True if a problem at this path, or above it, is known already: a second message would only confuse."""
     return any(path[: len(other)] == other for other in broken if other)

@@ -1,4 +1,4 @@
-"""pydantic's findings in plain words."""
+"""Translate pydantic's errors into messages about the YAML."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from runner.config.problems import (
     SourceLocation,
     as_written,
     looks_like_token,
-    nearest,
     place_of,
     shown,
 )
+from runner.core import nearest
 
 _MAPPING = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 _ALTERNATIVES = {"judges": ("judge", "judges"), "services": ("service", "services")}
 _ELSEWHERE = {
-    "judge": "a list of judges stands under 'judges'",
-    "service": "a list of services stands under 'services'",
+    "judge": "put a list of judges under 'judges'",
+    "service": "put a list of services under 'services'",
 }
 
 
-def translated(
+def plain_problems(
     error: ValidationError, data: Mapping[str, Any], places: Mapping[KeyPath, SourceLocation]
 ) -> Iterator[Problem]:
-    """Say every finding in words of the YAML, without the value where it came from the environment."""
+    """Yield every error in terms of the YAML. A value that came from the environment is not shown."""
     for detail in error.errors(include_url=False):
         path = as_written(detail["loc"], data)
         raw = place_of(path, places).raw
@@ -61,7 +61,7 @@ def _problem(
     if one_or_many:
         return Problem(path, f"expected either '{path[0]}' or '{path[0]}s', found both")
     known = keys_at(detail["loc"][:-1])
-    guess = nearest(path[-1], known)
+    guess = nearest(str(path[-1]).lower(), known)
     hint = f"did you mean '{guess}'?" if guess else f"expected one of: {', '.join(known)}"
     hidden = (*path[:-1], "***") if looks_like_token(str(path[-1])) else path
     return Problem(hidden, f"unknown key; {hint}", places.get(path))
@@ -75,7 +75,7 @@ def _sentence(detail: ErrorDetails, path: KeyPath, found: str) -> str:
         return f"expected {context['what']}, found {found}"
     if kind == "literal_error":
         words = re.findall(r"'([^']*)'", str(context["expected"]))
-        guess = nearest(detail["input"], words) if found.startswith("'") else None
+        guess = nearest(str(detail["input"]).lower(), words) if found.startswith("'") else None
         return f"expected one of: {', '.join(words)}, found {found}" + (f"; did you mean '{guess}'?" if guess else "")
     if kind in _MAPPING:
         hint = f"; {_ELSEWHERE[str(path[0])]}" if found == "a list" and len(path) == 1 and path[0] in _ELSEWHERE else ""
@@ -84,11 +84,11 @@ def _sentence(detail: ErrorDetails, path: KeyPath, found: str) -> str:
         return f"expected a list, found {found}"
     if kind == "extra_forbidden":
         return f"there is an unknown key in {found}"
-    return "is missing; it is required" if kind == "missing" else f"does not fit: found {found}"
+    return "is missing; it is required" if kind == "missing" else f"cannot be used: found {found}"
 
 
 def keys_at(path: KeyPath) -> list[str]:
-    """Return the keys a section of the YAML can have."""
+    """Return the keys that a section of the YAML can have."""
     model: type[Frozen] = RunConfig
     for part in path:
         field = model.model_fields.get(str(part))

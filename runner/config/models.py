@@ -1,4 +1,4 @@
-"""The whole YAML as frozen models: the sections of a run, in the order a sample meets them."""
+"""The whole YAML as frozen models: the sections of a run in the order in which a sample passes through them."""
 
 from __future__ import annotations
 
@@ -35,22 +35,30 @@ from runner.config.services import ServiceConfig
 
 
 class RouterConfig(Frozen):
-    """Which requests go online and which by batch."""
+    """Which requests are sent online and which by batch."""
 
-    mode: Literal["online", "batch", "auto"] = Field(default="auto", description="Which lane is used.")
-    batch_from: NonNegativeInt = Field(default=20000, description="auto: this many open requests or more go by batch.")
-    online_within: Duration = Field(default=21600.0, description="auto: and so does what online would take longer for.")
-    leftovers: Literal["online", "resubmit"] = Field(default="online", description="What batches did not answer.")
+    mode: Literal["online", "batch", "auto"] = Field(
+        default="auto", description="The lane; auto: chosen by count and time."
+    )
+    batch_from: NonNegativeInt = Field(
+        default=20000, description="auto: from this many pending requests on, the batch lane is used."
+    )
+    online_within: Duration = Field(
+        default=21600.0, description="auto: the batch lane is used if the online lane would take longer than this."
+    )
+    leftovers: Literal["online", "resubmit"] = Field(
+        default="online", description="How requests that batches did not answer are sent again."
+    )
     on_exhausted_quota: Literal["batch", "stop"] = Field(
-        default="batch", description="What to do when the online quota is gone for good."
+        default="batch", description="What to do when the online quota is exhausted for good."
     )
 
 
 class RetryConfig(Frozen):
-    """How often and how patiently a request is tried again."""
+    """How often and after which waits a request is tried again."""
 
-    attempts: PositiveInt = Field(default=6, description="Attempts per request, the first one included.")
-    base: PositiveDuration = Field(default=0.5, description="The first wait, which doubles from there.")
+    attempts: PositiveInt = Field(default=6, description="Attempts per request, including the first.")
+    base: PositiveDuration = Field(default=0.5, description="The first wait; each later wait is twice as long.")
     ceiling: PositiveDuration = Field(default=30.0, description="The longest wait between two attempts.")
     patience: Duration = Field(default=1800.0, description="How long an outage may last before the run stops.")
 
@@ -62,7 +70,7 @@ class OnlineConfig(Frozen):
 
 
 class PollConfig(Frozen):
-    """How often a batch job is asked for its state, in seconds."""
+    """How often the state of a batch job is polled, in seconds."""
 
     first: PositiveDuration = Field(default=10.0, description="The first wait.")
     ceiling: PositiveDuration = Field(default=60.0, description="The longest wait.")
@@ -72,12 +80,16 @@ class BatchConfig(Frozen):
     """The batch lane."""
 
     shard_mb: Positive = Field(default=10.0, description="The size of one upload file; 1 MB is 1,000,000 bytes.")
-    shard_lines: PositiveInt = Field(default=50000, description="Requests in one upload file at most.")
-    parallel: PositiveInt = Field(default=8, description="Batch jobs open at once.")
-    poll: PollConfig = Field(default=PollConfig(), description="How often a job is asked for its state.")
-    window: PositiveDuration = Field(default=86400.0, description="The completion window that is asked for.")
-    resubmits: NonNegativeInt = Field(default=2, description="How often what a batch lost is submitted again.")
-    delete_files: Flag = Field(default=True, description="Delete this run's files at the service when collected.")
+    shard_lines: PositiveInt = Field(default=50000, description="The most requests in one upload file.")
+    parallel: PositiveInt = Field(default=8, description="The most batch jobs open at once.")
+    poll: PollConfig = Field(default=PollConfig(), description="How often the state of a job is polled.")
+    window: PositiveDuration = Field(default=86400.0, description="The completion window to request.")
+    resubmits: NonNegativeInt = Field(
+        default=2, description="How often requests that a batch lost are submitted again."
+    )
+    delete_files: Flag = Field(
+        default=True, description="Delete this run's files at the service once they are collected."
+    )
 
     @property
     def shard_bytes(self) -> int:
@@ -86,15 +98,15 @@ class BatchConfig(Frozen):
 
 
 class ModelPrice(Frozen):
-    """What `per` tokens of one model cost."""
+    """The price of `per` tokens of one model."""
 
     input: Amount = Field(description="Price of prompt tokens.")
     output: Amount = Field(description="Price of completion tokens.")
-    batch: Amount = Field(default=1.0, description="By what the price is multiplied in batches.")
+    batch: Amount = Field(default=1.0, description="The factor on both prices in batches.")
 
 
 class PricesConfig(Frozen):
-    """What tokens cost, in one currency."""
+    """The prices of tokens, in one currency."""
 
     currency: NonEmptyText = Field(default="CNY", description="The currency of all prices.")
     per: PositiveInt = Field(default=1_000_000, description="How many tokens a price is for.")
@@ -102,22 +114,22 @@ class PricesConfig(Frozen):
 
 
 class BudgetConfig(Frozen):
-    """Hard caps on what the run may use; null: none."""
+    """Hard limits on what the run may use; null: no limit."""
 
-    cost: Positive | None = Field(default=None, description="In the currency of the prices.")
-    requests: PositiveInt | None = Field(default=None, description="Attempts.")
-    tokens: PositiveInt | None = Field(default=None, description="Prompt and completion together.")
+    cost: Positive | None = Field(default=None, description="The limit on cost, in the currency of the prices.")
+    requests: PositiveInt | None = Field(default=None, description="The limit on attempts.")
+    tokens: PositiveInt | None = Field(default=None, description="The limit on prompt and completion tokens together.")
 
 
 class BreakerConfig(Frozen):
-    """When so much fails that going on makes no sense."""
+    """The failure threshold at which the run stops. It does not close again."""
 
-    window: PositiveInt = Field(default=100, description="How many finished requests are looked at.")
+    window: PositiveInt = Field(default=100, description="How many of the last calls to a service are counted.")
     share: PositiveShare = Field(default=0.5, description="The share of them that may fail.")
 
 
 class OutputConfig(Frozen):
-    """Where the rows go."""
+    """Where and how the rows are written."""
 
     directory: LocalPath = Field(
         default="runs/<name>",
@@ -129,7 +141,7 @@ class OutputConfig(Frozen):
         default="zstd", description="How the Parquet files are compressed."
     )
     texts: Flag = Field(default=True, description="Keep question, answers and reference in samples.parquet.")
-    tolerate: Share = Field(default=0.0, description="The share of rows that may be not ok, with exit code 0.")
+    tolerate: Share = Field(default=0.0, description="The share of rows that may be not ok while the exit code is 0.")
 
 
 def _listen(value: str) -> str:
@@ -140,23 +152,25 @@ def _listen(value: str) -> str:
 
 
 class MonitorConfig(Frozen):
-    """How a run is watched."""
+    """How the progress of a run is shown."""
 
     progress: AutoOrFlag = Field(default="auto", description="The progress line; auto: on a terminal.")
     listen: Annotated[Text, AfterValidator(_listen)] | None = Field(
         default=None, description="host:port of the live page and /metrics."
     )
-    token_env: EnvVarName | None = Field(default=None, description="The variable with the token that page asks for.")
+    token_env: EnvVarName | None = Field(
+        default=None, description="The environment variable with the token that the page requires."
+    )
 
 
 class ReportConfig(Frozen):
     """A report at the end of the run."""
 
-    group_by: Words = Field(default=(), description="Kept columns by which the report is broken down.")
+    group_by: Words = Field(default=(), description="Columns of the results by which the report is broken down.")
 
 
 class ClusterConfig(Frozen):
-    """The same run on many machines."""
+    """The same run on several machines."""
 
     engine: Literal["ray"] = Field(default="ray", description="What starts the workers.")
     address: NonEmptyText = Field(default="auto", description="The cluster's address.")
@@ -165,14 +179,14 @@ class ClusterConfig(Frozen):
 
 def _run_name(value: str) -> str:
     if value in (".", "..") or any(character in "/\\" or not character.isprintable() for character in value):
-        raise refused("expected a name that can be a folder's: no '/', no '\\' and no control characters")
+        raise refused("expected a valid folder name: no '/', no '\\' and no control characters")
     return value
 
 
 def one_or_many(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the YAML's mapping with `judge` and `service` as lists of one.
+    """Return the mapping of the YAML with `judge` and `service` as lists of one.
 
-    A judge that names no service is asked by the only one there is, whatever its name.
+    If there is only one service, judges that name none use it, whatever its name is.
     """
     sections = dict(data)
     for one, many in (("judge", "judges"), ("service", "services")):
@@ -186,7 +200,7 @@ def one_or_many(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**sections, "output": {} if sections.get("output") is None else sections["output"]}
 
 
-def _some(value: tuple[Any, ...]) -> tuple[Any, ...]:
+def _at_least_one(value: tuple[Any, ...]) -> tuple[Any, ...]:
     if not value:
         raise refused("expected at least one entry, found none")
     return value
@@ -197,33 +211,33 @@ def _no_prices(value: Any) -> Any:
 
 
 class RunConfig(Frozen):
-    """A whole run: what is judged, by whom, how, and where the rows go.
+    """A whole run: dataset, judges, services, lanes and output.
 
-    `judges` and `services` are always tuples, whichever of `judge` / `judges` and `service` / `services` was written.
+    `judges` and `services` are always tuples, even if the YAML has `judge` or `service`.
     """
 
     name: Annotated[NonEmptyText, AfterValidator(_run_name)] = Field(
-        default="run", description="Default: the file's name."
+        default="run", description="The name of the run; default: the name of the file."
     )
-    tags: Mapping[str, Text] = Field(default={}, description="Carried into run.json, status.json and the metrics.")
-    dataset: DatasetConfig = Field(description="Where samples come from.")
-    judges: Annotated[tuple[JudgeConfig, ...], AfterValidator(_some)] = Field(description="A panel of judges.")
+    tags: Mapping[str, Text] = Field(default={}, description="Copied into run.json, status.json and the metrics.")
+    dataset: DatasetConfig = Field(description="The samples.")
+    judges: Annotated[tuple[JudgeConfig, ...], AfterValidator(_at_least_one)] = Field(description="A panel of judges.")
     aggregate: AggregateConfig = Field(default=AggregateConfig(), description="How votes become one verdict.")
-    services: Annotated[tuple[ServiceConfig, ...], AfterValidator(_some)] = Field(
+    services: Annotated[tuple[ServiceConfig, ...], AfterValidator(_at_least_one)] = Field(
         default=(ServiceConfig(),), description="Several services, each with its own name."
     )
     router: RouterConfig = Field(default=RouterConfig(), description="Which lanes are used, and when.")
-    online: OnlineConfig = Field(default=OnlineConfig(), description="One request at a time.")
-    batch: BatchConfig = Field(default=BatchConfig(), description="One file of requests at a time.")
+    online: OnlineConfig = Field(default=OnlineConfig(), description="The online lane: one request per call.")
+    batch: BatchConfig = Field(default=BatchConfig(), description="The batch lane: files of requests.")
     prices: Annotated[PricesConfig | None, BeforeValidator(_no_prices)] = Field(
-        default=None, description="What tokens cost; {} for unknown."
+        default=None, description="The prices of tokens; {}: unknown."
     )
-    budget: BudgetConfig = Field(default=BudgetConfig(), description="Hard caps on what the run may use.")
-    breaker: BreakerConfig = Field(default=BreakerConfig(), description="When so much fails that the run stops.")
-    output: OutputConfig = Field(description="Where the rows go.")
-    monitor: MonitorConfig = Field(default=MonitorConfig(), description="How the run is watched.")
+    budget: BudgetConfig = Field(default=BudgetConfig(), description="Hard limits on what the run may use.")
+    breaker: BreakerConfig = Field(default=BreakerConfig(), description="The failure threshold at which the run stops.")
+    output: OutputConfig = Field(description="Where and how the rows are written.")
+    monitor: MonitorConfig = Field(default=MonitorConfig(), description="How the progress of the run is shown.")
     report: ReportConfig | None = Field(default=None, description="The report at the end; null: none.")
-    cluster: ClusterConfig | None = Field(default=None, description="Run on many machines; null: on this one.")
+    cluster: ClusterConfig | None = Field(default=None, description="Run on several machines; null: on this one.")
 
     _source: Path = PrivateAttr(default=Path())
     _base: Path = PrivateAttr(default=Path())
@@ -236,7 +250,7 @@ class RunConfig(Frozen):
 
     @property
     def source(self) -> Path:
-        """The YAML file this came from, absolute."""
+        """The absolute path of the YAML file."""
         return self._source
 
     @property
@@ -246,11 +260,11 @@ class RunConfig(Frozen):
 
     @property
     def document(self) -> str:
-        """The text to keep beside the results: as given, or with the overrides merged; variables unexpanded."""
+        """The YAML to store in the run directory: as given or with the overrides merged, variables not expanded."""
         return self._document
 
-    def came_from(self, source: Path, base: Path, document: str) -> RunConfig:
-        """Return the same configuration with a note of where it came from."""
+    def with_origin(self, source: Path, base: Path, document: str) -> RunConfig:
+        """Return a copy of the configuration that knows its source, base folder and document."""
         copy = self.model_copy()
         copy._source, copy._base, copy._document = source, base, document
         return copy

@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE`: one value of the YAML replaced, before the environment is put in."""
+"""`--set KEY=VALUE`: replace values of the YAML before variables are expanded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runner.config.yaml_document import Dumper, UnreadableError, compose, entrie
 _MAP = "tag:yaml.org,2002:map"
 _STR = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
-_AFTER_ALL_LINES = 1_000_000_000
+_AFTER_ALL_LINES = 1_000_000_000  # sorts the problems of overrides after those of the file's lines
 
 
-class MisfitError(Exception):
-    """An override that does not fit the document."""
+class OverrideError(Exception):
+    """An override that cannot be applied to the document."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -24,26 +24,28 @@ class MisfitError(Exception):
 
 
 def merged(root: yaml.MappingNode, overrides: tuple[str, ...]) -> yaml.MappingNode:
-    """Return the document with every override in it; the given nodes are left as they are.
+    """Return the document with all overrides applied; the given nodes are not changed.
 
     Raises:
-        MisfitError: an override is not `KEY=VALUE`, its value is not YAML, or its key leads through a value.
+        OverrideError: an override is not `KEY=VALUE`, its value is not YAML, or its key leads through a single value.
     """
     for index, override in enumerate(overrides):
         key, equals, text = override.partition("=")
         key = key.strip()
-        hidden = looks_private(key) or looks_like_token(text)
-        place = SourceLocation(f"--set {key}=***" if hidden else f"--set {override}", _AFTER_ALL_LINES + index, key=key)
+        is_secret = looks_private(key) or looks_like_token(text)
+        place = SourceLocation(
+            f"--set {key}=***" if is_secret else f"--set {override}", _AFTER_ALL_LINES + index, key=key
+        )
         if not equals or not all(key.split(".")):
-            wanted = "expected KEY=VALUE with a dotted key, such as judge.model=pai-judge-plus"
-            raise MisfitError(Problem((), f"{wanted}, found {shown(override)}", SourceLocation("--set", place.order)))
+            usage = "expected KEY=VALUE with a dotted key, such as judge.model=pai-judge-plus"
+            raise OverrideError(Problem((), f"{usage}, found {shown(override)}", SourceLocation("--set", place.order)))
         changed = _with(root, key.split("."), _value(text, place), place)
         root = cast("yaml.MappingNode", changed)
     return root
 
 
 def dump(root: yaml.MappingNode) -> str:
-    """Write the nodes as YAML again: same order, same texts, variables unexpanded; comments are gone."""
+    """Serialize the nodes as YAML in the same order, with variables not expanded; comments are lost."""
     text: str = yaml.serialize(root, Dumper=Dumper, allow_unicode=True, width=1_000_000)
     return text
 
@@ -52,26 +54,26 @@ def _value(text: str, place: SourceLocation) -> yaml.Node:
     try:
         node = compose(text)
     except UnreadableError as error:
-        raise MisfitError(Problem((), f"the value is not valid YAML: {error}", place)) from None
+        raise OverrideError(Problem((), f"the value is not valid YAML: {error}", place)) from None
     if node is None or node.tag == _NULL:
         node = yaml.ScalarNode(_NULL, "null")
-    _stamp(node, place)
+    _mark_origin(node, place)
     return node
 
 
-def _stamp(node: yaml.Node, place: SourceLocation) -> None:
+def _mark_origin(node: yaml.Node, place: SourceLocation) -> None:
     node.start_mark = place
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            _stamp(key, place)
-            _stamp(value, place)
+            _mark_origin(key, place)
+            _mark_origin(value, place)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _stamp(item, place)
+            _mark_origin(item, place)
 
 
 def _with(node: yaml.Node, keys: list[str], value: yaml.Node, place: SourceLocation) -> yaml.Node:
-    """Return a copy of the node in which the value at `keys` is another; a copy, because an alias shares its node."""
+    """Return a copy of the node with another value at `keys`. The node itself may be shared by aliases."""
     if not keys:
         return value
     if isinstance(node, yaml.SequenceNode):
@@ -79,7 +81,7 @@ def _with(node: yaml.Node, keys: list[str], value: yaml.Node, place: SourceLocat
     if isinstance(node, yaml.ScalarNode) and node.tag == _NULL:
         node = yaml.MappingNode(_MAP, [])
     if not isinstance(node, yaml.MappingNode):
-        raise MisfitError(Problem((), f"there is nothing below it to set '{keys[0]}' in: it is a single value", place))
+        raise OverrideError(Problem((), f"cannot set '{keys[0]}' inside a single value", place))
     pairs = entries(node)
     index = next((index for index, (key, _) in enumerate(pairs) if key.value == keys[0]), len(pairs))
     key, old = pairs[index] if index < len(pairs) else (None, yaml.MappingNode(_MAP, []))
@@ -94,7 +96,7 @@ def _with(node: yaml.Node, keys: list[str], value: yaml.Node, place: SourceLocat
 def _with_item(node: yaml.SequenceNode, keys: list[str], value: yaml.Node, place: SourceLocation) -> yaml.Node:
     items = list(node.value)
     if not keys[0].isdecimal() or int(keys[0]) >= len(items):
-        raise MisfitError(
+        raise OverrideError(
             Problem((), f"expected a position from 0 to {len(items) - 1} in the list, found '{keys[0]}'", place)
         )
     items[int(keys[0])] = _with(items[int(keys[0])], keys[1:], value, place)

@@ -1,8 +1,7 @@
-"""What is wrong with a configuration, and the words to say so."""
+"""Problems of a configuration: their location, and the text of the error."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,22 +10,23 @@ import msgspec
 
 from runner.errors import ConfigError
 
-KeyPath = tuple[str | int, ...]
-"""The keys and list positions that lead to a value."""
+KeyPath = tuple[str | int, ...]  # the keys and list positions that lead to a value
 
-_MOST = 10
-_PRIVATE = re.compile(r"token|secret|passw|api.?key|\bkey\b|authorization|cookie|headers|proxy|base_url", re.IGNORECASE)
+_MAX_LINES = 10
+_SECRET_KEY = re.compile(
+    r"token|secret|passw|api.?key|\bkey\b|authorization|cookie|headers|proxy|base_url", re.IGNORECASE
+)
 _TOKEN_LIKE = re.compile(r"bearer\b|\bsk-|://[^/\s]*@|(?=\S*\d)(?=\S*[A-Za-z])[^\s./]{16,}", re.IGNORECASE)
 
 
 class SourceLocation(msgspec.Struct, frozen=True):
-    """Where a value was written.
+    """The location of a value in the YAML or on the command line.
 
     Attributes:
         label: `judge.yaml:12`, or `--set judge.model=x`.
-        order: line, or a number above all lines for an override.
-        key: for an override, the dotted key it sets, which its label already names.
-        raw: the text as written, where the environment has a part in it.
+        order: the line, or a number above all lines for an override.
+        key: for an override, the dotted key that it sets; the label contains it already.
+        raw: the text before variables were expanded; None if it has no variable.
     """
 
     label: str
@@ -36,7 +36,7 @@ class SourceLocation(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing to mend: where it stands and what is wrong with it."""
+    """One mistake in the configuration: its key, its message and, if it differs from the key's, its location."""
 
     path: KeyPath
     message: str
@@ -44,22 +44,22 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a path as it is written in messages and in `--set`."""
+    """Format a path as in messages and `--set`: `judges.0.model`."""
     return ".".join(str(part) for part in path)
 
 
 def looks_private(text: str) -> bool:
-    """Whether a key names something secret."""
-    return _PRIVATE.search(text) is not None
+    """Returns True if a key may name a secret."""
+    return _SECRET_KEY.search(text) is not None
 
 
 def looks_like_token(text: str) -> bool:
-    """Whether a text could itself be a secret: long, without blanks, letters and digits mixed."""
+    """Returns True if a text may be a secret: long, without blanks, with letters and digits mixed."""
     return _TOKEN_LIKE.search(text) is not None
 
 
 def shown(value: Any, path: KeyPath = ()) -> str:
-    """Return what was found, in a form that is short, names no Python type and gives no secret away."""
+    """Describe a value for a message: short, without names of Python types, without secrets."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):
@@ -76,14 +76,8 @@ def shown(value: Any, path: KeyPath = ()) -> str:
     return f"'{text}'" if len(text) <= 40 else f"'{text[:37]}...'"
 
 
-def nearest(word: object, words: Iterable[str]) -> str | None:
-    """Return the word that was probably meant, or None."""
-    found = difflib.get_close_matches(str(word).lower(), list(words), n=1)
-    return found[0] if found else None
-
-
 def as_written(path: KeyPath, data: Mapping[str, Any]) -> KeyPath:
-    """Return a path with `judge` and `service` in it where the YAML has these in place of the lists."""
+    """Return a path with `judge` or `service` if the YAML has these keys instead of the lists."""
     for one, many in (("judge", "judges"), ("service", "services")):
         if path[:1] == (many,) and one in data and many not in data:
             return (one, *path[2:])
@@ -91,19 +85,19 @@ def as_written(path: KeyPath, data: Mapping[str, Any]) -> KeyPath:
 
 
 def place_of(path: KeyPath, places: Mapping[KeyPath, SourceLocation]) -> SourceLocation:
-    """Return where a path was written; for one that was not, where the nearest thing around it was."""
+    """Return the location of a path; if the YAML does not contain it, that of the nearest key around it."""
     while path and path not in places:
         path = path[:-1]
     return places[path]
 
 
 def config_error(problems: Iterable[Problem], places: Mapping[KeyPath, SourceLocation]) -> ConfigError:
-    """Return one error that says everything that is wrong, in the order of the file, a line each."""
+    """Return one error with a line for each problem, in the order of the file."""
     placed = [(problem.place or place_of(problem.path, places), problem) for problem in problems]
     placed.sort(key=lambda item: item[0].order)
     lines = list(dict.fromkeys(_line(place, problem) for place, problem in placed))
-    if len(lines) > _MOST:
-        lines[_MOST:] = [f"... and {len(lines) - _MOST} more"]
+    if len(lines) > _MAX_LINES:
+        lines[_MAX_LINES:] = [f"... and {len(lines) - _MAX_LINES} more"]
     return ConfigError("\n".join(lines))
 
 

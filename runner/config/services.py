@@ -1,4 +1,4 @@
-"""Who is asked, and under which limits: the `service` section."""
+"""The `service` section: where requests are sent, with which token and within which limits."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ from runner.config.fields import (
 from runner.errors import ConfigError
 from runner.types import Secret
 
+# What people paste in front of a token, and around it.
 _PREFIX = re.compile(r"\A(?:authorization\s*:|bearer(?:\s|\Z))\s*", re.IGNORECASE)
 _AROUND = " \t\r\n'\""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class TokenLimits(Frozen):
-    """Tokens per minute where the service counts input and output apart."""
+    """Tokens per minute for a service that counts input and output separately."""
 
     input: PositiveInt = Field(description="Input tokens per minute.")
     output: PositiveInt = Field(description="Output tokens per minute.")
 
 
 class Adaptive(Frozen):
-    """A concurrency that finds its own level."""
+    """A concurrency that adapts to the service, between two numbers."""
 
     start: PositiveInt = Field(default=20, description="Requests in flight at the start.")
-    max: PositiveInt = Field(default=512, description="Requests in flight at most.")
+    max: PositiveInt = Field(default=512, description="The most requests in flight.")
 
 
 def _tokens(value: Any, info: ValidationInfo) -> Any:
@@ -71,24 +72,24 @@ def _is_count(value: Any) -> bool:
 class LimitsConfig(Frozen):
     """The quota of one service entry, shared by all judges that use it."""
 
-    rpm: PositiveInt | None = Field(default=None, description="Requests per minute; null: not limited by us.")
+    rpm: PositiveInt | None = Field(default=None, description="Requests per minute; null: not limited.")
     tpm: Annotated[PositiveInt | TokenLimits | None, BeforeValidator(_tokens)] = Field(
-        default=None, description="Tokens per minute; null: not limited by us."
+        default=None, description="Tokens per minute; null: not limited."
     )
     concurrency: Annotated[PositiveInt | Adaptive, BeforeValidator(_concurrency)] = Field(
-        default=Adaptive(), description="Requests in flight: adaptive between two numbers, or a number."
+        default=Adaptive(), description="Requests in flight: adaptive between two numbers, or a fixed number."
     )
 
 
 class TimeoutConfig(Frozen):
     """How long one attempt may take, in seconds."""
 
-    connect: PositiveDuration = Field(default=10.0, description="Until the connection stands.")
-    total: PositiveDuration = Field(default=300.0, description="Until the whole answer is there.")
+    connect: PositiveDuration = Field(default=10.0, description="Until the connection is established.")
+    total: PositiveDuration = Field(default=300.0, description="Until the whole answer has arrived.")
 
 
 def _base_url(value: str) -> str:
-    # No branch repeats the value: an address can hold a password.
+    # No message repeats the value: a URL can contain a password.
     try:
         url = urlsplit(value.strip())
         fits = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and " " not in url.netloc
@@ -97,7 +98,7 @@ def _base_url(value: str) -> str:
     if not fits:
         raise refused("expected an address such as https://host/v1")
     if "@" in url.netloc:
-        raise refused("an address holds no user name or password; use token_env")
+        raise refused("an address must not contain a user name or password; use token_env")
     if url.query or url.fragment:
         raise refused("expected an address without '?' or '#'")
     if url.path.rstrip("/").endswith("/chat/completions"):
@@ -121,16 +122,16 @@ def _proxy(value: Any) -> Secret | None:
 def _headers(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
     for name, content in value.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise refused("a header's name has only letters, digits and '-'")
+            raise refused("the name of a header may contain only letters, digits and '-'")
         if not content.reveal().isprintable():
-            raise refused(f"the header {name} holds a line break or another character that cannot be sent")
+            raise refused(f"the header {name} contains a line break or another character that cannot be sent")
     return value
 
 
 class ServiceConfig(Frozen):
-    """One service entry: where it is, how we prove who we are, and what it allows."""
+    """One service entry: its address, its token and its limits."""
 
-    name: NonEmptyText = Field(default="default", description="How judges name it.")
+    name: NonEmptyText = Field(default="default", description="The name by which judges refer to it.")
     kind: Literal["http", "emulator"] = Field(
         default="http", description="A service on the network, or the embedded emulator."
     )
@@ -138,20 +139,20 @@ class ServiceConfig(Frozen):
         default="https://aiservice.cn-hangzhou.aliyuncs.com/v1", description="The address up to its version."
     )
     token_env: EnvVarName | None = Field(
-        default="JUDGE_MODEL_TOKEN", description="The environment variable that holds the token; null: none is sent."
+        default="JUDGE_MODEL_TOKEN", description="The environment variable with the token; null: none is sent."
     )
-    token_file: LocalPath | None = Field(default=None, description="A file that holds the token; read again on 401.")
+    token_file: LocalPath | None = Field(default=None, description="A file with the token; read again on 401.")
     authorization: Literal["plain", "doubled"] = Field(
-        default="plain", description="doubled: as the documented Python SDK puts it on the wire."
+        default="plain", description="The Authorization header; doubled: as PAI's documented Python SDK sends it."
     )
     dialect: Literal["pai", "openai", "dashscope"] = Field(
-        default="pai", description="Batch statuses, limits, line shape and what 429 means."
+        default="pai", description="Batch statuses and limits, the form of result lines, the meaning of 429."
     )
     batch: AutoOrFlag = Field(default="auto", description="Whether it has a Batch API.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="The quota of this entry.")
     timeout: TimeoutConfig = Field(default=TimeoutConfig(), description="How long one attempt may take.")
     headers: Annotated[Mapping[str, SecretText], AfterValidator(_headers)] = Field(
-        default={}, description="More headers; secrets only as ${VAR}."
+        default={}, description="Additional headers; secrets only as ${VAR}."
     )
     proxy: Annotated[SecretText | None, BeforeValidator(_proxy)] = Field(
         default=None, description="A proxy for this service; a password only as ${VAR}."
@@ -162,12 +163,12 @@ class ServiceConfig(Frozen):
 
     @property
     def sends_token(self) -> bool:
-        """Whether a request to this service carries an Authorization of ours."""
+        """True if requests to this service have an Authorization header with the token."""
         return self.kind == "http" and (self.token_env is not None or self.token_file is not None)
 
     @property
     def is_local(self) -> bool:
-        """Whether the address is this machine's own."""
+        """True if the address is a loopback address of this machine."""
         host = urlsplit(self.base_url).hostname or ""
         try:
             return ipaddress.ip_address(host).is_loopback
@@ -175,10 +176,10 @@ class ServiceConfig(Frozen):
             return host == "localhost"
 
     def token(self, environ: Mapping[str, str] = os.environ) -> Secret | None:
-        """Read the token from its file, else from its environment variable; None where none is sent.
+        """Read the token from its file, else from its environment variable; None if none is sent.
 
         Raises:
-            ConfigError: the file or the variable is missing, empty, or holds what cannot be sent.
+            ConfigError: the file or the variable is missing or empty, or contains something that cannot be sent.
         """
         if self.kind == "emulator":
             given = self.emulator.get("token")
@@ -189,7 +190,7 @@ class ServiceConfig(Frozen):
             return None
         place = f"the environment variable {self.token_env}"
         if self.token_env not in environ:
-            raise ConfigError(f"{place} is not set; it should hold the token of the service '{self.name}'")
+            raise ConfigError(f"{place} is not set; it should contain the token of the service '{self.name}'")
         return _usable(environ[self.token_env], place)
 
 
@@ -203,12 +204,12 @@ def _read(path: Path) -> str:
 
 
 def _usable(raw: str, place: str) -> Secret:
-    """Return the bare token: people paste it with quotes, or with the header's name in front."""
+    """Return the bare token, without pasted quotes and without the header's name."""
     token = raw
     while (shorter := _PREFIX.sub("", token.strip(_AROUND))) != token:
         token = shorter
     if not token:
-        raise ConfigError(f"{place} is empty; it should hold the service's token")
+        raise ConfigError(f"{place} is empty; it should contain the service's token")
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(f"{place} does not hold a token: there are blanks or other characters no token has")
+        raise ConfigError(f"{place} does not contain a token: it has blanks or other characters that no token has")
     return Secret(token)

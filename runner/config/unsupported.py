@@ -1,4 +1,4 @@
-"""What the configuration can already say and this version does not do yet; removing a line here enables it."""
+"""Features that the YAML can describe but this version does not have. Removing a line here enables one."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from runner.config.problems import KeyPath, Problem
 
 
 class UnsupportedFeature(NamedTuple):
-    """A key (`*` stands for each of a list), whether its value asks for too much, and what is asked for."""
+    """A key (`*` matches each item of a list), a test whether its value uses the feature, and the feature's name."""
 
     key: str
-    asks: Callable[[Any], bool]
-    what: str
+    is_used: Callable[[Any], bool]
+    name: str
 
 
 def _given(value: Any) -> bool:
     return value is not None
 
 
-GATES = (
+UNSUPPORTED_FEATURES = (
     UnsupportedFeature("dataset.path", lambda path: path.startswith("s3://"), "a dataset at s3://"),
     UnsupportedFeature("monitor.listen", _given, "a live page"),
     UnsupportedFeature("cluster", _given, "a run on many machines"),
 )
-"""Every feature that is not there yet."""
 
 
-def unavailable(config: RunConfig, gates: tuple[UnsupportedFeature, ...] = GATES) -> Iterator[Problem]:
-    """Find what the configuration asks for and this version cannot do: it is refused, never ignored."""
-    for gate in gates:
-        for path, value in _values(config, tuple(gate.key.split(".")), ()):
-            if gate.asks(value):
-                yield Problem(path, f"{gate.what} is not available in this version")
+def find_unsupported(
+    config: RunConfig, features: tuple[UnsupportedFeature, ...] = UNSUPPORTED_FEATURES
+) -> Iterator[Problem]:
+    """Yield a problem for every unsupported feature that the configuration uses: it is refused, never ignored."""
+    for feature in features:
+        for path, value in _values(config, tuple(feature.key.split(".")), ()):
+            if feature.is_used(value):
+                yield Problem(path, f"{feature.name} is not available in this version")
 
 
 def _values(value: Any, keys: tuple[str, ...], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:

@@ -1,4 +1,4 @@
-"""The YAML as data: every value with the place it was written at, and the environment put in."""
+"""The YAML as plain data: variables expanded, with the location of every value."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from runner.config.problems import KeyPath, Problem, SourceLocation, dotted
 _TAG = "tag:yaml.org,2002:"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_TEXTS = ("system", "user", "verdict")
-_MOST_VALUES = 100_000
+_VERBATIM_KEYS = ("system", "user", "verdict")
+_MAX_VALUES = 100_000  # with aliases expanded; a few aliases of aliases can stand for billions of values
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML with the scalars of version 1.2: `no` is a text and `1e-3` a number; dates are texts."""
+    """Loads YAML with the scalars of version 1.2: `no` is a text, `1e-3` is a number; dates are texts."""
 
 
 class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """The same scalars for writing."""
+    """Writes YAML with the same scalars."""
 
 
 _SCALARS = (
@@ -45,7 +45,7 @@ for _class in (Loader, Dumper):
 
 
 class UnreadableError(Exception):
-    """A text that is not YAML; `line` counts from 1, 0 where it is not known."""
+    """The text is not valid YAML; `line` counts from 1 and is 0 if unknown."""
 
     def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
         super().__init__(message)
@@ -53,10 +53,10 @@ class UnreadableError(Exception):
 
 
 def compose(text: str) -> yaml.Node | None:
-    """Parse a text into nodes that know their lines; None for an empty one.
+    """Parse a text into nodes that know their lines; None if the text is empty.
 
     Raises:
-        UnreadableError: it is not YAML. The message quotes nothing of the text.
+        UnreadableError: the text is not YAML. The message quotes nothing of the text.
     """
     try:
         return yaml.compose(text, Loader)
@@ -66,14 +66,14 @@ def compose(text: str) -> yaml.Node | None:
         if mark is None:
             raise UnreadableError(why) from None
         if any("${" in line for line in text.splitlines()[mark.line : mark.line + 1]):
-            why += '; between { } or [ ] a variable stands in quotes: "${NAME}"'
+            why += '; inside { } or [ ] put a variable in quotes: "${NAME}"'
         raise UnreadableError(why, mark.line + 1, mark.column + 1) from None
     except yaml.YAMLError:
-        raise UnreadableError("it holds a control character") from None
+        raise UnreadableError("it contains a control character") from None
 
 
 def entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
-    """Return a mapping's entries with merge keys (`<<`) resolved: its own first, then what they add."""
+    """Return the entries of a mapping with merge keys (`<<`) resolved: its own entries first, then the merged ones."""
     own = [(key, value) for key, value in node.value if key.tag != _TAG + "merge"]
     names = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}
     for key, value in node.value:
@@ -81,7 +81,7 @@ def entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
             continue
         for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
             if not isinstance(merged, yaml.MappingNode):
-                raise UnreadableError("'<<' takes in a mapping or a list of mappings", key.start_mark.line + 1, 1)
+                raise UnreadableError("'<<' needs a mapping or a list of mappings", key.start_mark.line + 1, 1)
             added = [entry for entry in entries(merged) if entry[0].value not in names]
             names.update(entry[0].value for entry in added)
             own += added
@@ -89,12 +89,12 @@ def entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
 
 
 class ParsedDocument:
-    """One pass over the nodes: what the YAML says as plain data, and where each part of it stands.
+    """The plain data of the YAML and the location of each part, from one pass over the nodes.
 
     Attributes:
         data: the top-level mapping, without keys that begin with `x-`.
-        places: the place of every value by its path; the root's is `()`.
-        problems: duplicate keys, missing variables and the like; what they stand at is None in `data`.
+        places: the location of every value by its path; the path of the root is `()`.
+        problems: duplicate keys, missing variables and the like; the value at their path is None in `data`.
     """
 
     def __init__(self, root: yaml.MappingNode, file: str, environ: Mapping[str, str]) -> None:
@@ -107,20 +107,20 @@ class ParsedDocument:
 
     def _value(self, node: yaml.Node, path: KeyPath) -> Any:
         self._count += 1
-        if self._count > _MOST_VALUES:
-            raise UnreadableError("it holds more than 100,000 values once its aliases are put in")
+        if self._count > _MAX_VALUES:
+            raise UnreadableError("it contains more than 100,000 values once its aliases are expanded")
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             return [self._item(child, (*path, index)) for index, child in enumerate(node.value)]
         if not isinstance(node, yaml.ScalarNode):
-            return self._wrong(path, "this kind of YAML value (a '!' tag) is not read here")
+            return self._wrong(path, "YAML values with a '!' tag are not supported")
         if "${" in node.value and not _is_verbatim(path):
             return self._from_environment(node, path)
         try:
             return scalar(node)
         except ValueError:
-            return self._wrong(path, "this kind of YAML value (a '!' tag) is not read here")
+            return self._wrong(path, "YAML values with a '!' tag are not supported")
 
     def _item(self, node: yaml.Node, path: KeyPath) -> Any:
         self.places[path] = self._place(node)
@@ -132,14 +132,12 @@ class ParsedDocument:
         for key, value in entries(node):
             place = self._place(key)
             if not isinstance(key, yaml.ScalarNode):
-                self.problems.append(Problem(path, "a key is a text, not a list or a mapping", place))
+                self.problems.append(Problem(path, "a key must be a text, not a list or a mapping", place))
                 continue
             name: str = key.value
             if name in written:
                 here = dotted((*path, name))
-                self.problems.append(
-                    Problem((), f"{here}: the same key stands already at {written[name].label}", place)
-                )
+                self.problems.append(Problem((), f"{here}: the same key is already at {written[name].label}", place))
                 continue
             written[name] = place
             if not path and name.startswith("x-"):
@@ -181,10 +179,10 @@ class ParsedDocument:
 
 
 def scalar(node: yaml.ScalarNode) -> Any:
-    """Return a scalar's value.
+    """Return the value of a scalar.
 
     Raises:
-        ValueError: its tag is none of YAML's plain ones, or does not fit its text.
+        ValueError: its tag is not one of YAML's plain tags, or the text is not valid for its tag.
     """
     text: str = node.value
     kind = node.tag.removeprefix(_TAG)
@@ -206,22 +204,22 @@ def scalar(node: yaml.ScalarNode) -> Any:
 
 
 def _is_verbatim(path: KeyPath) -> bool:
-    """Whether a value stands below a judge's texts, where `${...}` is the judge's own business."""
+    """Returns True for a value inside a judge's prompts and verdict, where `${...}` is not expanded."""
     inside = path[1:] if path[0] == "judge" else path[2:] if path[0] == "judges" else ()
-    return inside[:1] != () and inside[0] in _TEXTS
+    return inside[:1] != () and inside[0] in _VERBATIM_KEYS
 
 
 def _as_yaml(text: str) -> Any:
-    """Read what a variable holds as YAML where it is a scalar or a flow collection; else it is a text."""
+    """Parse the value of a variable as YAML if it is a scalar or a flow collection; else return the text."""
     try:
         node = compose(text)
         if node is None:
             return None
         if isinstance(node, yaml.ScalarNode):
-            # A plain text is kept as it is: for YAML a password would end at " #".
+            # A plain text is not parsed: YAML would cut a password at " #".
             return scalar(node) if node.style or node.tag != _TAG + "str" else text
         key = yaml.ScalarNode(_TAG + "str", "value", node.start_mark)
-        reading = ParsedDocument(yaml.MappingNode(_TAG + "map", [(key, node)]), "", {})
-        return reading.data["value"] if text.lstrip()[:1] in ("{", "[") and not reading.problems else text
+        parsed = ParsedDocument(yaml.MappingNode(_TAG + "map", [(key, node)]), "", {})
+        return parsed.data["value"] if text.lstrip()[:1] in ("{", "[") and not parsed.problems else text
     except (UnreadableError, ValueError):
         return text

@@ -1,11 +1,11 @@
-"""What several rooms share and that knows none of them."""
+"""Helpers that several rooms share and that depend on none of them."""
 
 from __future__ import annotations
 
 from runner.core.files import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json, write_text
 from runner.core.pricing import Price, no_price, price_of
 from runner.core.shutdown import Drained, DrainSignal
-from runner.core.text import counted, duration
+from runner.core.text import counted, duration, nearest, storable
 from runner.core.tokens import (
     BYTES_PER_TOKEN,
     COMPLETION_CAP_PARAMETERS,
@@ -30,9 +30,11 @@ __all__ = [
     "duration",
     "estimate_body",
     "lower_bound",
+    "nearest",
     "no_price",
     "price_of",
     "put_in_place",
+    "storable",
     "sync_directory",
     "write_json",
     "write_text",

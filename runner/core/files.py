@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old or the new one, and a power cut leaves one of them."""
+"""Write files atomically: a reader sees the old or the new content, and one of the two survives a power cut."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 import msgspec
 
-TEMPORARY_SUFFIX = ".tmp"
-"""Ending of files that are not finished; whatever carries it at start is left from a crash."""
+TEMPORARY_SUFFIX = ".tmp"  # of unfinished files; one that exists when a run starts is left over from a crash
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+    """Flush a directory to disk, so that the names in it are durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -23,7 +22,7 @@ def sync_directory(path: Path) -> None:
 
 
 def put_in_place(temporary: Path, final: Path) -> None:
-    """Give a finished, closed file its final name, durably."""
+    """Rename a finished, closed file to its final name, durably."""
     handle = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -41,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Mapping[str, Any], *, durable: bool = True) -> None:
-    """Replace a JSON file atomically; `durable` waits for the disk."""
+    """Replace a JSON file atomically; if `durable`, also wait until it is on disk."""
     raw = msgspec.json.format(msgspec.json.encode(data), indent=2)
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     temporary.write_bytes(raw + b"\n")

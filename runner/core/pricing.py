@@ -1,4 +1,4 @@
-"""What tokens cost."""
+"""The price of tokens."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from runner.types import Usage
 
 
 class Price(Protocol):
-    """What the tokens of a request cost on its route; None where the tokens or the price are not known."""
+    """Returns the cost of a request's tokens on its route; None if the tokens or the price are unknown."""
 
     def __call__(self, usage: Usage, route: str | None) -> float | None: ...
 
 
 def price_of(input_price: float, output_price: float, per: float, batch: float = 1.0) -> Price:
-    """Price by tokens: `input_price` and `output_price` per `per` tokens, times `batch` on that route."""
+    """Return a price by token counts.
+
+    Args:
+        input_price: price of `per` prompt tokens.
+        output_price: price of `per` completion tokens.
+        per: the number of tokens that both prices are for.
+        batch: factor on both prices if the route is `batch`.
+    """
 
     def price(usage: Usage, route: str | None) -> float | None:
         if usage.prompt is None and usage.completion is None:
@@ -26,5 +33,5 @@ def price_of(input_price: float, output_price: float, per: float, batch: float =
 
 
 def no_price(usage: Usage, route: str | None) -> float | None:  # noqa: ARG001 - the shape of a Price
-    """Where the YAML names no price."""
+    """The price if the YAML gives none: always unknown."""
     return None

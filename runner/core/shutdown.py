@@ -1,4 +1,4 @@
-"""The signal that a lane is ending, and waits that end with it."""
+"""The signal that a lane is draining, and waits that the signal interrupts."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 
 class Drained(Exception):
-    """The lane is ending: a request that is not under way is not sent any more."""
+    """The lane is draining: a request that is not in flight yet will not be sent."""
 
 
 class DrainSignal:
-    """Whether a lane is ending, and waits that end with it."""
+    """Tells the tasks of a lane that the lane is draining, and interrupts their waits."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     @property
     def is_set(self) -> bool:
-        """Whether the lane is ending."""
+        """True once the lane is draining."""
         return self._event.is_set()
 
     def set(self) -> None:
-        """End the lane."""
+        """Start the drain."""
         self._event.set()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep; raises Drained where the lane ends meanwhile."""
+        """Sleep for a number of seconds; raises Drained as soon as the drain starts."""
         try:
             await asyncio.wait_for(self._event.wait(), seconds)
         except TimeoutError:
@@ -35,7 +35,7 @@ class DrainSignal:
         raise Drained
 
     async def wait_for(self, awaited: Awaitable[Any]) -> None:
-        """Wait for something; raises Drained where the lane ends before that."""
+        """Wait for an awaitable or for the drain; raises Drained if the drain has started by then."""
         other, ending = asyncio.ensure_future(awaited), asyncio.ensure_future(self._event.wait())
         try:
             await asyncio.wait((other, ending), return_when=asyncio.FIRST_COMPLETED)

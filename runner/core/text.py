@@ -1,10 +1,13 @@
-"""Durations and counts as people write them."""
+"""Durations, counts and names as messages show them, and text that can be stored."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: `42s`, `3m05s`, `2h07m`, `4d03h`."""
+    """Format seconds as `42s`, `3m05s`, `2h07m` or `4d03h`; `-` if the duration is unknown."""
     if seconds is None:
         return "-"
     whole = round(seconds)
@@ -18,5 +21,22 @@ def duration(seconds: float | None) -> str:
 
 
 def counted(count: int, one: str, many: str) -> str:
-    """`1 batch`, `3,000 batches`."""
+    """Format a count with its noun: `1 batch`, `3,000 batches`."""
     return f"{count:,} {one if count == 1 else many}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to `word`, for "did you mean"; None if none is close.
+
+    The comparison is case-sensitive.
+    """
+    found = get_close_matches(word, list(known), n=1)
+    return found[0] if found else None
+
+
+def storable(text: str) -> str:
+    """Return the text with U+FFFD in place of every lone surrogate.
+
+    JSON escapes can spell half of a surrogate pair, but UTF-8 cannot encode it.
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

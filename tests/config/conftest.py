@@ -13,7 +13,7 @@ Load = Callable[..., RunConfig]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Write a text as `judge.yaml` and load it, by default in an empty environment."""
+    """Return a function that writes a text as `judge.yaml` and loads it, by default with an empty environment."""
 
     def read(text: str, *overrides: str, environ: Mapping[str, str] | None = None) -> RunConfig:
         path = tmp_path / "judge.yaml"
@@ -24,13 +24,13 @@ def load(tmp_path: Path) -> Load:
 
 
 @pytest.fixture
-def complaint(load: Load, tmp_path: Path) -> Callable[..., str]:
-    """Load a text that does not fit and return what is said about it, without the folder's name."""
+def load_error(load: Load, tmp_path: Path) -> Callable[..., str]:
+    """Return a function that loads a wrong text and returns the error message, without the folder's name."""
 
     def read(text: str, *overrides: str, environ: Mapping[str, str] | None = None) -> str:
         with pytest.raises(ConfigError) as caught:
             load(text, *overrides, environ=environ)
-        assert caught.value.__cause__ is None, "the cause would show its input in a traceback"
+        assert caught.value.__cause__ is None, "a cause would show the input in the traceback"
         return str(caught.value).replace(f"{tmp_path}/", "")
 
     return read

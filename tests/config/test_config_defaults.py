@@ -1,4 +1,4 @@
-"""What a small YAML means: the contract's defaults, the forms a value can have, and where paths lead."""
+"""Defaults of the configuration, the forms of its values, and how paths are resolved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.config import Adaptive, Column, Constant, KeepColumn, TokenLimits, l
 
 MINIMAL = "dataset: {path: data/a.jsonl}\njudge: {}\n"
 
-# The values of the contract's page, section by section.
+# The defaults of docs/configuration.md, section by section.
 DEFAULTS = {
     "name": "judge",
     "tags": {},
@@ -75,7 +75,7 @@ SERVICE = {
 }
 
 
-def test_defaults_are_the_contracts(load, tmp_path):
+def test_defaults_are_as_documented(load, tmp_path):
     data = masked(load(MINIMAL))
     assert data.pop("dataset") == {
         "path": str(tmp_path / "data/a.jsonl"),
@@ -96,18 +96,18 @@ def test_defaults_are_the_contracts(load, tmp_path):
     assert data == DEFAULTS
 
 
-def test_empty_sections_are_their_defaults(load):
+def test_empty_sections_get_their_defaults(load):
     sections = "service:\n  limits:\n  headers:\nonline:\nbatch:\noutput:\nprices: {}\nreport:\nname:\nrouter:\n"
     assert masked(load(MINIMAL + sections)) == masked(load(MINIMAL))
 
 
-def test_the_model_is_immutable(load):
+def test_the_configuration_is_immutable(load):
     config = load(MINIMAL)
     with pytest.raises(ValueError, match="frozen"):
         config.name = "other"
 
 
-def test_paths_start_at_the_yaml(load, tmp_path):
+def test_paths_are_relative_to_the_yaml_file(load, tmp_path):
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts/user.txt").write_text("Rate ${this}: {answer} 好\n", encoding="utf-8")
     config = load(
@@ -124,7 +124,7 @@ def test_paths_start_at_the_yaml(load, tmp_path):
     assert config.judges[0].user == "Rate ${this}: {answer} 好\n"
 
 
-def test_a_folder_that_looks_like_a_glob_is_not_one(tmp_path):
+def test_the_folder_of_the_yaml_is_never_a_glob(tmp_path):
     folder = tmp_path / "runs[1]"
     folder.mkdir()
     for path, expected in (("*.jsonl", f"{tmp_path}/runs[[]1]/*.jsonl"), ("a.jsonl", f"{folder}/a.jsonl")):
@@ -193,7 +193,7 @@ def test_panels_and_services(load):
     assert config.services[0].limits.concurrency == 7
 
 
-def test_limits_by_parts():
+def test_defaults_of_limits():
     limits = TokenLimits(input=5, output=6)
     assert (limits.input, limits.output) == (5, 6)
     assert Adaptive(start=3) == Adaptive(start=3, max=512)
@@ -216,7 +216,7 @@ def test_prices(load):
     assert prices.models["pai-judge"].model_dump() == {"input": 4.0, "output": 12.0, "batch": 0.5}
 
 
-def test_numbers_that_are_texts_stay_as_written(load):
+def test_numbers_in_text_fields_keep_their_spelling(load):
     config = load(
         MINIMAL.replace("{}", "{model: 1.10, pai: {max_score: 010}, parameters: {temperature: 1e-3, seed: 007}}")
         + "tags: {build: 0012, when: 2024-01-02}\n"
@@ -229,14 +229,14 @@ def test_numbers_that_are_texts_stay_as_written(load):
     assert [type(value) for value in parameters.values()] == [float, int]
 
 
-def test_loading_is_quick(load):
+def test_loading_is_fast(load):
     load(MINIMAL)
     before = time.process_time()
     load(MINIMAL + "service: {limits: {rpm: 5}}\n")
     assert time.process_time() - before < 0.03
 
 
-def test_the_measured_configuration_loads(load):
+def test_the_configuration_of_the_benchmark_loads(load):
     text = """
 dataset: {path: "${PERF_INPUT}"}
 judge: {kind: pai_pairwise, model: pai-judge, reask: 0}

@@ -1,4 +1,4 @@
-"""Variables, anchors and `--set`: what is put into the document, and what is kept of it."""
+"""Variables, anchors and `--set`: the values they give, and the document that is stored."""
 
 from __future__ import annotations
 
@@ -38,12 +38,14 @@ def test_variables(load, written, environ, expected):
     assert load(text, environ=environ).judges[0].parameters == {"value": expected}
 
 
-def test_half_a_variable_is_not_read_as_text(complaint):
-    said = complaint(HEAD + "judge:\n  parameters:\n    value: a ${N b}\n", environ={"N": "n"})
-    assert said.startswith("judge.yaml:4: judge.parameters.value: expected ${NAME} or ${NAME:-default}, found another")
+def test_a_malformed_variable_is_an_error(load_error):
+    message = load_error(HEAD + "judge:\n  parameters:\n    value: a ${N b}\n", environ={"N": "n"})
+    assert message.startswith(
+        "judge.yaml:4: judge.parameters.value: expected ${NAME} or ${NAME:-default}, found another"
+    )
 
 
-def test_texts_of_a_judge_are_left_alone(load):
+def test_variables_in_prompts_are_not_expanded(load):
     config = load(
         HEAD + "judges:\n"
         "  - {name: '${J}', kind: template, system: '${X}', user: '${Y} {id}',\n"
@@ -56,9 +58,9 @@ def test_texts_of_a_judge_are_left_alone(load):
     assert judge.verdict.pattern == "${?}"
 
 
-def test_a_missing_variable_is_named_once_with_its_place(complaint):
-    said = complaint(HEAD + JUDGE + "service:\n  limits:\n    rpm: ${RPM}\n  base_url: https://${HOST}/v1\n")
-    assert said.splitlines() == [
+def test_a_missing_variable_is_named_with_its_location(load_error):
+    message = load_error(HEAD + JUDGE + "service:\n  limits:\n    rpm: ${RPM}\n  base_url: https://${HOST}/v1\n")
+    assert message.splitlines() == [
         "judge.yaml:5: service.limits.rpm: the environment variable RPM is not set; set it or write ${RPM:-default}",
         "judge.yaml:6: service.base_url: the environment variable HOST is not set; set it or write ${HOST:-default}",
     ]
@@ -76,12 +78,12 @@ def test_a_missing_variable_is_named_once_with_its_place(complaint):
         ("breaker: {share: '${V}'}", "77770001"),
     ],
 )
-def test_what_came_from_a_variable_is_never_shown(complaint, line, value):
-    said = complaint(HEAD + JUDGE + line + "\n", environ={"V": value})
-    assert "the value of ${V}" in said
-    assert "judge.yaml:3: " in said
-    assert "hidden-7" not in said
-    assert "7777" not in said
+def test_the_value_of_a_variable_is_never_shown(load_error, line, value):
+    message = load_error(HEAD + JUDGE + line + "\n", environ={"V": value})
+    assert "the value of ${V}" in message
+    assert "judge.yaml:3: " in message
+    assert "hidden-7" not in message
+    assert "7777" not in message
 
 
 def test_anchors_and_merge_keys(load):
@@ -141,7 +143,7 @@ def test_later_overrides_win(load):
     assert load(HEAD + JUDGE, "judge.model=a", "judge.model=b").judges[0].model == "b"
 
 
-def test_an_override_goes_where_there_was_nothing(load):
+def test_an_override_can_fill_an_empty_section(load):
     config = load(HEAD + "judge:\nservice:\n", "judge.model=plus", "service.limits.rpm=3")
     assert (config.judges[0].model, config.services[0].limits.rpm) == ("plus", 3)
 
@@ -152,26 +154,26 @@ def test_an_override_goes_where_there_was_nothing(load):
         ("judge.modle=x", "--set judge.modle=x: unknown key; did you mean 'model'?"),
         ("judge.repeats=two", "--set judge.repeats=two: expected a whole number of at least 1, found 'two'"),
         ("judge={modle: x}", "--set judge={modle: x}: judge.modle: unknown key; did you mean 'model'?"),
-        ("judge.parameters.n=2", "--set judge.parameters.n=2: not a parameter to choose: use judge.repeats"),
+        ("judge.parameters.n=2", "--set judge.parameters.n=2: cannot be set here: use judge.repeats"),
         ("judge", "--set: expected KEY=VALUE with a dotted key, such as judge.model=pai-judge-plus, found 'judge'"),
         ("judge..model=x", "--set: expected KEY=VALUE"),
         ("=x", "--set: expected KEY=VALUE"),
         ("name=a: b: c", "--set name=a: b: c: the value is not valid YAML: mapping values are not allowed"),
-        ("dataset.path.x=1", "--set dataset.path.x=1: there is nothing below it to set 'x' in"),
+        ("dataset.path.x=1", "--set dataset.path.x=1: cannot set 'x' inside a single value"),
         ("tags.2.x=1", "--set tags.2.x=1: expected a position from 0 to 0 in the list, found '2'"),
         ("judge.model=${NOPE}", "--set judge.model=${NOPE}: the environment variable NOPE is not set"),
         ("service.token_env=sk-123", "--set service.token_env=***: expected the name of an environment variable"),
-        ("service.token=abc", "--set service.token=***: a token does not stand in this file"),
+        ("service.token=abc", "--set service.token=***: tokens do not belong in this file"),
         ("judge.swap=sk-live-0123456789", "--set judge.swap=***: expected true or false"),
     ],
 )
-def test_overrides_that_do_not_fit(complaint, override, expected):
-    said = complaint(HEAD + "judge: {}\ntags: [a]\n" if override.startswith("tags") else HEAD + JUDGE, override)
-    assert expected in said
-    assert "sk-" not in said
-    assert "abc" not in said
+def test_invalid_overrides(load_error, override, expected):
+    message = load_error(HEAD + "judge: {}\ntags: [a]\n" if override.startswith("tags") else HEAD + JUDGE, override)
+    assert expected in message
+    assert "sk-" not in message
+    assert "abc" not in message
 
 
-def test_problems_of_overrides_come_last(complaint):
-    lines = complaint(HEAD + "judge: {swap: 5}\n", "judge.repeats=0").splitlines()
+def test_problems_of_overrides_come_last(load_error):
+    lines = load_error(HEAD + "judge: {swap: 5}\n", "judge.repeats=0").splitlines()
     assert [line.split(": ")[0] for line in lines] == ["judge.yaml:2", "--set judge.repeats=0"]

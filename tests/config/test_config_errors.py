@@ -1,4 +1,4 @@
-"""Every rule of the configuration fires, names its line and key, and says what was found and expected."""
+"""Every mistake in a configuration gives a message with line, key, the value found and what is expected."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ BAD = [
         HEAD + JUDGE + "service: {limits: {concurrency: {mx: 3}}}\n",
         "service.limits.concurrency.mx: unknown key; did you mean 'max'?",
     ),
-    (HEAD + JUDGE + JUDGE, "judge.yaml:4: judge: the same key stands already at "),
+    (HEAD + JUDGE + JUDGE, "judge.yaml:4: judge: the same key is already at "),
     (
         HEAD + "judge:\n  model: a\n  kind: pai_single\n  model: b\n",
-        "judge.yaml:6: judge.model: the same key stands already",
+        "judge.yaml:6: judge.model: the same key is already",
     ),
     (HEAD + JUDGE + "judges: []\n", "judge.yaml:3: judge: expected either 'judge' or 'judges', found both"),
     (
@@ -48,10 +48,10 @@ BAD = [
     (HEAD + "judges: []\n", "judge.yaml:3: judges: expected at least one entry, found none"),
     (
         HEAD + "judge: [{}]\n",
-        "judge.yaml:3: judge: expected a mapping, found a list; a list of judges stands under 'judges'",
+        "judge.yaml:3: judge: expected a mapping, found a list; put a list of judges under 'judges'",
     ),
     (HEAD + "judges: {}\n", "judge.yaml:3: judges: expected a list, found a mapping"),
-    (HEAD + "judge: {? [a] : 1}\n", "judge.yaml:3: judge: a key is a text"),
+    (HEAD + "judge: {? [a] : 1}\n", "judge.yaml:3: judge: a key must be a text"),
     # kinds of value
     (
         HEAD + "judge:\n  repeats: two\n",
@@ -63,7 +63,7 @@ BAD = [
     (HEAD + "judge:\n  reask: -1\n", "judge.reask: expected a whole number of at least 0, found -1"),
     (HEAD + "judge:\n  swap: maybe\n", "judge.swap: expected true or false, found 'maybe'"),
     (HEAD + "judge:\n  model: true\n", "judge.model: expected a text, found true"),
-    (HEAD + "judge:\n  model: ' '\n", "judge.model: expected a text that is not empty"),
+    (HEAD + "judge:\n  model: ' '\n", "judge.model: expected a non-empty text"),
     (
         HEAD + "judge:\n  kind: pai_sinlge\n",
         "expected one of: pai_single, pai_pairwise, template, found 'pai_sinlge'; did you mean 'pai_single'?",
@@ -73,7 +73,7 @@ BAD = [
         HEAD + "judge:\n  scale: [5, 1]\n",
         "judge.scale: expected two numbers, the lower first, such as [1, 5], found [5, 1]",
     ),
-    (HEAD + "judge:\n  parameters: {stop: .nan}\n", "judge.parameters: it holds .nan or .inf"),
+    (HEAD + "judge:\n  parameters: {stop: .nan}\n", "judge.parameters: it contains .nan or .inf"),
     (HEAD + "judge:\n  pai: {scene: [a]}\n", "judge.pai.scene: expected a text, found a list"),
     (
         HEAD + JUDGE + "router:\n  online_within: 5x\n",
@@ -109,8 +109,8 @@ BAD = [
         "service.base_url: expected an address without '?'",
     ),
     (HEAD + JUDGE + "service: {base_url: https://host/v1/chat/completions/}\n", "without /chat/completions"),
-    (HEAD + JUDGE + "service: {headers: {'a b': c}}\n", "service.headers: a header's name has only"),
-    (HEAD + JUDGE + 'service: {headers: {a: "b\\nc"}}\n', "service.headers: the header a holds a line break"),
+    (HEAD + JUDGE + "service: {headers: {'a b': c}}\n", "service.headers: the name of a header may contain only"),
+    (HEAD + JUDGE + 'service: {headers: {a: "b\\nc"}}\n', "service.headers: the header a contains a line break"),
     (HEAD + JUDGE + "service: {proxy: host:3128}\n", "service.proxy: expected an address such as http://host:3128"),
     (HEAD + JUDGE + "output: {tolerate: 1.5}\n", "output.tolerate: expected a number from 0 to 1, found 1.5"),
     (HEAD + JUDGE + "output: {compression: zip}\n", "output.compression: expected one of: zstd, snappy"),
@@ -127,9 +127,9 @@ BAD = [
         HEAD + JUDGE + "monitor: {listen: '8701'}\n",
         "monitor.listen: expected host:port, such as 127.0.0.1:8701, found '8701'",
     ),
-    (HEAD + JUDGE + "name: a/b\n", "judge.yaml:4: name: expected a name that can be a folder's"),
+    (HEAD + JUDGE + "name: a/b\n", "judge.yaml:4: name: expected a valid folder name"),
     # dataset
-    ("dataset: {path: ''}\njudge: {}\n", "dataset.path: expected a text that is not empty"),
+    ("dataset: {path: ''}\njudge: {}\n", "dataset.path: expected a non-empty text"),
     (
         "dataset: {path: 'http://x/a'}\njudge: {}\n",
         "dataset.path: expected a file, a directory, a glob, hf://... or s3://...",
@@ -144,7 +144,7 @@ BAD = [
     ),
     (HEAD + "  keep: [a.x, b.x]\n" + JUDGE, "dataset.keep: two columns are kept as 'x'"),
     (HEAD + "  keep: {x: {column: c, type: int46}}\n" + JUDGE, "dataset.keep.type: expected one of: string, bool"),
-    (HEAD + "  keep: {x: {column: c, name: y}}\n" + JUDGE, "dataset.keep: the name stands in front"),
+    (HEAD + "  keep: {x: {column: c, name: y}}\n" + JUDGE, "dataset.keep: the name is the key"),
     (HEAD + "  keep: [{x: y}]\n" + JUDGE, "dataset.keep: expected a column in the list"),
     (HEAD + "  keep: {x: []}\n" + JUDGE, "dataset.keep: expected a column, or {column: ..., type: ...} for 'x'"),
     (
@@ -161,50 +161,50 @@ BAD = [
         "dataset.human_label.map: expected every value to be one of 1, 2, tie",
     ),
     # judges and services together
-    (HEAD + "judges: [{name: a}, {name: a}]\n", "judges.1.name: two judges are called 'a'"),
-    (HEAD + JUDGE + "services: [{}, {}]\n", "services.1.name: two services are called 'default'"),
+    (HEAD + "judges: [{name: a}, {name: a}]\n", "judges.1.name: two judges have the name 'a'"),
+    (HEAD + JUDGE + "services: [{}, {}]\n", "services.1.name: two services have the name 'default'"),
     (
         HEAD + "judge: {service: prdo}\nservice: {name: prod}\n",
         "judge.yaml:3: judge.service: no service is called 'prdo'; did you mean 'prod'?",
     ),
     (
         HEAD + "judge: {service: a}\nservices: [{name: a, kind: emulator}, {name: b}]\n",
-        "judge.yaml:4: services: emulated and real answers do not mix: all of kind emulator, or none",
+        "judge.yaml:4: services: emulated and real services cannot be mixed: either all or none have kind emulator",
     ),
     (
         HEAD
         + "judge: {service: [a, b]}\nrouter: {mode: batch}\n"
         + "services: [{name: a, batch: false}, {name: b, batch: false}]\n",
-        "judge.yaml:4: router.mode: the services 'a', 'b' take no batches: their 'batch' is false",
+        "judge.yaml:4: router.mode: the services 'a', 'b' do not accept batches: their 'batch' is false",
     ),
-    (HEAD + "judge: {service: []}\n", "judge.service: expected the name of a service; there is: default"),
+    (HEAD + "judge: {service: []}\n", "judge.service: expected the name of a service; known services: default"),
     (
         HEAD + "judge:\n  parameters: {n: 2}\n",
-        "judge.yaml:4: judge.parameters.n: not a parameter to choose: use judge.repeats",
+        "judge.yaml:4: judge.parameters.n: cannot be set here: use judge.repeats",
     ),
-    (HEAD + "judge: {parameters: {model: x}}\n", "judge.parameters.model: not a parameter to choose"),
-    (HEAD + "judge: {parameters: {messages: []}}\n", "judge.parameters.messages: not a parameter to choose"),
-    (HEAD + "judge: {parameters: {stream: true}}\n", "judge.parameters.stream: not a parameter to choose"),
+    (HEAD + "judge: {parameters: {model: x}}\n", "judge.parameters.model: cannot be set here"),
+    (HEAD + "judge: {parameters: {messages: []}}\n", "judge.parameters.messages: cannot be set here"),
+    (HEAD + "judge: {parameters: {stream: true}}\n", "judge.parameters.stream: cannot be set here"),
     (HEAD + "judge: {swap: true}\n", "judge.swap: there is only one answer"),
     (
         HEAD + "judge: {scale: [1, 10]}\n",
-        "judge.scale: PAI-Judge scores from 1 to 5 unless asked otherwise: add pai: {max_score",
+        "judge.scale: PAI-Judge scores from 1 to 5 by default; for another scale add pai: {max_score",
     ),
     (
         HEAD + "judge: {scale: [1, 10], pai: {max_score: 7}}\n",
-        "judge.scale: the judge is asked for scores up to 7 (pai.max_score), not 10",
+        "judge.scale: the request asks for scores up to 7 (pai.max_score), not 10",
     ),
     (HEAD + "judge: {user: hi}\n", "judge.user: only a judge of kind template has 'user'; this one is pai_single"),
     (HEAD + "judge: {system: hi}\n", "judge.system: only a judge of kind template has 'system'"),
     (HEAD + "judge: {verdict: pai_single}\n", "judge.verdict: only a judge of kind template has 'verdict'"),
     (
         HEAD + JUDGE + "service: {batch: false}\nrouter:\n  mode: batch\n",
-        "judge.yaml:6: router.mode: the service 'default' takes no batches: its 'batch' is false",
+        "judge.yaml:6: router.mode: the service 'default' does not accept batches: its 'batch' is false",
     ),
     # templates
     (HEAD + TEMPLATE + "  verdict: pai_single\n", "judge.yaml:3: judge: a template needs 'user'"),
     (HEAD + TEMPLATE + "  user: hi\n", "judge: a template needs 'verdict'"),
-    (HEAD + TEMPLATE + "  user: ''\n  verdict: pai_single\n", "judge.user: expected a text that is not empty"),
+    (HEAD + TEMPLATE + "  user: ''\n  verdict: pai_single\n", "judge.user: expected a non-empty text"),
     (HEAD + TEMPLATE + "  user: file://nope.txt\n  verdict: pai_single\n", "judge.yaml:5: judge.user: cannot read "),
     (
         HEAD + TEMPLATE + "  user: hi\n  verdict: mt_bench_sinlge\n",
@@ -254,7 +254,7 @@ BAD = [
     *(
         (
             TEMPLATE + f"  user: hi\n  dimension: tone\n  verdict: {verdict}\n" + HEAD,
-            "judge.yaml:4: judge.dimension: a dimension is a score, and this judge's verdict has none",
+            "judge.yaml:4: judge.dimension: a dimension needs a score, and this judge's verdict has none",
         )
         for verdict in ("arena_hard", "{pattern: x, kind: winner}", "{format: json, winner: w}")
     ),
@@ -265,11 +265,11 @@ BAD = [
     # money
     (
         HEAD + JUDGE + "budget: {tokens: 5}\n",
-        "budget.tokens: this cap needs, for the judge 'judge', parameters.max_tokens",
+        "budget.tokens: for this limit, the judge 'judge' needs parameters.max_tokens",
     ),
     (
         HEAD + JUDGE + "budget: {cost: 5}\n",
-        "budget.cost: this cap needs, for the judge 'judge', its model's price under 'prices'",
+        "budget.cost: for this limit, the judge 'judge' needs a price for its model under 'prices'",
     ),
     # YAML
     ("", "judge.yaml: the file is empty; it needs at least 'dataset' and 'judge'"),
@@ -277,47 +277,47 @@ BAD = [
     ("- a\n", "judge.yaml:1: expected keys such as 'dataset:' and 'judge:' at the top"),
     ("a: b: c\n", "judge.yaml:1:5: not valid YAML: mapping values are not allowed"),
     ("a: 1\n---\nb: 2\n", "judge.yaml:2:1: not valid YAML: but found another document"),
-    ("a: {b: ${X}}\n", 'between { } or [ ] a variable stands in quotes: "${NAME}"'),
+    ("a: {b: ${X}}\n", 'inside { } or [ ] put a variable in quotes: "${NAME}"'),
     ("a: *b\n", "judge.yaml:1:4: not valid YAML: found undefined alias"),
-    ("a: \x07\n", "judge.yaml: not valid YAML: it holds a control character"),
+    ("a: \x07\n", "judge.yaml: not valid YAML: it contains a control character"),
     (
         HEAD + "judge: !python/name:os.system {}\n",
-        "judge.yaml:3: judge: this kind of YAML value (a '!' tag) is not read here",
+        "judge.yaml:3: judge: YAML values with a '!' tag are not supported",
     ),
-    (HEAD + "judge: {repeats: !!int two}\n", "judge.repeats: this kind of YAML value"),
-    (HEAD + "judge: &j {parameters: *j}\n", "judge.yaml: it is nested too deeply, or an alias holds itself"),
-    (HEAD + "judge: &j {<<: *j}\n", "judge.yaml: it is nested too deeply, or an alias holds itself"),
-    (HEAD + "judge: {<<: 5}\n", "judge.yaml:3:1: not valid YAML: '<<' takes in a mapping or a list of mappings"),
+    (HEAD + "judge: {repeats: !!int two}\n", "judge.repeats: YAML values with a '!' tag"),
+    (HEAD + "judge: &j {parameters: *j}\n", "judge.yaml: it is nested too deeply, or an alias contains itself"),
+    (HEAD + "judge: &j {<<: *j}\n", "judge.yaml: it is nested too deeply, or an alias contains itself"),
+    (HEAD + "judge: {<<: 5}\n", "judge.yaml:3:1: not valid YAML: '<<' needs a mapping or a list of mappings"),
 ]
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD, ids=[expected[:60] for _, expected in BAD])
-def test_what_does_not_fit_is_named(complaint, text, expected):
-    said = complaint(text)
-    assert expected in said
-    assert not re.search(r"pydantic|Input should|NoneType|\bdict\b|\btuple\b", said)
+def test_mistakes_are_named(load_error, text, expected):
+    message = load_error(text)
+    assert expected in message
+    assert not re.search(r"pydantic|Input should|NoneType|\bdict\b|\btuple\b", message)
 
 
-def test_all_problems_come_together_in_the_order_of_the_file(complaint):
-    said = complaint("dataset: {}\njudge:\n  repeats: x\n  swap: x\nservice:\n  lmits: {}\nrouter: {mode: x}\n")
-    assert [line.split(": ")[0] for line in said.splitlines()] == [f"judge.yaml:{n}" for n in (1, 3, 4, 6, 7)]
+def test_all_problems_are_listed_in_the_order_of_the_file(load_error):
+    message = load_error("dataset: {}\njudge:\n  repeats: x\n  swap: x\nservice:\n  lmits: {}\nrouter: {mode: x}\n")
+    assert [line.split(": ")[0] for line in message.splitlines()] == [f"judge.yaml:{n}" for n in (1, 3, 4, 6, 7)]
 
 
-def test_many_problems_are_cut(complaint):
-    lines = complaint(HEAD + JUDGE + "".join(f"k{n}: 1\n" for n in range(14))).splitlines()
+def test_a_long_list_of_problems_is_cut(load_error):
+    lines = load_error(HEAD + JUDGE + "".join(f"k{n}: 1\n" for n in range(14))).splitlines()
     assert len(lines) == 11
     assert lines[-1] == "... and 4 more"
 
 
-def test_aliases_cannot_blow_up(complaint):
+def test_nested_aliases_cannot_exhaust_memory(load_error):
     bomb = "x-a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     for one, other in ("ab", "bc", "cd", "de", "ef"):
         bomb += f"x-{other}: &{other} [{', '.join([f'*{one}'] * 10)}]\n"
-    assert "more than 100,000 values" in complaint(bomb + HEAD + "judge: {parameters: {stop: *f}}\n")
+    assert "more than 100,000 values" in load_error(bomb + HEAD + "judge: {parameters: {stop: *f}}\n")
 
 
-def test_deep_nesting_is_a_message(complaint):
-    assert "nested too deeply" in complaint(HEAD + "judge: {parameters: {a: " + "[" * 3000 + "]" * 3000 + "}}\n")
+def test_deep_nesting_is_an_error_message(load_error):
+    assert "nested too deeply" in load_error(HEAD + "judge: {parameters: {a: " + "[" * 3000 + "]" * 3000 + "}}\n")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_a_byte_order_mark_is_stripped(tmp_path):
     assert load_config(path).document == HEAD + JUDGE
 
 
-def test_a_missing_file_names_its_neighbour(tmp_path):
+def test_a_missing_file_suggests_a_similar_name(tmp_path):
     (tmp_path / "judge.yaml").touch()
     with pytest.raises(ConfigError, match=r"jugde\.yaml: there is no such file; did you mean 'judge\.yaml'\?"):
         load_config(tmp_path / "jugde.yaml")

@@ -1,4 +1,4 @@
-"""Secrets: where they may not stand, how a token is read, and that nothing ever prints one."""
+"""Secrets: where they are refused, how a token is read, and that no output contains one."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ SECRET = "sk-Zq9wXyT4kLm2"
 @pytest.mark.parametrize(
     ("service", "expected"),
     [
-        *((f"{key}: {SECRET}", f"service.{key}: a token does not stand in this file; name an environment variable")
+        *((f"{key}: {SECRET}", f"service.{key}: tokens do not belong in this file; set 'token_env' to the name")
           for key in ("token", "api_key", "api-key", "apikey", "key", "secret", "password", "access_token", "API_KEY")),
-        (f"limits: {{token: {SECRET}}}", "service.limits.token: a token does not stand in this file"),
+        (f"limits: {{token: {SECRET}}}", "service.limits.token: tokens do not belong in this file"),
         (f"token_env: {SECRET}", "service.token_env: expected the name of an environment variable"),
         (f"token_env: Bearer {SECRET}", "service.token_env: expected the name of an environment variable"),
-        (f"headers: {{Authorization: Bearer {SECRET}}}", "service.headers.Authorization: a secret does not stand"),
-        (f"headers: {{X-Api-Key: {SECRET}}}", "service.headers.X-Api-Key: a secret does not stand"),
-        (f"headers: {{cookie: {SECRET}}}", "service.headers.cookie: a secret does not stand"),
-        (f"headers: {{X-Auth-Token: '${{T:-{SECRET}}}'}}", "service.headers.X-Auth-Token: a secret does not stand"),
-        (f"base_url: https://user:{SECRET}@host/v1", "service.base_url: an address holds no user name or password"),
-        (f"base_url: https://{SECRET}@host/v1", "service.base_url: an address holds no user name or password"),
-        (f"proxy: http://user:{SECRET}@host:1", "service.proxy: a proxy with a password comes from the environment"),
-        (f"proxy: '${{P:-http://u:{SECRET}@host:1}}'", "service.proxy: a proxy with a password comes from the"),
-        (f"proxy: http://${{U}}:{SECRET}@host:1", "service.proxy: a proxy with a password comes from the environment"),
+        (f"headers: {{Authorization: Bearer {SECRET}}}", "service.headers.Authorization: secrets do not belong"),
+        (f"headers: {{X-Api-Key: {SECRET}}}", "service.headers.X-Api-Key: secrets do not belong"),
+        (f"headers: {{cookie: {SECRET}}}", "service.headers.cookie: secrets do not belong"),
+        (f"headers: {{X-Auth-Token: '${{T:-{SECRET}}}'}}", "service.headers.X-Auth-Token: secrets do not belong"),
+        (f"base_url: https://user:{SECRET}@host/v1", "service.base_url: an address must not contain a user name"),
+        (f"base_url: https://{SECRET}@host/v1", "service.base_url: an address must not contain a user name"),
+        (f"proxy: http://user:{SECRET}@host:1", "service.proxy: take a proxy with a password from the environment"),
+        (f"proxy: '${{P:-http://u:{SECRET}@host:1}}'", "service.proxy: take a proxy with a password from the"),
+        (f"proxy: http://${{U}}:{SECRET}@host:1", "service.proxy: take a proxy with a password from the environment"),
         (f"proxy: [{SECRET}]", "service.proxy: expected an address such as http://host:3128"),
         (f"ca_file: [{SECRET}]", "service.ca_file: expected a text, found a list"),
         (f"kind: {SECRET}", "service.kind: expected one of: http, emulator, found a value that is not shown here"),
         (f"{SECRET}Zq9wXyT4kLm2: 1", "service.***: unknown key; expected one of"),
     ],
 )  # fmt: skip
-def test_a_secret_in_the_file_is_refused_and_not_repeated(complaint, service, expected):
-    said = complaint(HEAD + f"service:\n  {service}\n", environ={"U": "u"})
-    assert f"judge.yaml:4: {expected}" in said
-    assert "Zq9w" not in said
+def test_a_secret_in_the_file_is_refused_and_not_repeated(load_error, service, expected):
+    message = load_error(HEAD + f"service:\n  {service}\n", environ={"U": "u"})
+    assert f"judge.yaml:4: {expected}" in message
+    assert "Zq9w" not in message
 
 
-def test_a_list_of_services_is_looked_through_too(complaint):
-    said = complaint(HEAD + f"services:\n- name: default\n  token: {SECRET}\n")
-    assert "judge.yaml:5: services.0.token: a token does not stand in this file" in said
+def test_every_service_of_a_list_is_checked(load_error):
+    message = load_error(HEAD + f"services:\n- name: default\n  token: {SECRET}\n")
+    assert "judge.yaml:5: services.0.token: tokens do not belong in this file" in message
 
 
-def test_secrets_from_the_environment_are_taken_and_masked(load):
+def test_secrets_from_the_environment_are_accepted_and_masked(load):
     config = load(
         HEAD
         + "service:\n  token_env: null\n  headers: {Authorization: 'Bearer ${T}', X-Api-Key: '${K}', X-Team: judges}\n"
@@ -67,7 +67,7 @@ def test_secrets_from_the_environment_are_taken_and_masked(load):
         assert SECRET not in text
 
 
-def test_no_secret_is_in_the_models_own_print(load):
+def test_repr_and_dump_of_the_model_contain_no_secret(load):
     config = load(HEAD + "service: {headers: {X-Api-Key: '${T}'}, proxy: 'http://u:${T}@h:1'}\n", environ={"T": SECRET})
     assert SECRET not in repr(config)
     assert SECRET not in config.model_dump_json()
@@ -88,7 +88,7 @@ def test_no_secret_is_in_the_models_own_print(load):
         "Bearer 'tok-1'",
     ],
 )
-def test_a_token_is_freed_of_what_stands_around_it(given_text, tmp_path):
+def test_quotes_and_header_name_are_stripped_from_a_token(given_text, tmp_path):
     assert ServiceConfig(token_env="T").token({"T": given_text}).reveal() == "tok-1"
     file = tmp_path / "token"
     file.write_text(given_text)
@@ -100,23 +100,23 @@ def test_a_token_is_freed_of_what_stands_around_it(given_text, tmp_path):
     [
         (
             {},
-            "the environment variable JUDGE_MODEL_TOKEN is not set; it should hold the token of the service 'default'",
+            "variable JUDGE_MODEL_TOKEN is not set; it should contain the token of the service 'default'",
         ),
         ({"JUDGE_MODEL_TOKEN": " "}, "the environment variable JUDGE_MODEL_TOKEN is empty"),
         ({"JUDGE_MODEL_TOKEN": "Bearer "}, "the environment variable JUDGE_MODEL_TOKEN is empty"),
-        ({"JUDGE_MODEL_TOKEN": "Zq9w two"}, "does not hold a token"),
-        ({"JUDGE_MODEL_TOKEN": "Zq9w\nx"}, "does not hold a token"),
-        ({"JUDGE_MODEL_TOKEN": "Zq9w好"}, "does not hold a token"),
+        ({"JUDGE_MODEL_TOKEN": "Zq9w two"}, "does not contain a token"),
+        ({"JUDGE_MODEL_TOKEN": "Zq9w\nx"}, "does not contain a token"),
+        ({"JUDGE_MODEL_TOKEN": "Zq9w好"}, "does not contain a token"),
     ],
 )
-def test_a_token_that_cannot_be_used(environ, expected):
+def test_unusable_tokens(environ, expected):
     with pytest.raises(ConfigError) as caught:
         ServiceConfig().token(environ)
     assert expected in str(caught.value)
     assert "Zq9w" not in str(caught.value)
 
 
-def test_token_files_that_cannot_be_read(tmp_path):
+def test_unreadable_token_files(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read the token file .*: No such file"):
         ServiceConfig(token_file=str(tmp_path / "none")).token({})
     (tmp_path / "odd").write_bytes(b"\xff\xfe")
@@ -124,7 +124,7 @@ def test_token_files_that_cannot_be_read(tmp_path):
         ServiceConfig(token_file=str(tmp_path / "odd")).token({})
 
 
-def test_services_that_send_no_token():
+def test_services_without_a_token():
     assert ServiceConfig(token_env=None).token({}) is None
     assert ServiceConfig(kind="emulator").token({}) is None
     assert ServiceConfig(kind="emulator", emulator={"token": "t"}).token({}).reveal() == "t"
@@ -147,22 +147,24 @@ def test_services_that_send_no_token():
         ("base_url: 'http://[::1]:80/v1'", True),
     ],
 )
-def test_a_token_goes_over_plain_http_only_at_home(load, complaint, service, allowed):
+def test_a_token_is_sent_over_plain_http_only_to_this_machine(load, load_error, service, allowed):
     text = HEAD + f"service: {{{service}}}\n"
     if allowed:
         assert load(text, environ={"T": "t"}).services[0].base_url.startswith("http")
     else:
-        assert "judge.yaml:3: service.base_url: a token would go over plain http" in complaint(text, environ={"T": "t"})
+        assert "judge.yaml:3: service.base_url: a token would be sent over plain http" in load_error(
+            text, environ={"T": "t"}
+        )
 
 
-def test_one_token_has_one_source(complaint):
-    said = complaint(HEAD + "service: {token_env: T, token_file: t}\n")
-    assert "service.token_file: expected either token_env or token_file, found both" in said
-    said = complaint(HEAD + "service: {headers: {authorization: '${T}'}}\n", environ={"T": "t"})
-    assert "service.headers.authorization: set 'token_env: null' where the header is given here" in said
+def test_a_token_has_only_one_source(load_error):
+    message = load_error(HEAD + "service: {token_env: T, token_file: t}\n")
+    assert "service.token_file: expected either token_env or token_file, found both" in message
+    message = load_error(HEAD + "service: {headers: {authorization: '${T}'}}\n", environ={"T": "t"})
+    assert "service.headers.authorization: set 'token_env: null' if you set this header here" in message
 
 
-PLACES = [
+SERVICE_KEYS = [
     "token", "token_env", "kind", "name", "base_url", "batch", "proxy", "timeout", "limits", "headers", "ca_file",
     "allow_http", "authorization", "dialect", "whatever",
 ]  # fmt: skip
@@ -172,7 +174,7 @@ PLACES = [
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    key=st.sampled_from(PLACES),
+    key=st.sampled_from(SERVICE_KEYS),
     form=st.sampled_from(
         ["{}", "'{}'", "Bearer {}", "[{}]", "{{a: {}}}", "{{{}: a}}", "http://u:{}@h", "*{}", "!{} x"]
     ),

@@ -1,10 +1,11 @@
-"""What is not there yet is refused with a word, never ignored; and the schema for editors."""
+"""Unsupported features are refused with a message, never ignored; and the JSON Schema for editors."""
 
 from __future__ import annotations
 
 import pytest
 
-from runner.config import RunConfig, json_schema, unsupported
+from runner.config import RunConfig, json_schema
+from runner.config.unsupported import UNSUPPORTED_FEATURES, find_unsupported
 
 HEAD = "dataset: {path: a.jsonl}\n"
 JUDGE = "judge: {}\n"
@@ -17,22 +18,22 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "expected"), REFUSED)
-def test_what_is_not_there_yet_is_refused(complaint, text, expected):
-    lines = [line for line in complaint(text).splitlines() if expected in line]
+def test_unsupported_features_are_refused(load_error, text, expected):
+    lines = [line for line in load_error(text).splitlines() if expected in line]
     assert lines
     assert lines[0].endswith(" is not available in this version")
 
 
-def test_every_gate_is_tested(complaint):
-    said = {line.rsplit(": ", 1)[1] for text, _ in REFUSED for line in complaint(text).splitlines()}
-    assert {f"{gate.what} is not available in this version" for gate in unsupported.GATES} <= said
+def test_every_unsupported_feature_is_tested(load_error):
+    messages = {line.rsplit(": ", 1)[1] for text, _ in REFUSED for line in load_error(text).splitlines()}
+    assert {f"{feature.name} is not available in this version" for feature in UNSUPPORTED_FEATURES} <= messages
 
 
-def test_a_removed_gate_lets_through(load, monkeypatch):
+def test_a_feature_that_is_not_listed_is_allowed(load):
     config = load(HEAD + JUDGE)
     changed = config.model_copy(update={"monitor": config.monitor.model_copy(update={"listen": "127.0.0.1:1"})})
-    assert [problem.path for problem in unsupported.unavailable(changed)] == [("monitor", "listen")]
-    assert not list(unsupported.unavailable(changed, ()))
+    assert [problem.path for problem in find_unsupported(changed)] == [("monitor", "listen")]
+    assert not list(find_unsupported(changed, ()))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_removed_gate_lets_through(load, monkeypatch):
         ),
     ],
 )
-def test_what_is_there_is_let_through(load, text):
+def test_supported_features_are_allowed(load, text):
     assert load(text).judges
 
 
