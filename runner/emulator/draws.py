@@ -54,7 +54,7 @@ def draw_attempt(seed: int, body: bytes, seen: int) -> Draws:
 
     Args:
         body: the digest of the request body.
-        seen: how often that body was accepted before.
+        seen: how often that body was seen before.
     """
     raw = blake2b(body + b"%d/%d" % (seed, seen), digest_size=_four_numbers_and_id.size).digest()
     fault, detail, delay, noise, reply_id = _four_numbers_and_id.unpack(raw)

@@ -18,7 +18,7 @@ COUPLET = '请给出"常德德山山有德"对应的下联'
 
 
 class Reply(NamedTuple):
-    """What came back of one call."""
+    """The response of one call."""
 
     status: int
     headers: Any
@@ -38,7 +38,7 @@ class Reply(NamedTuple):
 
 
 class Caller:
-    """Calls one running emulator."""
+    """A client of one running emulator."""
 
     def __init__(self, running: Running, session: aiohttp.ClientSession) -> None:
         self.running = running
@@ -65,7 +65,7 @@ class Caller:
         return await self.call("POST", "/v1/batches", body)
 
     async def submit(self, lines: Iterable[Any]) -> dict[str, Any]:
-        """Upload lines and make a job of them."""
+        """Upload lines, create a job from them, and return its JSON object."""
         file = await self.upload(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         return (await self.create(file.json["id"])).json
 
@@ -73,12 +73,12 @@ class Caller:
         return (await self.call("GET", f"/v1/batches/{key}")).json
 
     async def lines(self, file_id: str | None) -> list[Any]:
-        """The decoded lines of a result file; of none where there is none."""
+        """Return the decoded lines of a result file; an empty list if there is no file."""
         raw = (await self.call("GET", f"/v1/files/{file_id}/content")).raw if file_id else b""
         return [json.loads(line) for line in raw.splitlines()]
 
     async def results(self, key: str) -> tuple[list[Any], list[Any]]:
-        """The lines of a job's output file and of its error file."""
+        """Return the lines of a job's output file and of its error file."""
         job = await self.job(key)
         return await self.lines(job["output_file_id"]), await self.lines(job["error_file_id"])
 
@@ -87,7 +87,7 @@ class Caller:
 
 
 class Clock:
-    """A clock that a test moves."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -143,13 +143,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def lines() -> Callable[..., list[dict[str, Any]]]:
-    """Lines of a batch file: `lines(3)`, in the dialects that want more `lines(3, method=..., url=...)`."""
+    """Make lines of a batch file: `lines(3)`, or `lines(3, method=..., url=...)` for the dialects that require both."""
     return _lines
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """The loop the emulator runs on as a process."""
+    """The event loop that the emulator uses as a process."""
     return "asyncio", {"use_uvloop": True}
 
 

@@ -1,4 +1,4 @@
-"""The options of batches: each kind of loss and disorder, on purpose and again with the same seed."""
+"""The options of batches: each fault occurs as configured, and again with the same seed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 pytestmark = pytest.mark.anyio
 
 
-def ids(found) -> set[str]:
-    return {line["custom_id"] for line in found}
+def ids(lines) -> set[str]:
+    return {line["custom_id"] for line in lines}
 
 
-async def test_the_first_jobs_are_held_expire_and_fail(emulate, clock, lines):
+async def test_the_first_jobs_are_held_then_expire_then_fail(emulate, clock, lines):
     async with emulate(clock, batch={"delay": 10, "hold": 1, "expire": 1, "fail": 1}) as caller:
         keys = [(await caller.submit(lines(9, start=10 * number)))["id"] for number in range(4)]
         clock.now += 1000
@@ -23,7 +23,7 @@ async def test_the_first_jobs_are_held_expire_and_fail(emulate, clock, lines):
         output, errors = await caller.results(keys[1])
         await caller.call("POST", f"/v1/batches/{keys[0]}/cancel")
         clock.now += 1
-        held, left = await caller.results(keys[0])
+        held_output, held_errors = await caller.results(keys[0])
     assert [job["status"] for job in jobs] == ["Running", "Expired", "Failed", "Succeeded"]
     assert jobs[1]["request_counts"] == {"total": 9, "completed": 4, "failed": 5}
     assert jobs[1]["expired_at"] == jobs[1]["created_at"] + 10
@@ -33,10 +33,10 @@ async def test_the_first_jobs_are_held_expire_and_fail(emulate, clock, lines):
     assert (jobs[2]["output_file_id"], jobs[2]["error_file_id"]) == (None, None)
     assert jobs[2]["request_counts"] == {"total": 9, "completed": 0, "failed": 0}
     assert stats["distinct_ok"] == 4 + 9
-    assert (len(held), len(left)) == (4, 5)
+    assert (len(held_output), len(held_errors)) == (4, 5)
 
 
-async def test_lost_lines_stand_nowhere_and_are_not_paid(emulate, lines):
+async def test_lost_lines_are_in_no_result_file_and_not_paid(emulate, lines):
     async with emulate(seed=5, batch={"delay": 0, "lose": 0.2}) as caller:
         first = await caller.submit(lines(200))
         output, errors = await caller.results(first["id"])
@@ -52,7 +52,7 @@ async def test_lost_lines_stand_nowhere_and_are_not_paid(emulate, lines):
     assert (stats["paid_twice"], stats["lines_twice"]) == (0, len(missing))
 
 
-async def test_errors_in_the_output_do_not_count_as_failed(emulate, lines):
+async def test_errors_in_the_output_file_do_not_count_as_failed(emulate, lines):
     async with emulate(batch={"delay": 0, "errors_in_output": 0.25}) as caller:
         key = (await caller.submit(lines(200)))["id"]
         output, errors = await caller.results(key)
@@ -67,11 +67,11 @@ async def test_errors_in_the_output_do_not_count_as_failed(emulate, lines):
 
 
 @pytest.mark.parametrize("dialect", ["pai", "dashscope"])
-async def test_line_faults_are_failed_lines_and_those_of_connections_do_not_happen(emulate, lines, dialect):
+async def test_line_faults_make_failed_lines_and_connection_faults_do_not_occur(emulate, lines, dialect):
     faults = {"500": 0.1, "503": 0.1, "429": 0.1, "refuse": 0.1, "unparsable": 0.1, "reset": 0.2, "malformed": 0.2}
-    made = lines(200, method="POST", url="/v1/chat/completions")
+    given = lines(200, method="POST", url="/v1/chat/completions")
     async with emulate(dialect=dialect, faults=faults, batch={"delay": 0}) as caller:
-        key = (await caller.submit(made))["id"]
+        key = (await caller.submit(given))["id"]
         output, errors = await caller.results(key)
         job = await caller.job(key)
         stats = await caller.stats()
@@ -88,7 +88,7 @@ async def test_line_faults_are_failed_lines_and_those_of_connections_do_not_happ
         assert (errors, job["request_counts"]["failed"]) == ([], 0)
 
 
-async def test_a_lost_answer_still_made_the_job(emulate, lines):
+async def test_a_job_exists_although_the_response_to_its_creation_is_lost(emulate, lines):
     async with emulate(batch={"delay": 0, "drop_create": 1}) as caller:
         file = await caller.upload(json.dumps(lines(1)[0]).encode())
         with pytest.raises(aiohttp.ClientConnectionError):
@@ -99,7 +99,7 @@ async def test_a_lost_answer_still_made_the_job(emulate, lines):
     assert stats["batches"] == 1
 
 
-async def test_calls_that_are_not_supported_are_404(emulate, lines):
+async def test_unsupported_calls_are_404(emulate, lines):
     async with emulate(batch={"unsupported": ["list", "cancel", "delete"]}) as caller:
         job = await caller.submit(lines(1))
         replies = [
@@ -108,12 +108,12 @@ async def test_calls_that_are_not_supported_are_404(emulate, lines):
             await caller.call("POST", f"/v1/batches/{job['id']}/cancel"),
             await caller.call("DELETE", f"/v1/files/{job['input_file_id']}"),
         ]
-        known = await caller.call("GET", f"/v1/files/{job['input_file_id']}")
+        supported = await caller.call("GET", f"/v1/files/{job['input_file_id']}")
     assert [(reply.status, reply.error["code"]) for reply in replies] == [(404, "unknown_url")] * 4
-    assert known.status == 200
+    assert supported.status == 200
 
 
-async def test_cancelling_can_be_without_effect(emulate, clock, lines):
+async def test_cancelling_can_have_no_effect(emulate, clock, lines):
     async with emulate(clock, batch={"delay": 10, "ignore_cancel": True}) as caller:
         key = (await caller.submit(lines(2)))["id"]
         reply = await caller.call("POST", f"/v1/batches/{key}/cancel")
@@ -122,7 +122,7 @@ async def test_cancelling_can_be_without_effect(emulate, clock, lines):
     assert (reply.status, reply.json["status"], ended["status"]) == (200, "Creating", "Succeeded")
 
 
-async def test_too_many_lines_in_open_jobs_fail_a_job_until_others_end(emulate, clock, lines):
+async def test_a_job_fails_while_open_jobs_have_too_many_lines(emulate, clock, lines):
     async with emulate(clock, batch={"delay": 10, "enqueued": 5}) as caller:
         keys = [(await caller.submit(lines(3, start=3 * number)))["id"] for number in range(2)]
         refused = await caller.job(keys[1])
@@ -138,7 +138,7 @@ async def test_too_many_lines_in_open_jobs_fail_a_job_until_others_end(emulate, 
     assert (stats["batches"], stats["batch_lines"], stats["lines_twice"]) == (3, 6, 0)
 
 
-async def test_a_running_job_can_have_any_word(emulate, clock, lines):
+async def test_a_running_job_can_have_any_status_word(emulate, clock, lines):
     async with emulate(clock, batch={"delay": 10, "status_word": "scheduling"}) as caller:
         key = (await caller.submit(lines(2)))["id"]
         clock.now += 5
@@ -150,31 +150,31 @@ async def test_a_running_job_can_have_any_word(emulate, clock, lines):
     assert ended["status"] == "Succeeded"
 
 
-async def test_result_lines_can_be_torn_doubled_strange_and_text(emulate, lines):
+async def test_result_lines_can_be_garbled_repeated_unknown_and_text(emulate, lines):
     options = {"delay": 0, "garble": 0.2, "repeats": 0.2, "strangers": 0.2, "body_as_text": True}
     async with emulate(batch=options) as caller:
         job = await caller.job((await caller.submit(lines(200)))["id"])
         raw = (await caller.call("GET", f"/v1/files/{job['output_file_id']}/content")).raw
         stats = await caller.stats()
-    whole, torn = [], 0
+    complete, garbled = [], 0
     for text in raw.splitlines():
         try:
-            whole.append(json.loads(text))
+            complete.append(json.loads(text))
         except ValueError:
-            torn += 1
-    asked = [line["custom_id"] for line in whole if line["custom_id"].startswith("request-")]
-    strangers = len(whole) - len(asked)
-    assert 20 < torn < 100
-    assert 20 < strangers < 60
-    assert 15 < len(asked) - len(set(asked)) < 60
-    assert stats["distinct_ok"] == len(set(asked)) < 200
+            garbled += 1
+    known = [line["custom_id"] for line in complete if line["custom_id"].startswith("request-")]
+    unknown = len(complete) - len(known)
+    assert 20 < garbled < 100
+    assert 20 < unknown < 60
+    assert 15 < len(known) - len(set(known)) < 60
+    assert stats["distinct_ok"] == len(set(known)) < 200
     assert stats["dup_ok"] == stats["paid_twice"] == 0
-    assert {json.loads(line["response"]["body"])["object"] for line in whole} == {"chat.completion"}
+    assert {json.loads(line["response"]["body"])["object"] for line in complete} == {"chat.completion"}
 
 
-async def test_the_same_seed_brings_the_same_results(emulate, lines):
+async def test_the_same_seed_gives_the_same_results(emulate, lines):
     options = {"delay": 0, "expire": 1, "lose": 0.1, "errors_in_output": 0.1, "garble": 0.1, "repeats": 0.1}
-    seen = []
+    outcomes = []
     for seed in (3, 3, 4):
         async with emulate(seed=seed, faults={"500": 0.1}, noise=0.2, batch=options) as caller:
             found = []
@@ -183,5 +183,5 @@ async def test_the_same_seed_brings_the_same_results(emulate, lines):
                 for key in (job["output_file_id"], job["error_file_id"]):
                     raw = (await caller.call("GET", f"/v1/files/{key}/content")).raw
                     found.append([line[:100] for line in raw.splitlines()])
-            seen.append(found)
-    assert seen[0] == seen[1] != seen[2]
+            outcomes.append(found)
+    assert outcomes[0] == outcomes[1] != outcomes[2]

@@ -1,4 +1,4 @@
-"""Batch jobs: their life by the clock, in each dialect, and what is refused."""
+"""Batch jobs: their stages over time in each dialect, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 TARGET = {"method": "POST", "url": "/v1/chat/completions"}
 
 
-async def test_a_job_goes_through_its_stages_by_the_clock(emulate, clock, lines):
+async def test_a_job_goes_through_its_stages_over_time(emulate, clock, lines):
     async with emulate(clock, batch={"delay": 100}) as caller:
         job = await caller.submit(lines(20))
         seen = [(job["status"], job["request_counts"]["completed"])]
@@ -33,25 +33,29 @@ async def test_a_job_goes_through_its_stages_by_the_clock(emulate, clock, lines)
         ("Succeeded", 20),
         ("Succeeded", 20),
     ]
-    born = job["created_at"]
-    assert (job["in_process_at"], job["FinalizingAt"], job["completed_at"]) == (born + 25, born + 90, born + 100)
+    created_at = job["created_at"]
+    assert (job["in_process_at"], job["FinalizingAt"], job["completed_at"]) == (
+        created_at + 25,
+        created_at + 90,
+        created_at + 100,
+    )
     assert [stats[name] for name in ("batches", "batch_lines", "polls", "files", "files_held")] == [1, 20, 8, 1, 2]
     assert (stats["batch_status"], stats["distinct_ok"], stats["paid_twice"]) == ({"Succeeded": 1}, 20, 0)
     assert (stats["requests"], stats["status"], stats["lines_twice"], stats["lines_lost"]) == (0, {}, 0, 0)
 
 
 @pytest.mark.parametrize("dialect", ["openai", "dashscope"])
-async def test_the_other_dialects_have_their_own_words_and_fields(emulate, clock, lines, dialect):
+async def test_the_other_dialects_have_their_own_status_words_and_fields(emulate, clock, lines, dialect):
     async with emulate(clock, dialect=dialect, batch={"delay": 100}) as caller:
         created = await caller.submit(lines(4, **TARGET))
         found = [created]
         for clock.now in (1030, 1095, 1100):
             found.append(await caller.job(created["id"]))
         output, errors = await caller.results(created["id"])
-    ended, born = found[-1], created["created_at"]
+    ended, created_at = found[-1], created["created_at"]
     assert [job["status"] for job in found] == ["validating", "in_progress", "finalizing", "completed"]
     assert [job["request_counts"]["total"] for job in found] == [0, 4, 4, 4]
-    assert (ended["finalizing_at"], ended["completed_at"]) == (born + 90, born + 100)
+    assert (ended["finalizing_at"], ended["completed_at"]) == (created_at + 90, created_at + 100)
     assert not {"in_process_at", "FinalizingAt"} & set(ended)
     assert (len(output), errors) == (4, [])
     message = output[0]["response"]["body"]["choices"][0]["message"]
@@ -59,22 +63,26 @@ async def test_the_other_dialects_have_their_own_words_and_fields(emulate, clock
     if dialect == "openai":
         assert re.fullmatch("batch_[0-9a-f]{32}", ended["id"])
         assert re.fullmatch("file-[0-9A-Za-z]{24}", ended["output_file_id"])
-        assert (ended["in_progress_at"], ended["expires_at"], ended["model"]) == (born + 25, born + 86_400, "pai-judge")
+        assert (ended["in_progress_at"], ended["expires_at"], ended["model"]) == (
+            created_at + 25,
+            created_at + 86_400,
+            "pai-judge",
+        )
         usages = [line["response"]["body"]["usage"] for line in output]
         assert created["usage"]["total_tokens"] == 0
         assert ended["usage"]["total_tokens"] == sum(usage["total_tokens"] for usage in usages)
     else:
         assert ended["output_file_id"].startswith("file-batch_output-")
-        assert (ended["in_progress_at"], ended["expires_at"]) == (born, None)
+        assert (ended["in_progress_at"], ended["expires_at"]) == (created_at, None)
 
 
-async def test_a_line_gets_the_verdict_a_call_gets(emulate, lines):
-    made = lines(12)
+async def test_a_line_gets_the_same_verdict_as_a_call(emulate, lines):
+    given = lines(12)
     async with emulate(batch={"delay": 0}) as caller:
-        output, _ = await caller.results((await caller.submit(made))["id"])
-        online = {line["custom_id"]: (await caller.chat(line["body"])).json for line in made}
+        output, _ = await caller.results((await caller.submit(given))["id"])
+        online = {line["custom_id"]: (await caller.chat(line["body"])).json for line in given}
         stats = await caller.stats()
-    assert [line["custom_id"] for line in output] != [line["custom_id"] for line in made]
+    assert [line["custom_id"] for line in output] != [line["custom_id"] for line in given]
     for line in output:
         expected, body = online[line["custom_id"]], line["response"]["body"]
         assert body["choices"][0]["message"]["content"] == expected["choices"][0]["message"]["content"]
@@ -83,7 +91,7 @@ async def test_a_line_gets_the_verdict_a_call_gets(emulate, lines):
     assert stats["prompt_tokens"] == 2 * sum(reply["usage"]["prompt_tokens"] for reply in online.values())
 
 
-async def test_a_second_job_of_the_same_lines_is_seen(emulate, lines):
+async def test_a_second_job_with_the_same_lines_is_counted(emulate, lines):
     async with emulate(batch={"delay": 0}) as caller:
         await caller.submit(lines(5))
         await caller.submit(lines(5, start=3))
@@ -92,10 +100,10 @@ async def test_a_second_job_of_the_same_lines_is_seen(emulate, lines):
     assert (stats["distinct_ok"], stats["dup_ok"], stats["paid_twice"]) == (8, 2, 2)
 
 
-async def test_a_line_whose_body_does_not_fit_is_a_failed_line(emulate, lines):
-    made = [*lines(2), {"custom_id": "odd", "body": {"model": "pai-judge"}}]
+async def test_a_line_with_an_invalid_body_is_a_failed_line(emulate, lines):
+    given = [*lines(2), {"custom_id": "odd", "body": {"model": "pai-judge"}}]
     async with emulate(batch={"delay": 0}) as caller:
-        created = await caller.submit(made)
+        created = await caller.submit(given)
         output, errors = await caller.results(created["id"])
         job = await caller.job(created["id"])
     assert len(output) == 2
@@ -127,7 +135,7 @@ async def test_a_job_whose_lines_all_fail_has_no_output_file(emulate):
         ([{}, {"custom_id": "b", "body": {"model": "n"}}], "model_mismatch", 2),
     ],
 )
-async def test_openai_and_dashscope_refuse_a_bad_file_in_the_job(emulate, dialect, data, code, line):
+async def test_openai_and_dashscope_reject_an_invalid_file_in_the_job(emulate, dialect, data, code, line):
     if isinstance(data, list):
         usual = {"custom_id": "a", "body": {"model": "m"}, **TARGET}
         data = b"\n".join(json.dumps({**usual, **change}).encode() for change in data)
@@ -158,7 +166,7 @@ async def test_openai_and_dashscope_refuse_a_bad_file_in_the_job(emulate, dialec
         ("pai", {"metadata": {"a": 1}}, 400, "metadata[...]"),
     ],
 )
-async def test_a_creation_that_does_not_fit_names_the_parameter(emulate, lines, dialect, change, status, param):
+async def test_an_invalid_creation_names_the_parameter(emulate, lines, dialect, change, status, param):
     async with emulate(dialect=dialect) as caller:
         file = await caller.upload(json.dumps(lines(1)[0]).encode())
         reply = await caller.create(file.json["id"], **change)
@@ -168,14 +176,14 @@ async def test_a_creation_that_does_not_fit_names_the_parameter(emulate, lines, 
 
 
 @pytest.mark.parametrize("window", ["24h", "336h", "1d", "14d"])
-async def test_dashscope_takes_longer_windows_and_metadata_comes_back(emulate, lines, window):
+async def test_dashscope_accepts_longer_windows_and_metadata_is_returned(emulate, lines, window):
     async with emulate(dialect="dashscope") as caller:
         file = await caller.upload(json.dumps(lines(1, **TARGET)[0]).encode())
         reply = await caller.create(file.json["id"], completion_window=window, metadata={"ds_name": "x"})
     assert (reply.json["completion_window"], reply.json["metadata"]) == (window, {"ds_name": "x"})
 
 
-async def test_broken_json_and_result_files_make_no_job(emulate, lines):
+async def test_invalid_json_and_result_files_create_no_job(emulate, lines):
     async with emulate(batch={"delay": 0}) as caller:
         job = await caller.job((await caller.submit(lines(1)))["id"])
         result = await caller.create(job["output_file_id"])
@@ -196,28 +204,28 @@ async def test_an_unknown_job_is_a_404_and_a_wrong_token_a_401(emulate, method, 
     assert [reply.status for reply in denied] == [401, 401, 401]
 
 
-async def test_jobs_are_listed_in_pages_from_the_newest_on(emulate, lines):
+async def test_jobs_are_listed_in_pages_newest_first(emulate, lines):
     async with emulate(batch={"delay": 0}) as caller:
         keys = [(await caller.submit(lines(1)))["id"] for _ in range(25)]
         first = (await caller.call("GET", "/v1/batches")).json
         second = (await caller.call("GET", f"/v1/batches?after={first['last_id']}&limit=100")).json
-        wrong = [await caller.call("GET", f"/v1/batches?{query}") for query in ("limit=101", "after=batch_none")]
+        invalid = [await caller.call("GET", f"/v1/batches?{query}") for query in ("limit=101", "after=batch_none")]
         async with openai.AsyncOpenAI(api_key="any", base_url=f"{caller.url}/v1", max_retries=0) as client:
             listed = [batch.id async for batch in client.batches.list(limit=7)]
     assert [job["id"] for job in first["data"] + second["data"]] == keys[::-1] == listed
     assert (len(first["data"]), first["has_more"], second["has_more"]) == (20, True, False)
     assert (first["first_id"], first["last_id"]) == (keys[-1], keys[5])
     assert {job["status"] for job in first["data"]} == {"Succeeded"}
-    assert [reply.status for reply in wrong] == [400, 400]
+    assert [reply.status for reply in invalid] == [400, 400]
 
 
-async def test_dashscope_s_empty_list_is_null(emulate):
+async def test_an_empty_dashscope_list_is_null(emulate):
     async with emulate(dialect="dashscope") as caller:
         reply = await caller.call("GET", "/v1/batches")
     assert reply.json == {"object": "list", "data": None, "first_id": None, "last_id": None, "has_more": False}
 
 
-async def test_a_cancelled_job_keeps_what_it_came_to(emulate, clock, lines):
+async def test_a_cancelled_job_keeps_the_lines_it_ran(emulate, clock, lines):
     async with emulate(clock, batch={"delay": 100}) as caller:
         key = (await caller.submit(lines(20)))["id"]
         clock.now = 1070
@@ -229,10 +237,10 @@ async def test_a_cancelled_job_keeps_what_it_came_to(emulate, clock, lines):
         job = await caller.job(key)
         late = await caller.call("POST", f"/v1/batches/{key}/cancel")
         stats = await caller.stats()
-    born = job["created_at"]
+    created_at = job["created_at"]
     assert [reply.json["status"] for reply in (first, again)] == ["Cancelling", "Cancelling"]
-    assert (job["status"], job["cancelling_at"], job["cancelled_at"]) == ("Cancelled", born + 70, born + 70)
-    assert (job["in_process_at"], job["FinalizingAt"], job["completed_at"]) == (born + 25, None, None)
+    assert (job["status"], job["cancelling_at"], job["cancelled_at"]) == ("Cancelled", created_at + 70, created_at + 70)
+    assert (job["in_process_at"], job["FinalizingAt"], job["completed_at"]) == (created_at + 25, None, None)
     assert job["request_counts"] == {"total": 20, "completed": 10, "failed": 10}
     assert {line["response"]["status_code"] for line in output} == {200}
     assert {(line["response"], line["error"]["code"]) for line in errors} == {(None, "batch_cancelled")}
@@ -242,7 +250,7 @@ async def test_a_cancelled_job_keeps_what_it_came_to(emulate, clock, lines):
 
 
 @pytest.mark.parametrize("dialect", ["pai", "openai", "dashscope"])
-async def test_a_job_cancelled_at_once_did_nothing(emulate, clock, lines, dialect):
+async def test_a_job_cancelled_at_once_runs_no_line(emulate, clock, lines, dialect):
     async with emulate(clock, dialect=dialect, batch={"delay": 100}) as caller:
         key = (await caller.submit(lines(3, **TARGET)))["id"]
         assert (await caller.call("POST", f"/v1/batches/{key}/cancel")).json["status"].lower() == "cancelling"
@@ -255,7 +263,7 @@ async def test_a_job_cancelled_at_once_did_nothing(emulate, clock, lines, dialec
         assert job["error_file_id"].startswith("file-batch_output-")
 
 
-async def test_a_job_goes_on_when_its_input_is_deleted_and_its_client_is_gone(emulate, lines):
+async def test_a_job_continues_after_its_input_is_deleted_and_its_client_disconnects(emulate, lines):
     async with emulate(batch={"delay": 0}) as caller:
         job = await caller.submit(lines(300))
         await caller.call("DELETE", f"/v1/files/{job['input_file_id']}")
@@ -267,7 +275,9 @@ async def test_a_job_goes_on_when_its_input_is_deleted_and_its_client_is_gone(em
     assert (stats["distinct_ok"], stats["dup_ok"], stats["files_held"]) == (300, 0, 1)
 
 
-async def test_statistics_see_jobs_that_ended_unasked_and_a_reset_keeps_files_and_jobs(emulate, clock, lines):
+async def test_statistics_include_ended_jobs_that_no_call_retrieved_and_a_reset_keeps_files_and_jobs(
+    emulate, clock, lines
+):
     async with emulate(clock, batch={"delay": 10}) as caller:
         job = await caller.submit(lines(7))
         before = await caller.stats()

@@ -1,4 +1,4 @@
-"""Chat completions as the documented clients and plain HTTP meet them."""
+"""Chat completions, through the documented clients and plain HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NUMBER = re.compile(r"\[\[(\d+)\]\]")
 
 
 def documented_client(url: str) -> openai.AsyncOpenAI:
-    """The client as the page makes it: the key is a whole header."""
+    """Return the client as the page creates it, with a whole header as the key."""
     return openai.AsyncOpenAI(api_key=f"Authorization: Bearer {TOKEN}", base_url=f"{url}/v1", max_retries=0)
 
 
@@ -126,18 +126,18 @@ def _pair_head(text: str) -> tuple[str | None, int, int]:
     return found[1] if found else None, int(first), int(second)
 
 
-async def test_bias_sends_every_verdict_to_one_place(emulate, bodies):
-    for bias, place in ((1, "1"), (-1, "2")):
+async def test_bias_gives_every_verdict_to_one_position(emulate, bodies):
+    for bias, winner in ((1, "1"), (-1, "2")):
         async with emulate(bias=bias) as caller:
             replies = [await caller.chat(bodies.pair("Why?", f"a {n}", f"b {n} and more")) for n in range(8)]
-        assert {_pair_head(reply.text)[0] for reply in replies} == {place}
+        assert {_pair_head(reply.text)[0] for reply in replies} == {winner}
 
 
-async def test_verdicts_are_repeatable_but_for_noise(emulate, bodies):
-    asked = [bodies.single("Why?", f"because {n}") for n in range(20)]
+async def test_verdicts_are_repeatable_except_for_noise(emulate, bodies):
+    requests = [bodies.single("Why?", f"because {n}") for n in range(20)]
 
     async def scores(caller) -> list[str]:
-        return [NUMBER.search((await caller.chat(body)).text)[1] for body in asked]
+        return [NUMBER.search((await caller.chat(body)).text)[1] for body in requests]
 
     async with emulate(noise=1) as caller:
         noisy, again = await scores(caller), await scores(caller)
@@ -160,7 +160,7 @@ async def test_max_score_sets_the_scale(emulate, bodies, top):
     assert max(scores) > 5 or top == "1"
 
 
-async def test_json_is_read_whatever_the_content_type_says(emulate, bodies):
+async def test_the_body_is_read_as_json_regardless_of_its_content_type(emulate, bodies):
     async with emulate() as caller:
         for kind in ("application/x-www-form-urlencoded", "text/plain", ""):
             reply = await caller.chat(bodies.single(), headers={"Content-Type": kind})
@@ -176,7 +176,7 @@ async def test_max_tokens_cuts_the_answer(emulate, bodies):
 
 
 def _nested(part: object) -> dict[str, object]:
-    """The page's invalid curl example: a whole message stands as a part of a content."""
+    """Return the page's invalid curl example, in which a content contains a whole message."""
     return {"model": "pai-judge", "messages": [{"role": "user", "content": [{"role": "user", "content": [part]}]}]}
 
 
@@ -206,7 +206,7 @@ def _nested(part: object) -> dict[str, object]:
         ),
     ],
 )
-async def test_a_body_that_does_not_fit_is_a_400_that_names_the_place(emulate, body, param):
+async def test_an_invalid_body_is_a_400_that_names_the_parameter(emulate, body, param):
     async with emulate() as caller:
         reply = await caller.chat(body)
         stats = await caller.stats()
@@ -218,12 +218,12 @@ async def test_a_body_that_does_not_fit_is_a_400_that_names_the_place(emulate, b
     assert stats["distinct"] == 0
 
 
-async def test_a_prompt_over_the_context_is_refused(emulate, bodies):
+async def test_a_prompt_longer_than_the_context_is_refused(emulate, bodies):
     async with emulate() as caller:
         reply = await caller.chat(bodies.single(answer="word " * 30_000))
-        fits = await caller.chat(bodies.single(answer="word " * 20_000))
+        shorter = await caller.chat(bodies.single(answer="word " * 20_000))
     assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
-    assert fits.status == 200
+    assert shorter.status == 200
 
 
 @pytest.mark.parametrize(
@@ -246,12 +246,12 @@ async def test_both_documented_authorizations_are_accepted_and_no_other(emulate,
         assert reply.error["code"] == "invalid_api_key"
 
 
-async def test_without_a_token_everyone_is_let_in(emulate, bodies):
+async def test_without_a_token_every_request_is_accepted(emulate, bodies):
     async with emulate() as caller:
         assert (await caller.chat(bodies.single(), headers={"Authorization": "Bearer x"})).status == 200
 
 
-async def test_wrong_paths_and_methods_answer_in_the_service_s_shape(emulate):
+async def test_wrong_paths_and_methods_get_errors_in_the_service_s_shape(emulate):
     async with emulate() as caller:
         missing = await caller.call("GET", "/v1/nothing")
         wrong = await caller.call("GET", "/v1/chat/completions")

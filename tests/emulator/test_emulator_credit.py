@@ -1,4 +1,4 @@
-"""An account that runs out of money, and services without Files or Batch."""
+"""An account that runs out of credit, and services without Files or Batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BODY = {"model": "pai-judge", "messages": [{"role": "user", "content": "Rate 1 t
 
 
 @pytest.mark.parametrize(("dialect", "code"), [("pai", "PostpaidBillOverdue"), ("openai", "insufficient_quota")])
-async def test_after_its_credit_every_online_request_is_refused(emulate, dialect, code):
+async def test_every_online_request_beyond_the_credit_is_refused(emulate, dialect, code):
     async with emulate(dialect=dialect, credit=2) as caller:
         replies = [await caller.chat(BODY) for _ in range(4)]
         assert [reply.status for reply in replies] == [200, 200, 429, 429]
@@ -18,7 +18,7 @@ async def test_after_its_credit_every_online_request_is_refused(emulate, dialect
         assert caller.running.stats.distinct_ok == 1
 
 
-async def test_a_service_may_lack_files_or_batches(emulate):
+async def test_a_service_can_lack_files_or_batches(emulate):
     async with emulate(batch={"unsupported": ["files"]}) as caller:
         reply = await caller.upload(b"{}\n")
         assert (reply.status, reply.error["code"]) == (404, "unknown_url")

@@ -1,4 +1,4 @@
-"""Custom messages get a verdict in the form their template asks for."""
+"""Custom messages get a verdict in the form that their template asks for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TWO = (
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered"),
+    ("instruction", "pattern"),
     [
         ("Write [[A]], [[B]] or [[C]] for a tie.", r"\[\[[ABC]\]\]$"),
         ("One of [[A>>B]], [[A>B]], [[A=B]], [[B>A]], [[B>>A]].", r"\[\[(A>>?B|A=B|B>>?A)\]\]$"),
@@ -32,14 +32,14 @@ TWO = (
         ("Judge this answer with 1 to 5 points.", r"would give this answer [1-5] points\."),
     ],
 )
-async def test_the_form_follows_the_prompt(emulate, bodies, asked, answered):
+async def test_the_form_follows_the_prompt(emulate, bodies, instruction, pattern):
     async with emulate() as caller:
-        for system, user in ((asked, TWO.format("yes", "no")), (None, f"{asked}\n{TWO.format('a', 'b')}")):
+        for system, user in ((instruction, TWO.format("yes", "no")), (None, f"{instruction}\n{TWO.format('a', 'b')}")):
             text = (await caller.chat(bodies.custom(user, system))).text
-            assert re.search(answered, text), text
+            assert re.search(pattern, text), text
 
 
-async def test_a_template_s_verdict_follows_the_answers_when_they_are_exchanged(emulate, bodies):
+async def test_a_template_s_verdict_follows_the_answers_when_they_are_swapped(emulate, bodies):
     mirrored = {"A": "B", "B": "A", "C": "C"}
     async with emulate() as caller:
         for number in range(12):
@@ -51,7 +51,7 @@ async def test_a_template_s_verdict_follows_the_answers_when_they_are_exchanged(
             assert letters[1] == mirrored[letters[0]]
 
 
-async def test_an_example_in_json_is_filled(emulate, bodies):
+async def test_a_json_example_is_filled(emulate, bodies):
     system = 'Answer with {"reason": "...", "scores": {"accuracy": 4, "style": 3}, "overall": 7, "winner": "A"} only.'
     async with emulate() as caller:
         filled = json.loads((await caller.chat(bodies.custom(TWO.format("yes", "no way"), system))).text)
@@ -62,7 +62,7 @@ async def test_an_example_in_json_is_filled(emulate, bodies):
     assert filled["winner"] in ("A", "B")
 
 
-async def test_a_json_form_with_placeholders_is_filled_by_its_keys(emulate, bodies):
+async def test_a_json_example_with_placeholders_is_filled_by_its_keys(emulate, bodies):
     system = 'Return {"explanation": <why>, "score": <1-5>, "verdict": "A or B"}.'
     async with emulate() as caller:
         filled = json.loads((await caller.chat(bodies.custom(TWO.format("yes", "no way"), system))).text)

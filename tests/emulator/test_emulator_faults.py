@@ -1,4 +1,4 @@
-"""Faults: what each looks like to a client, and that they come back with the same seed."""
+"""Faults: how each one looks to a client, and that the same seed gives the same faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def outcomes(caller, bodies, attempts: int = 2, count: int = 40) -> list[str]:
-    """Ask some bodies a few times; name what happened to each attempt."""
+    """Send each of `count` bodies `attempts` times; return the status or exception name of each attempt."""
     found = []
     for number in range(count):
         for _ in range(attempts):
@@ -29,18 +29,18 @@ async def outcomes(caller, bodies, attempts: int = 2, count: int = 40) -> list[s
     return found
 
 
-async def test_the_same_seed_brings_the_same_faults(emulate, bodies):
+async def test_the_same_seed_gives_the_same_faults(emulate, bodies):
     faults = {"500": 0.15, "503": 0.1, "429": 0.1, "reset": 0.1, "truncate": 0.1, "refuse": 0.1, "malformed": 0.1}
-    seen = []
+    runs = []
     for seed in (1, 1, 2):
         async with emulate(seed=seed, faults=faults) as caller:
-            seen.append(await outcomes(caller, bodies))
-    assert seen[0] == seen[1] != seen[2]
-    assert {"200", "400", "429", "500", "503", "ClientPayloadError"} <= set(seen[0])
-    assert any(first != second for first, second in zip(seen[0][::2], seen[0][1::2], strict=True))
+            runs.append(await outcomes(caller, bodies))
+    assert runs[0] == runs[1] != runs[2]
+    assert {"200", "400", "429", "500", "503", "ClientPayloadError"} <= set(runs[0])
+    assert any(first != second for first, second in zip(runs[0][::2], runs[0][1::2], strict=True))
 
 
-def test_each_share_is_kept():
+def test_each_fault_has_its_share():
     faults = Faults(server_error=0.2, unavailable=0.1, hang=0.05, refuse=0.1)
     plan = FaultPlan(faults)
     bodies = [digest({"n": number}) for number in range(4000)]
@@ -53,7 +53,7 @@ def test_each_share_is_kept():
     }
 
 
-def test_a_body_is_known_by_what_it_says_not_by_its_spacing():
+def test_spacing_and_key_order_do_not_change_the_digest():
     assert digest(json.loads('{"a": 1, "b": [2, {"c": 3, "d": 4}]}')) == digest({"b": [2, {"d": 4, "c": 3}], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
 
@@ -74,13 +74,13 @@ async def test_a_stray_429_asks_for_a_short_wait(emulate, bodies):
     assert stats["accepted_per_s"] == []
 
 
-async def test_a_refused_body_is_refused_every_time(emulate, bodies):
+async def test_a_refused_body_is_refused_at_every_attempt(emulate, bodies):
     async with emulate(faults={"refuse": 1}) as caller:
         replies = [await caller.chat(bodies.single()) for _ in range(3)]
     assert {(reply.status, reply.error["code"]) for reply in replies} == {(400, "data_inspection_failed")}
 
 
-async def test_an_unparsable_answer_is_whole_and_holds_no_verdict(emulate, bodies):
+async def test_an_unparsable_answer_is_complete_and_has_no_verdict(emulate, bodies):
     async with emulate(faults={"unparsable": 1}) as caller:
         texts = [(await caller.chat(body)).text for body in (bodies.single(), bodies.pair("Why?", "a", "b"))]
         stats = await caller.stats()
@@ -99,7 +99,7 @@ async def test_a_reset_comes_before_any_byte(emulate, bodies):
     assert (stats["distinct"], stats["distinct_ok"], stats["status"]) == (1, 0, {})
 
 
-async def test_a_truncated_answer_promises_more_than_it_sends(emulate, bodies):
+async def test_a_truncated_answer_announces_more_bytes_than_it_sends(emulate, bodies):
     async with emulate(faults={"truncate": 1}) as caller:
         reader, writer = await asyncio.open_connection("127.0.0.1", caller.running.port)
         writer.write(_raw_request(bodies.single()))
@@ -107,8 +107,8 @@ async def test_a_truncated_answer_promises_more_than_it_sends(emulate, bodies):
         writer.close()
         stats = await caller.stats()
     assert head.startswith(b"HTTP/1.1 200")
-    promised = int(re.search(rb"content-length: (\d+)", head.lower())[1])
-    assert 0 < len(body) < promised
+    announced = int(re.search(rb"content-length: (\d+)", head.lower())[1])
+    assert 0 < len(body) < announced
     assert (stats["distinct_ok"], stats["status"], stats["faults"]) == (0, {}, {"truncate": 1})
 
 
@@ -122,7 +122,7 @@ async def test_a_hanging_request_ends_with_its_client(emulate, bodies):
     assert (stats["distinct_ok"], stats["max_in_flight"], stats["status"]) == (0, 1, {})
 
 
-async def test_malformed_answers_are_whole_as_http_and_useless(emulate, bodies):
+async def test_malformed_answers_are_valid_http_without_a_completion(emulate, bodies):
     kinds = set()
     async with emulate(faults={"malformed": 1}) as caller:
         for number in range(20):

@@ -1,4 +1,4 @@
-"""Files: what is stored, listed, sent and refused."""
+"""Files: upload, list, download, delete, and what is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE = b'{"custom_id": "a", "body": {"model": "pai-judge"}}\n'
 
 
 def padded(size: int) -> bytes:
-    """One valid line of exactly this many bytes."""
+    """Return one valid line of exactly `size` bytes."""
     head, tail = b'{"custom_id": "a", "body": {}, "pad": "', b'"}\n'
     return head + b"x" * (size - len(head) - len(tail)) + tail
 
@@ -28,7 +28,7 @@ def padded(size: int) -> bytes:
         ("dashscope", r"file-batch-[0-9a-f]{32}", {"status"}),
     ],
 )
-async def test_a_file_is_described_as_the_dialect_does_and_comes_back_whole(emulate, dialect, pattern, more):
+async def test_a_file_has_the_dialect_s_fields_and_is_downloaded_unchanged(emulate, dialect, pattern, more):
     async with emulate(dialect=dialect) as caller:
         uploaded = await caller.upload(LINE, "some_name.jsonl")
         again = await caller.call("GET", f"/v1/files/{uploaded.json['id']}")
@@ -46,7 +46,7 @@ async def test_a_file_is_described_as_the_dialect_does_and_comes_back_whole(emul
     assert (content.raw, content.headers["Content-Length"]) == (LINE, str(len(LINE)))
 
 
-async def test_ten_mebibytes_fit_and_one_byte_more_does_not(emulate):
+async def test_ten_mebibytes_are_accepted_and_one_more_byte_is_refused(emulate):
     async with emulate() as caller:
         fits = await caller.upload(padded(LIMIT))
         over = await caller.upload(padded(LIMIT + 1))
@@ -57,12 +57,12 @@ async def test_ten_mebibytes_fit_and_one_byte_more_does_not(emulate):
     assert (stats["files"], stats["files_held"]) == (1, 1)
 
 
-async def test_openai_takes_larger_files(emulate):
+async def test_openai_accepts_larger_files(emulate):
     async with emulate(dialect="openai") as caller:
         assert (await caller.upload(padded(33 * 1024 * 1024))).status == 200
 
 
-async def test_what_is_stored_together_has_a_limit_that_deleting_lifts(emulate):
+async def test_the_storage_limit_applies_to_all_files_and_deleting_frees_space(emulate):
     async with emulate(batch={"storage_mb": 2}) as caller:
         first = await caller.upload(padded(1024 * 1024))
         second = await caller.upload(padded(1024 * 1024))
@@ -87,13 +87,13 @@ BAD_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("data", "code", "said"), BAD_LINES)
-async def test_pai_refuses_a_bad_file_when_it_comes(emulate, data, code, said):
+@pytest.mark.parametrize(("data", "code", "message"), BAD_LINES)
+async def test_pai_refuses_an_invalid_file_at_the_upload(emulate, data, code, message):
     async with emulate() as caller:
         reply = await caller.upload(data)
         stats = await caller.stats()
     assert (reply.status, reply.error["code"], reply.error["param"]) == (400, code, "file")
-    assert reply.error["message"].startswith(said)
+    assert reply.error["message"].startswith(message)
     assert set(reply.error) == {"message", "type", "param", "code"}
     assert stats["files"] == stats["files_held"] == 0
 
@@ -113,7 +113,7 @@ async def test_name_and_purpose_are_checked(emulate, name, purpose, param):
         (LINE, "application/json"),
         (LINE, "multipart/form-data"),
         (b"", "multipart/form-data; boundary=x"),
-        (b"nothing of the kind", "multipart/form-data; boundary=x"),
+        (b"no form data", "multipart/form-data; boundary=x"),
         (
             b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--x--\r\n',
             "multipart/form-data; boundary=x",
@@ -124,7 +124,7 @@ async def test_name_and_purpose_are_checked(emulate, name, purpose, param):
         ),
     ],
 )
-async def test_what_is_no_upload_is_a_400(emulate, body, kind):
+async def test_an_invalid_upload_is_a_400(emulate, body, kind):
     async with emulate() as caller:
         reply = await caller.call("POST", "/v1/files", body, headers={"Content-Type": kind})
     assert (reply.status, reply.error["type"]) == (400, "invalid_request_error")
@@ -149,7 +149,7 @@ async def test_uploads_and_lists_need_the_token_too(emulate):
     assert [reply.status for reply in replies] == [401, 401]
 
 
-async def test_deleted_is_gone(emulate):
+async def test_a_deleted_file_is_a_404(emulate):
     async with emulate() as caller:
         key = (await caller.upload(LINE)).json["id"]
         deleted = await caller.call("DELETE", f"/v1/files/{key}")
@@ -159,7 +159,7 @@ async def test_deleted_is_gone(emulate):
     assert again.status == content.status == 404
 
 
-async def test_lists_come_in_pages_from_the_newest_on(emulate):
+async def test_files_are_listed_in_pages_newest_first(emulate):
     async with emulate() as caller:
         keys = [(await caller.upload(LINE)).json["id"] for _ in range(5)]
         first = (await caller.call("GET", "/v1/files?limit=2")).json
@@ -186,13 +186,13 @@ async def test_lists_come_in_pages_from_the_newest_on(emulate):
         ("order=up", "order"),
     ],
 )
-async def test_a_list_that_cannot_be_asked_for_is_a_400(emulate, query, param):
+async def test_an_invalid_list_query_is_a_400(emulate, query, param):
     async with emulate() as caller:
         reply = await caller.call("GET", f"/v1/files?{query}")
     assert (reply.status, reply.error["param"]) == (400, param)
 
 
-async def test_errors_reach_the_official_client_as_its_own(emulate, tmp_path):
+async def test_the_official_client_raises_its_own_exceptions(emulate, tmp_path):
     broken = tmp_path / "in.jsonl"
     broken.write_text("{half\n")
     async with emulate(token="t") as caller:

@@ -1,4 +1,4 @@
-"""Input lines: no bytes break the check, and what passes it can be read."""
+"""Input lines: the check never raises, whatever the bytes, and the lines that pass it can be read."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def blob_of(data: bytes) -> Blob:
 
 
 @given(st.binary(max_size=200), st.sampled_from(["pai", "openai", "dashscope"]))
-def test_no_bytes_break_the_check(data, dialect):
-    load = inspect(blob_of(data), dialect)
-    assert load.problems or len(load.starts)
-    assert all(set(problem) == {"code", "message", "param", "line"} for problem in load.problems)
+def test_the_check_never_raises(data, dialect):
+    batch_input = inspect(blob_of(data), dialect)
+    assert batch_input.problems or len(batch_input.starts)
+    assert all(set(problem) == {"code", "message", "param", "line"} for problem in batch_input.problems)
 
 
 @given(
@@ -37,18 +37,18 @@ def test_no_bytes_break_the_check(data, dialect):
     st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\n \n"]),
     st.booleans(),
 )
-def test_what_was_written_is_what_is_read(made, gap, ends_with_newline):
-    unique = list(dict(made).items())
+def test_lines_are_read_as_written(pairs, gap, ends_with_newline):
+    unique = list(dict(pairs).items())
     raw = gap.join(json.dumps({"custom_id": key, "body": body}, ensure_ascii=False).encode() for key, body in unique)
     blob = blob_of(raw + gap * ends_with_newline)
-    load = inspect(blob, "pai")
-    assert not load.problems
+    batch_input = inspect(blob, "pai")
+    assert not batch_input.problems
     with blob.mapped() as view:
-        assert [tuple(line_at(view, start)) for start in load.starts] == unique
-    assert len(set(load.keys)) == len(unique)
+        assert [tuple(line_at(view, start)) for start in batch_input.starts] == unique
+    assert len(set(batch_input.keys)) == len(unique)
 
 
-def test_a_key_is_of_custom_id_and_body_whatever_the_spacing():
+def test_a_key_depends_on_custom_id_and_body_but_not_on_spacing():
     first, second, other = (
         inspect(blob_of(raw), "pai").keys
         for raw in (
@@ -61,7 +61,7 @@ def test_a_key_is_of_custom_id_and_body_whatever_the_spacing():
 
 
 @pytest.mark.parametrize(("dialect", "refused"), [("pai", False), ("openai", True)])
-def test_more_lines_than_the_others_take_fit_pai_alone(dialect, refused):
+def test_only_pai_accepts_more_than_the_line_limit(dialect, refused):
     rest = '"method": "POST", "url": "/v1/chat/completions", "body": {"model": "m"}'
     raw = "".join(f'{{"custom_id": "{number}", {rest}}}\n' for number in range(MAX_LINES + 1))
     codes = [problem["code"] for problem in inspect(blob_of(raw.encode()), dialect).problems]

@@ -1,4 +1,4 @@
-"""Options: what fits, and what is said of what does not."""
+"""Options: valid ones are read, and invalid ones get an error that names them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.emulator import EmulatorOptions
 from runner.emulator.text_facts import estimate_tokens, is_chinese, truncate
 
 
-def test_everything_the_contract_names_is_read():
+def test_all_documented_options_are_read():
     options = EmulatorOptions.from_mapping(
         {
             "host": "127.0.0.1",
@@ -37,7 +37,7 @@ def test_everything_the_contract_names_is_read():
     assert options.tpm is None
 
 
-def test_nothing_given_is_a_quiet_service():
+def test_an_empty_mapping_gives_the_defaults():
     assert EmulatorOptions.from_mapping({}) == EmulatorOptions()
 
 
@@ -62,20 +62,20 @@ def test_nothing_given_is_a_quiet_service():
         ({"batch": {"unsupported": ["lists"]}}, "emulator option batch.unsupported[0]: invalid enum value"),
     ],
 )
-def test_what_does_not_fit_is_named(mapping, message):
+def test_an_invalid_option_is_named(mapping, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         EmulatorOptions.from_mapping(mapping)
 
 
 @given(st.text(max_size=400), st.integers(1, 50))
-def test_tokens_of_any_text_are_counted_and_can_be_cut(text, limit):
+def test_tokens_of_any_text_are_estimated_and_it_can_be_truncated(text, limit):
     assert 0 <= estimate_tokens(text) <= 2 * len(text) + 1
     assert (estimate_tokens(text) == 0) == (text == "")
     assert text.startswith(truncate(text, limit))
     assert len(truncate(text, limit)) <= max(1, len(text) * limit)
 
 
-def test_a_language_is_that_of_most_of_the_text():
+def test_the_language_is_that_of_most_of_the_text():
     assert is_chinese("请解释 base rate 是什么")
     assert not is_chinese("What does the character 猫 stand for in this sentence?")
     assert not is_chinese("")

@@ -1,4 +1,4 @@
-"""The batch steps of the service's page: its Python and its curl calls, against the emulator."""
+"""The batch steps of the service's page, with its Python and its curl calls, against the emulator."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def documented(url: str) -> openai.OpenAI:
 
 
 def python_steps(url, path):
-    """Steps two to five, each with a client of its own as on the page."""
+    """Run steps two to five, each with its own client, as on the page."""
     with documented(url) as client, path.open("rb") as source:
         uploaded = client.files.create(file=source, purpose="batch")
     with documented(url) as client:
@@ -74,10 +74,10 @@ async def test_the_python_steps_work_with_the_official_client(emulate, sample):
     check_output([json.loads(line) for line in text.splitlines()])
 
 
-def check_output(found):
-    """Compare result lines with the form of the page's."""
-    assert sorted(line["custom_id"] for line in found) == ["request-1", "request-2"]
-    for line in found:
+def check_output(lines):
+    """Check that result lines have the form of the page's."""
+    assert sorted(line["custom_id"] for line in lines) == ["request-1", "request-2"]
+    for line in lines:
         assert list(line) == ["id", "custom_id", "response", "error"]
         assert re.fullmatch(UUID, line["id"])
         assert list(line["response"]) == ["status_code", "request_id", "body"]

@@ -1,4 +1,4 @@
-"""The emulator as a process of its own: as a command and as the child of a run."""
+"""The emulator as a separate process: as a command and as the child of a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_embedded_child_ignores_signals_and_ends_with_its_parent():
         child.wait()
 
 
-def test_files_leave_nothing_behind_even_when_it_is_killed(tmp_path):
+def test_no_temporary_file_remains_after_a_kill(tmp_path):
     child = subprocess.Popen(
         [*COMMAND, "--options-json", "{}"],
         stdout=subprocess.PIPE,
@@ -58,7 +58,7 @@ def test_files_leave_nothing_behind_even_when_it_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_says_where_it_listens_and_stops_at_a_signal(number):
+def test_the_command_prints_its_address_and_stops_at_a_signal(number):
     child = subprocess.Popen([*COMMAND, "--options-json", "{}"], stdout=subprocess.PIPE, text=True)
     try:
         url = child.stdout.readline().strip()
@@ -72,9 +72,9 @@ def test_a_command_says_where_it_listens_and_stops_at_a_signal(number):
         child.wait()
 
 
-def test_a_taken_port_is_said_and_exits_2():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_port_in_use_is_reported_and_exits_2():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
         done = subprocess.run(
             [*COMMAND, "--options-json", json.dumps({"port": port})],
             capture_output=True,
@@ -88,10 +88,10 @@ def test_a_taken_port_is_said_and_exits_2():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [("{", "not valid JSON"), ("[]", "not a JSON object"), ('{"rmp": 1}', "did you mean rpm?")]
+    ("options", "message"), [("{", "not valid JSON"), ("[]", "not a JSON object"), ('{"rmp": 1}', "did you mean rpm?")]
 )
-def test_options_that_do_not_fit_exit_2(given, said):
-    done = subprocess.run([*COMMAND, "--embedded", given], capture_output=True, text=True, timeout=20, check=False)
+def test_invalid_options_exit_2(options, message):
+    done = subprocess.run([*COMMAND, "--embedded", options], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

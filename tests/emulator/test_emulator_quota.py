@@ -1,4 +1,4 @@
-"""Quota: the buckets on a moved clock, and a 429 as each dialect words it."""
+"""Quota: the buckets over time, and the 429 of each dialect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def test_the_bucket_holds_a_minute_and_refills_evenly():
+def test_the_bucket_holds_one_minute_and_refills_evenly():
     clock = Clock()
     quota = Quota(rpm=60, clock=clock)
     assert [quota.take(1) for _ in range(60)] == [None] * 60
@@ -29,7 +29,7 @@ def test_the_bucket_holds_a_minute_and_refills_evenly():
     assert [quota.take(1) is None for _ in range(61)] == [True] * 60 + [False]
 
 
-def test_a_burst_is_smaller_than_a_minute():
+def test_a_burst_can_be_smaller_than_one_minute_of_requests():
     quota = Quota(rpm=600, burst=5, clock=Clock())
     assert [quota.take(1) is None for _ in range(6)] == [True] * 5 + [False]
 
@@ -77,7 +77,7 @@ def test_retry_after_is_rounded_up():
         ("openai", {"tpm": 1000}, "tokens", "rate_limit_exceeded"),
     ],
 )
-async def test_an_empty_bucket_is_a_429_in_the_dialect_s_words(emulate, bodies, dialect, options, kind, code):
+async def test_an_empty_bucket_is_a_429_in_the_dialect_s_wording(emulate, bodies, dialect, options, kind, code):
     async with emulate(dialect=dialect, **options) as caller:
         first, second = [await caller.chat(bodies.single()) for _ in range(2)]
         stats = await caller.stats()

@@ -1,4 +1,4 @@
-"""The counters that checks rely on."""
+"""The counters that other tests rely on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ answers = st.lists(st.tuples(st.sampled_from([b"a" * 16, b"b" * 16, b"c" * 16]),
 
 
 @given(answers)
-def test_every_answer_is_the_first_of_its_body_or_paid_twice(given_answers):
+def test_every_answer_is_either_the_first_of_its_body_or_paid_twice(given_answers):
     stats = Stats()
     for body, batch in given_answers:
         stats.mark_seen(body)
@@ -28,7 +28,7 @@ def test_every_answer_is_the_first_of_its_body_or_paid_twice(given_answers):
     assert all(stats.times_seen(body) == bodies.count(body) for body in set(bodies))
 
 
-def test_accepted_requests_fall_into_their_second():
+def test_accepted_requests_are_counted_per_second():
     now = 50.25
     stats = Stats(clock=lambda: now)
     for now in (50.25, 51.0, 51.24, 51.26, 54.3):  # noqa: B007
@@ -38,9 +38,9 @@ def test_accepted_requests_fall_into_their_second():
 
 @pytest.mark.anyio
 async def test_concurrent_requests_are_counted_once_each(emulate, bodies):
-    asked = [bodies.single("Why?", f"because {number}") for number in range(25)]
+    requests = [bodies.single("Why?", f"because {number}") for number in range(25)]
     async with emulate(latency={"median": 0.8, "sigma": 0}) as caller:
-        replies = await asyncio.gather(*(caller.chat(body) for body in asked + asked[:5]))
+        replies = await asyncio.gather(*(caller.chat(body) for body in requests + requests[:5]))
         stats = await caller.stats()
     assert {reply.status for reply in replies} == {200}
     assert stats["requests"] == stats["status"]["200"] == sum(stats["accepted_per_s"]) == 30
@@ -53,7 +53,7 @@ async def test_concurrent_requests_are_counted_once_each(emulate, bodies):
 
 
 @pytest.mark.anyio
-async def test_a_reset_forgets_everything(emulate, bodies):
+async def test_a_reset_clears_all_counters(emulate, bodies):
     async with emulate(token="t") as caller:
         first = await caller.chat(bodies.single(), headers={"Authorization": "Bearer t"})
         assert (await caller.call("POST", "/emulator/reset")).status == 200
