@@ -1,4 +1,4 @@
-"""Tests with tools of other people; `make test-compat` runs them. They install what they need into `.compat/`."""
+"""Tests with third-party tools. `make test-compat` runs them; they install what they need into `.compat/`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from page_examples import Page, read_page
 
 @pytest.fixture(scope="session", params=("1", "2", "3"))
 def sdk(request: pytest.FixtureRequest) -> Path:
-    """A Python that has the official openai client of this major version."""
+    """Return a Python that has the official openai client of this major version."""
     return python_home(f"openai-{request.param}") / "python"
 
 
 @pytest.fixture(scope="session")
 def packages() -> Path:
-    """The folder of the npm packages."""
+    """Return the folder of the npm packages."""
     return node_modules()
 
 
 @pytest.fixture(scope="session", params=("service", "ours"))
 def page(request: pytest.FixtureRequest) -> Page:
-    """The examples of the service's own page, where it is beside the repository, and ours of the same form."""
+    """Return the examples of the service's own page, if it is beside the repository, and ours in the same form."""
     if request.param == "ours":
         return read_page(Path(__file__).with_name("examples.txt").read_text(encoding="utf-8"))
     shared: Path = request.getfixturevalue("shared")
@@ -36,7 +36,7 @@ def page(request: pytest.FixtureRequest) -> Page:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
-    """Start servers; they end with the test."""
+    """Start servers, and stop them at the end of the test."""
     started: list[Server] = []
 
     def start(*args: object, **more: object) -> Server:

@@ -1,6 +1,6 @@
-"""What the official client makes of the emulator beyond the page's examples.
+"""Calls of the official client to the emulator beyond the page's examples.
 
-Runs in an environment that has the `openai` package and nothing of ours: `sdk_calls.py GROUP URL TOKEN` prints JSON.
+Runs in an environment with the `openai` package but without ours: `sdk_calls.py GROUP URL TOKEN` prints JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletion
 
 ENDPOINT: Any = "/v1/chat/completions"
 MESSAGES: Any = [{"role": "user", "content": "Is it good? End with Rating: [[n]]"}]
-LIMIT = 10 * 1024 * 1024
+MAX_UPLOAD_BYTES = 10 * 1024 * 1024
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -31,10 +31,10 @@ def jsonl(lines: Iterable[Any]) -> tuple[str, bytes]:
     return "in.jsonl", "".join(json.dumps(one) + "\n" for one in lines).encode()
 
 
-def said(call: Callable[[], Any]) -> dict[str, Any]:
-    """What the client raises for a call; nothing else may happen."""
+def error_of(call: Callable[[], Any]) -> dict[str, Any]:
+    """Return the exception that the client raises for a call, or its result if it raises none."""
     try:
-        came = call()
+        result = call()
     except openai.APIStatusError as error:
         return {
             "class": type(error).__name__,
@@ -43,17 +43,17 @@ def said(call: Callable[[], Any]) -> dict[str, Any]:
             "body": error.body,
             "keys": sorted(error.response.json()),
         }
-    return {"class": None, "came": repr(came)}
+    return {"class": None, "result": repr(result)}
 
 
 def refusals(client: openai.OpenAI) -> dict[str, Any]:
-    """Everything that is refused, by a name of its own."""
-    calls = {**strangers(client), **unknown(client), **uploads(client), **orders(client)}
-    return {name: said(call) for name, call in calls.items()}
+    """Make every call that is refused; return the exceptions by the calls' names."""
+    calls = {**wrong_tokens(client), **unknown_ids(client), **invalid_uploads(client), **invalid_requests(client)}
+    return {name: error_of(call) for name, call in calls.items()}
 
 
-def strangers(client: openai.OpenAI) -> Calls:
-    """Wrong tokens, plain and in the form that the page documents."""
+def wrong_tokens(client: openai.OpenAI) -> Calls:
+    """Return calls with a wrong token, plain and in the form that the page documents."""
     plain = client.with_options(api_key="wrong")
     documented = client.with_options(api_key="Authorization: Bearer wrong")
     return {
@@ -64,8 +64,8 @@ def strangers(client: openai.OpenAI) -> Calls:
     }
 
 
-def unknown(client: openai.OpenAI) -> Calls:
-    """Ids and a path that name nothing."""
+def unknown_ids(client: openai.OpenAI) -> Calls:
+    """Return calls with unknown ids and an unknown path."""
     return {
         "unknown file": lambda: client.files.retrieve("file-batch-0"),
         "unknown content": lambda: client.files.content("file-batch-0"),
@@ -76,8 +76,8 @@ def unknown(client: openai.OpenAI) -> Calls:
     }
 
 
-def uploads(client: openai.OpenAI) -> Calls:
-    """Files that are no input of a batch."""
+def invalid_uploads(client: openai.OpenAI) -> Calls:
+    """Return uploads of files that are not valid batch input."""
 
     def upload(content: bytes, name: str = "in.jsonl", purpose: Any = "batch") -> Callable[[], Any]:
         return lambda: client.files.create(file=(name, content), purpose=purpose)
@@ -92,12 +92,12 @@ def uploads(client: openai.OpenAI) -> Calls:
         "no line": upload(b"\n"),
         "twice": upload(twice),
         "purpose": upload(good, purpose="assistants"),
-        "too large": upload(b"x" * (LIMIT + 1)),
+        "too large": upload(b"x" * (MAX_UPLOAD_BYTES + 1)),
     }
 
 
-def orders(client: openai.OpenAI) -> Calls:
-    """Jobs, lists and chats that are not to be had."""
+def invalid_requests(client: openai.OpenAI) -> Calls:
+    """Return creations, lists and chat requests with invalid parameters."""
     file_id = client.files.create(file=jsonl([line(1)]), purpose="batch").id
 
     def create(key: str, window: Any = "24h", endpoint: Any = ENDPOINT) -> Callable[[], Any]:
@@ -115,14 +115,14 @@ def orders(client: openai.OpenAI) -> Calls:
 
 
 def lists(client: openai.OpenAI) -> dict[str, Any]:
-    """Files and jobs, a page at a time, and one job that is cancelled."""
+    """List files and jobs in pages, cancel one job and delete one file."""
     files = [client.files.create(file=jsonl([line(n)]), purpose="batch").id for n in range(5)]
     jobs = [
         client.batches.create(input_file_id=key, completion_window="24h", endpoint=ENDPOINT, metadata={"n": key}).id
         for key in files
     ]
     first = client.batches.list(limit=2)
-    asked = client.batches.cancel(jobs[0])
+    cancelling = client.batches.cancel(jobs[0])
     deleted = client.files.delete(files[4])
     return {
         "files": files,
@@ -132,16 +132,16 @@ def lists(client: openai.OpenAI) -> dict[str, Any]:
         "listed": [job.id for job in client.batches.list(limit=2)],
         "listed_at_once": [job.id for job in client.batches.list(limit=100)],
         "files_listed": [file.id for file in client.files.list(limit=2, order="asc")],
-        "cancel": asked.status,
+        "cancel": cancelling.status,
         "cancelled": ended(client, jobs[0]),
-        "again": said(lambda: client.batches.cancel(jobs[0])),
+        "again": error_of(lambda: client.batches.cancel(jobs[0])),
         "deleted": deleted.deleted,
-        "gone": said(lambda: client.files.retrieve(files[4])),
+        "gone": error_of(lambda: client.files.retrieve(files[4])),
     }
 
 
 def ended(client: openai.OpenAI, key: str) -> dict[str, Any]:
-    """A job when it has ended, with the lines of both its files."""
+    """Wait until a job has ended; return its status, the lines of both its files and its errors."""
     for _ in range(100):
         job = client.batches.retrieve(key)
         if job.completed_at or job.failed_at or job.cancelled_at or job.expired_at:
@@ -157,7 +157,7 @@ def ended(client: openai.OpenAI, key: str) -> dict[str, Any]:
 
 
 def strict(client: openai.OpenAI) -> dict[str, Any]:
-    """The openai dialect against the client's own models, every field of them."""
+    """Validate the openai dialect against every field of the client's own models."""
     target = {"method": "POST", "url": ENDPOINT}
     file = client.files.create(file=jsonl([line(n, **target) for n in range(3)]), purpose="batch")
     file = client.files.wait_for_processing(file.id, poll_interval=0.05)
@@ -177,8 +177,8 @@ def strict(client: openai.OpenAI) -> dict[str, Any]:
     }
 
 
-async def in_turns(url: str, token: str) -> dict[str, Any]:
-    """The same through the asynchronous client, the results streamed."""
+async def asynchronous(url: str, token: str) -> dict[str, Any]:
+    """Run a chat and a batch through the asynchronous client; stream the results."""
     async with openai.AsyncOpenAI(api_key=token, base_url=url, max_retries=0) as client:
         chat = await client.chat.completions.create(model="pai-judge", messages=MESSAGES)
         file = await client.files.create(file=jsonl([line(n) for n in range(3)]), purpose="batch")
@@ -196,8 +196,8 @@ async def in_turns(url: str, token: str) -> dict[str, Any]:
 
 def main(group: str, url: str, token: str) -> None:
     with openai.OpenAI(api_key=token, base_url=url, max_retries=0) as client:
-        if group == "in_turns":
-            found = asyncio.run(in_turns(url, token))
+        if group == "asynchronous":
+            found = asyncio.run(asynchronous(url, token))
         else:
             found = {"refusals": refusals, "lists": lists, "strict": strict}[group](client)
     print(json.dumps({"version": openai.__version__, **found}))

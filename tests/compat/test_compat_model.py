@@ -1,4 +1,4 @@
-"""A real language model behind a real server: pairs of LLMBar, in both orders, from the first row to the last."""
+"""A complete run with a real language model behind a real server, on pairs of LLMBar in both orders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pairs(shared: Path) -> Path:
 
 
 def run(pairs: Path, run_dir: Path) -> str:
-    """Run the tool; what it prints."""
+    """Run the tool and return its output."""
     command = [sys.executable, str(TOOL), str(pairs), "--pairs", str(PAIRS), "--run-dir", str(run_dir)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1200, check=False)
@@ -36,17 +36,17 @@ def run(pairs: Path, run_dir: Path) -> str:
 
 
 def test_a_real_model_judges_real_pairs(pairs, tmp_path):
-    said = run(pairs, tmp_path / "run")
+    output = run(pairs, tmp_path / "run")
     rows = pq.read_table(tmp_path / "run" / "results").to_pylist()
-    wanted = {(ordinal, swapped) for ordinal in range(PAIRS) for swapped in (False, True)}
-    assert {(row["ordinal"], row["swapped"]) for row in rows} == wanted
-    assert len(rows) == len(wanted)
+    expected = {(ordinal, swapped) for ordinal in range(PAIRS) for swapped in (False, True)}
+    assert {(row["ordinal"], row["swapped"]) for row in rows} == expected
+    assert len(rows) == len(expected)
     for row in rows:
         assert row["status"] in ("ok", "unparsed")
         assert (row["winner"] in ("1", "2")) == (row["status"] == "ok")
         assert row["response"]
         assert row["prompt_tokens"] > 100
-    assert f"calls                        {len(wanted)}," in said
-    read = sum(row["status"] == "ok" for row in rows)
-    assert f"without a verdict            {len(wanted) - read} of {len(wanted)}" in said
-    assert run(pairs, tmp_path / "run").splitlines()[1:] == said.splitlines()[1:]  # nothing is asked again
+    assert f"calls                        {len(expected)}," in output
+    parsed = sum(row["status"] == "ok" for row in rows)
+    assert f"without a verdict            {len(expected) - parsed} of {len(expected)}" in output
+    assert run(pairs, tmp_path / "run").splitlines()[1:] == output.splitlines()[1:]  # no request is sent again

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from page_examples import filled, is_sound
+from page_examples import filled, is_valid
 
 TOKEN = "sesame"
 CHATS = ("single", "pairwise", "template")
@@ -44,8 +44,8 @@ def check_batch(shown, path):
     assert shown["retrieve"]["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
 
 
-def ids(name, reply, known):
-    """What the next examples take from this reply."""
+def remember_ids(name, reply, known):
+    """Store the ids of this reply that the next examples need."""
     if name == "upload":
         known["file"] = reply["id"]
     elif name == "create":
@@ -74,18 +74,18 @@ def test_every_python_example_works(sdk, page, service, input_file, tmp_path, cl
             assert "HttpxBinaryResponseContent" in done.stdout
         else:
             shown[name] = json.loads(done.stdout)
-            ids(name, shown[name], known)
+            remember_ids(name, shown[name], known)
     check_chats(shown)
     check_batch(shown, input_file)
     assert service.stats()["polls"] == 1
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
-def test_every_curl_example_works_and_the_broken_ones_are_a_clean_400(
+def test_every_valid_curl_example_works_and_the_invalid_ones_are_a_400(
     page, service, input_file, tmp_path, cli_environment
 ):
     (tmp_path / ".curlrc").write_text('silent\nwrite-out = "%{stderr}%{http_code}"\n')
-    known, shown, broken = {"url": service.url, "path": str(input_file)}, {}, set()
+    known, shown, invalid = {"url": service.url, "path": str(input_file)}, {}, set()
     for name, example in page.examples.items():
         done = subprocess.run(
             ["sh", "-c", filled(example.curl, known)],
@@ -96,21 +96,21 @@ def test_every_curl_example_works_and_the_broken_ones_are_a_clean_400(
             timeout=60,
             check=True,
         )
-        if not is_sound(example.curl):
-            broken.add(name)
+        if not is_valid(example.curl):
+            invalid.add(name)
             assert done.stderr == "400"
             assert json.loads(done.stdout)["error"].keys() == {"message", "type", "param", "code"}
             continue
         assert done.stderr == "200", done.stdout
         if name != "content":
             shown[name] = json.loads(done.stdout)
-            ids(name, shown[name], known)
+            remember_ids(name, shown[name], known)
     check_batch(shown, input_file)
-    if broken:
-        assert broken == {"pairwise", "template"}  # a message within a content; two texts without an operator
+    if invalid:
+        assert invalid == {"pairwise", "template"}  # a message nested in a content; two strings without an operator
     else:
         check_chats(shown)
     lines = [json.loads(line) for line in (tmp_path / "output.jsonl").read_text(encoding="utf-8").splitlines()]
-    asked = [json.loads(line)["custom_id"] for line in page.lines.splitlines()]
-    assert sorted(line["custom_id"] for line in lines) == asked
+    custom_ids = [json.loads(line)["custom_id"] for line in page.lines.splitlines()]
+    assert sorted(line["custom_id"] for line in lines) == custom_ids
     assert all(line["response"]["status_code"] == 200 and line["error"] is None for line in lines)

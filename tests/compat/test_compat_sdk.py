@@ -1,4 +1,4 @@
-"""What three major versions of the official client make of refusals, lists, cancellations and the openai dialect."""
+"""Refusals, lists, cancellations and the openai dialect with three major versions of the official client."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import pytest
 
 TOKEN = "sesame"
 CALLS = Path(__file__).with_name("sdk_calls.py")
-BAD, KEY, GONE = ("BadRequestError", 400), ("AuthenticationError", 401), ("NotFoundError", 404)
+BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = ("BadRequestError", 400), ("AuthenticationError", 401), ("NotFoundError", 404)
 REFUSALS = {
-    "token: chat": (*KEY, "invalid_api_key"),
-    "token: models": (*KEY, "invalid_api_key"),
-    "token: upload": (*KEY, "invalid_api_key"),
-    "token: job": (*KEY, "invalid_api_key"),
-    "unknown file": (*GONE, "not_found"),
-    "unknown content": (*GONE, "not_found"),
-    "unknown file, deleted": (*GONE, "not_found"),
-    "unknown job": (*GONE, "not_found"),
-    "unknown job, cancelled": (*GONE, "not_found"),
-    "unknown input file": (*GONE, "not_found"),
-    "unknown path": (*GONE, "unknown_url"),
-    "not jsonl by name": (*BAD, "invalid_file_format"),
-    "not json": (*BAD, "invalid_json_line"),
-    "no custom_id": (*BAD, "missing_required_parameter"),
-    "no body": (*BAD, "missing_required_parameter"),
-    "no line": (*BAD, "empty_file"),
-    "twice": (*BAD, "duplicate_custom_id"),
-    "purpose": (*BAD, "invalid_request"),
-    "too large": (*BAD, "file_too_large"),
-    "window": (*BAD, "invalid_request"),
-    "endpoint": (*BAD, "invalid_request"),
-    "list of none": (*BAD, "invalid_request"),
-    "list from nowhere": (*BAD, "invalid_request"),
-    "stream": (*BAD, "invalid_request"),
-    "two choices": (*BAD, "invalid_request"),
+    "token: chat": (*UNAUTHORIZED, "invalid_api_key"),
+    "token: models": (*UNAUTHORIZED, "invalid_api_key"),
+    "token: upload": (*UNAUTHORIZED, "invalid_api_key"),
+    "token: job": (*UNAUTHORIZED, "invalid_api_key"),
+    "unknown file": (*NOT_FOUND, "not_found"),
+    "unknown content": (*NOT_FOUND, "not_found"),
+    "unknown file, deleted": (*NOT_FOUND, "not_found"),
+    "unknown job": (*NOT_FOUND, "not_found"),
+    "unknown job, cancelled": (*NOT_FOUND, "not_found"),
+    "unknown input file": (*NOT_FOUND, "not_found"),
+    "unknown path": (*NOT_FOUND, "unknown_url"),
+    "not jsonl by name": (*BAD_REQUEST, "invalid_file_format"),
+    "not json": (*BAD_REQUEST, "invalid_json_line"),
+    "no custom_id": (*BAD_REQUEST, "missing_required_parameter"),
+    "no body": (*BAD_REQUEST, "missing_required_parameter"),
+    "no line": (*BAD_REQUEST, "empty_file"),
+    "twice": (*BAD_REQUEST, "duplicate_custom_id"),
+    "purpose": (*BAD_REQUEST, "invalid_request"),
+    "too large": (*BAD_REQUEST, "file_too_large"),
+    "window": (*BAD_REQUEST, "invalid_request"),
+    "endpoint": (*BAD_REQUEST, "invalid_request"),
+    "list of none": (*BAD_REQUEST, "invalid_request"),
+    "list from nowhere": (*BAD_REQUEST, "invalid_request"),
+    "stream": (*BAD_REQUEST, "invalid_request"),
+    "two choices": (*BAD_REQUEST, "invalid_request"),
 }
 
 
 @pytest.fixture
-def ask(sdk, emulator, cli_environment):
+def call(sdk, emulator, cli_environment):
     """Run one group of calls against an emulator with these options."""
 
     def run(group, **options):
@@ -62,8 +62,8 @@ def ask(sdk, emulator, cli_environment):
     return run
 
 
-def test_refusals_are_the_clients_own_exceptions(ask):
-    found = ask("refusals")
+def test_refusals_are_the_clients_own_exceptions(call):
+    found = call("refusals")
     assert {name: (one["class"], one.get("status"), one.get("code")) for name, one in found.items()} == REFUSALS
     for one in found.values():
         assert one["keys"] == ["error"]
@@ -71,8 +71,8 @@ def test_refusals_are_the_clients_own_exceptions(ask):
         assert one["body"]["message"].endswith(".")
 
 
-def test_lists_are_paged_and_a_job_can_be_cancelled(ask):
-    found = ask("lists", batch={"delay": 600})
+def test_lists_are_paged_and_a_job_can_be_cancelled(call):
+    found = call("lists", batch={"delay": 600})
     newest = found["jobs"][::-1]
     assert (found["page"], found["more"]) == (newest[:2], [True, True])
     assert found["listed"] == found["listed_at_once"] == newest
@@ -85,8 +85,8 @@ def test_lists_are_paged_and_a_job_can_be_cancelled(ask):
     assert found["gone"]["class"] == "NotFoundError"
 
 
-def test_the_openai_dialect_fits_the_clients_models(ask):
-    found = ask("strict", dialect="openai", batch={"delay": 0.2})
+def test_the_openai_dialect_fits_the_clients_models(call):
+    found = call("strict", dialect="openai", batch={"delay": 0.2})
     assert (found["created"], found["ended"]) == ("validating", "completed")
     assert len(found["texts"]) == 3
     assert all("Rating: [[" in text for text in found["texts"])
@@ -94,7 +94,7 @@ def test_the_openai_dialect_fits_the_clients_models(ask):
     assert [error["code"] for error in found["failed"]["errors"]["data"]] == ["duplicate_custom_id"]
 
 
-def test_the_asynchronous_client_works_too(ask):
-    found = ask("in_turns", batch={"delay": 0})
+def test_the_asynchronous_client_works_too(call):
+    found = call("asynchronous", batch={"delay": 0})
     assert "Rating: [[" in found["chat"]
     assert (found["status"], found["ids"], found["listed"]) == ("Succeeded", ["r-0", "r-1", "r-2"], True)
