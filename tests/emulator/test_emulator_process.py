@@ -8,6 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
@@ -15,33 +18,32 @@ import pytest
 COMMAND = [sys.executable, "-m", "runner.emulator"]
 
 
-def test_an_embedded_child_ignores_signals_and_ends_with_its_parent():
-    child = subprocess.Popen(
-        [*COMMAND, "--embedded", '{"seed": 1}'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+@contextmanager
+def child(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start the emulator as a child process, and kill it at the end of the block."""
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, **options)
     try:
-        port = json.loads(child.stdout.readline())["port"]
-        child.send_signal(signal.SIGINT)
-        child.send_signal(signal.SIGTERM)
+        yield process
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def test_an_embedded_child_ignores_signals_and_ends_with_its_parent():
+    with child("--embedded", '{"seed": 1}', stdin=subprocess.PIPE) as process:
+        port = json.loads(process.stdout.readline())["port"]
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         with urlopen(f"http://127.0.0.1:{port}/emulator/stats", timeout=10) as response:
             assert json.load(response)["requests"] == 0
-        child.stdin.close()
-        assert child.wait(timeout=10) == 0
-    finally:
-        child.kill()
-        child.stdout.close()
-        child.wait()
+        process.stdin.close()
+        assert process.wait(timeout=10) == 0
 
 
 def test_no_temporary_file_remains_after_a_kill(tmp_path):
-    child = subprocess.Popen(
-        [*COMMAND, "--options-json", "{}"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
-    try:
-        url = child.stdout.readline().strip()
+    with child("--options-json", "{}", env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
+        url = process.stdout.readline().strip()
         head = '--x\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
         line = '{"custom_id": "a", "body": {}}'
         form = head.format("purpose", "", "batch") + head.format("file", '; filename="in.jsonl"', line) + "--x--\r\n"
@@ -50,26 +52,17 @@ def test_no_temporary_file_remains_after_a_kill(tmp_path):
             key = json.load(response)["id"]
         with urlopen(f"{url}/files/{key}/content", timeout=10) as response:
             assert response.read() == line.encode()
-    finally:
-        child.kill()
-        child.stdout.close()
-        child.wait()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_prints_its_address_and_stops_at_a_signal(number):
-    child = subprocess.Popen([*COMMAND, "--options-json", "{}"], stdout=subprocess.PIPE, text=True)
-    try:
-        url = child.stdout.readline().strip()
+    with child("--options-json", "{}") as process:
+        url = process.stdout.readline().strip()
         with urlopen(f"{url}/models", timeout=10) as response:
             assert json.load(response)["object"] == "list"
-        child.send_signal(number)
-        assert child.wait(timeout=10) == 0
-    finally:
-        child.kill()
-        child.stdout.close()
-        child.wait()
+        process.send_signal(number)
+        assert process.wait(timeout=10) == 0
 
 
 def test_a_port_in_use_is_reported_and_exits_2():

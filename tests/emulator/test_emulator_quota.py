@@ -7,16 +7,7 @@ import pytest
 from runner.emulator.quota import Quota, retry_headers
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_the_bucket_holds_one_minute_and_refills_evenly():
-    clock = Clock()
+def test_the_bucket_holds_one_minute_and_refills_evenly(clock):
     quota = Quota(rpm=60, clock=clock)
     assert [quota.take(1) for _ in range(60)] == [None] * 60
     denial = quota.take(1)
@@ -29,13 +20,12 @@ def test_the_bucket_holds_one_minute_and_refills_evenly():
     assert [quota.take(1) is None for _ in range(61)] == [True] * 60 + [False]
 
 
-def test_a_burst_can_be_smaller_than_one_minute_of_requests():
-    quota = Quota(rpm=600, burst=5, clock=Clock())
+def test_a_burst_can_be_smaller_than_one_minute_of_requests(clock):
+    quota = Quota(rpm=600, burst=5, clock=clock)
     assert [quota.take(1) is None for _ in range(6)] == [True] * 5 + [False]
 
 
-def test_tokens_are_counted_and_a_denied_request_takes_nothing():
-    clock = Clock()
+def test_tokens_are_counted_and_a_denied_request_takes_nothing(clock):
     quota = Quota(rpm=100, tpm=1000, clock=clock)
     assert quota.take(900) is None
     denial = quota.take(400)
@@ -51,8 +41,7 @@ def test_tokens_are_counted_and_a_denied_request_takes_nothing():
     assert quota.take(400) is None
 
 
-def test_a_request_larger_than_the_bucket_passes_when_it_is_full_and_empties_it():
-    clock = Clock()
+def test_a_request_larger_than_the_bucket_passes_when_it_is_full_and_empties_it(clock):
     quota = Quota(tpm=100, clock=clock)
     assert quota.take(5000) is None
     assert quota.headers()["x-ratelimit-remaining-tokens"] == "0"
