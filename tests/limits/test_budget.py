@@ -189,7 +189,7 @@ def test_money_adds_up_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("caps", "sent", "says"),
     [
-        ({"requests": 3}, body(), "budget.requests is 3, of which 3 are used, and the next request can take up to 1."),
+        ({"requests": 3}, body(), "budget.requests is 3, of which 3 are used, and the next request can use up to 1."),
         (
             {"tokens": 900},
             body(max_tokens=100),
@@ -216,7 +216,7 @@ def test_at_the_cap_the_run_stops_and_says_why(tmp_path: Path, caps: dict[str, A
 
     said = run(main())
     assert says in said
-    assert said.endswith("7 requests are left to ask: raise the cap and run the same command again")
+    assert said.endswith("7 requests are pending: raise the cap and run the same command again")
     assert says.split(",")[0] in stopped(budget, queue, sent)  # and it stays so
 
 

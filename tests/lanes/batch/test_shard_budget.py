@@ -51,7 +51,7 @@ async def test_a_shard_ends_where_the_budget_ends_and_a_raised_cap_goes_on(tmp_p
         summary = await bench.run()
         assert how(summary) == SPENT
         assert "budget.requests is 9, of which 9 are used" in (summary.message or "")
-        assert "11 requests are left to ask" in (summary.message or "")
+        assert "11 requests are pending" in (summary.message or "")
         assert sorted(len(job["ids"]) for job in service.jobs.values()) == [1, 4, 4]
         assert used(bench) == Spend(9)
         bench.config["budget"] = {"requests": 20}
@@ -243,7 +243,7 @@ async def test_one_line_of_a_file_can_be_larger_than_the_whole_budget(tmp_path: 
         bench = bench_of(tmp_path, service, 4, budget={"tokens": 500})
         summary = await bench.run()
         assert how(summary) == SPENT
-        assert "the next request can take up to 2," in (summary.message or "")
+        assert "the next request can use up to 2," in (summary.message or "")
         assert service.calls == {}
 
 
