@@ -9,7 +9,15 @@ from runner.config import ServiceConfig
 from runner.core import COMPLETION_CAP_PARAMETERS, COMPLETION_TOKENS, TEMPLATE_TOKENS
 from runner.dataset import Prefetcher, chunks
 from runner.lanes import Lane, PendingWork
-from runner.lanes.batch import BatchEndpoint, BatchLane, Reconciler, ShardPacker
+from runner.lanes.batch import (
+    BatchEndpoint,
+    BatchLane,
+    BatchPolicy,
+    ReaskPolicy,
+    Reconciler,
+    ShardPacker,
+    ShardSpec,
+)
 from runner.lanes.online import BackendSpec, OnlineLane, OnlinePolicy
 from runner.limits import AdaptiveController, TokenEstimator, TokenQuota
 from runner.pipeline.open import OpenRun
@@ -89,43 +97,40 @@ class LaneFactory:
             None if limits.tpm is None else TokenQuota(limits.tpm, self._estimators()),
         )
 
-    def _batch(self, remaining: PendingWork, gives_up: Callable[[int], bool]) -> BatchLane:
-        opened, options, batch = self._run, self._run.options, self._config.batch
-        panel, schema = opened.inputs.panel, opened.inputs.schema
-        dialects = self._dialects
+    def _batch(self, pending: PendingWork, is_final: Callable[[int], bool]) -> BatchLane:
+        run, config, options = self._run, self._config, self._run.options
+        panel, dialects = run.inputs.panel, self._dialects
+        endpoints = [
+            [BatchEndpoint(s.name, self._addresses[s.name], s.dialect) for s in batch_services(judge, config.services)]
+            for judge in config.judges
+        ]
         packer = ShardPacker(
-            opened.ledger,
-            remaining,
+            run.ledger,
+            pending,
             panel,
             self._recorder,
-            endpoints=[
-                [
-                    BatchEndpoint(s.name, self._addresses[s.name], s.dialect)
-                    for s in batch_services(judge, self._config.services)
-                ]
-                for judge in self._config.judges
-            ],
-            max_bytes=batch.shard_bytes,
-            max_lines=batch.shard_lines,
-            floats=extra_float_columns(schema),
-            budget=opened.shard_budget,
+            ShardSpec(endpoints, config.batch.shard_bytes, config.batch.shard_lines),
+            float_columns=extra_float_columns(run.inputs.schema),
+            budget=run.shard_budget,
         )
-        own = opened.inputs.reader.result_fields()
-        return BatchLane(
-            opened.ledger,
-            self._clients,
+        reconciler = Reconciler(
+            run.ledger,
+            panel,
+            self._recorder,
+            run.inputs.reader.result_fields(),
             dialects,
-            None if options.cancel else packer,
-            Reconciler(
-                opened.ledger, panel, self._recorder, own, dialects, self._reasks, gives_up, opened.shard_budget
-            ),
-            batch=batch,
-            policy=self._config.online.retry,
-            grace=self._grace,
+            ReaskPolicy(self._reasks, is_final),
+            run.shard_budget,
+        )
+        policy = BatchPolicy(
+            config.batch,
+            config.online.retry,
+            self._grace,
             detach=options.detach,
             cancel=options.cancel,
             resubmit_unknown=options.resubmit_unknown,
         )
+        return BatchLane(run.ledger, self._clients, dialects, None if options.cancel else packer, reconciler, policy)
 
     @property
     def _dialects(self) -> dict[str, str]:

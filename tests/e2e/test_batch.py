@@ -194,7 +194,7 @@ def assert_cancelled_in_time(leftovers, folder, rows, record, service):
     assert_left_half_of_a_shard(leftovers, rows(folder / "out"), record(), service.stats())
     assert service.stats()["batch_status"]["Cancelled"] == record()["batches"]["cancelled"] == 1
     warned = [line for line in logged(folder) if "cancelled" in line]
-    assert len(warned) == 1 and warned[0].endswith("it had its time")
+    assert len(warned) == 1 and warned[0].endswith("it exceeded its window")
 
 
 def write_pairs(path: Path, count: int) -> None:
@@ -293,13 +293,13 @@ def test_lost_and_failed_lines_of_every_dialect_are_made_up_for(dialect, cli, tm
 
 
 ODD = {
-    "torn": ({"garble": 0.2}, ["lines that are no whole JSON were ignored"]),
+    "torn": ({"garble": 0.2}, ["lines that are not complete JSON were ignored"]),
     "strange": (
         {"strangers": 0.2, "repeats": 0.2, "body_as_text": True, "status_word": "Pondering"},
         [
-            "unknown status 'Pondering', taken for running",
+            "unknown status 'Pondering', treated as running",
             "lines for requests that are not in it were ignored",
-            "further lines for requests that have one were ignored",
+            "duplicate lines for requests were ignored",
         ],
     ),
 }

@@ -224,7 +224,7 @@ def test_killed_in_one_run_after_the_other(scene):
 def test_killed_in_the_middle_of_a_download(scene, cli_in):
     run = scene(KINDS["lossy"], samples=SHARD)
     assert run.run(*RUN, deadly=("chunk", 1)) == KILLED
-    (shard,) = run.ledger.open
+    (shard,) = run.ledger.open_shards
     assert shard.step == "download"
     assert not run.ledger.output(shard.number).exists()
     assert list(run.ledger.folder.glob(".*.output.jsonl.tmp"))
@@ -268,7 +268,7 @@ def test_a_batch_that_cannot_be_looked_for_waits_for_a_decision(scene, deadly):
     if deadly is not None:
         assert run.run(*RUN, deadly=(deadly, 1)) == KILLED
     assert run.run(*RUN) == 3, run.said
-    (waiting,) = run.ledger.open
+    (waiting,) = run.ledger.open_shards
     assert f"shard {waiting.number}: " in run.said and "--resubmit-unknown" in run.said
     assert len(run.rows) == SAMPLES - SHARD
     before = sent(run.stats)
@@ -280,7 +280,7 @@ def test_a_batch_that_cannot_be_looked_for_waits_for_a_decision(scene, deadly):
     assert run.run(*RUN, "--resubmit-unknown", deadly=("state closed kept", 1)) == KILLED
     assert run.run(*RUN) == 0, run.said
     check_rows(run.rows, SAMPLES)
-    assert not run.ledger.open
+    assert not run.ledger.open_shards
     assert run.stats["lines_twice"] == run.stats["paid_twice"] == SHARD
     check_idle(run)
 
@@ -299,5 +299,5 @@ def test_killed_again_and_again(scene, long):
     assert stats["batch_lines"] == samples and stats["lines_twice"] == 0
     # Each kill may lose the one answer that was on its way online; what batches answered is never asked again.
     assert stats["paid_twice"] == stats["dup_ok"] <= kills
-    assert not run.ledger.open
+    assert not run.ledger.open_shards
     check_idle(run)

@@ -50,7 +50,7 @@ def test_an_interrupt_leaves_batches_running_and_a_later_run_collects_them(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, time.monotonic() - began < AT_ONCE_S) == (130, True)
-    assert "interrupted: waiting for what is being sent or collected; once more stops at once" in said
+    assert "interrupted: waiting for shards that are being sent or collected; Ctrl-C again stops now" in said
     assert f"{SAMPLES} in {JOBS} batches, which the same command collects later" in said
     assert "run the same command again" in said
     assert (state()["state"], state()["stop_reason"], state()["exit_code"]) == ("stopped", "interrupted", 130)

@@ -1,27 +1,36 @@
-"""The Batch API: requests in files, collected when the service is done."""
+"""The batch lane: requests go to the Batch API in files, and their results are collected when each job ends."""
 
 from __future__ import annotations
 
 from runner.lanes.batch.grouping import BatchEndpoint, ShardGroup, group_variants
 from runner.lanes.batch.lane import BatchLane
 from runner.lanes.batch.ledger import Ledger
-from runner.lanes.batch.packing import ShardPacker, line_of
-from runner.lanes.batch.reconcile import Reconciler
+from runner.lanes.batch.packing import ShardPacker, ShardSpec, request_line
+from runner.lanes.batch.policy import BatchPolicy
+from runner.lanes.batch.reconcile import ReaskPolicy, Reconciler
 from runner.lanes.batch.shard_budget import ShardBudget
-from runner.lanes.batch.submitted import claim, compare, refresh, replaced
+from runner.lanes.batch.submitted import (
+    batches_replacing_rows,
+    compare_submitted,
+    mark_submitted,
+    refresh_submitted_columns,
+)
 
 __all__ = [
     "BatchEndpoint",
     "BatchLane",
+    "BatchPolicy",
     "Ledger",
+    "ReaskPolicy",
     "Reconciler",
     "ShardBudget",
     "ShardGroup",
     "ShardPacker",
-    "claim",
-    "compare",
+    "ShardSpec",
+    "batches_replacing_rows",
+    "compare_submitted",
     "group_variants",
-    "line_of",
-    "refresh",
-    "replaced",
+    "mark_submitted",
+    "refresh_submitted_columns",
+    "request_line",
 ]

@@ -1,4 +1,4 @@
-"""Files and Batch over HTTP: what is asked of the service, and what its replies mean."""
+"""The Batch API of one service: calls to files and jobs, and what the replies mean."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ import msgspec
 from runner.config import RetryConfig
 from runner.errors import BadReply, ConnectFailed, Fatal, NoBatchApi, RateLimited, RunStopped, ServiceError, Transient
 from runner.lanes import Traffic, service_stop
-from runner.lanes.batch.job_status import State, meaning
+from runner.lanes.batch.job_status import State, job_state
 from runner.service import Client, backoff
 
 ENDPOINT = "/v1/chat/completions"
-MISSING = frozenset({404, 405, 501})
-PAGE = 100
-HOUR = 3600.0
-TIDYING_S = 60.0
-"""So long it is tried to delete a file; then it stays at the service."""
+NO_SUCH_ROUTE_STATUSES = frozenset({404, 405, 501})
+LIST_PAGE_SIZE = 100
+SECONDS_PER_HOUR = 3600.0
+DELETE_TIMEOUT_SECONDS = 60.0  # then the file stays at the service
+MAX_LINE_COUNT = 1e12  # a larger count of lines is not believed
 
+# A full account and a rate or file-size limit are refused with the same statuses; only the message tells them apart.
 _STORAGE = re.compile(r"(storage|file).{0,60}(quota|limit|exceed|full)|(quota|limit|exceed).{0,60}(storage|files)")
-_OTHER = re.compile(r"rate limit|per minute|per hour|enqueued|too.large|(?<!total )file size|per file")
-_SHARED = frozenset({400, 403, 409, 413, 429, 507})
+_RATE_OR_SIZE = re.compile(r"rate limit|per minute|per hour|enqueued|too.large|(?<!total )file size|per file")
+_FULL_STATUSES = frozenset({400, 403, 409, 413, 429, 507})
 
-Came = TypeVar("Came")
-Rest = Callable[[float], Awaitable[None]]
-"""Sleeps so many seconds; raises Drained where the lane ends meanwhile."""
-Unless = Callable[[ServiceError], bool]
-"""Whether a call is not sent again after this error."""
+Reply = TypeVar("Reply")
+# Sleeps for a number of seconds; raises Drained if the lane is drained meanwhile.
+Sleep = Callable[[float], Awaitable[None]]
+# Returns True if a call must not be sent again after this error.
+IsFinal = Callable[[ServiceError], bool]
 
 
 class BatchJob(msgspec.Struct, frozen=True):
     """A batch as the service describes it.
 
     Attributes:
-        state: what its status word means; `word` is the word itself, `known` whether the dialect has it.
-        completed, failed: its lines, where the service counts them.
-        errors: what it says went wrong with the batch as a whole, as it came.
+        state: what its status means.
+        word: the status as the service names it.
+        known: True if the dialect has this status.
+        completed, failed: numbers of lines, if the service counts them.
+        errors: the service's errors about the batch as a whole, unchanged.
     """
 
     id: str
@@ -59,63 +62,69 @@ class BatchJob(msgspec.Struct, frozen=True):
 
     @property
     def hides_answers(self) -> bool:
-        """Whether it has ended and counts answers, or may have some, but names no file they would stand in."""
+        """True if it has ended and has or may have answers, but names no result file."""
         if self.output_file_id or self.error_file_id or self.state in ("running", "cancelling"):
             return False
         return bool(self.completed) or (self.state == "completed" and not self.failed)
 
     @property
     def finished(self) -> int:
-        """Lines that are done, well or badly."""
+        """Number of lines that are done, with an answer or a failure."""
         return (self.completed or 0) + (self.failed or 0)
 
 
 class BatchApi:
     """The Files and Batch calls of one service.
 
-    All but `create` are sent again while the service does not answer, for as long as the run's patience lasts; then
-    RunStopped is raised, as it is where no call will be answered (authentication, an account without money).
+    All calls but `create` are retried while the service does not answer, until `online.retry.patience` has passed; then
+    they raise RunStopped. They also raise it if no call will be answered (authentication, no credit).
 
     Args:
         client: the service.
-        dialect: whose words it uses.
-        window: seconds a batch may take; at least the 24 hours that every service offers are asked for.
+        dialect: the service's dialect.
+        window: seconds a batch may take. The service is given at least the 24 hours that every service offers.
         policy: the YAML's `online.retry`.
-        rest: how to wait.
-        traffic: what is counted.
+        sleep: waits between attempts.
+        traffic: counts retries and 429s.
+
+    Attributes:
+        last_failure: the last failure while a call is being retried, else None.
     """
 
     def __init__(
-        self, client: Client, dialect: str, window: float, policy: RetryConfig, rest: Rest, traffic: Traffic
+        self, client: Client, dialect: str, window: float, policy: RetryConfig, sleep: Sleep, traffic: Traffic
     ) -> None:
         self.traffic = traffic
-        self.trouble: str | None = None
+        self.last_failure: str | None = None
         self._client = client
         self._dialect = dialect
-        self._window = f"{max(24, math.ceil(window / HOUR))}h"
+        self._window = f"{max(24, math.ceil(window / SECONDS_PER_HOUR))}h"
         self._policy = policy
-        self._rest = rest
+        self._sleep = sleep
         self._rng = random.Random()
 
     async def upload(self, file: Path) -> str:
-        """Upload a file of requests and return its id; raises NoBatchApi, Fatal, Refused and RateLimited (storage)."""
+        """Upload a file of requests and return its id.
+
+        Raises NoBatchApi, Fatal, Refused, RunStopped, and RateLimited if the account's storage is full.
+        """
 
         async def send() -> str:
             try:
                 reply = await self._client.upload("/files", file, purpose="batch")
             except ServiceError as error:
-                if error.status in MISSING:
+                if error.status in NO_SUCH_ROUTE_STATUSES:
                     raise NoBatchApi(f"{error} on /files") from error
                 raise
             return _text(_object(reply).get("id"), "a file's id")
 
-        return await self._patiently(send, unless=storage_full)
+        return await self._with_retries(send, is_final=storage_full)
 
     async def create(self, file_id: str) -> BatchJob:
-        """Create a batch; raises NoBatchApi, Refused and Fatal where there is none for sure.
+        """Create a batch; raises NoBatchApi, Refused and Fatal if it certainly was not created.
 
-        Sent again only while nobody was reached or the service was too busy; any other Transient leaves open whether
-        there is a batch now, and is raised.
+        The call is sent again only if the service was not reached or was too busy. Any other Transient is raised: the
+        batch may or may not exist.
         """
         body = {"input_file_id": file_id, "endpoint": ENDPOINT, "completion_window": self._window}
 
@@ -123,14 +132,14 @@ class BatchApi:
             try:
                 return self._job(_object(await self._client.call("POST", "/batches", msgspec.json.encode(body))))
             except ServiceError as error:
-                if error.status in MISSING and "file" not in str(error).lower():
+                if error.status in NO_SUCH_ROUTE_STATUSES and "file" not in str(error).lower():
                     raise NoBatchApi(f"{error} on /batches") from error
                 raise
 
-        return await self._patiently(send, unless=in_doubt)
+        return await self._with_retries(send, is_final=may_have_taken_effect)
 
     async def job(self, batch_id: str) -> BatchJob | None:
-        """Look at a batch; None where the service does not know it. Raises Refused and Fatal."""
+        """Return a batch, or None if the service does not know it. Raises Refused, Fatal and RunStopped."""
         try:
             return self._job(await self._get(f"/batches/{quote(batch_id, safe='')}"))
         except ServiceError as error:
@@ -139,89 +148,89 @@ class BatchApi:
             raise
 
     async def jobs_of(self, file_id: str) -> list[BatchJob]:
-        """The batches that were made of an uploaded file, by going through the whole list.
+        """Return the batches that were created from an uploaded file, from all pages of the list.
 
-        Raises ServiceError where the service has no such list.
+        Raises ServiceError if the service has no such list, and BadReply if its list proves nothing.
         """
         found: list[BatchJob] = []
         seen: set[str] = set()
-        query, blind = {"limit": str(PAGE)}, False
+        query, lacks_inputs = {"limit": str(LIST_PAGE_SIZE)}, False
         while True:
-            page = await self._get("/batches", query, unless=not_allowed)
+            page = await self._get("/batches", query, is_final=not_allowed)
             jobs = _listed(page)
             fresh = {str(job["id"]) for job in jobs} - seen
             ours = [job for job in jobs if str(job["id"]) in fresh and str(job.get("input_file_id")) == file_id]
             found += map(self._job, ours)
             seen |= fresh
-            blind = blind or any("input_file_id" not in job for job in jobs)
+            lacks_inputs = lacks_inputs or any("input_file_id" not in job for job in jobs)
             if fresh and page.get("has_more") is not False:
                 query["after"] = str(page.get("last_id") or jobs[-1]["id"])
                 continue
-            if not found and (blind or (jobs and not fresh and page.get("has_more"))):
-                raise BadReply("its list of batches is not whole, or names no input files", status=200)
+            if not found and (lacks_inputs or (jobs and not fresh and page.get("has_more"))):
+                raise BadReply("its list of batches is incomplete, or names no input files", status=200)
             return found
 
     async def cancel(self, batch_id: str) -> None:
-        """Ask for a batch's cancellation; raises ServiceError where the service refuses."""
+        """Request the cancellation of a batch; raises ServiceError if the service refuses, and RunStopped."""
         path = f"/batches/{quote(batch_id, safe='')}/cancel"
-        await self._patiently(lambda: self._client.call("POST", path), unless=not_allowed)
+        await self._with_retries(lambda: self._client.call("POST", path), is_final=not_allowed)
 
     async def delete(self, file_id: str) -> None:
-        """Delete a file at the service; one that is gone already is fine. Raises ServiceError."""
+        """Delete a file at the service, if it is still there. Raises ServiceError and RunStopped."""
         try:
             path = f"/files/{quote(file_id, safe='')}"
-            await self._patiently(lambda: self._client.call("DELETE", path), unless=not_allowed, most=TIDYING_S)
+            await self._with_retries(lambda: self._client.call("DELETE", path), not_allowed, DELETE_TIMEOUT_SECONDS)
         except ServiceError as error:
             if error.status != 404:
                 raise
 
     async def download(self, file_id: str, to: Path) -> None:
-        """Get a file's content onto the disk; raises ServiceError and OSError."""
-        await self._patiently(lambda: self._client.download(f"/files/{quote(file_id, safe='')}/content", to))
+        """Download a file's content to a path; raises ServiceError, RunStopped and OSError."""
+        await self._with_retries(lambda: self._client.download(f"/files/{quote(file_id, safe='')}/content", to))
 
     async def _get(
         self,
         path: str,
         query: Mapping[str, str] | None = None,
-        unless: Callable[[ServiceError], bool] = lambda _: False,
+        is_final: IsFinal = lambda _: False,
     ) -> Mapping[str, Any]:
         async def send() -> Mapping[str, Any]:
             return _object(await self._client.call("GET", path, None, query))
 
-        return await self._patiently(send, unless)
+        return await self._with_retries(send, is_final)
 
-    async def _patiently(
-        self, send: Callable[[], Awaitable[Came]], unless: Unless = lambda _: False, most: float = math.inf
-    ) -> Came:
-        """Send until there is a reply, a refusal, or an error after which it must not be sent again (`unless`).
+    async def _with_retries(
+        self, send: Callable[[], Awaitable[Reply]], is_final: IsFinal = lambda _: False, max_seconds: float = math.inf
+    ) -> Reply:
+        """Send until there is a reply, a refusal, or an error after which it must not be sent again (`is_final`).
 
-        For `most` seconds: what is not worth a longer wait raises its last error then.
+        After `max_seconds` the last error is raised instead of waiting longer.
         """
-        began, failures = asyncio.get_running_loop().time(), 0
+        start, failures = asyncio.get_running_loop().time(), 0
         while True:
             try:
-                came = await send()
+                reply = await send()
             except ServiceError as error:
                 self._count(error)
-                if unless(error):
+                if is_final(error):
                     raise
                 if isinstance(error, Fatal) and error.reason != "address":
                     raise service_stop(error) from error
                 if not isinstance(error, Transient) or error.status == 501:
                     raise
                 failures += 1
-                self.trouble = str(error)
-                waited = asyncio.get_running_loop().time() - began
-                if waited > most:
+                self.last_failure = str(error)
+                elapsed = asyncio.get_running_loop().time() - start
+                if elapsed > max_seconds:
                     raise
-                if waited > self._policy.patience:
+                if elapsed > self._policy.patience:
                     raise self._outage(error) from error
                 wait = backoff(error, failures, 0, self._policy, self._rng)
             else:
-                self.trouble = None
-                return came
+                self.last_failure = None
+                return reply
             self.traffic.retries += 1
-            await self._rest(wait or 0.0)
+            await self._sleep(wait or 0.0)
 
     def _count(self, error: ServiceError) -> None:
         if isinstance(error, RateLimited):
@@ -236,9 +245,9 @@ class BatchApi:
 
     def _job(self, data: Mapping[str, Any]) -> BatchJob:
         word = data.get("status")
-        state, known = meaning(word, self._dialect)
-        given = data.get("request_counts")
-        counts: Mapping[str, Any] = given if isinstance(given, dict) else {}
+        state, known = job_state(word, self._dialect)
+        raw_counts = data.get("request_counts")
+        counts: Mapping[str, Any] = raw_counts if isinstance(raw_counts, dict) else {}
         return BatchJob(
             id=_text(data.get("id"), "a batch's id"),
             state=state,
@@ -246,26 +255,26 @@ class BatchApi:
             known=known,
             output_file_id=_optional(data.get("output_file_id")),
             error_file_id=_optional(data.get("error_file_id")),
-            completed=_count(counts.get("completed")),
-            failed=_count(counts.get("failed")),
+            completed=_line_count(counts.get("completed")),
+            failed=_line_count(counts.get("failed")),
             errors=data.get("errors"),
         )
 
 
-def in_doubt(error: ServiceError) -> bool:
-    """Whether what was sent may have taken effect although there was no proper answer."""
+def may_have_taken_effect(error: ServiceError) -> bool:
+    """Return True if a call may have taken effect although there was no usable reply."""
     return isinstance(error, Transient) and not isinstance(error, ConnectFailed | RateLimited)
 
 
 def not_allowed(error: ServiceError) -> bool:
-    """Whether only this call is refused, to this token or by the state of things: others may still be answered."""
+    """Return True if only this call is refused, for this token or in this state: other calls may still be answered."""
     return error.status in (403, 409)
 
 
 def storage_full(error: ServiceError) -> bool:
-    """Whether an upload was refused because the account holds too many bytes or files (PAI: 100 GB in all)."""
-    said = str(error).lower()
-    return error.status in _SHARED and not _OTHER.search(said) and _STORAGE.search(said) is not None
+    """Return True if an upload was refused because the account holds too many bytes or files (PAI: 100 GB in all)."""
+    message = str(error).lower()
+    return error.status in _FULL_STATUSES and not _RATE_OR_SIZE.search(message) and _STORAGE.search(message) is not None
 
 
 def _object(raw: bytes) -> Mapping[str, Any]:
@@ -279,10 +288,10 @@ def _object(raw: bytes) -> Mapping[str, Any]:
 
 
 def _listed(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The batches on a page of the list; a page of another shape does not say that there are none."""
+    """Return the batches on a page of the list; raises BadReply for another shape, which does not prove absence."""
     jobs = page.get("data")
     if not (isinstance(jobs, list) or (jobs is None and ("data" in page or page.get("object") == "list"))):
-        raise BadReply("a 200 that is no list of batches", status=200)
+        raise BadReply("a 200 that is not a list of batches", status=200)
     return [job for job in jobs or () if isinstance(job, dict) and job.get("id") is not None]
 
 
@@ -296,5 +305,7 @@ def _optional(value: object) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
 
 
-def _count(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12 else None
+def _line_count(value: object) -> int | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return int(value) if 0 <= value < MAX_LINE_COUNT else None

@@ -1,8 +1,8 @@
-"""What the service says of a batch job: its status words and its errors. Pure functions.
+"""Map the services' job statuses and job errors to ours. Pure functions.
 
-PAI's page names only `Creating` and `Succeeded`; the other words of its row are those of PAI-DLC's jobs, whose
-vocabulary these two belong to. They only decide whether a word is worth a line in the log: what is not known to be
-an ending is a running job.
+PAI's documentation names only `Creating` and `Succeeded`; the other names in its row are those of PAI-DLC jobs, whose
+vocabulary includes these two. The names of running states only decide if an unknown one is logged: any status that is
+not known to be an ending means that the job is running.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
+# The state of a job, whatever its service calls it.
 State = Literal["running", "completed", "failed", "expired", "cancelling", "cancelled"]
-"""What a job is doing, whatever its service calls it."""
 
-_WORDS: dict[str, State] = {
+_STATES: dict[str, State] = {
     "succeeded": "completed",
     "completed": "completed",
     "complete": "completed",
@@ -29,7 +29,7 @@ _WORDS: dict[str, State] = {
     "stopping": "cancelling",
 }
 
-_OPENAI = frozenset({"validating", "inprogress", "finalizing"})
+_OPENAI_RUNNING = frozenset({"validating", "inprogress", "finalizing"})
 _RUNNING = {
     "pai": frozenset(
         {
@@ -46,41 +46,41 @@ _RUNNING = {
             "failedreserving",
         }
     ),
-    "openai": _OPENAI,
-    "dashscope": _OPENAI,
+    "openai": _OPENAI_RUNNING,
+    "dashscope": _OPENAI_RUNNING,
 }
 
-_SHOWN = 5
-_LIMIT = 360
+_MAX_ERRORS_SHOWN = 5
+_MAX_REASON_CHARS = 360
 
 
-def meaning(word: object, dialect: str) -> tuple[State, bool]:
-    """Tell what a status word means and whether it is known; an unknown one means that the job runs."""
+def job_state(word: object, dialect: str) -> tuple[State, bool]:
+    """Return the state that a status means, and if the dialect knows it; an unknown status means a running job."""
     name = _plain(word) if isinstance(word, str) else ""
-    state = _WORDS.get(name)
+    state = _STATES.get(name)
     if state is not None:
         return state, True
     return "running", name in _RUNNING.get(dialect, ())
 
 
 def enqueued_limit(errors: object) -> bool:
-    """Whether a job failed only because too many tokens are waiting at the service: it may go again later."""
+    """Return True if a job failed only because too many tokens are enqueued: it can be created again later."""
     return any(
         _plain(code) == "tokenlimitexceeded" or "enqueued token limit" in f"{code} {message}".lower()
-        for code, message in map(told, _entries(errors))
+        for code, message in map(code_and_message, _entries(errors))
     )
 
 
 def reasons(errors: object) -> str:
-    """The errors of a job as one short line for a person; empty where there are none."""
+    """Return the errors of a job as one short line for the user; empty if there are none."""
     entries = _entries(errors)
-    line = one_line("; ".join(filter(None, map(_reason, entries[:_SHOWN]))), _LIMIT)
-    more = len(entries) - _SHOWN
+    line = one_line("; ".join(filter(None, map(_reason, entries[:_MAX_ERRORS_SHOWN]))), _MAX_REASON_CHARS)
+    more = len(entries) - _MAX_ERRORS_SHOWN
     return f"{line} and {more} more" if more > 0 else line
 
 
-def told(error: object) -> tuple[str, str]:
-    """The code and the message of an error of any shape; a bare text counts as its code."""
+def code_and_message(error: object) -> tuple[str, str]:
+    """Return the code and the message of an error of any shape; a bare text counts as its code."""
     if not isinstance(error, dict):
         return text_of(error), ""
     code = text_of(error.get("code") or error.get("type"))
@@ -89,7 +89,7 @@ def told(error: object) -> tuple[str, str]:
 
 
 def text_of(value: object) -> str:
-    """A value out of JSON as text: null is empty, objects stay JSON."""
+    """Return a JSON value as text: null is empty, objects stay JSON."""
     if value is None or isinstance(value, str):
         return value or ""
     try:
@@ -98,10 +98,10 @@ def text_of(value: object) -> str:
         return "(unreadable)"
 
 
-def one_line(text: str, size: int = 400) -> str:
-    """The beginning of a text as one line that UTF-8 can hold."""
-    line = " ".join(text[: 8 * size].split()).encode("utf-8", "replace").decode("utf-8")
-    return line[:size] + "…" if len(line) > size else line
+def one_line(text: str, max_chars: int = 400) -> str:
+    """Return the beginning of a text as one line that UTF-8 can encode."""
+    line = " ".join(text[: 8 * max_chars].split()).encode("utf-8", "replace").decode("utf-8")
+    return line[:max_chars] + "…" if len(line) > max_chars else line
 
 
 def _plain(word: str) -> str:
@@ -118,5 +118,5 @@ def _entries(errors: object) -> list[Any]:
 
 def _reason(error: object) -> str:
     line = error.get("line") if isinstance(error, dict) else None
-    said = ": ".join(filter(None, (one_line(part) for part in told(error))))
-    return f"{said} (line {line})" if isinstance(line, int) and not isinstance(line, bool) else said
+    text = ": ".join(filter(None, (one_line(part) for part in code_and_message(error))))
+    return f"{text} (line {line})" if isinstance(line, int) and not isinstance(line, bool) else text

@@ -1,4 +1,4 @@
-"""The batch lane over what is left: workers pull shards and see each through to its rows."""
+"""The batch lane: workers create shards, poll them and write their rows."""
 
 from __future__ import annotations
 
@@ -9,33 +9,29 @@ from collections.abc import Mapping
 
 from anyio import create_task_group
 
-from runner.config import BatchConfig, RetryConfig
 from runner.core import Drained, DrainSignal
 from runner.errors import DatasetError, NoBatchApi, RunDirectoryError, RunStopped, output_failed
 from runner.lanes import StoppableLane, Traffic
 from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Ledger, Shard
-from runner.lanes.batch.lifecycle import UNSENT_STEPS, BatchPolicy, Detached, ShardLifecycle
+from runner.lanes.batch.lifecycle import UNSENT_STEPS, Detached, ShardLifecycle
 from runner.lanes.batch.packing import ShardPacker
+from runner.lanes.batch.policy import BatchPolicy
 from runner.lanes.batch.poll_timer import PollTimer
 from runner.lanes.batch.reconcile import Reconciler
 from runner.service import Client
 
 
 class BatchLane(StoppableLane):
-    """Sees every open shard through to its rows, and makes new ones of what is left.
+    """Takes every open shard to its rows, and makes new shards of the pending requests.
 
     Args:
-        ledger: the shards there are.
-        clients: the services, by name and address: the present ones, and those at which open shards have batches.
-        dialects: of each service, by its name.
-        packer: makes new shards; None where none are wanted.
-        reconciler: makes rows.
-        batch, policy: the YAML's `batch` and `online.retry`.
-        grace: seconds that what is under way gets when the lane is drained.
-        detach: begin and collect what can be, and leave batches running.
-        cancel: cancel all batches, and keep what they answered.
-        resubmit_unknown: give up shards that wait for a decision; their requests are asked anew.
+        ledger: the shards.
+        clients: the services, by name and base URL: the configured ones, and those at which open shards have batches.
+        dialects: the dialect of each service, by its name.
+        packer: makes new shards; None if no new ones are wanted.
+        reconciler: makes rows of results.
+        policy: the configuration and run options for batches.
     """
 
     def __init__(
@@ -45,45 +41,39 @@ class BatchLane(StoppableLane):
         dialects: Mapping[str, str],
         packer: ShardPacker | None,
         reconciler: Reconciler,
-        *,
-        batch: BatchConfig,
-        policy: RetryConfig,
-        grace: float,
-        detach: bool = False,
-        cancel: bool = False,
-        resubmit_unknown: bool = False,
+        policy: BatchPolicy,
     ) -> None:
-        super().__init__(grace, self._stop_sending)
+        super().__init__(policy.grace, self._stop_sending)
         self.name = "batch"
         self.traffic = Traffic()
         self._ledger = ledger
-        self._reconciler = reconciler
-        self._cancels = cancel
         self._packer = packer
-        self._parallel = batch.parallel
+        self._reconciler = reconciler
+        self._policy = policy
         self._drain = DrainSignal()
         self._no_api: NoBatchApi | None = None
         self._waiting: deque[Shard] = deque(ledger.open_shards)
         self._detached_count = 0
         self._running = 0
-        self._change = asyncio.Event()
+        self._shard_ended = asyncio.Event()
         self._apis = {
-            (name, url): BatchApi(client, dialects[name], batch.window, policy, self._drain.sleep, self.traffic)
+            (name, url): BatchApi(
+                client, dialects[name], policy.batch.window, policy.retry, self._drain.sleep, self.traffic
+            )
             for (name, url), client in clients.items()
         }
-        pulse = PollTimer(batch.poll.first, batch.poll.ceiling, random.random)
-        manner = BatchPolicy(batch.window, batch.poll.ceiling, batch.delete_files, detach, cancel, resubmit_unknown)
-        self._lifecycle = ShardLifecycle(ledger, self._api, reconciler, pulse, manner, self._drain)
+        poll_timer = PollTimer(policy.batch.poll.first, policy.batch.poll.ceiling, random.random)
+        self._lifecycle = ShardLifecycle(ledger, self._api, reconciler, poll_timer, policy, self._drain)
 
     @property
     def paused(self) -> str | None:
-        """Why everybody waits, while the service does not answer."""
-        return next((api.trouble for api in self._apis.values() if api.trouble), None)
+        """Why workers wait while a service does not answer, else None."""
+        return next((api.last_failure for api in self._apis.values() if api.last_failure), None)
 
     @property
     def in_progress(self) -> str:
-        """What a drain waits for, in words."""
-        return "waiting for what is being sent or collected"
+        """What a drain waits for, as text."""
+        return "waiting for shards that are being sent or collected"
 
     @property
     def state(self) -> str:
@@ -96,17 +86,18 @@ class BatchLane(StoppableLane):
         return "waiting_batch" if waits and self._ledger.open_shards else "running"
 
     async def run(self) -> None:
-        """Go on until every shard is closed and nothing is left to make one of.
+        """Work until every shard is closed and no request is pending.
 
-        Raises RunStopped where it ends before that, and NoBatchApi where the service has none. A shard that waits for
-        a decision stays open, and is no reason not to go on.
+        Raises RunStopped if the lane ends before that, and NoBatchApi if the service has no Batch API. A shard that
+        waits for a decision stays open and does not stop the others.
         """
-        begun = sum(1 for shard in self._waiting if shard.step == "poll")
+        polled = sum(1 for shard in self._waiting if shard.step == "poll")
         try:
             async with create_task_group() as workers:
                 self._scope = workers.cancel_scope
-                for number in range(max(self._parallel, begun)):
-                    workers.start_soon(self._work, number < self._parallel)
+                # Batches that are polled already may be more than `parallel`: each gets a worker, which packs nothing.
+                for number in range(max(self._policy.batch.parallel, polled)):
+                    workers.start_soon(self._work, number < self._policy.batch.parallel)
         finally:
             if self._packer is not None:
                 self._packer.release_all()
@@ -117,14 +108,17 @@ class BatchLane(StoppableLane):
             raise self._no_api
         if self._detached_count:
             raise self._detached()
-        if not self._cancels:
+        if not self._policy.cancel:
             await self._reconciler.reask()
 
     def _stop_sending(self) -> None:
         self._drain.set()
 
     async def _work(self, packs: bool) -> None:
-        """One shard after the other, until there is none, or one stays running at the service."""
+        """Run one shard after another, until none is left or one keeps running at the service (`--detach`).
+
+        Only workers with `packs` make new shards.
+        """
         try:
             while not self._drain.is_set and self._no_api is None:
                 shard = await self._next(packs)
@@ -146,9 +140,9 @@ class BatchLane(StoppableLane):
             self.drain(stop, grace=0 if stop.reason == "output" else None)
 
     async def _next(self, packs: bool) -> Shard | None:
-        """The next shard to see to; None where there is none.
+        """Return the next shard to run, or None if there is none.
 
-        Where the budget has no room for another line, those that are out are waited for: they may give some back.
+        If the budget has no room for another line, wait for running shards to end: they may release some.
         """
         while not self._waiting and packs and self._packer is not None and self._no_api is None:
             try:
@@ -158,7 +152,7 @@ class BatchLane(StoppableLane):
                     raise
             if not self._running:
                 return None
-            await self._drain.wait_for(self._change.wait())
+            await self._drain.wait_for(self._shard_ended.wait())
         return self._waiting.popleft() if self._waiting else None
 
     async def _run_shard(self, shard: Shard) -> None:
@@ -167,8 +161,8 @@ class BatchLane(StoppableLane):
             await self._lifecycle.run(shard)
         finally:
             self._running -= 1
-            self._change.set()
-            self._change = asyncio.Event()
+            self._shard_ended.set()
+            self._shard_ended = asyncio.Event()
 
     def _api(self, shard: Shard) -> BatchApi:
         return self._apis[shard.endpoint_key]
@@ -179,5 +173,5 @@ class BatchLane(StoppableLane):
                 await self._lifecycle.drop(shard, reason)
 
     def _detached(self) -> RunStopped:
-        message = "run the same command again later to collect what the batches answer"
+        message = "run the same command again later to collect the batches' results"
         return RunStopped("detached", message, exit_code=4)

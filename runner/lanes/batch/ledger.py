@@ -1,6 +1,6 @@
-"""The ledger: one small state file per shard, which says what has to be done with it next.
+"""The ledger: one small state file per shard, which names the next step.
 
-It is replaced atomically and is on the disk before each step that costs money, so that whoever comes after a crash
+The file is replaced atomically and is on the disk before each step that can cost money, so that a run after a crash
 knows what may have happened.
 """
 
@@ -22,41 +22,41 @@ from runner.limits import Spend
 
 log = logging.getLogger(__name__)
 
+# The next step of a shard. `confirm`: a create was sent and its outcome is unknown, so the service's list is searched.
 Step = Literal["upload", "create", "confirm", "poll", "download", "reconcile", "delete", "closed"]
-"""What comes next. `confirm`: a create was sent, and what came of it is not known yet: the service is asked."""
 
 Line = TypeVar("Line")
 
-_NAME = re.compile(r"shard-(\d{5,})\.json")
-_ANY = re.compile(r"\.?shard-(\d{5,})\.")
+_STATE_FILE = re.compile(r"shard-(\d{5,})\.json")
+_ANY_FILE = re.compile(r"\.?shard-(\d{5,})\.")
 
 
 class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One upload file and the batch that is made of it.
+    """One upload file and its batch.
 
     Attributes:
         number: counted from 0 within the run directory.
-        step: what comes next.
-        service: name of the service that answers it.
-        base_url: where that service stood when the shard was begun; the batch stays there.
-        requests: lines.
+        step: the next step.
+        service: name of the service that has it.
+        base_url: that service's base URL when the shard was created; the batch stays there.
+        requests: number of lines.
         size: bytes of the file.
-        replaces: whether some of its requests have a row already, which the new one replaces.
-        reserved: what it may take of the budget, until it is collected; None without a budget.
+        replaces: True if one of its requests has a row already, which the new one replaces.
+        reserved: the most that it can use of the budget, until it is collected; None without a budget.
         input_file_id: the uploaded file.
-        sent_at: when the last create was sent, by our clock (seconds since 1970).
+        sent_at: when the last create was sent, by this machine's clock (seconds since 1970).
         batch_id: the batch.
-        created_at: when we first knew of the batch, by our clock.
-        cancelled_at: when we asked for its cancellation, by our clock.
-        word: the service's own word for its state, as last seen.
-        finished: lines the service says it has finished, as last seen.
+        created_at: when the batch became known, by this machine's clock (seconds since 1970).
+        cancelled_at: when its cancellation was requested, by this machine's clock (seconds since 1970).
+        word: the service's own name for its status, as last seen.
+        finished: lines that the service counts as finished, as last seen.
         ended: how the batch ended: `completed`, `failed`, `expired` or `cancelled`.
-        reason: why it did, where the service says.
+        reason: why it ended that way, if the service says.
         output_file_id, error_file_id: its result files.
-        answered: requests that got their row of it.
-        stuck: why a person must decide what becomes of it; it is tried once more by every run.
-        former: batches of this shard before this one.
-        kept_files: ids at the service that are not deleted yet, though all is collected.
+        answered: requests that have their row.
+        stuck: why a person must decide about it; each run tries it once more.
+        former: ids of earlier batches of this shard.
+        kept_files: ids of files at the service that are not deleted yet, though the shard is collected.
     """
 
     number: int
@@ -85,22 +85,22 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def endpoint_key(self) -> tuple[str, str]:
-        """Who has it: the service's name, and where it stood."""
+        """The service that has it: its name, and its base URL when the shard was created."""
         return self.service, self.base_url
 
     @property
     def is_open(self) -> bool:
-        """Whether something is left to do with it."""
+        """True until it is closed."""
         return self.step != "closed"
 
     @property
     def is_collected(self) -> bool:
-        """Whether every request that it answered has its row, and who got no answer is known."""
+        """True if every answer has its row, and the unanswered requests are recorded."""
         return self.step in ("delete", "closed")
 
     @property
     def state(self) -> str:
-        """Its state in one word for a person."""
+        """Its state as one word for the user."""
         if self.stuck is not None:
             return "undecided"
         if self.step == "poll":
@@ -117,7 +117,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ShardEntry(msgspec.Struct, frozen=True, gc=False):
-    """One request of a shard, as far as its row needs to know it once the answer is there."""
+    """One request of a shard: what its row will need besides the answer."""
 
     custom_id: str
     request_hash: str
@@ -134,8 +134,10 @@ class _Request(msgspec.Struct, gc=False):
 class Ledger:
     """The folder `batches/` of a run directory.
 
+    Raises RunDirectoryError if a state file cannot be read.
+
     Attributes:
-        shards: every shard by number, as it was last saved.
+        shards: every shard by number, as last saved.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -146,7 +148,7 @@ class Ledger:
 
     @property
     def open_shards(self) -> list[Shard]:
-        """The shards with which something is left to do, in their order."""
+        """The shards that are not closed, by number."""
         return [shard for shard in self.shards.values() if shard.is_open]
 
     @property
@@ -155,15 +157,15 @@ class Ledger:
         return max(self.shards, default=-1) + 1
 
     def by_state(self) -> dict[str, int]:
-        """How many shards are in each state."""
+        """Return the number of shards in each state."""
         return dict(Counter(shard.state for shard in self.shards.values()))
 
     def answered_lines(self) -> int:
-        """Lines that the service has finished and that are no rows yet."""
+        """Return the number of lines that the service has finished and that have no row yet."""
         return sum(max(0, shard.finished - shard.answered) for shard in self.open_shards)
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The open shards for who watches."""
+        """Return the open shards as `status.json` shows them."""
         return [
             {
                 "shard": shard.number,
@@ -180,7 +182,7 @@ class Ledger:
         ]
 
     def save(self, shard: Shard) -> Shard:
-        """Replace a shard's state file; when this returns, a power cut does not undo it. Raises OSError."""
+        """Replace a shard's state file. Once this returns, a power cut does not undo it. Raises OSError."""
         write_json(self._path(shard.number, "json"), msgspec.to_builtins(shard))
         self.shards[shard.number] = shard
         if not shard.is_open:
@@ -188,49 +190,49 @@ class Ledger:
         return shard
 
     def record_job(self, shard: Shard) -> Shard:
-        """Keep what was last seen of a batch, for those who watch; it need not survive."""
+        """Keep the last seen state of a batch for `status.json`, in memory only."""
         self.shards[shard.number] = shard
         return shard
 
     def drop(self, shard: Shard, reason: str) -> Shard:
-        """Close a shard of which nothing is collected. Raises OSError."""
+        """Close a shard without collecting anything. Raises OSError."""
         log.warning("shard %d is given up: %s", shard.number, reason)
         changes = {"step": "closed", "ended": "given up", "reason": reason, "stuck": None, "reserved": None}
         return self.save(msgspec.structs.replace(shard, **changes))
 
     def requests(self, number: int) -> Path:
-        """The file that is uploaded."""
+        """Return the path of the upload file."""
         return self._path(number, "requests.jsonl")
 
     def members(self, number: int) -> Path:
-        """What the rows of its requests need, one line each, in the same order."""
+        """Return the path of the entries: one line per request, in the order of the upload file."""
         return self._path(number, "members.jsonl")
 
     def output(self, number: int) -> Path:
-        """The output file as downloaded."""
+        """Return the path of the downloaded output file."""
         return self._path(number, "output.jsonl")
 
     def errors(self, number: int) -> Path:
-        """The error file as downloaded."""
+        """Return the path of the downloaded error file."""
         return self._path(number, "errors.jsonl")
 
     def create(self) -> None:
-        """Make the folder."""
+        """Create the folder if it is missing."""
         if not self.folder.is_dir():
             self.folder.mkdir()
             sync_directory(self.folder.parent)
 
     def read_members(self, number: int) -> Iterator[ShardEntry]:
-        """The requests of a shard, in its order; raises RunDirectoryError where the file is damaged."""
+        """Yield the requests of a shard in order; raises RunDirectoryError if the file is damaged."""
         return _lines(self.members(number), ShardEntry, self.shards[number].requests)
 
     def read_requests(self, number: int) -> Iterator[tuple[str, bytes]]:
-        """The custom_id and the body of each line of an upload file; raises RunDirectoryError where it is damaged."""
-        for found in _lines(self.requests(number), _Request, self.shards[number].requests):
-            yield found.custom_id, bytes(found.body)
+        """Yield the custom_id and body of each line of an upload file; raises RunDirectoryError if it is damaged."""
+        for request in _lines(self.requests(number), _Request, self.shards[number].requests):
+            yield request.custom_id, bytes(request.body)
 
     def write_leftovers(self, number: int, custom_ids: list[str]) -> None:
-        """Keep which requests of a shard got no answer, durably."""
+        """Write which requests of a shard got no answer, durably. Raises OSError."""
         if custom_ids:
             path = self._path(number, "left")
             temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
@@ -238,7 +240,7 @@ class Ledger:
             put_in_place(temporary, path)
 
     def leftovers(self) -> Iterator[str]:
-        """The requests that got no answer in a batch that is collected; once for each such batch."""
+        """Yield the requests that collected batches did not answer, once per batch; raises RunDirectoryError."""
         for number, shard in self.shards.items():
             path = self._path(number, "left")
             if shard.is_collected and path.exists():
@@ -253,23 +255,23 @@ class Ledger:
     def _load(self) -> None:
         decode = msgspec.json.Decoder(Shard).decode
         for path in sorted(self.folder.iterdir()):
-            if _NAME.fullmatch(path.name):
+            if _STATE_FILE.fullmatch(path.name):
                 try:
                     shard = decode(path.read_bytes())
                 except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
                     raise RunDirectoryError(
                         f"{path}: cannot be read: {error}. It says which batch holds requests of this run: put it "
-                        "back, or move it away, and its requests are asked (and paid for) again"
+                        "back, or move it away, and its requests are sent (and paid for) again"
                     ) from error
                 self.shards[shard.number] = shard
         self.shards = dict(sorted(self.shards.items()))
 
     def clean_up(self) -> None:
-        """Remove what a crash left behind: shards that were not written to their end, files of closed ones."""
+        """Remove what a crash left behind: incomplete shards, and files of closed ones. Raises OSError."""
         if not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
-            match = _ANY.match(path.name)
+            match = _ANY_FILE.match(path.name)
             if match is None:
                 continue
             shard = self.shards.get(int(match[1]))
@@ -284,8 +286,8 @@ class Ledger:
             path.unlink(missing_ok=True)
 
 
-def _lines(path: Path, kind: type[Line], whole: int) -> Iterator[Line]:
-    """Each of so many lines of a file; raises RunDirectoryError where one is damaged, or where they are not so many."""
+def _lines(path: Path, kind: type[Line], expected: int) -> Iterator[Line]:
+    """Yield each line of a file; raises RunDirectoryError if one is damaged, or if there are not `expected` lines."""
     decode, count = msgspec.json.Decoder(kind).decode, 0
     try:
         with path.open("rb") as lines:
@@ -294,5 +296,5 @@ def _lines(path: Path, kind: type[Line], whole: int) -> Iterator[Line]:
                 yield decode(line)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RunDirectoryError(f"{path}: cannot be read: {error}") from error
-    if count != whole:
-        raise RunDirectoryError(f"{path}: cannot be read: {count} of its {whole} lines are there")
+    if count != expected:
+        raise RunDirectoryError(f"{path}: cannot be read: {count} of its {expected} lines are there")

@@ -1,4 +1,4 @@
-"""From what is left to ask to upload files."""
+"""Write pending requests into shard files, up to the service's limits."""
 
 from __future__ import annotations
 
@@ -17,25 +17,39 @@ from runner.lanes.batch.api import ENDPOINT
 from runner.lanes.batch.grouping import DIALECTS_WITHOUT_URL, BatchEndpoint, ShardGroup, group_variants
 from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
 from runner.lanes.batch.shard_budget import ShardBudget
-from runner.lanes.batch.submitted import columns_of, member_line
+from runner.lanes.batch.submitted import encode_columns, entry_line
 from runner.limits import ZERO_SPEND, Spend
 from runner.results import ResultRecorder
 from runner.types import Failure, JudgeRequest, RequestResult
 
+# Requests that are written before the event loop gets a turn.
 REQUESTS_PER_SLICE = 64
-"""So many requests are written between two looks at the event loop."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-def line_of(request: JudgeRequest, dialect: str) -> bytes:
-    """One request as a line of an upload file, in UTF-8 as it is."""
-    where = b"" if dialect in DIALECTS_WITHOUT_URL else b'"method":"POST","url":"' + ENDPOINT.encode() + b'",'
-    return b'{"custom_id":' + _encode(request.custom_id) + b"," + where + b'"body":' + request.body + b"}\n"
+def request_line(request: JudgeRequest, dialect: str) -> bytes:
+    """Return a request as a line of an upload file, in UTF-8 without escapes."""
+    target = b"" if dialect in DIALECTS_WITHOUT_URL else b'"method":"POST","url":"' + ENDPOINT.encode() + b'",'
+    return b'{"custom_id":' + _encode(request.custom_id) + b"," + target + b'"body":' + request.body + b"}\n"
+
+
+class ShardSpec(msgspec.Struct, frozen=True):
+    """Where shards go, and how large one may be.
+
+    Attributes:
+        endpoints: for each judge, the services that may answer, in turn.
+        max_bytes: of one upload file.
+        max_lines: of one upload file.
+    """
+
+    endpoints: Sequence[Sequence[BatchEndpoint]]
+    max_bytes: float
+    max_lines: int
 
 
 class OpenShard:
-    """A shard that is being written for a site; it counts only when it is whole."""
+    """A shard that is being written for an endpoint. It does not count before it is complete and saved."""
 
     def __init__(self, ledger: Ledger, number: int, endpoint: BatchEndpoint) -> None:
         self.number = number
@@ -46,45 +60,48 @@ class OpenShard:
         self.reserved: Spend | None = None
         self.places: list[tuple[int, int]] = []
         self._lines: BufferedWriter = ledger.requests(number).open("wb")
-        self._members: BufferedWriter = ledger.members(number).open("wb")
+        self._entries: BufferedWriter = ledger.members(number).open("wb")
 
-    def add(self, line: bytes, member: bytes, place: tuple[int, int]) -> None:
-        """Take one request, the variant of a sample."""
+    def fits(self, line: bytes, spec: ShardSpec) -> bool:
+        """Return True if a line fits within the limits of a shard."""
+        return self.size + len(line) <= spec.max_bytes and self.requests < spec.max_lines
+
+    def add(self, line: bytes, entry: bytes, place: tuple[int, int]) -> None:
+        """Add one request; `place` is its ordinal and variant. Raises OSError."""
         self._lines.write(line)
-        self._members.write(member)
+        self._entries.write(entry)
         self.places.append(place)
         self.requests += 1
         self.size += len(line)
 
     def finish(self) -> None:
-        """Bring both files to the disk."""
-        for file in (self._lines, self._members):
+        """Write both files to the disk. Raises OSError."""
+        for file in (self._lines, self._entries):
             file.flush()
             fsync(file.fileno())
             file.close()
 
     def abandon(self) -> None:
-        """Leave it: the next start removes it."""
-        for file in (self._lines, self._members):
-            with suppress(OSError):  # a full disk: what was not written is not missed
+        """Close both files; the next start removes them."""
+        for file in (self._lines, self._entries):
+            with suppress(OSError):  # a full disk: these files are not needed
                 file.close()
 
 
 class ShardPacker:
-    """Writes shards, one at a time, of what is left to ask.
+    """Writes pending requests into shards, one shard at a time for each group.
 
-    With a budget, each line is reserved before it is written; where the next one does not fit, what is written becomes
-    a shard that is not full.
+    With a budget, each line is reserved before it is written. If the next line does not fit, the open shard is closed
+    although it is not full.
 
     Args:
-        ledger: where they go.
-        pending: what is left to ask; it is told what was taken by `recorder.done`.
+        ledger: where shards are saved.
+        pending: the requests to write. It leaves out those that are marked as submitted in `recorder.done`.
         panel: makes the requests.
-        recorder: takes the rows of samples that cannot be asked.
-        endpoints: for each judge, the services that may be asked, in turn.
-        most_bytes, most_lines: of one shard.
-        floats: the dataset's own columns that may hold numbers which JSON lacks.
-        budget: what shards may take; None without a budget.
+        recorder: takes the failed rows of samples of which no request can be made.
+        spec: endpoints and limits.
+        float_columns: the dataset's own columns that may hold numbers which JSON lacks.
+        budget: reserves what shards may use; None without a budget.
     """
 
     def __init__(
@@ -93,32 +110,29 @@ class ShardPacker:
         pending: PendingWork,
         panel: Panel,
         recorder: ResultRecorder,
+        spec: ShardSpec,
         *,
-        endpoints: Sequence[Sequence[BatchEndpoint]],
-        max_bytes: float,
-        max_lines: int,
-        floats: Collection[str],
+        float_columns: Collection[str],
         budget: ShardBudget | None = None,
     ) -> None:
         self._ledger = ledger
         self._pending = pending
         self._panel = panel
         self._recorder = recorder
-        self._max_bytes = max_bytes
-        self._max_lines = max_lines
-        self._floats = floats
+        self._spec = spec
+        self._float_columns = float_columns
         self._budget = budget
-        self._groups = group_variants(endpoints, [judge.model for judge in panel.judges], ledger.next_number)
+        self._groups = group_variants(spec.endpoints, [judge.model for judge in panel.judges], ledger.next_number)
         self._open: dict[ShardGroup, OpenShard] = {}
-        self._held_back: JudgeRequest | None = None
+        self._deferred: JudgeRequest | None = None
         self._number = ledger.next_number
         self._needs_refill = False
         self._lock = asyncio.Lock()
 
     async def next(self) -> Shard | None:
-        """Write the next shard, whole and on the disk; None where nothing is left.
+        """Write the next shard to the disk and return it, or return None if no request is pending.
 
-        Raises OSError, DatasetError, and RunStopped where the budget has no room for another line.
+        Raises OSError, DatasetError, and RunStopped if the budget has no room for another line.
         """
         async with self._lock:
             self._ledger.create()
@@ -137,42 +151,42 @@ class ShardPacker:
                 await asyncio.sleep(0)
 
     def release_all(self) -> None:
-        """Leave what is not whole; its requests are in no batch."""
-        for draft in self._open.values():
-            draft.abandon()
+        """Abandon the open shards; their requests are in no batch."""
+        for shard in self._open.values():
+            shard.abandon()
             if self._budget is not None:
-                self._budget.release(draft.reserved)
-            for place in draft.places:
+                self._budget.release(shard.reserved)
+            for place in shard.places:
                 self._recorder.done.withdraw(*place)
         self._open.clear()
 
     def _take(self) -> OpenShard | None:
-        """Add the next request to its draft; a draft that is full, or for which there is no more, is given back."""
-        request, self._held_back = self._held_back or self._next_request(), None
+        """Add the next request to its open shard; returns a shard that must be closed, or None."""
+        request, self._deferred = self._deferred or self._next_request(), None
         if request is None:
             return None
         amount = None
         if self._budget is not None:
             amount = self._budget.reserve(request)
             if amount is None:
-                self._held_back = request
+                self._deferred = request
                 if not self._open:
                     raise self._budget.exhausted(request)
                 return self._open.pop(next(iter(self._open)))
         return self._add(request, amount)
 
     def _next_request(self) -> JudgeRequest | None:
-        """The next that can be asked; None where there is none at hand, or where it became a failed row."""
-        ticket = self._pending.next_now()
-        self._needs_refill = ticket is None
-        if ticket is None:
+        """Return the next request, or None if none is ready or a failed row was recorded instead."""
+        pending = self._pending.next_now()
+        self._needs_refill = pending is None
+        if pending is None:
             return None
-        sample, variant = ticket
+        sample, variant = pending
         try:
             request = self._panel.request(sample, variant)
-            size = max(len(line_of(request, site.dialect)) for site in self._group_of(variant).endpoints)
-            if size > self._max_bytes:
-                raise BadRow(f"{size:,} bytes, more than a whole upload file may have (batch.shard_mb)")
+            size = max(len(request_line(request, endpoint.dialect)) for endpoint in self._group_of(variant).endpoints)
+            if size > self._spec.max_bytes:
+                raise BadRow(f"{size:,} bytes, more than an upload file may have (batch.shard_mb)")
         except BadRow as error:
             failure = Failure(error.error_type, f"{sample.place}: {error}")
             custom_id = self._panel.custom_id(sample.ordinal, variant)
@@ -181,38 +195,37 @@ class ShardPacker:
         return request
 
     def _add(self, request: JudgeRequest, amount: Spend | None) -> OpenShard | None:
-        pile, sample, done = self._group_of(request.variant), request.sample, self._recorder.done
-        draft, full = self._open.get(pile), None
-        line = b"" if draft is None else line_of(request, draft.endpoint.dialect)
-        if draft is not None and (draft.size + len(line) > self._max_bytes or draft.requests >= self._max_lines):
-            full, draft = self._open.pop(pile), None
-        if draft is None:
-            draft = self._open[pile] = OpenShard(self._ledger, self._number, pile.next_endpoint())
-            line = line_of(request, draft.endpoint.dialect)
+        group, sample, done = self._group_of(request.variant), request.sample, self._recorder.done
+        shard, full = self._open.get(group), None
+        line = b"" if shard is None else request_line(request, shard.endpoint.dialect)
+        if shard is not None and not shard.fits(line, self._spec):
+            full, shard = self._open.pop(group), None
+        if shard is None:
+            shard = self._open[group] = OpenShard(self._ledger, self._number, group.next_endpoint())
+            line = request_line(request, shard.endpoint.dialect)
             self._number += 1
-        columns = columns_of(sample, self._floats)
-        member = ShardEntry(request.custom_id, request.request_hash, sample.id, sample.ordinal, columns)
-        draft.add(line, member_line(member), (sample.ordinal, request.variant))
-        draft.replaces = draft.replaces or request.custom_id in done.owners
+        columns = encode_columns(sample, self._float_columns)
+        entry = ShardEntry(request.custom_id, request.request_hash, sample.id, sample.ordinal, columns)
+        shard.add(line, entry_line(entry), (sample.ordinal, request.variant))
+        shard.replaces = shard.replaces or request.custom_id in done.owners
         if amount is not None:
-            draft.reserved = (draft.reserved or ZERO_SPEND) + amount
+            shard.reserved = (shard.reserved or ZERO_SPEND) + amount
         done.submit(sample.ordinal, request.variant)
         return full
 
-    async def _close(self, draft: OpenShard) -> Shard:
-        """Bring a draft to the disk; from here on its requests belong to a shard."""
-
-        await asyncio.to_thread(draft.finish)
+    async def _close(self, shard: OpenShard) -> Shard:
+        """Write an open shard to the disk; from here on its requests are in a shard."""
+        await asyncio.to_thread(shard.finish)
         return self._ledger.save(
             Shard(
-                number=draft.number,
+                number=shard.number,
                 step="upload",
-                service=draft.endpoint.service,
-                base_url=draft.endpoint.base_url,
-                requests=draft.requests,
-                size=draft.size,
-                replaces=draft.replaces,
-                reserved=draft.reserved,
+                service=shard.endpoint.service,
+                base_url=shard.endpoint.base_url,
+                requests=shard.requests,
+                size=shard.size,
+                replaces=shard.replaces,
+                reserved=shard.reserved,
             )
         )
 

@@ -1,4 +1,4 @@
-"""When batches are looked at: all at the same moments, so that a hundred of them are no hundred timers."""
+"""The poll interval, with backoff. All batches are polled at the same moments, so that 100 batches need one timer."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from collections.abc import Callable
 
 
 class PollTimer:
-    """The moments themselves, which come ever more slowly while nothing happens.
+    """Wakes all waiters at each poll; the interval grows until something changes.
 
     Args:
-        first, ceiling: seconds between two looks, at the beginning and at most.
-        jitter: gives a number from 0 to 1.
+        first: seconds until the first poll, before jitter.
+        ceiling: the longest interval, in seconds.
+        jitter: returns a number from 0 to 1, which scales an interval by 0.75 to 1.25.
     """
 
-    GROWTH = 1.5
+    GROWTH = 1.5  # each interval is this many times the one before
 
     def __init__(self, first: float, ceiling: float, jitter: Callable[[], float]) -> None:
         self._first = min(first, ceiling)
         self._ceiling = ceiling
         self._jitter = jitter
-        self._wait = self._first
+        self._interval = self._first
         self._next: asyncio.Future[None] | None = None
 
     def reset(self) -> None:
-        """Look often again: a batch was created, or one has ended."""
-        self._wait = self._first
+        """Poll often again: a batch was created, or one has ended."""
+        self._interval = self._first
 
     async def wait(self) -> None:
-        """Wait for the next look."""
+        """Wait for the next poll."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-            seconds = self._wait * (0.75 + 0.5 * self._jitter())
-            self._wait = min(self._ceiling, self._wait * self.GROWTH)
+            seconds = self._interval * (0.75 + 0.5 * self._jitter())
+            self._interval = min(self._ceiling, self._interval * self.GROWTH)
             asyncio.get_running_loop().call_later(min(seconds, self._ceiling), self._on_timer)
         await asyncio.shield(self._next)
 

@@ -1,4 +1,4 @@
-"""From result files to rows: every line of both files is looked at, and whoever got no answer is told apart."""
+"""Turn the results of a shard into rows, and find the requests that got no answer."""
 
 from __future__ import annotations
 
@@ -15,49 +15,66 @@ from runner.judge import Panel
 from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
 from runner.lanes.batch.result_lines import Leftover, LineResult, ResultFiles
 from runner.lanes.batch.shard_budget import ShardBudget
-from runner.lanes.batch.submitted import place_of
+from runner.lanes.batch.submitted import ordinal_and_variant
 from runner.limits import ZERO_SPEND, Reservation, Spend
-from runner.results import ResultRecorder, needing_revival, revive
+from runner.results import ResultRecorder, fields_to_restore, restore_types
 from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage
 
 log = logging.getLogger(__name__)
 
+# Rows that are made before the event loop gets a turn.
 REQUESTS_PER_SLICE = 512
-"""So many rows are made between two looks at the event loop."""
 
+# The error of a request without a result line, by how its batch ended.
 LOST = {
     "expired": ("batch_expired", "the batch expired before this request was answered"),
     "failed": ("batch_lost", "the batch failed as a whole"),
     "cancelled": ("batch_lost", "the batch was cancelled before this request was answered"),
     "completed": ("batch_lost", "the batch ended without a line for this request"),
 }
-"""What is said of a request without a line, by how its batch ended."""
 
-_NOT_ASKED: Mapping[str, Any] = {}
-_columns = msgspec.json.Decoder(dict[str, Any]).decode
+_NO_FIELDS: Mapping[str, Any] = {}
+_decode_columns = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class ReconcileResult(msgspec.Struct):
-    """What became of a shard's requests, and what they took of the budget."""
+    """What a shard's requests led to.
+
+    Attributes:
+        answered: requests that have their row.
+        leftovers: custom_ids of those that got no answer and are tried again.
+        spent: what they used of the budget.
+    """
 
     answered: int = 0
-    left: list[str] = []
+    leftovers: list[str] = []
     spent: Spend = ZERO_SPEND
+
+
+class ReaskPolicy(msgspec.Struct, frozen=True):
+    """Which requests of a collected batch are sent again.
+
+    Attributes:
+        reasks: for each variant, how often a request is sent again if its verdict cannot be read.
+        is_final: returns True if a request that this many batches did not answer gets a failed row now; otherwise it
+            is left for another try.
+    """
+
+    reasks: Sequence[int]
+    is_final: Callable[[int], bool]
 
 
 class Reconciler:
     """Turns the results of one shard at a time into rows.
 
     Args:
-        ledger: where result files and members are.
+        ledger: has the result files and the entries of shards.
         panel: reads the verdicts.
         recorder: takes the rows.
-        own: the dataset's own columns.
-        dialects: of each service, by its name.
-        reasks: for each variant, how often it is asked again when its verdict cannot be read.
-        give_up: from how often a request was in a batch without an answer to whether its row says so now; else it is
-            left for another try.
-        purse: what shards may take; None without a budget.
+        own_fields: the dataset's own columns.
+        dialects: the dialect of each service, by its name.
+        reask: which requests are sent again.
+        budget: charges what shards used; None without a budget.
     """
 
     def __init__(
@@ -65,139 +82,141 @@ class Reconciler:
         ledger: Ledger,
         panel: Panel,
         recorder: ResultRecorder,
-        own: Collection[pa.Field],
+        own_fields: Collection[pa.Field],
         dialects: Mapping[str, str],
-        reasks: Sequence[int],
-        give_up: Callable[[int], bool],
-        purse: ShardBudget | None = None,
+        reask: ReaskPolicy,
+        budget: ShardBudget | None = None,
     ) -> None:
         self._ledger = ledger
         self._panel = panel
         self._recorder = recorder
-        self._odd = needing_revival(own)
+        self._fields_to_restore = fields_to_restore(own_fields)
         self._dialects = dialects
-        self._reasks = reasks
-        self._give_up = give_up
-        self._budget = purse
+        self._reask = reask
+        self._budget = budget
         self._unreadable: list[tuple[Row, int, int]] = []
         self._lock = asyncio.Lock()
 
     async def write_rows(self, shard: Shard) -> ReconcileResult:
-        """Write a row for each request that has an answer or is refused; returns who has none.
+        """Write a row for each request that was answered or refused, and return the counts and the leftovers.
 
-        When this returns, every row is on the disk, and so is what the shard took of the budget. A request that has its
-        row of this shard already, because this was cut off before, is passed over. Raises RunStopped and OSError.
+        When this returns, every row is on the disk, and so is what the shard used of the budget. A request that has its
+        row of this shard already, because an earlier run died here, is skipped. Raises RunDirectoryError, RunStopped
+        and OSError.
         """
         async with self._lock:
-            members = list(self._ledger.read_members(shard.number))
+            entries = list(self._ledger.read_members(shard.number))
             files = (self._ledger.output(shard.number), self._ledger.errors(shard.number))
-            wanted = {member.custom_id for member in members}
+            wanted = {entry.custom_id for entry in entries}
             dialect = self._dialects[shard.service]
             with ResultFiles([path for path in files if path.exists()], wanted, dialect) as results:
-                tally = await self._write_slices(shard, members, results)
+                outcome = await self._write_slices(shard, entries, results)
             self._warn(shard, results)
             await self._recorder.flush()
             if self._budget is not None:
-                await self._budget.charge(tally.spent)
-            return tally
+                await self._budget.charge(outcome.spent)
+            return outcome
 
     def mark_leftovers(self, custom_ids: Iterable[str]) -> None:
-        """Note that these requests got no answer: whoever asks what is left meets them again."""
+        """Mark these requests as unanswered, so that they are pending again."""
         for custom_id in custom_ids:
-            self._recorder.done.mark_unanswered(*place_of(self._panel, custom_id))
+            self._recorder.done.mark_unanswered(*ordinal_and_variant(self._panel, custom_id))
 
     async def withdraw(self, shard: Shard, *, was_sent: bool) -> None:
-        """Note that the requests of a shard are in no batch; where they were sent, they may have been run and paid."""
-        for member in self._ledger.read_members(shard.number):
-            self._recorder.done.withdraw(*place_of(self._panel, member.custom_id))
+        """Mark the requests of a shard as in no batch.
+
+        If they were sent, they may have been run and paid for, so the whole reservation is charged. Raises RunStopped.
+        """
+        for entry in self._ledger.read_members(shard.number):
+            self._recorder.done.withdraw(*ordinal_and_variant(self._panel, entry.custom_id))
         if was_sent and self._budget is not None and shard.reserved is not None:
             await self._budget.charge(shard.reserved)
 
     def release_budget(self, shard: Shard) -> None:
-        """Give back what was reserved for a shard, now that its state file says that nothing more comes of it."""
+        """Release what was reserved for a shard, once its state file says that it is no longer needed."""
         if self._budget is not None:
             self._budget.release(shard.reserved)
 
-    async def _write_slices(self, shard: Shard, members: list[ShardEntry], results: ResultFiles) -> ReconcileResult:
-        tally = ReconcileResult()
-        lines: Iterator[Reservation | None] = (
+    async def _write_slices(self, shard: Shard, entries: list[ShardEntry], results: ResultFiles) -> ReconcileResult:
+        outcome = ReconcileResult()
+        costs: Iterator[Reservation | None] = (
             repeat(None) if self._budget is None else self._budget.members_with_cost(shard)
         )
-        queue = zip(members, lines, strict=False)
+        queue = zip(entries, costs, strict=False)
         while some := list(islice(queue, REQUESTS_PER_SLICE)):
-            self._write_slice(shard, some, results, tally)
-            self._ledger.record_job(msgspec.structs.replace(shard, answered=tally.answered))
+            self._write_slice(shard, some, results, outcome)
+            self._ledger.record_job(msgspec.structs.replace(shard, answered=outcome.answered))
             await self._recorder.wait_for_capacity()
             await asyncio.sleep(0)
-        return tally
+        return outcome
 
     def _write_slice(
         self,
         shard: Shard,
-        members: list[tuple[ShardEntry, Reservation | None]],
+        entries: list[tuple[ShardEntry, Reservation | None]],
         results: ResultFiles,
-        tally: ReconcileResult,
+        outcome: ReconcileResult,
     ) -> None:
-        """Write the rows of some members, in one go."""
-        came, done = [], self._recorder.done
-        for member, reserved in members:
-            ordinal, variant = place_of(self._panel, member.custom_id)
-            found = results.find(member.custom_id)
+        """Write the rows of some entries together, and add to `outcome`."""
+        finished, done = [], self._recorder.done
+        for entry, reserved in entries:
+            ordinal, variant = ordinal_and_variant(self._panel, entry.custom_id)
+            found = results.find(entry.custom_id)
             if self._budget is not None and reserved is not None:
-                tally.spent += self._budget.used(shard, reserved, found)
+                outcome.spent += self._budget.used(shard, reserved, found)
             if done.has_row(ordinal, variant):
-                tally.answered += 1
+                outcome.answered += 1
                 continue
-            finding = self._final(found or lost(shard), member, variant)
-            if finding is None:
-                tally.left.append(member.custom_id)
+            final = self._final(found or lost(shard), entry, variant)
+            if final is None:
+                outcome.leftovers.append(entry.custom_id)
                 continue
-            request = JudgeRequest(self._sample(member), variant, member.custom_id, b"", member.request_hash)
-            came.append((request, self._result(shard, request, finding)))
-        for row, part in self._recorder.record_all(came):
-            ordinal, variant = place_of(self._panel, row["custom_id"])
-            if done.batch_tries(ordinal, variant) < self._reasks[variant]:
+            request = JudgeRequest(self._sample(entry), variant, entry.custom_id, b"", entry.request_hash)
+            finished.append((request, self._result(shard, request, final)))
+        for row, part in self._recorder.record_all(finished):
+            ordinal, variant = ordinal_and_variant(self._panel, row["custom_id"])
+            if done.batch_tries(ordinal, variant) < self._reask.reasks[variant]:
                 self._unreadable.append((row, part, variant))
-        tally.answered += len(came)
+        outcome.answered += len(finished)
 
-    def _final(self, finding: LineResult, member: ShardEntry, variant: int) -> JudgeResponse | Failure | None:
-        """What a request came to; None where it is left for another try."""
-        if not isinstance(finding, Leftover):
-            return finding
-        if not self._give_up(self._recorder.done.batch_tries(member.ordinal, variant) + 1):
+    def _final(self, result: LineResult, entry: ShardEntry, variant: int) -> JudgeResponse | Failure | None:
+        """Return the answer or failure of a request, or None if it is left for another try."""
+        if not isinstance(result, Leftover):
+            return result
+        if not self._reask.is_final(self._recorder.done.batch_tries(entry.ordinal, variant) + 1):
             return None
-        return Failure(finding.error_type, finding.message)
+        return Failure(result.error_type, result.message)
 
     async def reask(self) -> None:
-        """Have answers whose verdict could not be read asked again, now that no shard is out."""
+        """Make requests whose verdict could not be read pending again. Call it once no shard is open."""
         if self._unreadable:
-            log.info("%d answers without a readable verdict are asked again", len(self._unreadable))
+            log.info("%d requests without a readable verdict are sent again", len(self._unreadable))
             await self._recorder.reopen(self._unreadable)
             self._unreadable = []
 
-    def _result(self, shard: Shard, request: JudgeRequest, finding: JudgeResponse | Failure) -> RequestResult:
-        if isinstance(finding, Failure):
-            return RequestResult(finding, None, 1, Usage(), None, "batch", shard.batch_id, shard.service)
-        verdict = self._panel.read_variant(request.variant, finding)
-        return RequestResult(finding, verdict, 1, finding.usage, None, "batch", shard.batch_id, shard.service)
+    def _result(self, shard: Shard, request: JudgeRequest, final: JudgeResponse | Failure) -> RequestResult:
+        if isinstance(final, Failure):
+            return RequestResult(final, None, 1, Usage(), None, "batch", shard.batch_id, shard.service)
+        verdict = self._panel.read_variant(request.variant, final)
+        return RequestResult(final, verdict, 1, final.usage, None, "batch", shard.batch_id, shard.service)
 
-    def _sample(self, member: ShardEntry) -> Sample:
-        columns = _columns(member.columns)
-        if self._odd:
-            columns = revive(columns, self._odd)
-        return Sample(member.ordinal, member.sample_id, _NOT_ASKED, _NOT_ASKED, columns, "")
+    def _sample(self, entry: ShardEntry) -> Sample:
+        columns = _decode_columns(entry.columns)
+        if self._fields_to_restore:
+            columns = restore_types(columns, self._fields_to_restore)
+        return Sample(entry.ordinal, entry.sample_id, _NO_FIELDS, _NO_FIELDS, columns, "")
 
     def _warn(self, shard: Shard, results: ResultFiles) -> None:
         for count, what in (
-            (results.torn, "lines that are no whole JSON"),
-            (results.strangers, "lines for requests that are not in it"),
-            (results.doubled, "further lines for requests that have one"),
+            (results.torn, "lines that are not complete JSON"),
+            (results.unknown_ids, "lines for requests that are not in it"),
+            (results.duplicates, "duplicate lines for requests"),
         ):
             if count:
                 log.warning("batch %s: %d %s were ignored", shard.batch_id, count, what)
 
 
 def lost(shard: Shard) -> Leftover:
-    """What is said of a request that no line of its batch's results names."""
+    """Return the result of a request for which the batch's result files have no line."""
     error_type, message = LOST[shard.ended or "completed"]
     return Leftover(error_type, f"{message}: {shard.reason}" if shard.reason else message)

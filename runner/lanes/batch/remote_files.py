@@ -1,4 +1,4 @@
-"""Our files at the service: deleting them, and making room for new ones."""
+"""Delete the run's uploaded files, and free storage if the service is full."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class RemoteFiles:
-    """The files of this run at the service.
+    """The files of this run at the services.
 
     Args:
-        ledger: knows which of them are finished with.
-        api: of the service at a shard's address.
+        ledger: says which files are no longer needed.
+        api: returns the API of the service that has a shard.
     """
 
     def __init__(self, ledger: Ledger, api: Callable[[Shard], BatchApi]) -> None:
@@ -27,18 +27,24 @@ class RemoteFiles:
         self._api = api
 
     async def delete(self, shard: Shard, ids: Iterable[str]) -> int:
-        """Delete files of a shard; how many are gone. That the service does not let us is no reason to stop."""
-        gone = 0
+        """Delete files of a shard and return how many are gone. A refused deletion is logged and does not stop the run.
+
+        Raises RunStopped and Drained.
+        """
+        deleted = 0
         for file_id in ids:
             try:
                 await self._api(shard).delete(file_id)
-                gone += 1
+                deleted += 1
             except ServiceError as error:
                 log.warning("file %s stays at the service: %s", file_id, error)
-        return gone
+        return deleted
 
-    async def upload_into_room(self, shard: Shard, full: ServiceError) -> str:
-        """Delete what is finished with and upload once more; raises RunStopped where that does not help."""
+    async def free_and_upload(self, shard: Shard, full: ServiceError) -> str:
+        """Delete the files of closed shards, upload the shard once more, and return its file id.
+
+        Raises RunStopped if the account is still full, and ServiceError if the upload is refused for another reason.
+        """
         deleted = 0
         for other in list(self._ledger.shards.values()):
             if not other.is_open and other.kept_files and other.endpoint_key == shard.endpoint_key:
@@ -55,7 +61,7 @@ class RemoteFiles:
                 full = error
         raise RunStopped(
             "storage",
-            f"the service takes no more files: {full}. Deleted {deleted} finished files of this run there, all it "
-            "had; delete others, then run the same command again",
+            f"the service accepts no more files: {full}. Deleted {deleted} finished files of this run there, and "
+            "it has no more; delete other files, then run the same command again",
             exit_code=3,
         )

@@ -1,7 +1,7 @@
-"""The batch side of the budget: a shard's lines are reserved before it is submitted, and charged when it is collected.
+"""Reserve budget for the lines of a shard before it is submitted, and charge what they used once it is collected.
 
-What is reserved stands in the shard's state file; it is given back only after that file says that the shard was
-collected, and after what it took is on the disk. A crash in between counts too much, never too little.
+The reservation is in the shard's state file. It is released only after that file says that the shard was collected, and
+after its use is on the disk. A crash in between counts too much, never too little.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from runner.errors import RunStopped
 from runner.judge import Panel
 from runner.lanes.batch.ledger import Ledger, Shard
 from runner.lanes.batch.result_lines import Leftover, LineResult
-from runner.lanes.batch.submitted import place_of
+from runner.lanes.batch.submitted import ordinal_and_variant
 from runner.limits import ZERO_SPEND, Budget, Reservation, Spend
 from runner.types import JudgeRequest, JudgeResponse, Usage
 
 
 class ShardBudget:
-    """What the shards of a run may take, and took.
+    """The batch side of the budget.
 
     Args:
-        budget: of the run.
+        budget: the run's budget.
         ledger: the shards.
-        panel: knows the requests by their names.
+        panel: finds the variant of a custom_id.
     """
 
     def __init__(self, budget: Budget, ledger: Ledger, panel: Panel) -> None:
@@ -34,9 +34,9 @@ class ShardBudget:
         self._panel = panel
 
     def restore(self) -> None:
-        """Reserve for the shards that are out what their state files say.
+        """Reserve what the state files of open shards say.
 
-        One that was made without these caps is looked at line by line. Raises RunDirectoryError and OSError.
+        A shard that was made without these caps is counted line by line. Raises RunDirectoryError and OSError.
         """
         for shard in self._ledger.open_shards:
             if shard.is_collected:
@@ -48,7 +48,7 @@ class ShardBudget:
             self._budget.reserve_shard(reserved)
 
     def reserve(self, request: JudgeRequest) -> Spend | None:
-        """Reserve for one line; None where the caps leave no room for it."""
+        """Reserve for one line and return the amount, or None if the caps leave no room for it."""
         amount = self._budget.bounds[request.variant].at_most(request.body, "batch").amount
         if not self._budget.could_fit(amount):
             return None
@@ -56,38 +56,39 @@ class ShardBudget:
         return amount
 
     def exhausted(self, request: JudgeRequest) -> RunStopped:
-        """The run stops because the caps leave no room for this line."""
+        """Return why the run stops: the caps leave no room for this line."""
         return self._budget.exhausted(self._budget.bounds[request.variant].at_most(request.body, "batch").amount)
 
     def release(self, amount: Spend | None) -> None:
-        """Give back what was reserved for a shard, once its state file says so."""
+        """Release a shard's reservation, once its state file says that it is no longer needed."""
         if amount is not None:
             self._budget.release_shard(amount)
 
     def members_with_cost(self, shard: Shard) -> Iterator[Reservation]:
-        """What each line of a shard can take at most, in their order."""
+        """Yield the most that each line of a shard can use, in line order; raises RunDirectoryError."""
         bounds = self._budget.bounds
         for custom_id, body in self._ledger.read_requests(shard.number):
-            yield bounds[place_of(self._panel, custom_id)[1]].at_most(body, "batch")
+            yield bounds[ordinal_and_variant(self._panel, custom_id)[1]].at_most(body, "batch")
 
-    def used(self, shard: Shard, reserved: Reservation, finding: LineResult | None) -> Spend:
-        """What one line took.
+    def used(self, shard: Shard, reserved: Reservation, result: LineResult | None) -> Spend:
+        """Return what one line used.
 
-        A line without a count is taken in full, but where the service says that it was not run, or ran nothing at all.
+        A line without a usage count counts in full, unless the service says that it did not run the line, or it ran
+        nothing of the shard at all.
         """
-        if isinstance(finding, JudgeResponse):
-            return reserved.bound.counted(reserved, finding.usage)
-        if isinstance(finding, Leftover) and not finding.was_run:
+        if isinstance(result, JudgeResponse):
+            return reserved.bound.counted(reserved, result.usage)
+        if isinstance(result, Leftover) and not result.was_run:
             return ZERO_SPEND
-        if finding is None and was_never_run(shard):
+        if result is None and was_never_run(shard):
             return ZERO_SPEND
         return reserved.bound.counted(reserved, Usage())
 
     async def charge(self, amount: Spend) -> None:
-        """Count what a shard took; when this returns, it is on the disk. Raises RunStopped where it cannot be."""
+        """Count what a shard used; it is on the disk when this returns. Raises RunStopped if it cannot be written."""
         await self._budget.charge(amount)
 
 
 def was_never_run(shard: Shard) -> bool:
-    """Whether a batch failed as a whole, or never came to be."""
+    """Return True if a batch failed as a whole, or was never created."""
     return shard.ended == "failed" and shard.output_file_id is None and shard.error_file_id is None

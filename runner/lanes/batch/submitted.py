@@ -1,4 +1,4 @@
-"""The requests that are in shards, as a run that begins finds them."""
+"""The requests inside submitted shards, as a starting run finds them: mark, compare, refresh their columns."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ from runner.lanes.batch.ledger import Ledger, ShardEntry
 from runner.results import CompletionIndex, encode_row
 from runner.types import Sample
 
-SLICE = 512
+ENTRIES_PER_LOOKUP = 512
 _encode = msgspec.json.Encoder().encode
 
 
-def member_line(member: ShardEntry) -> bytes:
-    """A member as a line of its file."""
-    return _encode(member) + b"\n"
+def entry_line(entry: ShardEntry) -> bytes:
+    """Return an entry as a line of `members.jsonl`."""
+    return _encode(entry) + b"\n"
 
 
-def columns_of(sample: Sample, floats: Collection[str]) -> msgspec.Raw:
-    """What the rows of a sample carry, as a member keeps it."""
-    return msgspec.Raw(encode_row(dict(sample.columns), floats))
+def encode_columns(sample: Sample, float_columns: Collection[str]) -> msgspec.Raw:
+    """Return a sample's result columns as JSON, the form in which an entry keeps them.
+
+    `float_columns` are the columns that may hold numbers which JSON lacks.
+    """
+    return msgspec.Raw(encode_row(dict(sample.columns), float_columns))
 
 
-def place_of(panel: Panel, custom_id: str) -> tuple[int, int]:
-    """The ordinal and the variant of a request in a shard; raises RunDirectoryError where no judge asks it."""
+def ordinal_and_variant(panel: Panel, custom_id: str) -> tuple[int, int]:
+    """Return the ordinal and the variant of a request; raises RunDirectoryError if no judge makes this request."""
     place = panel.place(custom_id)
     if place is None:
-        raise RunDirectoryError(f"{custom_id}: no judge of this configuration asks this")
+        raise RunDirectoryError(f"{custom_id}: no judge of this configuration makes this request")
     return place
 
 
-def claim(ledger: Ledger, panel: Panel, done: CompletionIndex, where: Path) -> None:
-    """Note in `done` which requests are in shards, and which were in one without an answer.
+def mark_submitted(ledger: Ledger, panel: Panel, done: CompletionIndex, directory: Path) -> None:
+    """Mark in `done` the requests that are in open shards, and those that a collected batch did not answer.
 
-    Raises RunDirectoryError where a shard holds requests that this run is not about: they would be lost to it.
+    Raises RunDirectoryError if a shard holds requests that this run does not cover: their answers would be lost.
     """
     for custom_id in ledger.leftovers():
         place = panel.place(custom_id)
@@ -51,70 +54,71 @@ def claim(ledger: Ledger, panel: Panel, done: CompletionIndex, where: Path) -> N
     for shard in ledger.open_shards:
         if shard.is_collected:
             continue
-        for member in ledger.read_members(shard.number):
-            place = panel.place(member.custom_id)
+        for entry in ledger.read_members(shard.number):
+            place = panel.place(entry.custom_id)
             if place is None or place[0] >= done.samples:
-                why = "no judge asks it any more" if place is None else "it is beyond --limit"
+                why = "no judge makes this request any more" if place is None else "it is beyond --limit"
                 raise RunDirectoryError(
-                    f"{where}: batch {shard.batch_id or shard.number} holds the request {member.custom_id}, but {why}. "
-                    "Collect the open batches first, with the judges and the limit they were made with"
+                    f"{directory}: batch {shard.batch_id or shard.number} holds the request {entry.custom_id}, but "
+                    f"{why}. Collect the open batches first, with the judges and the limit they were made with"
                 )
             done.submit(*place)
 
 
-def replaced(ledger: Ledger) -> dict[str, str | None]:
-    """For each request in an open shard that replaces rows: the batch its new row will name."""
+def batches_replacing_rows(ledger: Ledger) -> dict[str, str | None]:
+    """Return, by custom_id, the batch of each request in an open shard whose answer will replace a row."""
     shards = [shard for shard in ledger.open_shards if shard.replaces]
-    return {member.custom_id: shard.batch_id for shard in shards for member in ledger.read_members(shard.number)}
+    return {entry.custom_id: shard.batch_id for shard in shards for entry in ledger.read_members(shard.number)}
 
 
-class Refreshed(NamedTuple):
-    """How many requests of open shards were looked at, and those that would ask something else now."""
+class SubmittedComparison(NamedTuple):
+    """How many requests of open shards were compared, and the custom_ids of those that would differ now."""
 
     checked: int
     differing: list[str]
 
 
-def compare(ledger: Ledger, panel: Panel, cursor: RowLookup[Sample]) -> Refreshed:
-    """Compare what open shards ask with what the dataset asks now."""
+def compare_submitted(ledger: Ledger, panel: Panel, rows: RowLookup[Sample]) -> SubmittedComparison:
+    """Compare the requests in open shards with those that the dataset would make now."""
     checked, differing = 0, []
     for shard in ledger.open_shards:
-        for members in _slices(ledger.read_members(shard.number)):
-            samples = cursor.at({member.ordinal for member in members})
-            checked += len(members)
-            differing += [m.custom_id for m in members if _hash(panel, samples, m) != m.request_hash]
-    return Refreshed(checked, differing)
+        for entries in _slices(ledger.read_members(shard.number)):
+            samples = rows.at({entry.ordinal for entry in entries})
+            checked += len(entries)
+            differing += [e.custom_id for e in entries if _hash_now(panel, samples, e) != e.request_hash]
+    return SubmittedComparison(checked, differing)
 
 
-def refresh(ledger: Ledger, cursor: RowLookup[Sample], floats: Collection[str]) -> None:
-    """Write anew what the rows of open shards carry of the dataset. Raises OSError."""
+def refresh_submitted_columns(ledger: Ledger, rows: RowLookup[Sample], float_columns: Collection[str]) -> None:
+    """Rewrite the dataset columns that entries of open shards carry. Raises OSError."""
     for shard in ledger.open_shards:
         path = ledger.members(shard.number)
         temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
         with temporary.open("wb") as file:
-            for members in _slices(ledger.read_members(shard.number)):
-                samples = cursor.at({member.ordinal for member in members})
-                file.writelines(member_line(_fresh(member, samples, floats)) for member in members)
+            for entries in _slices(ledger.read_members(shard.number)):
+                samples = rows.at({entry.ordinal for entry in entries})
+                file.writelines(entry_line(_refreshed(entry, samples, float_columns)) for entry in entries)
         put_in_place(temporary, path)
 
 
-def _fresh(member: ShardEntry, samples: dict[int, Sample], floats: Collection[str]) -> ShardEntry:
-    sample = samples.get(member.ordinal)
+def _refreshed(entry: ShardEntry, samples: dict[int, Sample], float_columns: Collection[str]) -> ShardEntry:
+    sample = samples.get(entry.ordinal)
     if sample is None:
-        return member
-    return msgspec.structs.replace(member, sample_id=sample.id, columns=columns_of(sample, floats))
+        return entry
+    return msgspec.structs.replace(entry, sample_id=sample.id, columns=encode_columns(sample, float_columns))
 
 
-def _slices(members: Iterable[ShardEntry]) -> Iterator[list[ShardEntry]]:
-    queue = iter(members)
-    while some := list(islice(queue, SLICE)):
+def _slices(entries: Iterable[ShardEntry]) -> Iterator[list[ShardEntry]]:
+    queue = iter(entries)
+    while some := list(islice(queue, ENTRIES_PER_LOOKUP)):
         yield some
 
 
-def _hash(panel: Panel, samples: dict[int, Sample], member: ShardEntry) -> str | None:
-    place, sample = panel.place(member.custom_id), samples.get(member.ordinal)
+def _hash_now(panel: Panel, samples: dict[int, Sample], entry: ShardEntry) -> str | None:
+    """Return the hash of the request as it would be made now, or None if it cannot be made."""
+    place, sample = panel.place(entry.custom_id), samples.get(entry.ordinal)
     if place is None:
-        return member.request_hash
+        return entry.request_hash
     try:
         return None if sample is None else panel.request(sample, place[1]).request_hash
     except BadRow:

@@ -97,7 +97,7 @@ async def test_create_is_sent_again_while_nobody_was_reached(tmp_path: Path) -> 
     seen: list[str | None] = []
 
     async def come_back(_: float) -> None:
-        seen.append(api.trouble)
+        seen.append(api.last_failure)
         if len(seen) == 2:
             await service.__aenter__()
 
@@ -106,7 +106,7 @@ async def test_create_is_sent_again_while_nobody_was_reached(tmp_path: Path) -> 
             job = await api.create("file-0")
         finally:
             await service.__aexit__()
-        assert (job.id, len(service.jobs), api.trouble) == ("batch-0", 1, None)
+        assert (job.id, len(service.jobs), api.last_failure) == ("batch-0", 1, None)
         assert all(trouble and "Connect" in trouble for trouble in seen)
 
 
@@ -155,7 +155,7 @@ async def test_an_upload_is_sent_again_whole(tmp_path: Path) -> None:
     async with Scripted(upload=hooks) as service, calling(service) as api:
         file_id = await api.upload(upload_file(tmp_path))
         assert service.files == {file_id: upload_file(tmp_path).read_bytes()}
-        assert (service.calls["upload"], api.traffic.retries, api.trouble) == (5, 4, None)
+        assert (service.calls["upload"], api.traffic.retries, api.last_failure) == (5, 4, None)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fake_batch_service import Do, Scripted, all_answered, ending, said
 from test_packing import judge, pack, sample
 
 from runner.judge import Panel
-from runner.lanes.batch import BatchEndpoint, group_variants, line_of
+from runner.lanes.batch import BatchEndpoint, group_variants, request_line
 
 PAI, OPEN = BatchEndpoint("pai", "http://pai/v1", "pai"), BatchEndpoint("open", "http://open/v1", "openai")
 OTHER = BatchEndpoint("other", "http://other/v1", "pai")
@@ -59,7 +59,7 @@ def test_each_judge_has_its_own_services(tmp_path: Path) -> None:
 
 
 def test_a_line_must_fit_whoever_gets_it(tmp_path: Path) -> None:
-    size = len(line_of(Panel([judge()]).request(sample(0), 0), "pai"))
+    size = len(request_line(Panel([judge()]).request(sample(0), 0), "pai"))
     packed = pack(tmp_path, [sample(0)], max_bytes=size, endpoints=[PAI, OPEN])
     assert (packed.shards, list(packed.rows)) == ([], ["0-judge-o-0"])
     assert len(pack(tmp_path, [sample(0)], max_bytes=size, endpoints=[PAI, OTHER]).shards) == 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.lanes.batch.job_status import enqueued_limit, meaning, one_line, reasons, told
+from runner.lanes.batch.job_status import code_and_message, enqueued_limit, job_state, one_line, reasons
 
 DIALECTS = ("pai", "openai", "dashscope")
 ENDINGS = {
@@ -25,8 +25,8 @@ ENDINGS = {
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(("state", "word"), [(state, word) for state, words in ENDINGS.items() for word in words])
 def test_endings_mean_the_same_in_every_dialect(state: str, word: str, dialect: str) -> None:
-    assert meaning(word, dialect) == (state, True)
-    assert meaning(f" {word.swapcase()}\n", dialect) == (state, True)
+    assert job_state(word, dialect) == (state, True)
+    assert job_state(f" {word.swapcase()}\n", dialect) == (state, True)
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,19 @@ def test_endings_mean_the_same_in_every_dialect(state: str, word: str, dialect: 
     ],
 )
 def test_everything_else_is_a_running_job(word: object, dialect: str, known: bool) -> None:
-    assert meaning(word, dialect) == ("running", known)
+    assert job_state(word, dialect) == ("running", known)
 
 
 @given(word=st.text() | st.integers() | st.none() | st.binary(), dialect=st.sampled_from(DIALECTS))
 def test_nothing_unknown_is_an_ending(word: object, dialect: str) -> None:
-    state, known = meaning(word, dialect)
+    state, known = job_state(word, dialect)
     assert known or state == "running"
 
 
 def test_the_words_of_the_page_are_known(shared: Path) -> None:
     page = next((shared / "seed").glob("*.txt")).read_text("utf-8")
     words = re.findall(r'"status": "(\w+)"', page)
-    assert [meaning(word, "pai") for word in words] == [("running", True), ("completed", True)]
+    assert [job_state(word, "pai") for word in words] == [("running", True), ("completed", True)]
 
 
 LIMIT = "Enqueued token limit reached for gpt-4o in organization org-1. Limit: 2,000,000 enqueued tokens."
@@ -139,7 +139,7 @@ def test_an_error_that_cannot_be_told_is_no_trap() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    assert told({"code": deep, "message": 10**9000}) == ("(unreadable)", "(unreadable)")
+    assert code_and_message({"code": deep, "message": 10**9000}) == ("(unreadable)", "(unreadable)")
     assert reasons(deep) == "(unreadable)"
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from runner.errors import RunDirectoryError, UsageError
 from runner.lanes.batch import Ledger
 from runner.lanes.batch.ledger import Shard, ShardEntry, Step
-from runner.lanes.batch.submitted import member_line
+from runner.lanes.batch.submitted import entry_line
 
 
 def shard(number: int = 0, step: Step = "poll", **more: Any) -> Shard:
@@ -207,8 +207,8 @@ def test_a_damaged_list_of_what_was_left_is_named(tmp_path: Path) -> None:
 
 Change = Callable[[Bench], object]
 REFUSALS: list[tuple[Change, dict[str, Any], str]] = [
-    (lambda bench: bench.write(6, answer="another"), {}, "6 of 6 requests would ask something else"),
-    (lambda bench: bench.write(5), {}, "would ask something else"),
+    (lambda bench: bench.write(6, answer="another"), {}, "6 of 6 requests would differ now"),
+    (lambda bench: bench.write(5), {}, "requests would differ now"),
     (lambda _: None, {"limit": 3}, r"3-judge-o-0, but it is beyond --limit.*with the judges and the limit"),
     (
         lambda bench: (bench.directory / "batches" / "shard-00000.json").write_text("{"),
@@ -259,7 +259,7 @@ async def test_a_judge_that_leaves_the_panel_is_refused_while_it_has_batches(tmp
         service.end = lambda _, __: {"status": "Creating"}
         assert how(await bench.run(detach=True)) == AWAY
         bench.config["judges"] = judges[:1]
-        with pytest.raises(UsageError, match="0-two-o-0, but no judge asks it any more"):
+        with pytest.raises(UsageError, match="0-two-o-0, but no judge makes this request any more"):
             await bench.run()
         bench.config["judges"] = judges[::-1]  # known by name, not by place
         service.end = all_answered
@@ -365,6 +365,6 @@ async def test_a_retry_by_batch_that_was_cut_off_keeps_its_paid_answers(tmp_path
 
 def test_a_member_is_one_line() -> None:
     member = ShardEntry("0-judge-o-0", "h", "a\nb", 0, msgspec.Raw(b'{"x":"\\n"}'))
-    line = member_line(member)
+    line = entry_line(member)
     assert line.count(b"\n") == 1
     assert msgspec.json.decode(line, type=ShardEntry) == member

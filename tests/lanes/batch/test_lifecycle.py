@@ -106,7 +106,7 @@ async def test_an_unknown_word_is_a_running_job_and_said_once(tmp_path: Path, wo
         assert how(await bench.run()) == FINE
         assert service.calls["job"] == 5
         assert bench.column("route") == ["batch"] * 4
-        assert len(bench.logged("unknown status", "taken for running")) == 1
+        assert len(bench.logged("unknown status", "treated as running")) == 1
 
 
 async def test_an_unknown_word_is_said_once_for_all_jobs(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ async def test_a_job_that_cannot_be_looked_at_waits(tmp_path: Path) -> None:
     async with Scripted(job=first(1, lambda: said(405))) as service:
         bench = Bench(tmp_path, service.url)
         assert how(await bench.run()) == UNDECIDED
-        assert "cannot be looked at" in bench.shard()["stuck"]
+        assert "cannot be polled" in bench.shard()["stuck"]
 
 
 # Our own limit
@@ -203,7 +203,7 @@ async def test_a_batch_that_had_its_time_is_cancelled_and_waited_for(tmp_path: P
         assert (service.calls["cancel"], next(ended)) == (1, 4)
         assert bench.column("route") == ["batch"] + ["online"] * 3
         assert service.asked == {1: 1, 2: 1, 3: 1}
-        assert bench.logged("is being cancelled: it had its time")
+        assert bench.logged("is being cancelled: it exceeded its window")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 409])

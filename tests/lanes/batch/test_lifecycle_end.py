@@ -115,7 +115,7 @@ async def test_an_output_file_that_is_gone_waits(tmp_path: Path) -> None:
     async with Scripted(content=first(1, lambda: said(404, "no such file"))) as service:
         bench = Bench(tmp_path, service.url)
         assert how(await bench.run()) == UNDECIDED
-        assert "cannot be fetched" in bench.shard()["stuck"]
+        assert "cannot be downloaded" in bench.shard()["stuck"]
         assert service.deleted == []
         assert how(await bench.run()) == FINE
         assert (len(service.jobs), service.asked.total()) == (1, 0)

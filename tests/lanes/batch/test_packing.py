@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from runner.config import JudgeConfig
 from runner.judge import Panel
-from runner.lanes.batch import BatchEndpoint, Ledger, ShardPacker, line_of
+from runner.lanes.batch import BatchEndpoint, Ledger, ShardPacker, ShardSpec, request_line
 from runner.lanes.batch.ledger import Shard, ShardEntry
 from runner.results import CompletionIndex
 from runner.types import Failure, JudgeRequest, RequestResult, Sample
@@ -86,12 +86,14 @@ class Rows:
         await asyncio.sleep(0)
 
 
-def packer_of(folder: Path, tickets: Any, panel: Panel, rows: Any, **more: Any) -> ShardPacker:
-    given: dict[str, Any] = {"max_bytes": 1e6, "max_lines": 50, "floats": (), **more}
-    endpoints = given.pop("endpoints", [BatchEndpoint("default", "http://here/v1", given.pop("dialect", "pai"))])
-    each = endpoints if isinstance(endpoints, dict) else {judge.name: endpoints for judge in panel.judges}
-    ledger = Ledger(folder / "batches")
-    return ShardPacker(ledger, tickets, panel, rows, endpoints=[each[judge.name] for judge in panel.judges], **given)
+def packer_of(folder: Path, pending: Any, panel: Panel, rows: Any, **more: Any) -> ShardPacker:
+    options: dict[str, Any] = {"max_bytes": 1e6, "max_lines": 50, "float_columns": (), **more}
+    endpoints = options.pop("endpoints", [BatchEndpoint("default", "http://here/v1", options.pop("dialect", "pai"))])
+    by_judge = endpoints if isinstance(endpoints, dict) else {judge.name: endpoints for judge in panel.judges}
+    spec = ShardSpec(
+        [by_judge[judge.name] for judge in panel.judges], options.pop("max_bytes"), options.pop("max_lines")
+    )
+    return ShardPacker(Ledger(folder / "batches"), pending, panel, rows, spec, **options)
 
 
 def pack(
@@ -132,7 +134,7 @@ def test_a_line_of_each_dialect(tmp_path: Path) -> None:
     request = Panel([judge()]).request(sample(7), 0)
     where = b'"method":"POST","url":"/v1/chat/completions",'
     for dialect in DIALECTS:
-        line = line_of(request, dialect)
+        line = request_line(request, dialect)
         between = b"" if dialect == "pai" else where
         assert line == b'{"custom_id":"7-judge-o-0",' + between + b'"body":' + request.body + b"}\n"
         assert CHINESE.encode() in line  # as it is: escaped it would be twice as long
@@ -143,7 +145,7 @@ def test_a_line_of_each_dialect(tmp_path: Path) -> None:
 
 def test_a_shard_knows_its_file_and_its_members(tmp_path: Path) -> None:
     columns: dict[str, Any] = {"human_score": 3.5, "subset": "歌", "ratio": math.inf}
-    packed = pack(tmp_path, [sample(n, **columns) for n in range(3)], floats=("ratio",))
+    packed = pack(tmp_path, [sample(n, **columns) for n in range(3)], float_columns=("ratio",))
     shard = packed.shards[0]
     assert shard == Shard(0, "upload", "default", "http://here/v1", 3, len(packed.raw[0]))
     assert packed.ledger.shards == {0: shard}
@@ -156,7 +158,7 @@ def test_a_shard_knows_its_file_and_its_members(tmp_path: Path) -> None:
 
 
 def test_the_limits_are_met_to_the_byte_and_to_the_line(tmp_path: Path) -> None:
-    size = len(line_of(Panel([judge()]).request(sample(0), 0), "pai"))
+    size = len(request_line(Panel([judge()]).request(sample(0), 0), "pai"))
     for name, max_bytes, max_lines, sizes in (
         ("lines", 1e6, 3, [3, 3, 3, 1]),
         ("bytes", 3 * size, 50, [3, 3, 3, 1]),
@@ -284,7 +286,7 @@ def test_every_request_is_in_exactly_one_shard_or_a_failed_row(
     assert {*members} | {*packed.rows} == {*everybody}
     assert not {*members} & {*packed.rows}
     for custom_id, request in everybody.items():
-        fits = len(line_of(request, dialect)) <= max_bytes
+        fits = len(request_line(request, dialect)) <= max_bytes
         assert (custom_id in lines) is fits
         if fits:
             assert lines[custom_id]["body"] == json.loads(request.body)

@@ -68,12 +68,12 @@ async def test_every_answer_is_found_wherever_it_stands(tmp_path: Path, name: st
     assert (len(service.jobs), service.asked.total()) == (1, 0)
     told = [message.split(": ", 1)[1] for message in bench.logged("were ignored")]
     assert told == {
-        "answered besides": ["4 further lines for requests that have one were ignored"],
-        "failed first": ["4 further lines for requests that have one were ignored"],
-        "refused first": ["4 further lines for requests that have one were ignored"],
-        "doubled": ["4 further lines for requests that have one were ignored"],
+        "answered besides": ["4 duplicate lines for requests were ignored"],
+        "failed first": ["4 duplicate lines for requests were ignored"],
+        "refused first": ["4 duplicate lines for requests were ignored"],
+        "doubled": ["4 duplicate lines for requests were ignored"],
         "strangers": ["4 lines for requests that are not in it were ignored"],
-        "torn": ["5 lines that are no whole JSON were ignored"],
+        "torn": ["5 lines that are not complete JSON were ignored"],
     }.get(name, [])
 
 

@@ -273,8 +273,8 @@ def files(tmp_path: Path) -> Callable[..., ResultFiles]:
     return write
 
 
-def told(found: ResultFiles) -> tuple[int, int, int]:
-    return found.torn, found.strangers, found.doubled
+def counts(found: ResultFiles) -> tuple[int, int, int]:
+    return found.torn, found.unknown_ids, found.duplicates
 
 
 def test_every_line_of_both_files_is_found(files: Callable[..., ResultFiles]) -> None:
@@ -284,14 +284,14 @@ def test_every_line_of_both_files_is_found(files: Callable[..., ResultFiles]) ->
         assert found.find("a") == Leftover("server_error", "HTTP 500: why (InternalError)")
         assert found.find("c") == Leftover("batch_expired", EXPIRED["message"], was_run=False)
         assert found.find("d") is None
-        assert told(found) == (0, 0, 0)
+        assert counts(found) == (0, 0, 0)
 
 
 def test_empty_files_and_no_files(files: Callable[..., ResultFiles]) -> None:
     with files(b"", b"\n \r\n\n") as found, ResultFiles([], {"a"}, "pai") as none:
         assert found.find("a") is None
         assert none.find("a") is None
-        assert told(found) == told(none) == (0, 0, 0)
+        assert counts(found) == counts(none) == (0, 0, 0)
 
 
 def test_line_ends_marks_and_blank_lines(files: Callable[..., ResultFiles]) -> None:
@@ -300,7 +300,7 @@ def test_line_ends_marks_and_blank_lines(files: Callable[..., ResultFiles]) -> N
     )
     with files(raw, b"\xef\xbb\xbf" + reply(custom_id="d"), wanted=("a", "b", "c", "d")) as found:
         assert [found.find(name) for name in "abcd"] == [ANSWER] * 4
-        assert told(found) == (0, 0, 0)
+        assert counts(found) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("missing", [1, 2, 30, 150])
@@ -308,7 +308,7 @@ def test_a_torn_last_line_is_counted(files: Callable[..., ResultFiles], missing:
     with files(reply(custom_id="a") + b"\n" + reply(custom_id="b")[:-missing]) as found:
         assert found.find("a") == ANSWER
         assert found.find("b") is None
-        assert told(found) == (1, 0, 0)
+        assert counts(found) == (1, 0, 0)
 
 
 def test_garbled_lines_do_not_hide_the_others(files: Callable[..., ResultFiles]) -> None:
@@ -325,14 +325,14 @@ def test_garbled_lines_do_not_hide_the_others(files: Callable[..., ResultFiles])
     with files([*garbled, reply(custom_id="a")]) as found:
         assert found.find("a") == ANSWER
         assert found.find("b") is None
-        assert told(found) == (len(garbled), 0, 0)
+        assert counts(found) == (len(garbled), 0, 0)
 
 
 def test_strangers_are_left_aside(files: Callable[..., ResultFiles]) -> None:
     with files([reply(custom_id="z"), reply(custom_id="a"), reply(custom_id="z"), reply(custom_id="\ud800")]) as found:
         assert found.find("z") is None
         assert found.find("a") == ANSWER
-        assert told(found) == (0, 3, 0)
+        assert counts(found) == (0, 3, 0)
 
 
 KINDS = {
@@ -352,7 +352,7 @@ def test_the_better_of_two_lines_counts_else_the_first(
     best = min((one, other), key=list(KINDS).index)
     with files(*([first], [second]) if apart else ([first, second],)) as found:
         assert found.find("a") == read_line(first if best == one else second)
-        assert told(found) == (0, 0, 1)
+        assert counts(found) == (0, 0, 1)
 
 
 def test_many_lines_of_one_name_are_each_read_once(
@@ -367,7 +367,7 @@ def test_many_lines_of_one_name_are_each_read_once(
     monkeypatch.setattr("runner.lanes.batch.result_lines.read_line", read)
     lines = [KINDS["leftover"]] * 500 + [KINDS["failure"]] * 500 + [KINDS["answer"]] * 500
     with files(lines) as found:
-        assert told(found) == (0, 0, 1499)
+        assert counts(found) == (0, 0, 1499)
         assert len(seen) == 1001
         assert found.find("a") == read_line(KINDS["answer"])
 
@@ -418,7 +418,7 @@ def test_generated_lines_come_back(
                 assert finding == JudgeResponse(text, "stop", "c-1")
             else:
                 assert isinstance(finding, Failure if status in (400, 404) else Leftover)
-        assert told(found) == (0, 0, 0)
+        assert counts(found) == (0, 0, 0)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -430,4 +430,4 @@ def test_any_files_can_be_read(tmp_path: Path, contents: list[bytes]) -> None:
     with ResultFiles([path, path], {"a", ""}, "pai") as found:
         named = [finding for name in ("a", "") if (finding := found.find(name)) is not None]
         assert all(map(sound, named))
-        assert len(named) + sum(told(found)) == 2 * len(lines)
+        assert len(named) + sum(counts(found)) == 2 * len(lines)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.lanes.batch.result_lines import _any, _usual, read_line
+from runner.lanes.batch.result_lines import _read_general, _read_usual, read_line
 from runner.types import JudgeResponse
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -47,8 +47,8 @@ WHOLE = json.dumps(GOOD).encode()
 
 
 def same(raw: bytes) -> bool:
-    found = _usual(raw)
-    return found is None or found == _any(raw, "pai")
+    found = _read_usual(raw)
+    return found is None or found == _read_general(raw, "pai")
 
 
 @settings(deadline=None)
@@ -69,5 +69,5 @@ def test_the_short_way_says_the_same_of_damaged_lines(raw: bytes, cut: int, plac
 
 
 def test_the_usual_line_goes_the_short_way() -> None:
-    assert isinstance(_usual(WHOLE), JudgeResponse)
-    assert _usual(WHOLE) == _any(WHOLE, "pai") == read_line(WHOLE)
+    assert isinstance(_read_usual(WHOLE), JudgeResponse)
+    assert _read_usual(WHOLE) == _read_general(WHOLE, "pai") == read_line(WHOLE)
