@@ -1,4 +1,4 @@
-"""One run, from opening its directory to its summary."""
+"""One run from start to end: open the run directory, run the lanes, write the samples and the report."""
 
 from __future__ import annotations
 

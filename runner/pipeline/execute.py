@@ -1,7 +1,8 @@
-"""The spine: what is done, what is left, which lanes, run them."""
+"""Run the whole pipeline: open the run, choose a lane, run the lanes, finish. Start reading the program here."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -13,30 +14,39 @@ from functools import partial
 import anyio
 
 from runner.config import RunConfig, ServiceConfig
-from runner.errors import RunStopped
-from runner.monitor import ProgressDisplay, watcher
+from runner.errors import RunStopped, UsageError
+from runner.monitor import ProgressDisplay, progress_display
 from runner.pipeline.factory import LaneFactory
 from runner.pipeline.finish import RunSummary, finish_run
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun, open_run
 from runner.pipeline.scheduler import LanePolicy, LaneScheduler
-from runner.planning import Route, RunOptions, batch_lack, estimate_requests, route_of
+from runner.planning import Route, RunOptions, estimate_requests, route_requests, why_not_batch
 from runner.results import ResultRecorder, ResultWriter
 from runner.service import Client, embedded_emulator
 
 STATUS_INTERVAL_SECONDS = 1.0
+
+# For each signal the stop reason and the exit code.
 SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
 DEFAULTS = RunOptions()
 
 
 def run(config: RunConfig, options: RunOptions = DEFAULTS) -> RunSummary:
-    """Run a configuration to its end; raises UsageError where something given does not fit."""
+    """Run a configuration to its end.
+
+    Raises:
+        UsageError: the configuration, the dataset, the run directory or an option is not valid, or the caller already
+            runs an event loop and must use `arun`.
+    """
+    if _is_in_event_loop():
+        raise UsageError("run() cannot be called in a running event loop, such as a notebook's; use `await arun(...)`")
     with open_run(config, options) as opened:
         return anyio.run(partial(_run, opened), backend_options={"use_uvloop": True})
 
 
 async def arun(config: RunConfig, options: RunOptions = DEFAULTS) -> RunSummary:
-    """Run a configuration to its end from async code; raises UsageError where something given does not fit."""
+    """Run a configuration to its end, as `run` does, from async code; raises UsageError."""
     manager = open_run(config, options)
     opened = await anyio.to_thread.run_sync(manager.__enter__)
     try:
@@ -45,120 +55,125 @@ async def arun(config: RunConfig, options: RunOptions = DEFAULTS) -> RunSummary:
         manager.__exit__(None, None, None)
 
 
-async def _run(opened: OpenRun) -> RunSummary:
-    """Ask what is left, then close the run, however the asking ended."""
-    record = RunManifest(opened)
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _run(run: OpenRun) -> RunSummary:
+    """Send the missing requests, then finish the run, whatever stopped the lanes."""
+    manifest = RunManifest(run)
     stop = None
     try:
-        record.save("running")
-        if opened.done.missing() or opened.ledger.open_shards:
-            await _ask(opened, record)
+        manifest.save("running")
+        if run.done.missing() or run.ledger.open_shards:
+            await _run_lanes(run, manifest)
     except RunStopped as error:
         stop = error
-    return await _close(opened, record, stop)
+    return await _finish(run, manifest, stop)
 
 
-async def _ask(opened: OpenRun, record: RunManifest) -> None:
-    """The lanes over what is left; raises RunStopped where that ended early."""
-    checked = opened.inputs
-    services = checked.config.services
+async def _run_lanes(run: OpenRun, manifest: RunManifest) -> None:
+    """Run the lanes on the missing requests; raises RunStopped if they ended before all requests had their rows."""
+    config, options = run.inputs.config, run.options
     async with (
-        _kept(opened),
-        _sink(opened, record) as sink,
-        _addresses(services) as addresses,
-        _clients(opened, addresses) as clients,
+        _saved_budget(run),
+        _result_writer(run, manifest) as writer,
+        _addresses(config.services) as addresses,
+        _clients(run, addresses) as clients,
     ):
-        route = await anyio.to_thread.run_sync(_route, opened)
-        if opened.done.missing():
-            record.route = route
-        workshop = LaneFactory(
-            opened, ResultRecorder(sink, opened.shared, opened.prices, opened.done), clients, addresses
-        )
-        screen = watcher(checked.config.monitor.progress, opened.options.quiet)
-        lanes = LaneScheduler(opened, record, _way(opened, route), workshop.lane, screen.say)
+        route = await anyio.to_thread.run_sync(_choose_route, run)
+        if run.done.missing():
+            manifest.route = route
+        factory = LaneFactory(run, ResultRecorder(writer, run.shared, run.prices, run.done), clients, addresses)
+        display = progress_display(config.monitor.progress, options.quiet)
+        lanes = LaneScheduler(run, manifest, _lane_policy(run, route), factory.lane, display.notify)
         stop = None
         async with anyio.create_task_group() as helpers:
-            if _hears_signals():
-                helpers.start_soon(_heed_signals, lanes)
-            helpers.start_soon(_tick, record, sink, lanes, screen)
-            if opened.options.max_time is not None:
-                helpers.start_soon(_heed_time, lanes, opened.options.max_time)
+            if _can_receive_signals():
+                helpers.start_soon(_handle_signals, lanes)
+            helpers.start_soon(_update_every_second, manifest, writer, lanes, display)
+            if options.max_time is not None:
+                helpers.start_soon(_enforce_max_time, lanes, options.max_time)
             try:
                 await lanes.run()
             except RunStopped as error:
-                stop = error  # raised below: what leaves a task group comes out as an exception group
+                stop = error  # raised below: a task group would wrap it in an exception group
             finally:
                 helpers.cancel_scope.cancel()
         if stop is not None:
             raise stop
 
 
-def _route(opened: OpenRun) -> Route:
-    """The lane for what is in no batch yet; the dataset is looked at where its tokens matter for that."""
-    config = opened.inputs.config
+def _choose_route(run: OpenRun) -> Route:
+    """Choose the lane of requests that are in no batch yet; reads the dataset only if its tokens affect the choice."""
+    config = run.inputs.config
     estimate = None
     if config.router.mode == "auto" and any(service.limits.tpm is not None for service in config.services):
-        estimate = estimate_requests(opened.inputs, opened.fingerprint, opened.done)
-    return route_of(opened.inputs, opened.done.missing(), estimate)
+        estimate = estimate_requests(run.inputs, run.fingerprint, run.done)
+    return route_requests(run.inputs, run.done.missing(), estimate)
 
 
-def _way(opened: OpenRun, route: Route) -> LanePolicy:
-    config = opened.inputs.config
+def _lane_policy(run: OpenRun, route: Route) -> LanePolicy:
+    config = run.inputs.config
     falls_back = config.router.on_exhausted_quota == "batch" and config.router.mode != "online"
     return LanePolicy(
         route,
         config.router.leftovers,
         config.batch.resubmits,
-        falls_back and batch_lack(config.judges, config.services) is None,
+        falls_back and why_not_batch(config.judges, config.services) is None,
     )
 
 
-async def _close(opened: OpenRun, record: RunManifest, stop: RunStopped | None) -> RunSummary:
+async def _finish(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> RunSummary:
     async with anyio.create_task_group() as helpers:
-        if _hears_signals():
-            helpers.start_soon(_heed_while_closing)
-        record.update()
-        summary = await anyio.to_thread.run_sync(finish_run, opened, record, stop)
+        if _can_receive_signals():
+            helpers.start_soon(_handle_signals_while_finishing)
+        manifest.update()
+        summary = await anyio.to_thread.run_sync(finish_run, run, manifest, stop)
         helpers.cancel_scope.cancel()
     return summary
 
 
 @asynccontextmanager
-async def _kept(opened: OpenRun) -> AsyncIterator[None]:
-    """What the budget was used for is written down exactly at the end."""
+async def _saved_budget(run: OpenRun) -> AsyncIterator[None]:
+    """Save the exact use of the budget at the end."""
     try:
         yield
     finally:
-        if opened.budget is not None:
+        if run.budget is not None:
             with anyio.CancelScope(shield=True):
-                await opened.budget.close()
+                await run.budget.close()
 
 
 @asynccontextmanager
-async def _sink(opened: OpenRun, record: RunManifest) -> AsyncIterator[ResultWriter]:
-    """Where rows go; what is open becomes a part at the end, unless the run is stopped at once."""
-    output = opened.inputs.config.output
-    sink = ResultWriter(
-        opened.directory.path,
-        opened.inputs.schema,
-        opened.next_part,
+async def _result_writer(run: OpenRun, manifest: RunManifest) -> AsyncIterator[ResultWriter]:
+    """Open the result writer; at the end the open segment becomes a part, unless the run is aborted."""
+    output = run.inputs.config.output
+    writer = ResultWriter(
+        run.directory.path,
+        run.inputs.schema,
+        run.next_part,
         output.rows_per_part,
         output.compression,
-        opened.done.owners,
+        run.done.owners,
     )
     try:
-        yield sink
+        yield writer
     finally:
         with anyio.CancelScope(shield=True):
-            if record.aborted:
-                sink.abort()
+            if manifest.aborted:
+                writer.abort()
             else:
-                await sink.close()
+                await writer.close()
 
 
 @asynccontextmanager
 async def _addresses(services: Sequence[ServiceConfig]) -> AsyncIterator[dict[str, str]]:
-    """Where each service stands: as the YAML says, or its own emulator's address while inside."""
+    """Give the base URL of each service; embedded emulators run as long as the context is open."""
     async with AsyncExitStack() as stack:
         yield {
             service.name: await stack.enter_async_context(embedded_emulator(service.emulator))
@@ -169,12 +184,12 @@ async def _addresses(services: Sequence[ServiceConfig]) -> AsyncIterator[dict[st
 
 
 @asynccontextmanager
-async def _clients(opened: OpenRun, addresses: Mapping[str, str]) -> AsyncIterator[dict[tuple[str, str], Client]]:
-    """The services at their present addresses, and at those where they stood when open batches were made."""
-    services, tokens = opened.inputs.config.services, opened.inputs.tokens
+async def _clients(run: OpenRun, addresses: Mapping[str, str]) -> AsyncIterator[dict[tuple[str, str], Client]]:
+    """Open clients by service name and base URL: for the current URLs and for those at which open batches were made."""
+    services, tokens = run.inputs.config.services, run.inputs.tokens
     by_name = {service.name: service for service in services}
     wanted = {(name, url): (name, url) for name, url in addresses.items()}
-    for shard in opened.ledger.open_shards:
+    for shard in run.ledger.open_shards:
         name = shard.service if shard.service in by_name else services[0].name
         embedded = by_name[name].kind == "emulator"
         wanted.setdefault((shard.service, shard.base_url), (name, addresses[name] if embedded else shard.base_url))
@@ -185,22 +200,24 @@ async def _clients(opened: OpenRun, addresses: Mapping[str, str]) -> AsyncIterat
         }
 
 
-async def _tick(record: RunManifest, sink: ResultWriter, lanes: LaneScheduler, screen: ProgressDisplay) -> None:
-    """Once a second: rows to the disk, status.json, the terminal."""
-    with screen:
+async def _update_every_second(
+    manifest: RunManifest, writer: ResultWriter, lanes: LaneScheduler, display: ProgressDisplay
+) -> None:
+    """Sync the rows to the disk, and update status.json and the terminal."""
+    with display:
         while True:
             try:
-                await sink.sync()
+                await writer.sync()
             except RunStopped as stop:
                 lanes.drain(stop, grace=0)
-            if record.note_drain():
-                lanes.drain(RunStopped("cancelled", "drained for `cancel`; run the same command again to go on", 4))
-            screen.show(record.update())
+            if manifest.is_drain_requested():
+                lanes.drain(RunStopped("cancelled", "drained for `cancel`; run the same command again to resume", 4))
+            display.show(manifest.update())
             await anyio.sleep(STATUS_INTERVAL_SECONDS)
 
 
-async def _heed_signals(lanes: LaneScheduler) -> None:
-    """The first signal drains, the second stops at once."""
+async def _handle_signals(lanes: LaneScheduler) -> None:
+    """Drain at the first signal, stop at once at the second."""
     with anyio.open_signal_receiver(*SIGNALS) as signals:
         async for number in signals:
             reason, code = SIGNALS[number]
@@ -208,27 +225,28 @@ async def _heed_signals(lanes: LaneScheduler) -> None:
                 lanes.cancel()
                 continue
             waits = "" if lanes.lane is None else f" {lanes.lane.in_progress};"
-            sys.stderr.write(f"\n{reason}:{waits} once more stops at once\n")
-            lanes.drain(RunStopped(reason, "drained; run the same command again to go on", code))
+            sys.stderr.write(f"\n{reason}:{waits} Ctrl-C again stops now\n")
+            lanes.drain(RunStopped(reason, "drained; run the same command again to resume", code))
 
 
-async def _heed_while_closing() -> None:
-    """The first signal lets the run be closed, the second leaves at once: every row is on the disk by now."""
-    heard = False
+async def _handle_signals_while_finishing() -> None:
+    """Ignore the first signal, exit at once at the second: every row is on the disk by now."""
+    received = False
     with anyio.open_signal_receiver(*SIGNALS) as signals:
         async for number in signals:
             reason, code = SIGNALS[number]
-            if heard:
+            if received:
                 os._exit(code)
-            heard = True
-            sys.stderr.write(f"\n{reason}: closing the run; once more stops at once\n")
+            received = True
+            sys.stderr.write(f"\n{reason}: finishing the run; Ctrl-C again stops now\n")
 
 
-def _hears_signals() -> bool:
-    """Whether this is the main thread, which alone may receive signals."""
+def _can_receive_signals() -> bool:
+    """Returns True in the main thread, the only one that can receive signals."""
     return threading.current_thread() is threading.main_thread()
 
 
-async def _heed_time(lanes: LaneScheduler, seconds: float) -> None:
+async def _enforce_max_time(lanes: LaneScheduler, seconds: float) -> None:
     await anyio.sleep(seconds)
-    lanes.drain(RunStopped("max_time", f"--max-time: {seconds:g} s are over; run the same command again to go on", 4))
+    message = f"--max-time: {seconds:g} s have passed; run the same command again to resume"
+    lanes.drain(RunStopped("max_time", message, 4))

@@ -1,11 +1,11 @@
-"""Where lanes are put together from the configuration."""
+"""Build the lanes of a run from the configuration."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from runner.config import ServiceConfig
+from runner.config import JudgeConfig, ServiceConfig
 from runner.core import COMPLETION_CAP_PARAMETERS, COMPLETION_TOKENS, TEMPLATE_TOKENS
 from runner.dataset import Prefetcher, chunks
 from runner.lanes import Lane, PendingWork
@@ -27,13 +27,13 @@ from runner.service import Client
 
 
 class LaneFactory:
-    """Makes the lanes of one run.
+    """Builds the lanes of one run.
 
     Args:
         run: the run.
-        recorder: takes the rows of all lanes.
-        clients: the services, by name and address.
-        addresses: for each service, the present one.
+        recorder: records the rows of all lanes.
+        clients: the clients by service name and base URL.
+        addresses: the current base URL of each service.
     """
 
     def __init__(
@@ -54,17 +54,20 @@ class LaneFactory:
     async def lane(
         self, name: str, accept: Callable[[int], bool], is_final: Callable[[int], bool]
     ) -> AsyncIterator[Lane]:
-        """A lane for the requests it is to accept, by how many batches they went unanswered in.
+        """Build a lane and prefetch its samples as long as the context is open.
 
-        `gives_up` says from how many on a request is not asked any more.
+        Args:
+            name: `online` or `batch`.
+            accept: given the number of batches that gave a request no answer, True if this lane is to send it.
+            is_final: given the same number, True if the request is never sent again.
         """
-        async with self._prefetcher() as feed:
-            remaining = PendingWork(feed, self._run.inputs.reader, self._run.done, accept)
-            yield self._online(remaining) if name == "online" else self._batch(remaining, is_final)
+        async with self._prefetcher() as prefetcher:
+            pending = PendingWork(prefetcher, self._run.inputs.reader, self._run.done, accept)
+            yield self._online(pending) if name == "online" else self._batch(pending, is_final)
 
     def _prefetcher(self) -> Prefetcher:
-        checked, wanted = self._run.inputs, self._run.done.next_wanted
-        return Prefetcher(chunks(checked.files, wanted, known=self._run.fingerprint, columns=checked.reader.columns))
+        inputs, wanted = self._run.inputs, self._run.done.next_wanted
+        return Prefetcher(chunks(inputs.files, wanted, known=self._run.fingerprint, columns=inputs.reader.columns))
 
     def _online(self, pending: PendingWork) -> OnlineLane:
         config, panel, budget = self._config, self._run.inputs.panel, self._run.budget
@@ -134,24 +137,17 @@ class LaneFactory:
 
     @property
     def _dialects(self) -> dict[str, str]:
-        """Of each service by its name; a shard whose service has another name now is the first one's."""
+        """The dialect of each service; a shard of a service that is no longer configured uses that of the first one."""
         known = {service.name: service.dialect for service in self._config.services}
         return {name: known.get(name, self._service.dialect) for name, _ in self._clients}
 
     def _estimators(self) -> list[TokenEstimator]:
-        """What the requests of each variant will take; those of one judge learn together."""
+        """Returns the token estimator of each variant; the variants of one judge share one."""
         by_judge = [
             TokenEstimator(
                 TEMPLATE_TOKENS if judge.is_builtin else 0,
                 COMPLETION_TOKENS,
-                min(
-                    (
-                        judge.parameters[name]
-                        for name in COMPLETION_CAP_PARAMETERS
-                        if isinstance(judge.parameters.get(name), int)
-                    ),
-                    default=None,
-                ),
+                _completion_cap(judge),
             )
             for judge in self._config.judges
         ]
@@ -165,3 +161,9 @@ class LaneFactory:
     def _grace(self) -> float:
         grace = self._run.options.grace
         return max(service.timeout.total for service in self._config.services) if grace is None else grace
+
+
+def _completion_cap(judge: JudgeConfig) -> int | None:
+    """Returns the maximum number of completion tokens per request; None if the parameters set none."""
+    caps = (judge.parameters.get(name) for name in COMPLETION_CAP_PARAMETERS)
+    return min((cap for cap in caps if isinstance(cap, int)), default=None)

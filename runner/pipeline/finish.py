@@ -1,4 +1,4 @@
-"""Everything after the last request: one line per sample, how the run ended, and what the caller is told."""
+"""Finish a run: write samples.parquet, run.json and status.json, start the report, return the summary."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class RunSummary(msgspec.Struct, frozen=True):
     """How a run ended.
 
     Attributes:
-        directory: where its rows are.
-        exit_code: see docs/cli.md.
-        stop_reason: why it ended before everything was asked; None where it did not.
-        message: the same for a person.
-        total: requests the run is about.
-        counts: of the rows there are now, earlier runs included.
+        directory: the run directory.
+        exit_code: the exit code of the command (docs/cli.md).
+        stop_reason: why the run ended before every request had its row; None if every request has one.
+        message: the same as a sentence for the user.
+        total: the number of requests of the run.
+        counts: counts of all stored rows, including those of earlier calls.
         asked: rows written by this call.
-        elapsed_s: seconds this call took.
+        elapsed_s: the duration of this call in seconds.
         retries: attempts that were repeated.
-        throttled: 429s.
-        lanes: which asked, in their order.
-        in_batches: requests in batches that are open.
-        open_batches: how many those are; an embedded emulator's end with the run.
-        report: the page, where one was asked for and made.
+        throttled: responses with status 429.
+        lanes: the lanes that ran, in order, including earlier calls.
+        in_batches: requests in open batches.
+        open_batches: the number of open batches, without those of an embedded emulator, which end with the run.
+        report: the path of the report's page; None if no report was requested or it failed.
     """
 
     directory: Path
@@ -57,13 +57,13 @@ class RunSummary(msgspec.Struct, frozen=True):
     report: Path | None = None
 
     def lines(self) -> Iterator[str]:
-        """How it ended, for a person."""
+        """Yield the summary as lines of text for the terminal."""
         counts = self.counts
         rate = self.asked / self.elapsed_s if self.elapsed_s else 0.0
         rows = {
             "rows": f"{counts.done:,} of {self.total:,}",
             "ok / unparsed / failed": f"{counts.ok:,} / {counts.unparsed:,} / {counts.failed:,}",
-            "asked now": f"{self.asked:,} in {duration(self.elapsed_s)} ({rate:.1f} rows/s)",
+            "new in this run": f"{self.asked:,} in {duration(self.elapsed_s)} ({rate:.1f} rows/s)",
             "retries / 429s": f"{self.retries:,} / {self.throttled:,}",
             "tokens": f"{counts.prompt_tokens:,} + {counts.completion_tokens:,}",
         }
@@ -80,7 +80,7 @@ class RunSummary(msgspec.Struct, frozen=True):
         return (f"{name:<24}{value}" for name, value in rows.items())
 
     def problem(self) -> str | None:
-        """Why it stopped early, or why its exit code is 1."""
+        """Returns why the run stopped early or why its exit code is 1; None if neither applies."""
         if self.message is not None:
             return f"{self.stop_reason}: {self.message}"
         if self.exit_code != 1:
@@ -88,89 +88,103 @@ class RunSummary(msgspec.Struct, frozen=True):
         bad = self.counts.unparsed + self.counts.failed
         return (
             f"{bad:,} of {self.counts.done:,} rows are not ok, more than output.tolerate allows: "
-            "error_type and error_message of each say why, --retry failed,unparsed asks them again"
+            "see error_type and error_message; --retry failed,unparsed sends these requests again"
         )
 
 
-def finish_run(opened: OpenRun, record: RunManifest, stop: RunStopped | None) -> RunSummary:
-    """Write samples.parquet, run.json and status.json, and say how the run ended."""
-    if not record.aborted and (stop is None or stop.reason != "output"):
-        try:
-            _write_samples(opened)
-        except (OSError, pa.ArrowException) as error:
-            stop = stop or output_failed(error)
-        except DatasetError as error:
-            message = f"samples.parquet was not written: {error}; run the same command again when it can be read"
-            stop = stop or RunStopped("dataset", message, exit_code=3)
-    if stop is None and record.counts.done < opened.total:
+def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> RunSummary:
+    """Write samples.parquet, run.json, status.json and the report, and return the summary.
+
+    Args:
+        run: the run.
+        manifest: the record of its progress.
+        stop: why the lanes stopped early; None if they did not.
+    """
+    stop = _finish_samples(run, manifest, stop)
+    if stop is None and manifest.counts.done < run.total:
         stop = RunStopped("incomplete", "some requests have no row; run the same command again", exit_code=4)
-    code, reason = _ended(opened, record, stop)
+    code, reason = _exit_code(run, manifest, stop)
     try:
-        record.end(code, reason)
+        manifest.end(code, reason)
     except RunStopped as error:
         stop = stop or error
         code, reason = stop.exit_code, stop.reason
-    embedded = {service.name for service in opened.inputs.config.services if service.kind == "emulator"}
+    embedded = {service.name for service in run.inputs.config.services if service.kind == "emulator"}
     log.info("ended with %d%s", code, "" if stop is None else f": {stop}")
     return RunSummary(
-        directory=opened.directory.path,
+        directory=run.directory.path,
         exit_code=code,
         stop_reason=reason,
         message=None if stop is None else str(stop),
-        total=opened.total,
-        counts=record.counts,
-        asked=record.asked,
-        elapsed_s=record.elapsed_s,
-        retries=record.traffic.retries,
-        throttled=record.traffic.throttled,
-        lanes=record.lanes,
-        in_batches=opened.done.submitted(),
-        open_batches=len([shard for shard in opened.ledger.open_shards if shard.service not in embedded]),
-        report=_report(opened) if stop is None else None,  # last: its time is not the asking's
+        total=run.total,
+        counts=manifest.counts,
+        asked=manifest.new_rows,
+        elapsed_s=manifest.elapsed_s,
+        retries=manifest.traffic.retries,
+        throttled=manifest.traffic.throttled,
+        lanes=manifest.lanes,
+        in_batches=run.done.submitted(),
+        open_batches=len([shard for shard in run.ledger.open_shards if shard.service not in embedded]),
+        report=_write_report(run) if stop is None else None,  # last, so that elapsed_s does not include it
     )
 
 
-def _report(opened: OpenRun) -> Path | None:
-    """The report's page, where the YAML asks for it; a run whose report fails has all its rows nevertheless."""
-    config = opened.inputs.config
+def _finish_samples(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> RunStopped | None:
+    """Write samples.parquet unless the run was aborted or its output failed; returns `stop` or the new failure."""
+    if manifest.aborted or (stop is not None and stop.reason == "output"):
+        return stop
+    try:
+        _write_samples(run)
+    except (OSError, pa.ArrowException) as error:
+        return stop or output_failed(error)
+    except DatasetError as error:
+        message = f"samples.parquet was not written: {error}; run the same command again when it can be read"
+        return stop or RunStopped("dataset", message, exit_code=3)
+    return stop
+
+
+def _write_report(run: OpenRun) -> Path | None:
+    """Write the report if the configuration requests one; a failure is only logged, because all rows are stored."""
+    config = run.inputs.config
     if config.report is None:
         return None
     try:
         return write_report(config)
     except ReportFailed as error:
-        again = f"`judge-runner report {opened.directory.path}` tries again"
+        again = f"`judge-runner report {run.directory.path}` tries again"
         log.warning("the report was not written: %s; %s", error, again)
         return None
 
 
-def _ended(opened: OpenRun, record: RunManifest, stop: RunStopped | None) -> tuple[int, str | None]:
+def _exit_code(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> tuple[int, str | None]:
+    """Returns the exit code and the stop reason."""
     if stop is not None:
         return stop.exit_code, stop.reason
-    counts = record.counts
-    bad = (counts.unparsed + counts.failed) / max(1, counts.done)
-    return (0 if bad <= opened.inputs.config.output.tolerate else 1), None
+    counts = manifest.counts
+    bad_share = (counts.unparsed + counts.failed) / max(1, counts.done)
+    return (0 if bad_share <= run.inputs.config.output.tolerate else 1), None
 
 
-def _write_samples(opened: OpenRun) -> None:
-    checked, config = opened.inputs, opened.inputs.config
-    how = Aggregation(
+def _write_samples(run: OpenRun) -> None:
+    inputs, config = run.inputs, run.inputs.config
+    aggregation = Aggregation(
         score=config.aggregate.score,
         min_valid=config.aggregate.min_valid,
-        variants=frozenset(opened.done.variants),
+        variants=frozenset(run.done.variants),
         swap=any(judge.swap for judge in config.judges),
         criteria={judge.name: judge.dimension for judge in config.judges if judge.dimension is not None},
     )
-    extra = checked.reader.result_fields()
-    kept = {field.name for field in extra}
-    names = tuple(name for name in checked.texts if name not in kept) if config.output.texts else ()
-    where, reader = row_lookup(checked, opened.fingerprint, _as_it_is), TextReader(checked.reader, names)
+    extra = inputs.reader.result_fields()
+    extra_names = {field.name for field in extra}
+    names = tuple(name for name in inputs.texts if name not in extra_names) if config.output.texts else ()
+    lookup, reader = row_lookup(inputs, run.fingerprint, _unchanged), TextReader(inputs.reader, names)
 
     def texts(ordinals: Sequence[int]) -> Sequence[pa.Array]:
-        found = where.at(ordinals)
+        found = lookup.at(ordinals)
         return reader.columns([found.get(ordinal) for ordinal in ordinals])
 
-    write_samples(opened.directory.path, extra, how, config.output.compression, names, texts)
+    write_samples(run.directory.path, extra, aggregation, config.output.compression, names, texts)
 
 
-def _as_it_is(row: RawRow) -> RawRow:
+def _unchanged(row: RawRow) -> RawRow:
     return row

@@ -1,4 +1,4 @@
-"""The run as `run.json` and `status.json` tell it."""
+"""Keep `run.json` and `status.json` up to date."""
 
 from __future__ import annotations
 
@@ -28,119 +28,119 @@ NO_TRAFFIC = Traffic()
 
 
 class RunManifest:
-    """Writes down how a run goes.
+    """Records the progress of a run.
 
     Attributes:
-        counts: of the rows there are, kept up to date by who records them.
-        route: the lane that was chosen, and why.
-        lane: the lane that is running, once there is one.
+        counts: counts of the stored rows; the recorder keeps them up to date.
+        route: the chosen lane and the reason; None until it is chosen.
+        lane: the lane that is running or ran last; None before the first.
     """
 
-    def __init__(self, opened: OpenRun) -> None:
-        self.counts = opened.done.counts
+    def __init__(self, run: OpenRun) -> None:
+        self.counts = run.done.counts
         self.route: Route | None = None
         self.lane: Lane | None = None
-        self._opened = opened
-        self._story: list[dict[str, Any]] = list(opened.earlier.get("story", ()))
-        self._before = Traffic()
-        self._began = time.monotonic()
+        self._run = run
+        self._story: list[dict[str, Any]] = list(run.earlier.get("story", ()))
+        self._earlier_traffic = Traffic()
+        self._start_time = time.monotonic()
         self._started_at = now()
         self._rows_before = self.counts.done
         self._rate = RateMeter()
 
     @property
     def traffic(self) -> Traffic:
-        """What goes over the wire just now, and what went wrong on it, of all lanes of this call."""
-        now, before = NO_TRAFFIC if self.lane is None else self.lane.traffic, self._before
-        return Traffic(now.in_flight, before.retries + now.retries, before.throttled + now.throttled)
+        """Requests in flight at the moment, and retries and 429s of all lanes of this call."""
+        now, earlier = NO_TRAFFIC if self.lane is None else self.lane.traffic, self._earlier_traffic
+        return Traffic(now.in_flight, earlier.retries + now.retries, earlier.throttled + now.throttled)
 
     @property
     def lanes(self) -> tuple[str, ...]:
-        """The lanes that asked, in their order, of earlier calls too."""
-        return tuple(name for name, _ in groupby(turn["lane"] for turn in self._story))
+        """The lanes that ran, in order, including earlier calls."""
+        return tuple(name for name, _ in groupby(entry["lane"] for entry in self._story))
 
     @property
     def aborted(self) -> bool:
-        """Whether the run was told to stop at once."""
+        """True if a second signal stopped the run at once."""
         return self.lane is not None and self.lane.aborted
 
     @property
-    def asked(self) -> int:
+    def new_rows(self) -> int:
         """Rows written by this call."""
         return self.counts.done - self._rows_before
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the run was opened."""
-        return time.monotonic() - self._began
+        return time.monotonic() - self._start_time
 
-    def begin(self, lane: Lane, reason: str) -> None:
-        """Write down that a lane begins, and why; raises RunStopped where the output can no longer be written."""
-        self._before = self.traffic
+    def start_lane(self, lane: Lane, reason: str) -> None:
+        """Record that a lane starts, and why; raises RunStopped if the output can no longer be written."""
+        self._earlier_traffic = self.traffic
         self.lane = lane
-        self._story.append({"lane": lane.name, "reason": reason, "at": now(), "left": self._opened.done.missing()})
+        self._story.append({"lane": lane.name, "reason": reason, "at": now(), "left": self._run.done.missing()})
         self.save("running")
 
-    def note_drain(self) -> bool:
-        """Whether another process asks this one to drain (`cancel`)."""
-        return self._opened.directory.is_asked_to_drain()
+    def is_drain_requested(self) -> bool:
+        """Returns True if another process requested a drain (`judge-runner cancel`)."""
+        return self._run.directory.is_drain_requested()
 
     def update(self) -> Progress:
-        """Write status.json and return what stands in it; that it cannot be written does not end a run."""
+        """Write status.json and return its content; a failure to write it is logged and does not stop the run."""
         progress = self._progress(None, None)
         try:
-            write_json(self._opened.directory.status, msgspec.to_builtins(progress), durable=False)
+            write_json(self._run.directory.status, msgspec.to_builtins(progress), durable=False)
         except OSError as error:
             log.warning("status.json cannot be written: %s", error)
         return progress
 
     def end(self, exit_code: int, stop_reason: str | None) -> None:
-        """Write how the run ended into run.json and status.json; raises RunStopped."""
+        """Write the end of the run to run.json and status.json; raises RunStopped if they cannot be written."""
         self.save("finished" if stop_reason is None else "stopped", exit_code, stop_reason)
         try:
-            write_json(self._opened.directory.status, msgspec.to_builtins(self._progress(exit_code, stop_reason)))
+            write_json(self._run.directory.status, msgspec.to_builtins(self._progress(exit_code, stop_reason)))
         except OSError as error:
             raise output_failed(error) from error
 
     def save(self, state: str, exit_code: int | None = None, stop_reason: str | None = None) -> None:
-        """Write run.json; raises RunStopped where the output can no longer be written."""
-        opened = self._opened
-        config, earlier = opened.inputs.config, opened.earlier
+        """Write run.json; raises RunStopped if the output can no longer be written."""
+        run = self._run
+        config, earlier = run.inputs.config, run.earlier
         data: dict[str, Any] = {
             "id": earlier.get("id") or f"{config.name}-{self._started_at}",
             "name": config.name,
             "tags": dict(config.tags),
             "versions": {"judge-runner": __version__, "python": sys.version.split()[0], "pyarrow": pa.__version__},
             "base": str(config.base),
-            "base_relative": os.path.relpath(config.base, opened.directory.path),
+            "base_relative": os.path.relpath(config.base, run.directory.path),
             "emulated": any(service.kind == "emulator" for service in config.services),
             "state": state,
             "exit_code": exit_code,
             "stop_reason": stop_reason,
-            "limit": opened.options.limit,
+            "limit": run.options.limit,
             "route": earlier.get("route") if self.route is None else self.route.lane,
             "route_reason": earlier.get("route_reason") if self.route is None else self.route.reason,
             "lanes": list(self.lanes),
             "story": self._story,
-            "batches": self._opened.ledger.by_state(),
-            "counts": {"total": opened.total, **msgspec.to_builtins(self.counts)},
+            "batches": run.ledger.by_state(),
+            "counts": {"total": run.total, **msgspec.to_builtins(self.counts)},
             "created_at": earlier.get("created_at") or self._started_at,
             "started_at": self._started_at,
             "updated_at": now(),
-            "schema": schema_text(opened.inputs.schema),
-            "columns": {field.name: str(field.type) for field in opened.inputs.schema},
-            **opened.fingerprints,
+            "schema": schema_text(run.inputs.schema),
+            "columns": {field.name: str(field.type) for field in run.inputs.schema},
+            **run.fingerprints,
         }
         try:
-            opened.directory.write_run(data)
+            run.directory.write_run(data)
         except OSError as error:
             raise output_failed(error) from error
 
     def _progress(self, exit_code: int | None, stop_reason: str | None) -> Progress:
-        config, counts, total = self._opened.inputs.config, self.counts, self._opened.total
-        ledger = self._opened.ledger
+        config, counts, total = self._run.inputs.config, self.counts, self._run.total
+        ledger = self._run.ledger
         in_batches = ledger.answered_lines()
-        rate = self._rate.note(time.monotonic(), counts.done + in_batches)
+        rate = self._rate.update(time.monotonic(), counts.done + in_batches)
         return Progress(
             state=self._state(exit_code, stop_reason),
             route=self._route(),
@@ -177,9 +177,9 @@ class RunManifest:
     def _route(self) -> str | None:
         if self.lane is not None:
             return self.lane.name
-        return self.route.lane if self.route is not None else self._opened.earlier.get("route")
+        return self.route.lane if self.route is not None else self._run.earlier.get("route")
 
 
 def now() -> str:
-    """The time as the files tell it."""
+    """Returns the current UTC time in ISO 8601 with seconds, as run.json and status.json hold it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Everything before the first request: check what was given, open the run directory, find out what is left to ask."""
+"""Open a run: check the inputs, lock and recover the run directory, and find the requests that are still missing."""
 
 from __future__ import annotations
 
@@ -13,37 +13,62 @@ import pyarrow as pa
 
 from runner.config import RunConfig
 from runner.core import Price, counted, write_text
-from runner.dataset import (
-    DatasetFingerprint,
-    growth,
-    take_fingerprint,
-)
+from runner.dataset import DatasetFingerprint, growth, take_fingerprint
 from runner.errors import RunDirectoryError, UsageError
-from runner.lanes.batch import Ledger, ShardBudget, claim, refresh, replaced
+from runner.lanes.batch import (
+    Ledger,
+    ShardBudget,
+    batches_replacing_rows,
+    mark_submitted,
+    refresh_submitted_columns,
+)
 from runner.limits import NO_CAPS, Budget, bounds_of, caps_of, spent_in_parts
-from runner.monitor import logged_to
+from runner.monitor import log_to_file
 from runner.pipeline.reparse import ReparseContext, check_requests, reparse_rows
 from runner.planning import (
     RunInputs,
     RunOptions,
     check_inputs,
     check_request_fingerprint,
+    find_stale_columns,
     parsing_fingerprint,
     prices_by_variant,
     request_fingerprint,
     row_lookup,
     shared_columns,
     variant_keys,
-    what_is_stale,
 )
-from runner.results import CompletionIndex, RunDirectory, move_aside, own_floats, recover, scan
+from runner.results import (
+    CompletionIndex,
+    RunDirectory,
+    extra_float_columns,
+    load_completion_index,
+    move_aside,
+    recover_results,
+)
 from runner.types import Row
 
 log = logging.getLogger(__name__)
 
 
 class OpenRun(msgspec.Struct, frozen=True):
-    """A run directory that is held, in order, and known."""
+    """A run whose directory is locked and recovered.
+
+    Attributes:
+        inputs: the configuration and what was loaded for it.
+        options: the options of the command line.
+        directory: the run directory.
+        ledger: the shards of the run.
+        fingerprint: row counts and content hashes of the dataset's files.
+        done: the index of finished requests.
+        next_part: the number of the next journal segment and part.
+        shared: for each variant, the columns that have the same value for all its rows.
+        prices: for each variant, the price of its tokens.
+        earlier: run.json as the last call left it; empty in a new directory.
+        fingerprints: the entries `asking`, `reading` and `dataset` of run.json.
+        budget: the budget; None without a cap.
+        shard_budget: its reservations for shards; None without a cap.
+    """
 
     inputs: RunInputs
     options: RunOptions
@@ -61,98 +86,104 @@ class OpenRun(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """How many requests the run is about."""
+        """The number of requests of the run."""
         return self.done.samples * len(self.done.variants)
 
 
 @contextmanager
 def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
-    """Hold the run directory, bring it into order, and find out what is left; raises UsageError, nothing was sent."""
-    checked = check_inputs(config)
+    """Lock the run directory, recover it and find the missing requests; sends nothing.
+
+    Raises:
+        UsageError: the configuration, the dataset, an option or the run directory is not valid.
+    """
+    inputs = check_inputs(config)
     if options.detach and any(service.kind == "emulator" for service in config.services):
         raise UsageError("--detach: the embedded emulator ends with the run, and its batches with it")
     directory = RunDirectory(config.output.directory)
     if options.fresh and directory.path.exists() and directory.is_run():
-        if directory.is_held():
-            raise RunDirectoryError(f"{directory.path}: another judge-runner works in this run directory")
-        aside = move_aside(directory.path)
-        log.warning("the earlier run was moved to %s", aside)
-        if open_shards := len(Ledger(RunDirectory(aside).batches).open_shards):
-            log.warning(
-                "%s of it %s open at the service: `judge-runner run %s` collects them, `cancel` cancels them",
-                counted(open_shards, "batch", "batches"),
-                "is" if open_shards == 1 else "are",
-                aside,
-            )
+        _move_earlier_run(directory)
     directory.prepare()
-    with directory.held(), logged_to(directory.log):
-        yield _writing(directory, partial(_take_stock, checked, options, directory))
+    with directory.held(), log_to_file(directory.log):
+        yield _report_write_errors(directory, partial(_build_open_run, inputs, options, directory))
 
 
-def _writing(directory: RunDirectory, work: Callable[[], OpenRun]) -> OpenRun:
-    """Do what writes into the run directory before anything is sent; raises RunDirectoryError where it cannot."""
+def _move_earlier_run(directory: RunDirectory) -> None:
+    if directory.is_held():
+        raise RunDirectoryError(f"{directory.path}: another judge-runner uses this run directory")
+    aside = move_aside(directory.path)
+    log.warning("the earlier run was moved to %s", aside)
+    if open_shards := len(Ledger(RunDirectory(aside).batches).open_shards):
+        log.warning(
+            "%s of it %s open at the service: `judge-runner run %s` collects them, `cancel` cancels them",
+            counted(open_shards, "batch", "batches"),
+            "is" if open_shards == 1 else "are",
+            aside,
+        )
+
+
+def _report_write_errors(directory: RunDirectory, work: Callable[[], OpenRun]) -> OpenRun:
+    """Run `work`, which writes into the run directory; raises RunDirectoryError if it cannot."""
     try:
         return work()
     except (OSError, pa.ArrowException) as error:
-        raise RunDirectoryError(f"{directory.path}: cannot be brought into order: {error}") from error
+        raise RunDirectoryError(f"{directory.path}: cannot be recovered: {error}") from error
 
 
-def _take_stock(checked: RunInputs, options: RunOptions, directory: RunDirectory) -> OpenRun:
-    config = checked.config
+def _read_earlier_run(directory: RunDirectory, config: RunConfig) -> dict[str, Any]:
+    """Returns run.json; raises RunDirectoryError if it is missing beside rows or belongs to other requests."""
     earlier = directory.read_run()
     if not earlier and (directory.has_rows() or directory.has_shards()):
         raise RunDirectoryError(f"{directory.path}: there are rows but no run.json; put it back, or use --fresh")
-    asked = request_fingerprint(config)
-    check_request_fingerprint(str(directory.path), earlier.get("asking", {}), asked)
+    check_request_fingerprint(str(directory.path), earlier.get("asking", {}), request_fingerprint(config))
+    return earlier
+
+
+def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirectory) -> OpenRun:
+    config = inputs.config
+    earlier = _read_earlier_run(directory, config)
     known = DatasetFingerprint.from_data(earlier["dataset"]) if earlier else None
-    counted = take_fingerprint(checked.files, known)
-    written = directory.read_schema() or checked.schema
-    next_part = recover(directory.path, written, config.output.compression)
-    ledger = _ledger(directory, config)
-    samples_again = row_lookup(checked, counted, checked.reader.sample)
-    again = ReparseContext(
-        checked.panel, variant_keys(checked.panel), prices_by_variant(config, checked.panel), samples_again
-    )
-    changed = known is not None and growth(known, counted) == "changed"
-    if changed:
-        check_requests(directory.path, again, ledger)
+    fingerprint = take_fingerprint(inputs.files, known)
+    stored_schema = directory.read_schema() or inputs.schema
+    next_part = recover_results(directory.path, stored_schema, config.output.compression)
+    ledger = _open_ledger(directory, config)
+    lookup = row_lookup(inputs, fingerprint, inputs.reader.sample)
+    context = ReparseContext(inputs.panel, variant_keys(inputs.panel), prices_by_variant(config, inputs.panel), lookup)
+    dataset_changed = known is not None and growth(known, fingerprint) == "changed"
+    if dataset_changed:
+        check_requests(directory.path, context, ledger)
     if earlier and (directory.has_rows() or ledger.open_shards):
-        stale = what_is_stale(earlier, parsing_fingerprint(config))
-        columns = changed or stale.columns or written != checked.schema
-        if columns or stale.verdicts:
-            _read_again(directory, checked, earlier, again if columns else msgspec.structs.replace(again, cursor=None))
-        if columns:
-            refresh(ledger, samples_again, own_floats(checked.schema))
-    samples = counted.rows if options.limit is None else min(options.limit, counted.rows)
-    done = scan(directory.path, samples, again.variants, options.retry, replaced(ledger))
-    claim(ledger, checked.panel, done, directory.path)
+        has_new_columns = dataset_changed or stored_schema != inputs.schema
+        _update_stored_rows(directory, inputs, earlier, context, ledger, has_new_columns)
+    samples = fingerprint.rows if options.limit is None else min(options.limit, fingerprint.rows)
+    replaced = batches_replacing_rows(ledger)
+    done = load_completion_index(directory.path, samples, context.variants, options.retry, replaced)
+    mark_submitted(ledger, inputs.panel, done, directory.path)
     write_text(directory.config, config.document)
-    budget, purse = _budget(checked, directory, ledger, again.prices, done)
     return OpenRun(
-        checked,
+        inputs,
         options,
         directory,
         ledger,
-        counted,
+        fingerprint,
         done,
         next_part,
-        tuple(shared_columns(config, variant) for variant in checked.panel.variants),
-        again.prices,
+        tuple(shared_columns(config, variant) for variant in inputs.panel.variants),
+        context.prices,
         earlier,
         {
-            "asking": {**earlier.get("asking", {}), **asked},
+            "asking": {**earlier.get("asking", {}), **request_fingerprint(config)},
             "reading": parsing_fingerprint(config),
-            "dataset": counted.to_data(),
+            "dataset": fingerprint.to_data(),
         },
-        budget,
-        purse,
+        *_open_budget(inputs, directory, ledger, context.prices, done),
     )
 
 
-def _budget(
+def _open_budget(
     inputs: RunInputs, directory: RunDirectory, ledger: Ledger, prices: tuple[Price, ...], done: CompletionIndex
 ) -> tuple[Budget | None, ShardBudget | None]:
-    """The budget and its batch side, with what was used so far; None without a cap."""
+    """Returns the budget and its reservations for shards, with what was used so far; None without a cap."""
     caps, panel = inputs.config.budget, inputs.panel
     if caps_of(caps) == NO_CAPS:
         return None, None
@@ -163,8 +194,8 @@ def _budget(
     return budget, shard_budget
 
 
-def _ledger(directory: RunDirectory, config: RunConfig) -> Ledger:
-    """The shards there are; those of an embedded emulator ended with it, but for what was collected already."""
+def _open_ledger(directory: RunDirectory, config: RunConfig) -> Ledger:
+    """Open the ledger; shards of an embedded emulator ended with it, unless their results are already downloaded."""
     ledger = Ledger(directory.batches)
     ledger.clean_up()
     embedded = {service.name for service in config.services if service.kind == "emulator"}
@@ -174,12 +205,25 @@ def _ledger(directory: RunDirectory, config: RunConfig) -> Ledger:
     return ledger
 
 
-def _read_again(directory: RunDirectory, checked: RunInputs, earlier: Mapping[str, Any], again: ReparseContext) -> None:
-    """Read the stored answers again.
+def _update_stored_rows(
+    directory: RunDirectory,
+    inputs: RunInputs,
+    earlier: Mapping[str, Any],
+    context: ReparseContext,
+    ledger: Ledger,
+    has_new_columns: bool,
+) -> None:
+    """Parse the stored responses again, and refresh the dataset's columns, if either is out of date.
 
-    Until `run.json` is written with the new reading it says that none is known: were this cut off, parts of both
-    readings would stand there, and even the old configuration would have to read them again.
+    Until run.json is written with the new parsing fingerprint, it holds none. If this is interrupted, some parts follow
+    the old settings and some the new ones, and even a run with the old configuration has to parse them all again.
     """
-    directory.write_run({**earlier, "reading": None})
-    rows = reparse_rows(directory.results, checked.schema, checked.config.output.compression, again)
-    log.info("read %d stored answers again", rows)
+    stale = find_stale_columns(earlier, parsing_fingerprint(inputs.config))
+    refreshes_columns = has_new_columns or stale.columns
+    if refreshes_columns or stale.verdicts:
+        directory.write_run({**earlier, "reading": None})
+        context = context if refreshes_columns else msgspec.structs.replace(context, lookup=None)
+        rows = reparse_rows(directory.results, inputs.schema, inputs.config.output.compression, context)
+        log.info("parsed %d stored responses again", rows)
+    if refreshes_columns and context.lookup is not None:
+        refresh_submitted_columns(ledger, context.lookup, extra_float_columns(inputs.schema))

@@ -1,4 +1,4 @@
-"""The report, made by another program: what it needs is never loaded into a run, and what it takes goes with it."""
+"""Run `python -m runner.report` as a child process, so that a run never imports its libraries or keeps its memory."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from runner.config import RunConfig
 from runner.errors import ReportFailed
 from runner.judge import scale_of
 
-PAGE = Path("report") / "index.html"
+PAGE_PATH = Path("report") / "index.html"
 
 
 def write_report(config: RunConfig) -> Path:
-    """Write `report/` into a configuration's run directory and return the page's path; raises ReportFailed."""
-    done = subprocess.run(
+    """Write `report/` into the run directory and return the path of its page; raises ReportFailed."""
+    process = subprocess.run(
         [sys.executable, "-m", "runner.report", msgspec.json.encode(_options(config)).decode()],
         capture_output=True,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the run, which waits for this
+        start_new_session=True,  # Ctrl-C must reach only the run, which waits for this process
         check=False,
     )
-    if done.returncode:
-        raise ReportFailed(done.stderr.strip() or f"it ended with {done.returncode}")
-    return config.output.directory / PAGE
+    if process.returncode:
+        raise ReportFailed(process.stderr.strip() or f"it ended with {process.returncode}")
+    return config.output.directory / PAGE_PATH
 
 
 def _options(config: RunConfig) -> dict[str, Any]:

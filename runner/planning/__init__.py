@@ -1,13 +1,13 @@
-"""What a run will ask and what that will cost; nothing is sent."""
+"""Plan a run: the requests it would send, by which lane, for how long and at what cost. Nothing is sent."""
 
 from __future__ import annotations
 
 from runner.planning.estimate import estimate_requests
 from runner.planning.fingerprints import (
     check_request_fingerprint,
+    find_stale_columns,
     parsing_fingerprint,
     request_fingerprint,
-    what_is_stale,
 )
 from runner.planning.inputs import (
     RunInputs,
@@ -18,28 +18,28 @@ from runner.planning.inputs import (
     shared_columns,
     variant_keys,
 )
-from runner.planning.plan import make_plan, route_of
-from runner.planning.preview import first_requests, show_rows
-from runner.planning.routing import Route, batch_lack, batch_services
+from runner.planning.plan import make_plan, route_requests
+from runner.planning.preview import preview_requests, preview_rows
+from runner.planning.routing import Route, batch_services, why_not_batch
 
 __all__ = [
     "Route",
     "RunInputs",
     "RunOptions",
-    "batch_lack",
     "batch_services",
     "check_inputs",
     "check_request_fingerprint",
     "estimate_requests",
-    "first_requests",
+    "find_stale_columns",
     "make_plan",
     "parsing_fingerprint",
+    "preview_requests",
+    "preview_rows",
     "prices_by_variant",
     "request_fingerprint",
-    "route_of",
+    "route_requests",
     "row_lookup",
     "shared_columns",
-    "show_rows",
     "variant_keys",
-    "what_is_stale",
+    "why_not_batch",
 ]

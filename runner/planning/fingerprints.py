@@ -1,7 +1,8 @@
-"""What may change between two runs in one directory, and what may not (contract, section 3).
+"""Fingerprints of the settings that decide which requests are sent and how responses are parsed.
 
-*Asking* decides what a stored answer is the answer to: it may not change. *Reading* decides what an answer means: when
-it changes, the stored answers are read again. Everything else is free.
+The request fingerprint (`asking` in run.json) covers what a stored response is the response to: it may not change
+within a run directory. The parsing fingerprint (`reading`) covers what a response means: if it changes, the stored
+responses are parsed again. All other settings may change freely.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ Data = dict[str, Any]
 
 
 def request_fingerprint(config: RunConfig) -> Data:
-    """What each judge is asked, by its name, as plain data for `run.json`."""
+    """Returns for each judge's name the settings that decide its requests, as plain data for run.json."""
     kinds = {service.name: service.kind for service in config.services}
-    return {judge.name: _asking(judge, config.dataset, kinds[judge.service[0]]) for judge in config.judges}
+    return {judge.name: _judge_fingerprint(judge, config.dataset, kinds[judge.service[0]]) for judge in config.judges}
 
 
-def _asking(judge: JudgeConfig, dataset: DatasetConfig, service_kind: str) -> Data:
+def _judge_fingerprint(judge: JudgeConfig, dataset: DatasetConfig, service_kind: str) -> Data:
     return {
         "kind": judge.kind,
         "model": judge.model,
@@ -44,7 +45,10 @@ def _source(source: Column | Constant | None) -> Any:
 
 
 def parsing_fingerprint(config: RunConfig) -> Data:
-    """How answers are read and what the dataset adds to a row, as plain data for `run.json`."""
+    """Returns the settings that decide how responses are parsed and priced and which columns the dataset adds to a row.
+
+    The result is plain data for run.json.
+    """
     dataset = config.dataset
     prices = config.prices
     label = dataset.human_label
@@ -67,33 +71,48 @@ def parsing_fingerprint(config: RunConfig) -> Data:
     }
 
 
-class Stale(msgspec.Struct, frozen=True):
-    """What rows that are there hold otherwise than they would be written now.
+class StaleColumns(msgspec.Struct, frozen=True):
+    """Which columns of the stored rows are out of date.
 
     Attributes:
-        verdicts: what the answers mean, or what they cost.
-        columns: what the dataset adds.
+        verdicts: True if those of verdict and cost are.
+        columns: True if those of the dataset are.
     """
 
     verdicts: bool
     columns: bool
 
 
-def what_is_stale(earlier: Mapping[str, Any], now: Data) -> Stale:
-    """Compare how rows were read (`run.json`) with how they are read now.
+def find_stale_columns(earlier: Mapping[str, Any], now: Data) -> StaleColumns:
+    """Compare the parsing fingerprint in run.json with the current one.
 
-    A judge that was never asked here has no rows to be read again. No known reading means that reading again was cut
-    off: everything is stale.
+    A judge without rows in this directory is ignored. If run.json has no parsing fingerprint, parsing was interrupted:
+    everything is stale.
+
+    Args:
+        earlier: the content of run.json.
+        now: the current parsing fingerprint.
     """
     before, known = earlier.get("reading"), earlier.get("asking", {})
     if before is None:
-        return Stale(verdicts=True, columns=True)
-    judges = any(before["judges"].get(name) != how for name, how in now["judges"].items() if name in known)
-    return Stale(judges or before["prices"] != now["prices"], before["columns"] != now["columns"])
+        return StaleColumns(verdicts=True, columns=True)
+    judges_changed = any(
+        before["judges"].get(name) != settings for name, settings in now["judges"].items() if name in known
+    )
+    return StaleColumns(judges_changed or before["prices"] != now["prices"], before["columns"] != now["columns"])
 
 
 def check_request_fingerprint(where: str, before: Mapping[str, Data], now: Mapping[str, Data]) -> None:
-    """Raise RunDirectoryError, saying what differs, where a judge that has rows would be asked something else."""
+    """Check that no judge with rows would get other requests now.
+
+    Args:
+        where: the run directory, for the message.
+        before: the request fingerprint in run.json.
+        now: the current request fingerprint.
+
+    Raises:
+        RunDirectoryError: the requests would differ; the message says which settings do.
+    """
     differences = [
         f"judge {name!r}: {key} was {_short(before[name].get(key))}, is {_short(now[name].get(key))}"
         for name in now
@@ -109,8 +128,8 @@ def check_request_fingerprint(where: str, before: Mapping[str, Data], now: Mappi
         differences.append("rows of the emulator and of a real service never share a run directory")
     if differences:
         raise RunDirectoryError(
-            f"{where}: belongs to another run: " + "; ".join(differences) + ". What is asked may not change within a "
-            "run directory: give another one with --run-dir, or start anew with --fresh"
+            f"{where}: belongs to another run: " + "; ".join(differences) + ". The requests may not change within "
+            "a run directory: choose another one with --run-dir, or start over with --fresh"
         )
 
 

@@ -1,4 +1,4 @@
-"""Check what was given, before there is a run directory: tokens, dataset, columns, templates."""
+"""Check the inputs before there is a run directory: tokens, dataset, columns, templates."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from runner.types import Row, Secret
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """What the command line adds to the configuration.
+    """The options of the command line.
 
     Attributes:
-        limit: judge only the first so many samples.
-        retry: statuses (`failed`, `unparsed`) whose rows are asked again.
-        fresh: move an existing run directory aside and start anew.
-        max_time: drain after so many seconds.
-        grace: seconds that requests under way get when the run is drained; None: as long as their own timeout.
+        limit: judge only the first `limit` samples.
+        retry: statuses (`failed`, `unparsed`) whose requests are sent again.
+        fresh: rename an existing run directory and start over.
+        max_time: seconds after which the run is drained.
+        grace: seconds that requests in flight get when the run is drained; None: their own timeout.
         quiet: show errors only.
-        detach: submit or collect what is ready by batch, and leave.
-        cancel: cancel the open batches, keep what they answered, and ask nothing else.
-        resubmit_unknown: ask requests again whose batch may have been paid for, but cannot be found out about.
+        detach: submit batches, collect those that are ready, and exit.
+        cancel: cancel the open batches, keep their answers, and send nothing else.
+        resubmit_unknown: send requests again whose batch may have been paid for but whose state cannot be determined.
     """
 
     limit: int | None = None
@@ -57,7 +57,17 @@ class RunOptions(msgspec.Struct, frozen=True):
 
 
 class RunInputs(msgspec.Struct, frozen=True):
-    """What was given, checked as far as that goes without the run directory: nothing was written or sent."""
+    """The configuration and what was loaded for it, checked without a run directory: nothing was written or sent.
+
+    Attributes:
+        config: the configuration.
+        tokens: the API token of each service; None if it needs none.
+        panel: the judges.
+        files: the dataset's files.
+        reader: turns their rows into samples.
+        texts: the text columns that samples.parquet can show.
+        schema: the schema of the results.
+    """
 
     config: RunConfig
     tokens: Mapping[str, Secret | None]
@@ -69,7 +79,11 @@ class RunInputs(msgspec.Struct, frozen=True):
 
 
 def check_inputs(config: RunConfig, environ: Mapping[str, str] = os.environ) -> RunInputs:
-    """Check tokens, dataset, columns and templates; raises UsageError. Reads only the beginning of the dataset."""
+    """Check tokens, dataset, columns and templates; reads only the beginning of the dataset.
+
+    Raises:
+        UsageError: something is not valid; a ConfigError names the configuration file.
+    """
     try:
         return _inputs(config, environ)
     except ConfigError as error:
@@ -87,12 +101,12 @@ def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     check_columns(config.dataset, fields, found)
     panel.check_names(fields, found.names)
     reader = SampleReader(config.dataset, found, pairwise="answer2" in used, also=used - fields)
-    texts = tuple(name for name in TEXT_FIELDS if _has(config, name, found))
+    texts = tuple(name for name in TEXT_FIELDS if _has_source(config, name, found))
     return RunInputs(config, tokens, panel, files, reader, texts, results_schema(reader.result_fields()))
 
 
 def _token(service: ServiceConfig, environ: Mapping[str, str]) -> Secret | None:
-    """The service's token; an embedded service's options are tried here too, before there is a run directory."""
+    """Returns the service's token; also checks the options of an embedded emulator."""
     try:
         if service.kind == "emulator":
             check_options(service.emulator)
@@ -102,22 +116,23 @@ def _token(service: ServiceConfig, environ: Mapping[str, str]) -> Secret | None:
         raise ConfigError(f"service.{keys[service.kind]}: {error}") from None
 
 
-def _has(config: RunConfig, field: str, found: Columns) -> bool:
+def _has_source(config: RunConfig, field: str, found: Columns) -> bool:
     source = config.dataset.source_of(field)
     return source is not None and (isinstance(source, Constant) or found.has(source.path))
 
 
-def row_lookup(checked: RunInputs, counted: DatasetFingerprint, read: Callable[[RawRow], Read]) -> RowLookup[Read]:
-    """A cursor over the whole dataset, as it was counted."""
-    return RowLookup(lambda: chunks(checked.files, known=counted, columns=checked.reader.columns), read)
+def row_lookup(inputs: RunInputs, fingerprint: DatasetFingerprint, read: Callable[[RawRow], Read]) -> RowLookup[Read]:
+    """Returns a lookup of the dataset's rows by ordinal; `read` converts each row."""
+    return RowLookup(lambda: chunks(inputs.files, known=fingerprint, columns=inputs.reader.columns), read)
 
 
 def variant_keys(panel: Panel) -> dict[VariantKey, int]:
+    """Returns the number of each variant by its judge, order and repeat."""
     return {(v.judge, v.swapped, v.repeat): number for number, v in enumerate(panel.variants)}
 
 
 def prices_by_variant(config: RunConfig, panel: Panel) -> tuple[Price, ...]:
-    """What the tokens of each variant cost."""
+    """Returns the price of the tokens of each variant."""
     prices = config.prices
     if prices is None:
         return (no_price,) * len(panel.variants)
@@ -126,7 +141,7 @@ def prices_by_variant(config: RunConfig, panel: Panel) -> tuple[Price, ...]:
 
 
 def shared_columns(config: RunConfig, variant: Variant) -> Row:
-    """The columns that all rows of a variant share."""
+    """Returns the columns that have the same value for all rows of a variant."""
     judge = config.judges[variant.judge_index]
     return {
         "judge": judge.name,

@@ -1,4 +1,4 @@
-"""Looks for people: the first requests before a run, a few rows after it."""
+"""Previews for the terminal: the first requests before a run, a few rows after it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from runner.core import estimate_body
 from runner.dataset import chunks
 from runner.errors import BadRow, DatasetError
 from runner.planning.inputs import RunInputs
-from runner.results import RunDirectory, rows_so_far
+from runner.results import RunDirectory, open_snapshot
 
 ROWS_CHECKED = 100
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """What the first rows of the dataset would become.
+    """The requests of the first rows of the dataset.
 
     Attributes:
         bodies: the JSON bodies of the first requests, as text.
-        warnings: a line for each of the first rows that cannot be asked.
-        described: one line about the rest.
+        warnings: a line for each of the first rows that gives no request.
+        described: one line about all rows that were checked.
     """
 
     bodies: list[str]
@@ -31,27 +31,31 @@ class Preview(msgspec.Struct, frozen=True):
     described: str
 
 
-def first_requests(checked: RunInputs, show: int) -> Preview:
-    """Make the requests of the first rows; raises DatasetError where not one of them can be asked."""
+def preview_requests(inputs: RunInputs, show: int) -> Preview:
+    """Build the requests of the first rows, and keep the bodies of the first `show` requests.
+
+    Raises:
+        DatasetError: the dataset is empty, or none of the first rows gives a request.
+    """
     bodies: list[str] = []
     warnings: list[str] = []
     sizes: list[int] = []
     rows = 0
-    for raw in islice((raw for chunk in chunks(checked.files) for raw in chunk), max(ROWS_CHECKED, show)):
+    for raw in islice((raw for chunk in chunks(inputs.files) for raw in chunk), max(ROWS_CHECKED, show)):
         rows += 1
-        sample = checked.reader.sample(raw)
+        sample = inputs.reader.sample(raw)
         try:
-            for variant in range(len(checked.panel.variants)):
-                body = checked.panel.request(sample, variant).body
+            for variant in range(len(inputs.panel.variants)):
+                body = inputs.panel.request(sample, variant).body
                 sizes.append(estimate_body(body))
                 if len(bodies) < show:
                     bodies.append(body.decode())
         except BadRow as error:
             warnings.append(f"{sample.place}: would be a failed row: {error}")
     if not rows:
-        raise DatasetError(f"{checked.config.dataset.path}: the dataset is empty")
+        raise DatasetError(f"{inputs.config.dataset.path}: the dataset is empty")
     if not sizes:
-        raise DatasetError(f"not one of the first {rows} rows can be asked; the first: {warnings[0]}")
+        raise DatasetError(f"none of the first {rows} rows gives a request; the first: {warnings[0]}")
     described = (
         f"the first {rows} rows make {len(sizes)} requests of about {sum(sizes) // len(sizes)} prompt tokens each "
         f"(without the service's own template)"
@@ -59,12 +63,12 @@ def first_requests(checked: RunInputs, show: int) -> Preview:
     return Preview(bodies, warnings[:10], described)
 
 
-def show_rows(directory: Path, count: int = 5) -> Iterator[str]:
-    """The first few rows of a run as lines of text."""
-    with rows_so_far(RunDirectory(directory)) as (_, chunks_of_rows):
+def preview_rows(directory: Path, count: int = 5) -> Iterator[str]:
+    """Yield a few rows of a run, those with the lowest ordinals of the first chunk, as lines of text."""
+    with open_snapshot(RunDirectory(directory)) as (_, chunks_of_rows):
         rows = sorted(next((chunk for chunk in chunks_of_rows if chunk), []), key=lambda row: row["ordinal"])[:count]
     for row in rows:
         verdict = row["winner"] if row["score"] is None else row["score"]
         scores = "" if row["score1"] is None else f"  scores {row['score1']:g} : {row['score2']:g}"
-        said = " ".join((row["response"] or row["error_message"] or "").split())
-        yield f"{row['sample_id']:<12} {row['status']:<9} {verdict!s:<5}{scores}  {said[:60]}"
+        text = " ".join((row["response"] or row["error_message"] or "").split())
+        yield f"{row['sample_id']:<12} {row['status']:<9} {verdict!s:<5}{scores}  {text[:60]}"

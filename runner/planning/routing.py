@@ -1,4 +1,4 @@
-"""Which lane the open requests go by, and why: pure functions of counts, limits and prices."""
+"""Choose between the online and the batch lane: pure functions of counts, limits and prices."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from runner.types import Usage
 
 LaneName = Literal["online", "batch"]
 
+# Services that are known to have a Batch API. The dialect `openai` is not enough: many servers speak it without one.
 BATCH_DIALECTS = ("pai", "dashscope")
 BATCH_HOSTS = ("api.openai.com",)
-"""Who is known to have a Batch API; `openai` as a dialect alone says nothing: many servers speak it without one."""
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The lane that is taken first, and the reason in a sentence for a person."""
+    """The lane of requests that are in no batch yet, and the reason as a sentence for the user."""
 
     lane: LaneName
     reason: str
 
 
 def has_batch_api(service: ServiceConfig) -> bool:
-    """Whether a service takes batches: as `service.batch` says, or as is known of its kind, dialect or host."""
+    """Returns True if a service has a Batch API: by `service.batch`, or if that is `auto` by kind, dialect or host."""
     if service.batch != "auto":
         return service.batch
     known = service.dialect in BATCH_DIALECTS or urlsplit(service.base_url).hostname in BATCH_HOSTS
@@ -35,14 +35,14 @@ def has_batch_api(service: ServiceConfig) -> bool:
 
 
 def batch_services(judge: JudgeConfig, services: Iterable[ServiceConfig]) -> list[ServiceConfig]:
-    """The services of a judge that take batches; all of them where none is known to: they are tried if need be."""
+    """Returns the services of a judge that have a Batch API; all of them if none is known to have one."""
     by_name = {service.name: service for service in services}
-    asked = [by_name[name] for name in judge.service]
-    return [service for service in asked if has_batch_api(service)] or asked
+    own = [by_name[name] for name in judge.service]
+    return [service for service in own if has_batch_api(service)] or own
 
 
-def batch_lack(judges: Iterable[JudgeConfig], services: Sequence[ServiceConfig]) -> str | None:
-    """Why not everything could go by batch: the first judge that no service with a Batch API asks; None: it could."""
+def why_not_batch(judges: Iterable[JudgeConfig], services: Sequence[ServiceConfig]) -> str | None:
+    """Returns why not all requests can go by batch: the first judge without a Batch API; None if all of them can."""
     for judge in judges:
         if not any(map(has_batch_api, batch_services(judge, services))):
             if len(services) == 1:
@@ -52,12 +52,12 @@ def batch_lack(judges: Iterable[JudgeConfig], services: Sequence[ServiceConfig])
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """What the open requests of one judge ask for, and who may be asked.
+    """The open requests of one judge.
 
     Attributes:
-        services: their names; any of them may answer.
-        requests: how many are open.
-        tokens: what they use together; what is None in it is left out.
+        services: the names of the services that can answer them.
+        requests: their number.
+        tokens: their total usage; amounts that are None are ignored.
     """
 
     services: frozenset[str]
@@ -66,25 +66,25 @@ class Demand(msgspec.Struct, frozen=True):
 
 
 def online_seconds(demands: Collection[Demand], limits: Mapping[str, LimitsConfig]) -> float | None:
-    """How long requests take online at least, by the quotas alone; None where no limit of ours is known.
+    """Returns the minimum duration of all requests online in seconds, by the quotas alone; None without known limits.
 
-    For some services together: the requests that only they may answer, over the sum of their quotas. The slowest of
-    these counts.
+    A set of services needs at least the requests that only they can answer, divided by the sum of their quotas. The
+    result is the maximum over the sets of services of the judges and over all of them together.
 
     Args:
-        demands: of all judges.
-        limits: of each service, by its name.
+        demands: the open requests of each judge.
+        limits: the limits of each service, by its name.
     """
-    found = []
+    durations = []
     sets = {demand.services for demand in demands}
     for names in sets | ({frozenset().union(*sets)} if sets else set()):
-        asked = [demand for demand in demands if demand.services <= names]
+        inside = [demand for demand in demands if demand.services <= names]
         quotas = zip(*(_quotas(limits[name]) for name in names), strict=True)
-        used = zip(*(_used(demand) for demand in asked), strict=True)
+        used = zip(*(_used(demand) for demand in inside), strict=True)
         for amounts, quota in zip(used, quotas, strict=True):
             if None not in amounts and None not in quota:
-                found.append(60 * sum(filter(None, amounts)) / sum(filter(None, quota)))
-    return max(found, default=None)
+                durations.append(60 * sum(filter(None, amounts)) / sum(filter(None, quota)))
+    return max(durations, default=None)
 
 
 def _used(demand: Demand) -> tuple[int | None, ...]:
@@ -92,51 +92,51 @@ def _used(demand: Demand) -> tuple[int | None, ...]:
 
 
 def _quotas(limits: LimitsConfig) -> tuple[int | None, ...]:
-    """Requests, tokens, tokens of prompts and of answers a minute; None where there is no limit."""
+    """Returns the limits per minute of requests, all tokens, prompt and completion tokens; None if there is none."""
     tpm = limits.tpm
     if isinstance(tpm, TokenLimits):
         return limits.rpm, tpm.input + tpm.output, tpm.input, tpm.output
     return limits.rpm, tpm, tpm, tpm
 
 
-def batch_factor(prices: PricesConfig | None, models: Iterable[str]) -> float | None:
-    """By what batches multiply the price, of several models the highest; None where no price is known."""
+def batch_price_factor(prices: PricesConfig | None, models: Iterable[str]) -> float | None:
+    """Returns the factor by which batches change the price: the highest of these models; None without a known price."""
     known = {} if prices is None else prices.models
     return max((known[model].batch for model in models if model in known), default=None)
 
 
 def choose_route(
-    router: RouterConfig, lack: str | None, requests: int, online_s: float | None, factor: float | None = None
+    router: RouterConfig, no_batch: str | None, requests: int, online_s: float | None, factor: float | None = None
 ) -> Route:
-    """Choose the lane for what is open.
+    """Choose the lane for the open requests.
 
     Args:
         router: the mode and its thresholds.
-        lack: why not everything could go by batch, as `batch_lack` says; None: it could.
-        requests: how many are open.
-        online_s: seconds they take online, as `online_seconds` says.
-        factor: by what batches multiply the price, as `batch_factor` says.
+        no_batch: why not all requests can go by batch (`why_not_batch`); None if they can.
+        requests: the number of open requests.
+        online_s: their duration online in seconds (`online_seconds`).
+        factor: the price of batches relative to online (`batch_price_factor`).
     """
     if router.mode != "auto":
         return Route(router.mode, f"router.mode is {router.mode}")
     if not requests:
-        return Route("online", "nothing is left to ask")
-    if lack is not None:
-        return Route("online", lack)
-    return _chosen(router, requests, online_s, factor or 0.0)
+        return Route("online", "no open requests")
+    if no_batch is not None:
+        return Route("online", no_batch)
+    return _choose_by_thresholds(router, requests, online_s, factor or 0.0)
 
 
-def _chosen(router: RouterConfig, requests: int, online_s: float | None, factor: float) -> Route:
-    """The route where both lanes are there: by count, unless batches are the dearer ones, and by time."""
+def _choose_by_thresholds(router: RouterConfig, requests: int, online_s: float | None, factor: float) -> Route:
+    """Choose by request count, unless batch is more expensive, and by the estimated time."""
     count = f"{requests:,} open request{'' if requests == 1 else 's'}"
     within = f"{duration(router.online_within)} (router.online_within)"
     many = requests >= router.batch_from
     if many and factor <= 1:
-        return Route("batch", f"{count}, and from {router.batch_from:,} (router.batch_from) on they go by batch")
+        return Route("batch", f"{count}, at least {router.batch_from:,} (router.batch_from)")
     if online_s is not None and online_s > router.online_within:
         return Route("batch", f"{count} would take {duration(online_s)} online, longer than {within}")
     if many:
         time = "has no known limit" if online_s is None else f"takes about {duration(online_s)}, within {within}"
         return Route("online", f"{count} would cost {factor:g} times as much by batch, and online {time}")
-    done = "" if online_s is None else f", and done online in about {duration(online_s)}"
-    return Route("online", f"{count}, fewer than {router.batch_from:,} (router.batch_from){done}")
+    time = "" if online_s is None else f"; online takes about {duration(online_s)}"
+    return Route("online", f"{count}, fewer than {router.batch_from:,} (router.batch_from){time}")

@@ -1,21 +1,21 @@
-"""Where rows go, and how what is there is found again: journal segments, closed parts, one line per sample."""
+"""Stored results: journal segments, closed Parquet parts and the samples table, and how a later run finds them."""
 
 from __future__ import annotations
 
-from runner.results.completion import CompletionIndex, RowCounts, VariantKey, scan
-from runner.results.exporter import export, rows_so_far
-from runner.results.journal import encode_row, read_segment, segment_paths, writable
-from runner.results.parts import part_paths, read_batches, rewrite_part
+from runner.results.completion import CompletionIndex, RowCounts, VariantKey, load_completion_index
+from runner.results.exporter import export_results, open_snapshot
+from runner.results.journal import encode_row, read_segment, replace_surrogates, segment_paths
+from runner.results.parts import part_paths, read_part_batches, rewrite_part
 from runner.results.recorder import ResultRecorder
-from runner.results.recovery import recover
+from runner.results.recovery import recover_results
 from runner.results.run_directory import RunDirectory, move_aside, schema_text
 from runner.results.samples import TEXT_FIELDS, Aggregation, write_samples
 from runner.results.schema import (
     TRANSIENT_ERROR_TYPES,
-    needing_revival,
-    own_floats,
+    extra_float_columns,
+    fields_to_restore,
+    restore_types,
     results_schema,
-    revive,
     verdict_columns,
 )
 from runner.results.writer import ResultWriter
@@ -31,22 +31,22 @@ __all__ = [
     "RunDirectory",
     "VariantKey",
     "encode_row",
-    "export",
+    "export_results",
+    "extra_float_columns",
+    "fields_to_restore",
+    "load_completion_index",
     "move_aside",
-    "needing_revival",
-    "own_floats",
+    "open_snapshot",
     "part_paths",
-    "read_batches",
+    "read_part_batches",
     "read_segment",
-    "recover",
+    "recover_results",
+    "replace_surrogates",
+    "restore_types",
     "results_schema",
-    "revive",
     "rewrite_part",
-    "rows_so_far",
-    "scan",
     "schema_text",
     "segment_paths",
     "verdict_columns",
-    "writable",
     "write_samples",
 ]

@@ -1,38 +1,44 @@
-"""Which requests have their row, read from the parts."""
+"""The index of finished requests: which ones have a row, which ones are in a batch, which ones are sent again.
+
+A later run sends the difference between the dataset's requests and this index.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.results.parts import part_paths, read_batches
+from runner.results.parts import part_paths, read_part_batches
 from runner.results.row_block import RowBlock
 from runner.results.schema import TRANSIENT_ERROR_TYPES
 from runner.types import Row
 
+# Judge name, swapped, repeat.
 VariantKey = tuple[str, bool, int]
-"""Judge name, swapped, repeat."""
 
 ROWS_PER_READ = 65536
 
+# The columns that are read of every row.
 INDEX_COLUMNS = (
     *("ordinal", "judge", "swapped", "repeat", "status", "error_type"),
     *("prompt_tokens", "completion_tokens", "cost"),
 )
-"""What is read of every row."""
 
+# The columns whose values a replaced row adds to the row that replaces it.
 USAGE_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
-"""What a replaced row hands on to the row that replaces it."""
+
+# The states of a request: it has no row; it has one; it is in a batch whose results are not collected yet.
+MISSING, ANSWERED, SUBMITTED = 0, 1, 2
 
 
 class RowCounts(msgspec.Struct):
-    """How many rows there are, by status, and what they took."""
+    """The number of rows by status, and their total usage."""
 
     ok: int = 0
     unparsed: int = 0
@@ -43,11 +49,11 @@ class RowCounts(msgspec.Struct):
 
     @property
     def done(self) -> int:
-        """All rows."""
+        """The number of rows of any status."""
         return self.ok + self.unparsed + self.failed
 
     def add(self, row: Row, sign: int = 1) -> None:
-        """Count one row, or with `sign` -1 take one back."""
+        """Count one row, or with `sign` -1 subtract it."""
         status = row["status"]
         if status == "ok":
             self.ok += sign
@@ -61,7 +67,7 @@ class RowCounts(msgspec.Struct):
             self.cost += sign * cost
 
     def add_block(self, rows: RowBlock) -> None:
-        """Count some rows."""
+        """Count the rows of a block."""
         ok, unparsed = (rows["status"].count(name) for name in ("ok", "unparsed"))
         self.ok += ok
         self.unparsed += unparsed
@@ -70,8 +76,8 @@ class RowCounts(msgspec.Struct):
         self.completion_tokens += sum(filter(None, rows["completion_tokens"]))
         self.cost = sum(filter(None, rows["cost"]), self.cost)
 
-    def add_all(self, rows: pa.RecordBatch) -> bool:
-        """Count rows of a part; whether all of them are ok."""
+    def add_batch(self, rows: pa.RecordBatch) -> bool:
+        """Count the rows of an Arrow batch; returns True if all of them are `ok`."""
         ok, unparsed = (pc.equal(rows["status"], name).true_count for name in ("ok", "unparsed"))
         self.ok += ok
         self.unparsed += unparsed
@@ -82,18 +88,14 @@ class RowCounts(msgspec.Struct):
         return bool(ok == rows.num_rows)
 
 
-MISSING, ANSWERED, SUBMITTED = 0, 1, 2
-"""What is known of a request: it lacks its row, has it, or is in a batch that is not collected yet."""
-
-
 class CompletionIndex:
-    """Which requests have their row: one byte for each, ordinal by ordinal, variant by variant.
+    """The state of every request in one byte, ordered by ordinal and then by variant.
 
     Attributes:
-        counts: of the rows there are.
-        owners: for each request that is asked again, the part that holds its present row.
-        earlier: what those present rows hand on, by custom_id.
-        unreadable: those of them that are answers without a readable verdict.
+        variants: the number of each variant.
+        samples: the number of samples of this run.
+        counts: counts of the rows that are stored and kept.
+        owners: for the custom_id of each request that is sent again, the number of the part that holds its old row.
     """
 
     def __init__(self, samples: int, variants: Mapping[VariantKey, int]) -> None:
@@ -101,171 +103,207 @@ class CompletionIndex:
         self.samples = samples
         self.counts = RowCounts()
         self.owners: dict[str, int] = {}
-        self.earlier: dict[str, Row] = {}
-        self.unreadable: set[str] = set()
-        self._flags = bytearray(samples * len(variants))
-        self._tries: dict[int, int] = {}
+        self._old_usage: dict[str, Row] = {}
+        self._old_unparsed: set[str] = set()
+        self._states = bytearray(samples * len(variants))
+        self._batch_tries: dict[int, int] = {}
 
     def is_done_or_submitted(self, ordinal: int, variant: int) -> bool:
-        """Whether this request has its row, or is in a batch that will say."""
-        return self._flags[ordinal * len(self.variants) + variant] != MISSING
+        """Returns True if this request has a row or is in a batch that may give it one."""
+        return self._states[ordinal * len(self.variants) + variant] != MISSING
+
+    def has_row(self, ordinal: int, variant: int) -> bool:
+        """Returns True if this request has a row."""
+        return self._states[self._index(ordinal, variant)] == ANSWERED
 
     def next_wanted(self, ordinal: int) -> int:
-        """The first sample from `ordinal` on that lacks a row; `sys.maxsize` where there is none."""
+        """Returns the first sample at or after `ordinal` that lacks a row; `sys.maxsize` if there is none."""
         width = len(self.variants)
-        found = self._flags.find(0, ordinal * width)
+        found = self._states.find(MISSING, ordinal * width)
         return sys.maxsize if found < 0 else found // width
 
     def missing(self) -> int:
-        """How many requests lack their row and are in no batch."""
-        return self._flags.count(MISSING)
+        """Returns the number of requests that have no row and are in no batch."""
+        return self._states.count(MISSING)
 
     def submitted(self) -> int:
-        """How many requests are in batches that are not collected yet."""
-        return self._flags.count(SUBMITTED)
+        """Returns the number of requests in batches whose results are not collected yet."""
+        return self._states.count(SUBMITTED)
 
     def submit(self, ordinal: int, variant: int) -> None:
-        """Note that a request is in a batch, so that nobody else asks it; one that has its row is left as it is."""
+        """Mark a request as part of a batch, so that no other lane sends it; has no effect if it has a row."""
         index = self._index(ordinal, variant)
-        if self._flags[index] == MISSING:
-            self._flags[index] = SUBMITTED
+        if self._states[index] == MISSING:
+            self._states[index] = SUBMITTED
 
     def withdraw(self, ordinal: int, variant: int) -> None:
-        """Note that a request is in no batch after all."""
+        """Undo `submit`: the request is in no batch after all."""
         index = self._index(ordinal, variant)
-        if self._flags[index] == SUBMITTED:
-            self._flags[index] = MISSING
+        if self._states[index] == SUBMITTED:
+            self._states[index] = MISSING
 
     def mark_unanswered(self, ordinal: int, variant: int) -> None:
-        """Note that a request was in a batch and got no answer there; one that has its row is left as it is."""
+        """Record that a batch gave this request no answer; has no effect if it has a row."""
         index = self._index(ordinal, variant)
-        if self._flags[index] != ANSWERED:
-            self._flags[index] = MISSING
-            self._tries[index] = self._tries.get(index, 0) + 1
+        if self._states[index] != ANSWERED:
+            self._states[index] = MISSING
+            self._batch_tries[index] = self._batch_tries.get(index, 0) + 1
 
     def mark_answered(self, row: Row, variant: int) -> None:
-        """Note that a request has its row now."""
-        self._flags[self._index(row["ordinal"], variant)] = ANSWERED
+        """Record that a request has this row."""
+        self._states[self._index(row["ordinal"], variant)] = ANSWERED
         self.counts.add(row)
 
     def mark_all_answered(self, rows: RowBlock, variants: Iterable[int]) -> None:
-        """The same for some rows."""
-        flags, width = self._flags, len(self.variants)
+        """Record that the requests of a block have its rows; `variants` are the variants of the rows, in order."""
+        states, width = self._states, len(self.variants)
         for ordinal, variant in zip(rows["ordinal"], variants, strict=True):
-            flags[ordinal * width + variant] = ANSWERED
+            states[ordinal * width + variant] = ANSWERED
         self.counts.add_block(rows)
 
-    def keep_old(self, row: Row, variant: int) -> None:
-        """Note that a request keeps the row it had, an answer without a readable verdict."""
-        self._flags[self._index(row["ordinal"], variant)] = ANSWERED
-        self.counts.add({"status": "unparsed", **self.earlier[row["custom_id"]]})
+    def mark_stored(self, ordinals: Iterable[int], variant: int) -> None:
+        """Record that these samples have a row of `variant`, without counting it."""
+        states, width = self._states, len(self.variants)
+        for ordinal in ordinals:
+            states[ordinal * width + variant] = ANSWERED
 
-    def has_row(self, ordinal: int, variant: int) -> bool:
-        """Whether a request has its row."""
-        return self._flags[self._index(ordinal, variant)] == ANSWERED
+    def mark_for_retry(self, row: Row, part: int, variant: int) -> None:
+        """Record that this counted row, which is in part `part`, is to be replaced; its request is missing again."""
+        if row["ordinal"] < self.samples:
+            custom_id = row["custom_id"]
+            self._states[self._index(row["ordinal"], variant)] = MISSING
+            self.owners[custom_id] = part
+            self._old_usage[custom_id] = {name: row[name] for name in USAGE_COLUMNS}
+            self.counts.add(row, -1)
+            if row["status"] == "unparsed":
+                self._old_unparsed.add(custom_id)
+
+    def replaces_any(self) -> bool:
+        """Returns True if any stored row is to be replaced."""
+        return bool(self.owners)
+
+    def replaces_row(self, custom_id: str) -> bool:
+        """Returns True if a new row of this request replaces a stored one."""
+        return custom_id in self.owners
+
+    def old_usage(self, custom_id: str) -> Row | None:
+        """Returns the usage columns of the row that a new row of this request replaces; None if there is no old row."""
+        return self._old_usage.get(custom_id)
+
+    def replaces_answer(self, custom_id: str) -> bool:
+        """Returns True if the old row of this request is an answer without a readable verdict, not a failure."""
+        return custom_id in self._old_unparsed
+
+    def keep_old(self, row: Row, variant: int) -> None:
+        """Record that a request keeps its old row, an answer without a readable verdict, instead of this one."""
+        self._states[self._index(row["ordinal"], variant)] = ANSWERED
+        self.counts.add({"status": "unparsed", **self._old_usage[row["custom_id"]]})
+
+    def keep_all_old(self, locate: Callable[[str], tuple[int, int] | None]) -> None:
+        """Count every old row as it is stored, as if its request were not sent again.
+
+        Args:
+            locate: returns the ordinal and the variant of a custom_id; None if the run has no such request.
+        """
+        for custom_id, usage in self._old_usage.items():
+            place = locate(custom_id)
+            if place is not None:
+                ordinal, variant = place
+                status = "unparsed" if custom_id in self._old_unparsed else "failed"
+                self.mark_answered({"ordinal": ordinal, "status": status, **usage}, variant)
 
     def batch_tries(self, ordinal: int, variant: int) -> int:
-        """In how many batches a request went unanswered."""
-        return self._tries.get(self._index(ordinal, variant), 0) if self._tries else 0
+        """Returns the number of batches that gave this request no answer."""
+        return self._batch_tries.get(self._index(ordinal, variant), 0) if self._batch_tries else 0
 
     def missing_by_tries(self) -> dict[int, int]:
-        """How many of the missing requests went unanswered in no batch, in one, in two ..."""
-        counts = Counter(tries for index, tries in self._tries.items() if self._flags[index] == MISSING)
-        fresh = self.missing() - counts.total()
-        return {**({0: fresh} if fresh else {}), **dict(sorted(counts.items()))}
+        """Returns the number of missing requests by the number of batches that gave them no answer."""
+        counts = Counter(tries for index, tries in self._batch_tries.items() if self._states[index] == MISSING)
+        never_submitted = self.missing() - counts.total()
+        return {**({0: never_submitted} if never_submitted else {}), **dict(sorted(counts.items()))}
 
     def _index(self, ordinal: int, variant: int) -> int:
         return ordinal * len(self.variants) + variant
 
-    def mark(self, ordinals: Iterable[int], variant: int) -> None:
-        """Note that these samples have their row of `variant`."""
-        flags, width = self._flags, len(self.variants)
-        for ordinal in ordinals:
-            flags[ordinal * width + variant] = ANSWERED
 
-    def mark_for_retry(self, row: Row, part: int, variant: int) -> None:
-        """Note that this row is to be replaced."""
-        if row["ordinal"] < self.samples:
-            self._flags[row["ordinal"] * len(self.variants) + variant] = 0
-            self.owners[row["custom_id"]] = part
-            self.earlier[row["custom_id"]] = {name: row[name] for name in USAGE_COLUMNS}
-            self.counts.add(row, -1)
-            if row["status"] == "unparsed":
-                self.unreadable.add(row["custom_id"])
-
-
-def scan(
+def load_completion_index(
     directory: Path,
     samples: int,
     variants: Mapping[VariantKey, int],
     retry: Collection[str] = (),
     replaced: Mapping[str, str | None] | None = None,
 ) -> CompletionIndex:
-    """Read from the parts which requests have their row, and which of those are asked again.
+    """Build the index from the closed parts of a run directory.
 
     Args:
-        directory: the run directory, recovered.
-        samples: how many samples this run is about (ordinals from there on are not counted).
-        variants: the number of each variant of this run; rows of others are left alone.
-        retry: statuses (`failed`, `unparsed`) whose rows are asked again; rows that failed for a transient cause
-            always are.
-        replaced: requests in open batches that replace their row, by custom_id, and the batch its new row names.
+        directory: the run directory, already recovered.
+        samples: the number of samples of this run; rows with a larger ordinal are not counted.
+        variants: the number of each variant of this run; rows of other variants are ignored.
+        retry: statuses (`failed`, `unparsed`) whose requests are sent again. Requests that failed for a transient
+            cause are always sent again.
+        replaced: for the custom_id of each request in an open batch that replaces a stored row, the batch_id that
+            its new row will have.
+
+    Raises:
+        RunDirectoryError: a part cannot be read.
     """
-    done = CompletionIndex(samples, variants)
+    index = CompletionIndex(samples, variants)
     replaced = replaced or {}
     for number, path in part_paths(directory / "results").items():
-        again = bool(replaced)
-        for batch in read_batches(path, INDEX_COLUMNS, ROWS_PER_READ):
-            again = _note(done, batch, retry) or again
-        if again:
-            _ask_again(done, path, number, retry, replaced)
-    return done
+        has_retries = bool(replaced)
+        for batch in read_part_batches(path, INDEX_COLUMNS, ROWS_PER_READ):
+            has_retries = _add_rows(index, batch, retry) or has_retries
+        if has_retries:
+            _add_retries(index, path, number, retry, replaced)
+    return index
 
 
-def _note(done: CompletionIndex, batch: pa.RecordBatch, retry: Collection[str]) -> bool:
-    """Note the rows that are there; whether any of them is to be asked again."""
-    again = False
-    for variant, rows in _by_variant(batch, done):
-        done.mark(_numbers(rows["ordinal"]), variant)
-        all_ok = done.counts.add_all(rows)
-        again = again or (not all_ok and _is_open(rows, retry).true_count > 0)
-    return again
+def _add_rows(index: CompletionIndex, batch: pa.RecordBatch, retry: Collection[str]) -> bool:
+    """Record the rows of a batch; returns True if any of their requests is sent again."""
+    has_retries = False
+    for variant, rows in _by_variant(batch, index):
+        index.mark_stored(_integers(rows["ordinal"]), variant)
+        all_ok = index.counts.add_batch(rows)
+        has_retries = has_retries or (not all_ok and _is_retried(rows, retry).true_count > 0)
+    return has_retries
 
 
-def _is_open(rows: pa.RecordBatch, retry: Collection[str]) -> pa.BooleanArray:
-    """Which rows are asked again for their status or their cause."""
+def _is_retried(rows: pa.RecordBatch, retry: Collection[str]) -> pa.BooleanArray:
+    """Returns for each row True if its status or its cause sends the request again."""
     transient = pc.and_(
         pc.equal(rows["status"], "failed"), pc.is_in(rows["error_type"], pa.array(TRANSIENT_ERROR_TYPES))
     )
     return pc.or_(transient, pc.is_in(rows["status"], pa.array(retry, pa.string()))) if retry else transient
 
 
-def _ask_again(
-    done: CompletionIndex, path: Path, part: int, retry: Collection[str], replaced: Mapping[str, str | None]
+def _add_retries(
+    index: CompletionIndex, path: Path, part: int, retry: Collection[str], replaced: Mapping[str, str | None]
 ) -> None:
-    """Read those rows of a part that are asked again; what only they are needed for is not read of all."""
+    """Read a part a second time, with the columns that only the rows to be replaced need."""
     columns = [*INDEX_COLUMNS, "custom_id", *(name for name in USAGE_COLUMNS if name not in INDEX_COLUMNS)]
     columns += ["batch_id"] if replaced else []
-    for batch in read_batches(path, columns, ROWS_PER_READ):
-        for variant, rows in _by_variant(batch, done):
-            again = _is_open(rows, retry)
+    for batch in read_part_batches(path, columns, ROWS_PER_READ):
+        for variant, rows in _by_variant(batch, index):
+            retried = _is_retried(rows, retry)
             if replaced:
                 ids = zip(rows["custom_id"].to_pylist(), rows["batch_id"].to_pylist(), strict=True)
-                again = pc.or_(again, pa.array([replaced.get(name, batch_id) != batch_id for name, batch_id in ids]))
-            for row in rows.filter(again).to_pylist():
-                done.mark_for_retry(row, part, variant)
+                retried = pc.or_(
+                    retried, pa.array([replaced.get(name, batch_id) != batch_id for name, batch_id in ids])
+                )
+            for row in rows.filter(retried).to_pylist():
+                index.mark_for_retry(row, part, variant)
 
 
-def _by_variant(batch: pa.RecordBatch, done: CompletionIndex) -> Iterator[tuple[int, pa.RecordBatch]]:
-    inside = pc.less(batch["ordinal"], done.samples)
-    for (judge, swapped, repeat), variant in done.variants.items():
-        same = pc.and_(pc.equal(batch["judge"], judge), pc.equal(batch["swapped"], swapped))
-        mine = pc.and_(pc.and_(same, pc.equal(batch["repeat"], repeat)), inside)
-        count = mine.true_count
+def _by_variant(batch: pa.RecordBatch, index: CompletionIndex) -> Iterator[tuple[int, pa.RecordBatch]]:
+    inside = pc.less(batch["ordinal"], index.samples)
+    for (judge, swapped, repeat), variant in index.variants.items():
+        same_judge = pc.and_(pc.equal(batch["judge"], judge), pc.equal(batch["swapped"], swapped))
+        selected = pc.and_(pc.and_(same_judge, pc.equal(batch["repeat"], repeat)), inside)
+        count = selected.true_count
         if count:
-            yield variant, batch if count == batch.num_rows else batch.filter(mine)
+            yield variant, batch if count == batch.num_rows else batch.filter(selected)
 
 
-def _numbers(column: pa.Int64Array) -> Iterable[int]:
-    """The numbers of a column without nulls, one by one: a list of them takes longer to make than to go through."""
+def _integers(column: pa.Int64Array) -> Iterable[int]:
+    """Returns the values of a column without nulls; a list takes longer to build than this view takes to iterate."""
     return memoryview(column.buffers()[1]).cast("q")[column.offset : column.offset + len(column)]

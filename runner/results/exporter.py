@@ -1,4 +1,4 @@
-"""All rows so far, parts and journal together, each once, for readers that hold no lock."""
+"""Read and export all rows stored so far, each once, without holding the run directory's lock."""
 
 from __future__ import annotations
 
@@ -14,42 +14,51 @@ import pyarrow as pa
 from runner.core import TEMPORARY_SUFFIX
 from runner.errors import UsageError
 from runner.results.journal import decode_row, segment_paths
-from runner.results.parts import PartWriter, open_part, part_paths, read_batches
+from runner.results.parts import PartWriter, open_part, part_paths, read_part_batches
 from runner.results.run_directory import RunDirectory
-from runner.results.schema import results_schema, revive
+from runner.results.schema import restore_types, results_schema
 from runner.types import Row
 
 ROWS_PER_WRITE = 1024
 FORMATS = ("csv", "jsonl", "parquet")
 
-Place = tuple[int, int]
-"""Which of the segments, and which of its lines."""
+# The index of a segment among those that are read, and of a line in it.
+JournalPosition = tuple[int, int]
 
 
 @contextmanager
-def rows_so_far(directory: RunDirectory) -> Iterator[tuple[pa.Schema, Iterator[list[Row]]]]:
-    """The schema and all rows in small lists, also while a run is writing.
+def open_snapshot(directory: RunDirectory) -> Iterator[tuple[pa.Schema, Iterator[list[Row]]]]:
+    """Give a consistent snapshot of all rows, even while a run is writing: the schema, and the rows in small lists.
 
-    Segments are opened before the parts are listed: a segment that becomes a part meanwhile can still be read through
-    its open file, and a row that stands in both a segment and an older part is the segment's. What is appended after
-    the segments were first gone through is left for the next reader.
+    Segments are opened before the parts are listed: a segment that becomes a part in the meantime can still be read
+    through its open file. If a segment and an older part both have a row of a request, the segment's row counts. Rows
+    that are appended after the first pass over the segments are not part of the snapshot.
     """
     with ExitStack() as stack:
         segments: dict[int, BinaryIO] = {}
         for number, path in segment_paths(directory.journal).items():
-            with suppress(FileNotFoundError):  # it became a part just now
+            with suppress(FileNotFoundError):  # it has just become a part
                 segments[number] = stack.enter_context(path.open("rb"))
         parts = part_paths(directory.results)
-        waiting = [lines for number, lines in segments.items() if number not in parts]
-        newest = {row["custom_id"]: place for place, row in _rows(waiting)}
+        unmerged = [file for number, file in segments.items() if number not in parts]
+        newest = {row["custom_id"]: position for position, row in _journal_rows(unmerged)}
         schema = _schema(parts, directory)
-        yield schema, _all(parts, waiting, newest, schema)
+        yield schema, _all_rows(parts, unmerged, newest, schema)
 
 
-def export(directory: RunDirectory, target: Path, samples: bool = False) -> int:
-    """Write all rows so far, or with `samples` the lines of samples.parquet, into one file by its ending.
+def export_results(directory: RunDirectory, target: Path, samples: bool = False) -> int:
+    """Write all rows stored so far into one file.
 
-    Returns the number of rows. Raises UsageError for an ending that is not known or where there is nothing yet.
+    Args:
+        directory: the run directory; its lock need not be held.
+        target: the file to write; its ending (.csv, .jsonl, .parquet) decides the format.
+        samples: write the lines of samples.parquet instead.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: the ending is unknown, there are no rows yet, or the file cannot be written.
     """
     ending = target.suffix.lstrip(".").lower()
     if ending not in FORMATS:
@@ -62,23 +71,23 @@ def export(directory: RunDirectory, target: Path, samples: bool = False) -> int:
             target,
             ending,
             schema,
-            (batch.to_pylist() for batch in read_batches(directory.samples, size=ROWS_PER_WRITE)),
+            (batch.to_pylist() for batch in read_part_batches(directory.samples, size=ROWS_PER_WRITE)),
         )
     if not directory.has_rows():
         raise UsageError(f"{directory.path}: there are no rows yet")
-    with rows_so_far(directory) as (schema, rows):
+    with open_snapshot(directory) as (schema, rows):
         return _write(target, ending, schema, rows)
 
 
 def _schema(parts: dict[int, Path], directory: RunDirectory) -> pa.Schema:
-    """The parts' schema; before the first part, the one that run.json holds."""
+    """Returns the schema of the parts; before there is a part, the schema in run.json."""
     for path in parts.values():
         return open_part(path).schema_arrow
     return directory.read_schema() or results_schema(())
 
 
-def _rows(segments: Sequence[BinaryIO]) -> Iterator[tuple[Place, Row]]:
-    """The whole rows of all segments with their places."""
+def _journal_rows(segments: Sequence[BinaryIO]) -> Iterator[tuple[JournalPosition, Row]]:
+    """Yield the complete rows of all segments with their positions."""
     for number, lines in enumerate(segments):
         lines.seek(0)
         for index, line in enumerate(lines):
@@ -87,16 +96,16 @@ def _rows(segments: Sequence[BinaryIO]) -> Iterator[tuple[Place, Row]]:
                 yield (number, index), row
 
 
-def _all(
-    parts: dict[int, Path], segments: Sequence[BinaryIO], newest: dict[str, Place], schema: pa.Schema
+def _all_rows(
+    parts: dict[int, Path], segments: Sequence[BinaryIO], newest: dict[str, JournalPosition], schema: pa.Schema
 ) -> Iterator[list[Row]]:
     for path in parts.values():
-        for batch in read_batches(path, size=ROWS_PER_WRITE):
+        for batch in read_part_batches(path, size=ROWS_PER_WRITE):
             yield [row for row in batch.to_pylist() if row["custom_id"] not in newest]
     chunk: list[Row] = []
-    for place, row in _rows(segments):
-        if newest.get(row["custom_id"]) == place:
-            chunk.append(revive(row, schema))
+    for position, row in _journal_rows(segments):
+        if newest.get(row["custom_id"]) == position:
+            chunk.append(restore_types(row, schema))
         if len(chunk) >= ROWS_PER_WRITE:
             yield chunk
             chunk = []

@@ -1,7 +1,7 @@
 """The journal: rows that are not in a part yet, one JSON line each.
 
-A segment is written by one process only and never appended to by a later one: what is left of it becomes a part at
-the next start. So a torn line can stand only where a write was cut off, and costs that one row.
+A segment is written by one process only; a later process never appends to it, but turns it into a part when it starts.
+So only the last write of a process can leave a torn line, which costs that one row.
 """
 
 from __future__ import annotations
@@ -29,18 +29,27 @@ _NAME = re.compile(r"segment-(\d{5,})\.jsonl")
 
 
 def segment_path(journal: Path, number: int) -> Path:
-    """Where segment `number` stands."""
+    """Returns the path of segment `number`."""
     return journal / f"segment-{number:05d}.jsonl"
 
 
 def segment_paths(journal: Path) -> dict[int, Path]:
-    """The segments there are, by number, in their order."""
+    """Returns the segments by number, in ascending order."""
     found = ((_NAME.fullmatch(path.name), path) for path in journal.iterdir())
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
 class Segment:
-    """One journal file that rows are appended to."""
+    """One journal file that rows are appended to.
+
+    Attributes:
+        path: the file.
+        rows: the number of rows appended so far.
+
+    Args:
+        path: the file, which must not exist yet.
+        floats: columns that may hold a number that JSON lacks (see `encode_row`).
+    """
 
     def __init__(self, path: Path, floats: Collection[str] = ()) -> None:
         self.path = path
@@ -52,13 +61,17 @@ class Segment:
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def append(self, row: Row) -> int:
-        """The same as `extend` for one row."""
+        """Append one row, as `extend` does; returns the byte offset of its line."""
         return self.extend([row])[0]
 
     def extend(self, rows: Sequence[Row]) -> list[int]:
-        """Hand rows to the operating system, in one go, and return where each one's line begins.
+        """Append rows in one write to the operating system.
 
-        Raises OSError where they could not be written whole; what was written of them is taken back.
+        Returns:
+            The byte offset of each row's line.
+
+        Raises:
+            OSError: the rows could not be written completely; a partial write is truncated.
         """
         lines = [encode_row(row, self._floats) + b"\n" for row in rows]
         start = self._size
@@ -66,24 +79,24 @@ class Segment:
         return list(accumulate(map(len, lines[:-1]), initial=start))
 
     def extend_block(self, block: RowBlock) -> None:
-        """The same for a block of rows."""
+        """Append a block of rows in one write, as `extend` does."""
         self._write(encode_block(block, self._floats), len(block))
 
     def _write(self, lines: bytes, count: int) -> None:
         if self._torn:
-            raise OSError(errno.EIO, "the line that was cut off before could not be taken back", str(self.path))
+            raise OSError(errno.EIO, "an earlier partial line could not be truncated", str(self.path))
         written = os.write(self._handle, lines)
         while written < len(lines):
             try:
                 written += os.write(self._handle, lines[written:])
             except OSError:
-                self._take_back(self._size)
+                self._truncate(self._size)
                 raise
         self._size += len(lines)
         self.rows += count
 
     def sync(self) -> None:
-        """Bring what was appended to the disk (fsync), if anything was."""
+        """Sync what was appended since the last call to the disk (fsync), if anything."""
         size = self._size
         if self._handle >= 0 and size != self._synced:
             os.fsync(self._handle)
@@ -100,7 +113,7 @@ class Segment:
                 os.close(self._handle)
                 self._handle = -1
 
-    def _take_back(self, size: int) -> None:
+    def _truncate(self, size: int) -> None:
         try:
             os.ftruncate(self._handle, size)
         except OSError:
@@ -108,63 +121,68 @@ class Segment:
 
 
 def encode_row(row: Row, floats: Collection[str] = ()) -> bytes:
-    """One row as JSON; numbers that JSON lacks are spelled out in the columns named `floats`.
+    """Encode one row as JSON.
 
-    A lone surrogate, which no file can hold, becomes the replacement character, in `row` too.
+    A lone surrogate, which UTF-8 cannot encode, is replaced by U+FFFD, in `row` too.
+
+    Args:
+        row: the row.
+        floats: columns in which numbers that JSON lacks (infinities, NaN) are written as text.
     """
-    whole = {**row, **{name: _spelled(row.get(name)) for name in floats}} if floats else row
+    encodable = {**row, **{name: _without_non_finite(row.get(name)) for name in floats}} if floats else row
     try:
-        return _encode(whole)
+        return _encode(encodable)
     except UnicodeEncodeError:
-        row.update(writable(row))
-        return _encode(writable(whole))
+        row.update(replace_surrogates(row))
+        return _encode(replace_surrogates(encodable))
 
 
 def encode_block(block: RowBlock, floats: Collection[str] = ()) -> bytes:
-    """A block as lines of JSON, each as `encode_row` makes it; lone surrogates in it are replaced, too."""
+    """Encode a block as lines of JSON, each as `encode_row` writes it; lone surrogates are replaced in `block` too."""
     columns = block.columns
     try:
         return _lines(columns, floats)
     except UnicodeEncodeError:
-        columns.update(writable(columns))
+        columns.update(replace_surrogates(columns))
         return _lines(columns, floats)
 
 
 def _lines(columns: Columns, floats: Collection[str]) -> bytes:
-    whole = {**columns, **{name: _spelled(columns[name]) for name in floats if name in columns}}
-    return _encoder.encode_lines(list(map(_line_type(tuple(whole)), *whole.values())))
+    encodable = {**columns, **{name: _without_non_finite(columns[name]) for name in floats if name in columns}}
+    return _encoder.encode_lines(list(map(_line_type(tuple(encodable)), *encodable.values())))
 
 
 @lru_cache(maxsize=16)
 def _line_type(names: tuple[str, ...]) -> type[msgspec.Struct]:
-    """A line with these columns; made and encoded in half the time that a dictionary takes."""
+    """Returns a struct type for lines with these columns; building and encoding one takes half as long as a dict."""
     fields = [f"column{number}" for number in range(len(names))]
     return msgspec.defstruct("Line", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
 
 
-def _spelled(value: Any) -> Any:
+def _without_non_finite(value: Any) -> Any:
+    """Returns the value with every infinity and NaN in it, at any depth, as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, dict):
-        return {key: _spelled(item) for key, item in value.items()}
+        return {key: _without_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_spelled(item) for item in value]
+        return [_without_non_finite(item) for item in value]
     return value
 
 
-def writable(value: Any) -> Any:
-    """The same value with every lone surrogate in it, however deep, as the replacement character."""
+def replace_surrogates(value: Any) -> Any:
+    """Returns the value with every lone surrogate in it, at any depth, replaced by U+FFFD."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
-        return {writable(key): writable(item) for key, item in value.items()}
+        return {replace_surrogates(key): replace_surrogates(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [writable(item) for item in value]
+        return [replace_surrogates(item) for item in value]
     return value
 
 
 def read_segment(path: Path) -> Iterator[tuple[int, Row]]:
-    """The whole rows of a segment with the offset of their lines; torn lines are passed over."""
+    """Yield the complete rows of a segment with the byte offsets of their lines; torn lines are skipped."""
     offset = 0
     with path.open("rb") as lines:
         for line in lines:
@@ -175,17 +193,17 @@ def read_segment(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def read_at(path: Path, offset: int) -> Row:
-    """The row whose line begins at `offset`."""
+    """Returns the row whose line starts at byte `offset`; raises OSError if there is no complete row."""
     with path.open("rb") as lines:
         lines.seek(offset)
         row = decode_row(lines.readline())
     if row is None:
-        raise OSError(f"{path}: no whole row at byte {offset}")
+        raise OSError(f"{path}: no complete row at byte {offset}")
     return row
 
 
 def decode_row(line: bytes) -> Row | None:
-    """One journal line as a row, or None where it is torn."""
+    """Decode one journal line; None if it is torn."""
     if not line.endswith(b"\n"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Closed Parquet parts: writing one row group at a time, reading, and replacing rows by rewriting a part."""
+"""Closed Parquet parts: write them row group by row group, read them, and replace rows by rewriting a part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from runner.types import Row
 
 ROW_GROUP_MAX_ROWS = 10_000
 ROW_GROUP_MAX_BYTES = 8_000_000
-UNIQUE = frozenset(
+# Columns whose values hardly ever repeat: a Parquet dictionary of them costs time and is discarded by the writer.
+UNIQUE_COLUMNS = frozenset(
     {
         *("sample_id", "ordinal", "custom_id", "request_hash", "response_id", "finished_at", "latency_s"),
         *("response", "explanation", "error_message", "question", "answer", "answer1", "answer2", "reference"),
@@ -27,18 +28,22 @@ _NAME = re.compile(r"part-(\d{5,})\.parquet")
 
 
 def part_path(results: Path, number: int) -> Path:
-    """Where part `number` stands."""
+    """Returns the path of part `number`."""
     return results / f"part-{number:05d}.parquet"
 
 
 def part_paths(results: Path) -> dict[int, Path]:
-    """The closed parts there are, by number, in their order."""
+    """Returns the closed parts by number, in ascending order."""
     found = ((_NAME.fullmatch(path.name), path) for path in results.iterdir())
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
 class RowGroupBuffer:
-    """Collects batches until they are worth a row group."""
+    """Collects record batches until they fill a row group.
+
+    Attributes:
+        rows: the number of collected rows.
+    """
 
     def __init__(self, schema: pa.Schema) -> None:
         self.rows = 0
@@ -47,21 +52,26 @@ class RowGroupBuffer:
         self._batches: list[pa.RecordBatch] = []
 
     def add(self, batch: pa.RecordBatch) -> bool:
-        """Add a batch; whether there is enough for a row group now."""
+        """Add a batch; returns True if there is enough for a row group."""
         self._batches.append(batch)
         self.rows += batch.num_rows
         self._bytes += batch.nbytes
         return self.rows >= ROW_GROUP_MAX_ROWS or self._bytes >= ROW_GROUP_MAX_BYTES
 
     def take(self) -> pa.Table:
-        """Hand out what is collected and begin anew."""
+        """Return the collected rows and empty the buffer."""
         table = pa.Table.from_batches(self._batches, self._schema)
         self.rows, self._bytes, self._batches = 0, 0, []
         return table
 
 
 class PartWriter:
-    """Writes one part under a temporary name; it gets its own name when it is whole and on the disk."""
+    """Writes one Parquet file under a temporary name; the file gets its final name once it is complete and on the disk.
+
+    Attributes:
+        final: the final path.
+        rows: the number of rows written so far.
+    """
 
     def __init__(self, final: Path, schema: pa.Schema, compression: str) -> None:
         self.final = final
@@ -72,19 +82,19 @@ class PartWriter:
             self._temporary,
             schema,
             compression=compression,
-            use_dictionary=_repeating(schema),
+            use_dictionary=_dictionary_columns(schema),
             write_statistics=["ordinal"],
         )
-        self._group = RowGroupBuffer(schema)
+        self._buffer = RowGroupBuffer(schema)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Add a few hundred rows; a row group is written when enough are together."""
+        """Add a few hundred rows; a row group is written once enough rows are collected."""
         self.add_batch(to_batch(rows, self._schema))
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Add rows that are in Arrow already."""
-        if self._group.add(batch):
-            self.write(self._group.take())
+        """Add rows that are already an Arrow batch."""
+        if self._buffer.add(batch):
+            self.write(self._buffer.take())
 
     def write(self, group: pa.Table) -> None:
         """Write one row group."""
@@ -92,24 +102,24 @@ class PartWriter:
         self.rows += group.num_rows
 
     def finish(self) -> None:
-        """Close the file, bring it to the disk and give it its name."""
-        if self._group.rows:
-            self.write(self._group.take())
+        """Close the file, sync it and rename it to its final name."""
+        if self._buffer.rows:
+            self.write(self._buffer.take())
         self._writer.close()
         put_in_place(self._temporary, self.final)
 
     def abandon(self) -> None:
-        """Throw away what was written; never raises."""
+        """Delete the temporary file; never raises OSError or ArrowException."""
         with suppress(OSError, pa.ArrowException):
             self._writer.close()
-        self._writer.is_open = False  # else pyarrow tries once more when it is thrown away, and prints what it meets
+        self._writer.is_open = False  # else pyarrow closes it again on deletion, and prints the error
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
 
-def _repeating(schema: pa.Schema) -> list[str]:
-    """The columns whose values repeat: a dictionary of the others costs time and is thrown away."""
-    return [path for field in schema if field.name not in UNIQUE for path in _leaves(field.name, field.type)]
+def _dictionary_columns(schema: pa.Schema) -> list[str]:
+    """Returns the paths of the leaf columns that get a dictionary."""
+    return [path for field in schema if field.name not in UNIQUE_COLUMNS for path in _leaves(field.name, field.type)]
 
 
 def _leaves(path: str, kind: pa.DataType) -> list[str]:
@@ -121,38 +131,46 @@ def _leaves(path: str, kind: pa.DataType) -> list[str]:
 
 
 def open_part(path: Path) -> pq.ParquetFile:
-    """Open a part; raises RunDirectoryError where it cannot be read."""
+    """Open a part; raises RunDirectoryError if it cannot be read."""
     try:
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> RunDirectoryError:
-    """The error for a part that cannot be read and has no segment left to be rebuilt from."""
+def _unreadable(path: Path, error: Exception) -> RunDirectoryError:
     return RunDirectoryError(
         f"{path}: this part cannot be read ({str(error).splitlines()[0]}) and its journal segment is gone. "
-        "Put back a copy of it, or move it away: its requests are then asked (and paid for) again."
+        "Restore a copy of it, or move it away: its requests are then sent (and paid for) again."
     )
 
 
-def read_batches(path: Path, columns: Sequence[str] | None = None, size: int = 4096) -> Iterator[pa.RecordBatch]:
-    """The rows of a part in small batches, in their order; raises RunDirectoryError where it cannot be read."""
+def read_part_batches(path: Path, columns: Sequence[str] | None = None, size: int = 4096) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a part in order, in batches of at most `size` rows.
+
+    Args:
+        path: the part.
+        columns: the columns to read; names that the part lacks are skipped. None reads all columns.
+        size: the maximum number of rows per batch.
+
+    Raises:
+        RunDirectoryError: the part cannot be read.
+    """
     part = open_part(path)
     try:
         present = None if columns is None else [name for name in columns if name in part.schema_arrow.names]
         yield from part.iter_batches(size, columns=present)
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
     finally:
         part.close()
 
 
 def rewrite_part(path: Path, schema: pa.Schema, compression: str, change: Callable[[list[Row]], list[Row]]) -> None:
-    """Replace a part by one whose rows went through `change`, under the same name, atomically."""
+    """Pass all rows of a part through `change`, a list at a time, and atomically replace the part by the result."""
     writer = PartWriter(path, schema, compression)
     try:
-        for batch in read_batches(path, size=1024):
+        for batch in read_part_batches(path, size=1024):
             writer.add(change(batch.to_pylist()))
         writer.finish()
     except BaseException:

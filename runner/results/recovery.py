@@ -1,7 +1,4 @@
-"""What is there already: leftover segments become parts, and the parts say which requests have their row.
-
-Resume is a set difference. Nothing here asks anything; it only finds out what need not be asked.
-"""
+"""Finish or undo what an earlier process left half-written: leftover journal segments become parts."""
 
 from __future__ import annotations
 
@@ -17,26 +14,36 @@ from runner.core import TEMPORARY_SUFFIX
 from runner.errors import RunDirectoryError
 from runner.results.completion import ROWS_PER_READ
 from runner.results.journal import read_segment, segment_paths
-from runner.results.parts import RowGroupBuffer, open_part, part_path, part_paths, read_batches
-from runner.results.schema import revive, to_batch
+from runner.results.parts import RowGroupBuffer, open_part, part_path, part_paths, read_part_batches
+from runner.results.schema import restore_types, to_batch
 from runner.results.writer import ROWS_PER_BATCH, SegmentCompactor
 
 log = logging.getLogger(__name__)
 
 
-def recover(directory: Path, schema: pa.Schema, compression: str) -> int:
-    """Bring the directory into order after whatever ended the last run, and return the next free part number.
+def recover_results(directory: Path, schema: pa.Schema, compression: str) -> int:
+    """Bring `results/` and `journal/` into a consistent state, however the last process ended.
 
-    Unfinished files are removed; a segment whose part is there is dropped; any other becomes its part. Raises
-    RunDirectoryError for a part that cannot be read and has no segment.
+    Temporary files are removed. A segment whose part exists is deleted. Every other segment becomes its part.
+
+    Args:
+        directory: the run directory.
+        schema: the schema of the parts and of the journal.
+        compression: the Parquet compression of new parts.
+
+    Returns:
+        The next free part number.
+
+    Raises:
+        RunDirectoryError: a part cannot be read and its segment is gone.
     """
     results, journal = directory / "results", directory / "journal"
-    for place in (results, journal, directory):
-        for leftover in place.glob(f".*{TEMPORARY_SUFFIX}"):
-            leftover.unlink()
+    for folder in (results, journal, directory):
+        for temporary in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            temporary.unlink()
     segments, parts = segment_paths(journal), part_paths(results)
     for number, path in parts.items():
-        _check(path, segments.get(number))
+        _check_part(path, segments.get(number))
     for number, segment in segments.items():
         if part_path(results, number).exists():
             segment.unlink()
@@ -45,16 +52,16 @@ def recover(directory: Path, schema: pa.Schema, compression: str) -> int:
     return max([*segments, *parts], default=-1) + 1
 
 
-def _check(path: Path, segment: Path | None) -> None:
-    """Raise for an unreadable part, or, where its segment is still there, remove it so that it is made again.
+def _check_part(path: Path, segment: Path | None) -> None:
+    """Check that a part can be read; remove an unreadable one if it can be made again from its segment.
 
-    Where the segment is about to be dropped, the part is read whole before.
+    A part whose segment is about to be deleted is read completely; of every other part only the footer is read.
     """
     try:
         if segment is None:
             open_part(path).close()
         else:
-            deque(read_batches(path), maxlen=0)
+            deque(read_part_batches(path), maxlen=0)
     except RunDirectoryError:
         if segment is None:
             raise
@@ -63,36 +70,36 @@ def _check(path: Path, segment: Path | None) -> None:
 
 
 def _make_part(results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
-    closing = SegmentCompactor(results, segment, number, schema, compression)
+    compactor = SegmentCompactor(results, segment, number, schema, compression)
     owners = _owners(results, {row["custom_id"] for _, row in read_segment(segment)})
-    group, fresh, count = RowGroupBuffer(schema), [], 0
+    buffer, new_rows, count = RowGroupBuffer(schema), [], 0
     try:
         for offset, row in read_segment(segment):
             count += 1
             owner = owners.get(row["custom_id"])
             if owner is not None:
-                closing.replace(owner, row["custom_id"], offset)
+                compactor.replace(owner, row["custom_id"], offset)
                 continue
-            fresh.append(revive(row, schema))
-            if len(fresh) >= ROWS_PER_BATCH:
-                if group.add(to_batch(fresh, schema)):
-                    closing.add(group.take())
-                fresh = []
-        if fresh:
-            group.add(to_batch(fresh, schema))
-        if group.rows:
-            closing.add(group.take())
-        closing.finish(count)
+            new_rows.append(restore_types(row, schema))
+            if len(new_rows) >= ROWS_PER_BATCH:
+                if buffer.add(to_batch(new_rows, schema)):
+                    compactor.add(buffer.take())
+                new_rows = []
+        if new_rows:
+            buffer.add(to_batch(new_rows, schema))
+        if buffer.rows:
+            compactor.add(buffer.take())
+        compactor.finish(count)
     except BaseException:
-        closing.abandon()
+        compactor.abandon()
         raise
 
 
 def _owners(results: Path, ids: Collection[str]) -> dict[str, int]:
-    """Which part holds a row of each of these requests already."""
+    """Returns for each of these custom_ids that already has a row the number of the part that holds it."""
     wanted, owners = pa.array(ids, pa.string()), {}
     for number, path in part_paths(results).items():
-        for batch in read_batches(path, ["custom_id"], size=ROWS_PER_READ):
+        for batch in read_part_batches(path, ["custom_id"], size=ROWS_PER_READ):
             column = batch.column(0)
             hits = column.filter(pc.is_in(column, value_set=wanted))
             owners.update(dict.fromkeys(hits.to_pylist(), number))

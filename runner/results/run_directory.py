@@ -1,4 +1,4 @@
-"""The run directory: one process at a time holds it, and `run.json` says what it is."""
+"""The run directory: its file names, its lock for one process at a time, and `run.json`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from runner.results.journal import segment_paths
 from runner.results.parts import part_paths
 
 SCHEMA_VERSION = 1
-GLANCES, GLANCE_S = 5, 0.02
+
+# `is_held` of another process holds the lock for a moment: taking it is retried this often, this many seconds apart.
+LOCK_RETRIES, LOCK_RETRY_SECONDS = 5, 0.02
 
 
 class RunDirectory:
-    """The places in a run directory, and its `run.json` as it was last written."""
+    """The paths in a run directory, and access to its `run.json`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,33 +40,33 @@ class RunDirectory:
         self.status = path / "status.json"
         self.log = path / "run.log"
         self.samples = path / "samples.parquet"
-        self._drain = path / "drain"
+        self._drain_request = path / "drain"
         self._run = path / "run.json"
 
     def is_run(self) -> bool:
-        """Whether something was run here: without run.json, part or journal a directory counts as new."""
+        """Returns True if the directory holds a run: run.json, a part, a journal segment or the state of a shard."""
         return self._run.exists() or self.has_rows() or self.has_shards()
 
     def has_rows(self) -> bool:
-        """Whether any part or segment is there."""
+        """Returns True if there is a part or a journal segment."""
         return (self.results.is_dir() and bool(part_paths(self.results))) or (
             self.journal.is_dir() and bool(segment_paths(self.journal))
         )
 
     def has_shards(self) -> bool:
-        """Whether the state of any shard is there."""
+        """Returns True if there is the state of a shard."""
         return self.batches.is_dir() and any(self.batches.glob("shard-*.json"))
 
-    def ask_to_drain(self) -> None:
-        """Ask the process that holds the directory, wherever it is, to drain."""
-        self._drain.touch()
+    def request_drain(self) -> None:
+        """Request a drain of the process that holds the directory, on whatever machine it runs."""
+        self._drain_request.touch()
 
-    def is_asked_to_drain(self) -> bool:
-        """Whether somebody asked for that."""
-        return self._drain.exists()
+    def is_drain_requested(self) -> bool:
+        """Returns True if another process requested a drain."""
+        return self._drain_request.exists()
 
     def read_run(self) -> dict[str, Any]:
-        """`run.json` as data; empty where there is none. Raises RunDirectoryError where it cannot be read."""
+        """Returns the content of `run.json`; empty if there is none. Raises RunDirectoryError if it cannot be read."""
         try:
             data = msgspec.json.decode(self._run.read_bytes())
         except FileNotFoundError:
@@ -80,47 +82,47 @@ class RunDirectory:
         return data
 
     def write_run(self, data: Mapping[str, Any]) -> None:
-        """Replace `run.json`, durably."""
+        """Replace `run.json` atomically and durably; raises OSError."""
         write_json(self._run, {"schema_version": SCHEMA_VERSION, **data})
 
     def read_schema(self) -> pa.Schema | None:
-        """The schema of the parts and the journal as `run.json` holds it; None before the first run."""
+        """Returns the schema of the parts and the journal that `run.json` holds; None before the first run."""
         text = self.read_run().get("schema")
         return None if text is None else pa.ipc.read_schema(pa.py_buffer(b64decode(text)))
 
     def prepare(self) -> None:
-        """Make the folders; raises RunDirectoryError where nothing can be written here."""
+        """Create the folders; raises RunDirectoryError if nothing can be written there."""
         try:
-            for place in (self.path, self.results, self.journal):
-                place.mkdir(parents=True, exist_ok=True)
-                probe = place / f".probe-{os.getpid()}.tmp"
+            for folder in (self.path, self.results, self.journal):
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / f".probe-{os.getpid()}.tmp"
                 probe.write_bytes(b"")
                 probe.unlink(missing_ok=True)
-                sync_directory(place.parent)
+                sync_directory(folder.parent)
         except OSError as error:
-            raise RunDirectoryError(f"{self.path}: the output place cannot be written: {error.strerror}") from error
+            raise RunDirectoryError(f"{self.path}: the output directory cannot be written: {error.strerror}") from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the directory's lock; raises RunDirectoryError where another process holds it."""
+        """Hold the directory's lock; raises RunDirectoryError if another process holds it."""
         handle = _open_lock(self.path / "lock")
         try:
-            if not _try_lock_patiently(handle):
+            if not _lock_with_retries(handle):
                 holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
                 raise RunDirectoryError(
-                    f"{self.path}: another judge-runner works in this run directory ({holder or 'unknown process'}); "
-                    "wait for it, or give another directory with --run-dir"
+                    f"{self.path}: another judge-runner uses this run directory ({holder or 'unknown process'}); "
+                    "wait until it ends, or choose another directory with --run-dir"
                 )
-            with suppress(OSError):  # it is only a name for messages; a full disk is told where rows are written
+            with suppress(OSError):  # only for messages; a full disk is reported when rows are written
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-                self._drain.unlink(missing_ok=True)
+                self._drain_request.unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)
 
     def is_held(self) -> bool:
-        """Whether some process holds the lock just now."""
+        """Returns True if a process holds the lock at the moment."""
         try:
             handle = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -132,12 +134,12 @@ class RunDirectory:
 
 
 def schema_text(schema: pa.Schema) -> str:
-    """A schema as `run.json` holds it: as Arrow writes it, in base64, as its types have no other whole spelling."""
+    """Encode a schema for `run.json`: Arrow's serialized form in base64, the only text form that keeps every type."""
     return b64encode(schema.serialize().to_pybytes()).decode()
 
 
 def move_aside(path: Path) -> Path:
-    """Give an existing run directory its sibling's name `DIR.<UTC time>` and return that."""
+    """Rename an existing run directory to `DIR.<UTC time>` and return the new path."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     target = path.with_name(f"{path.name}.{stamp}")
     number = 1
@@ -152,15 +154,14 @@ def _open_lock(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise RunDirectoryError(f"{path}: the output place cannot be written: {error.strerror}") from error
+        raise RunDirectoryError(f"{path}: the output directory cannot be written: {error.strerror}") from error
 
 
-def _try_lock_patiently(handle: int) -> bool:
-    """Try for a moment: who only looks whether a run is held (`is_held`) holds it too, for that moment."""
-    for _ in range(GLANCES):
+def _lock_with_retries(handle: int) -> bool:
+    for _ in range(LOCK_RETRIES):
         if _try_lock(handle):
             return True
-        time.sleep(GLANCE_S)
+        time.sleep(LOCK_RETRY_SECONDS)
     return _try_lock(handle)
 
 

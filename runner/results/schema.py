@@ -1,4 +1,4 @@
-"""The columns of the results: one schema for every part of a run, and how one row is made."""
+"""The columns of the results: one schema for every part of a run, and how one row is built."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Verdict
+from runner.types import Failure, JudgeRequest, RequestResult, Row, Verdict
 
 DIMENSION = pa.struct([("name", pa.string()), ("answer", pa.int8()), ("score", pa.float64())])
 
+# The columns of every run (docs/results.md).
 FIELDS: tuple[pa.Field, ...] = (
     pa.field("sample_id", pa.string()),
     pa.field("ordinal", pa.int64()),
@@ -50,78 +51,73 @@ FIELDS: tuple[pa.Field, ...] = (
     pa.field("latency_s", pa.float64()),
     pa.field("finished_at", pa.timestamp("us", tz="UTC")),
 )
-"""The columns every run has (contract, section 4)."""
 
+# Causes that may be gone next time: every later run sends the requests of such rows again.
 TRANSIENT_ERROR_TYPES = frozenset({"timeout", "connection", "server_error", "bad_reply", "batch_lost", "batch_expired"})
-"""Causes that may be gone next time: such rows are asked again by any later run."""
 
 
 def results_schema(extra: Iterable[pa.Field]) -> pa.Schema:
-    """The schema of all parts of a run: the fixed columns, then the dataset's own."""
+    """Returns the schema of all parts of a run: the fixed columns, then the dataset's columns `extra`."""
     return pa.schema([*FIELDS, *extra])
 
 
 def make_row(
     request: JudgeRequest,
     shared: Mapping[str, Any],
-    asked: RequestResult,
+    result: RequestResult,
     cost: float | None,
-    earlier: Row | None = None,
+    old_usage: Row | None = None,
 ) -> Row:
-    """Put request, outcome and verdict into one row.
+    """Build the row of one request. Many rows at once are built faster by `row_block.make_block`.
 
     Args:
-        request: what was asked.
-        shared: the columns that are the same for every request of a variant (judge, judge_model, kind, ...).
-        asked: what it came to.
-        cost: of all attempts, where prices are set.
-        earlier: attempts, tokens and cost of a row that this one replaces; they are added.
+        request: the request.
+        shared: the columns that have the same value for every request of a variant (judge, judge_model, kind, ...).
+        result: the response or the failure, the verdict and the usage.
+        cost: the cost of all attempts; None without prices.
+        old_usage: attempts, tokens and cost of the row that this one replaces; they are added.
     """
-    sample = request.sample
-    usage = asked.usage
+    sample, usage = request.sample, result.usage
     row: Row = {
         "sample_id": sample.id,
         "ordinal": sample.ordinal,
         **shared,
         "custom_id": request.custom_id,
         "request_hash": request.request_hash or None,
-        "route": asked.route,
-        "attempts": asked.attempts,
+        "route": result.route,
+        "attempts": result.attempts,
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.total,
         "cost": cost,
-        "latency_s": asked.latency_s,
-        "batch_id": asked.batch_id,
+        "latency_s": result.latency_s,
+        "batch_id": result.batch_id,
         "finished_at": datetime.now(UTC),
         **sample.columns,
     }
-    if asked.service is not None:
-        row["service"] = asked.service
-    if isinstance(asked.outcome, Failure):
-        row["status"] = "failed"
-        row["error_type"] = asked.outcome.error_type
-        row["error_message"] = asked.outcome.message
-    else:
-        row.update(answer_columns(asked.outcome))
-        row.update(verdict_columns(asked.verdict or Verdict(problem="no_verdict")))
-    if earlier:
-        for name, value in earlier.items():
-            row[name] = value if row[name] is None else row[name] + (value or 0)
+    if result.service is not None:
+        row["service"] = result.service
+    row.update(_outcome_columns(result))
+    for name, value in (old_usage or {}).items():
+        row[name] = value if row[name] is None else row[name] + (value or 0)
     return row
 
 
-def answer_columns(response: JudgeResponse) -> Row:
-    """The columns that hold the judge's answer as it came."""
-    return {
-        "response": response.text,
-        "finish_reason": response.finish_reason,
-        "response_id": response.response_id,
+def _outcome_columns(result: RequestResult) -> Row:
+    """Returns the columns of the response and its verdict, or of the failure."""
+    outcome = result.outcome
+    if isinstance(outcome, Failure):
+        return {"status": "failed", "error_type": outcome.error_type, "error_message": outcome.message}
+    response = {
+        "response": outcome.text,
+        "finish_reason": outcome.finish_reason,
+        "response_id": outcome.response_id,
     }
+    return response | verdict_columns(result.verdict or Verdict(problem="no_verdict"))
 
 
 def verdict_columns(verdict: Verdict) -> Row:
-    """The columns that a verdict fills; all of them, so that reading again replaces every old value."""
+    """Returns every column that a verdict fills, so that parsing a response again replaces every old value."""
     return {
         "status": "ok" if verdict.problem is None else "unparsed",
         "score": verdict.score,
@@ -139,46 +135,46 @@ def verdict_columns(verdict: Verdict) -> Row:
 
 
 def verdict_dimensions(verdict: Verdict) -> list[Row]:
-    """A verdict's dimensions as a row holds them."""
+    """Returns the value of the `dimensions` column."""
     return [{"name": d.name, "answer": d.answer, "score": d.score} for d in verdict.dimensions]
 
 
 def to_batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows as one Arrow batch; a column a row does not name is null."""
+    """Convert rows to one Arrow batch; columns of the schema that a row lacks are null."""
     return columns_to_batch({name: [row.get(name) for row in rows] for name in schema.names}, len(rows), schema)
 
 
 def columns_to_batch(columns: Mapping[str, Sequence[Any]], rows: int, schema: pa.Schema) -> pa.RecordBatch:
-    """Columns of so many values as one Arrow batch; one that is not named is null."""
-    kinds = zip(schema.names, schema.types, strict=True)  # asking a field for its name costs as much as a cell
+    """Convert columns of `rows` values each to one Arrow batch; columns of the schema that are absent are null."""
+    kinds = zip(schema.names, schema.types, strict=True)  # reading `field.name` takes as long as converting a cell
     arrays = [_array(columns[name], kind) if name in columns else pa.nulls(rows, kind) for name, kind in kinds]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Values as Arrow has them; a text or moment that is the same in all rows is turned only once."""
+    """Convert a column; a text or timestamp that is the same in all rows is converted only once."""
     first = values[0] if values else None
     if isinstance(first, str | datetime) and first is values[-1] and values.count(first) == len(values):
         return pa.repeat(pa.array([first], kind)[0], len(values))
     return pa.array(values, kind)
 
 
-def revive(row: Row, schema: pa.Schema) -> Row:
-    """Give a row that was read from JSON the Python types its columns had before."""
+def restore_types(row: Row, schema: pa.Schema) -> Row:
+    """Give the values of a row that was read from JSON the Python types they had before; changes and returns `row`."""
     for field in schema:
         value = row.get(field.name)
-        if value is not None and not isinstance(value, bool | int | float) and _needs_reviving(field.type):
-            row[field.name] = _revived(value, field.type)
+        if value is not None and not isinstance(value, bool | int | float) and _loses_type(field.type):
+            row[field.name] = _restored(value, field.type)
     return row
 
 
-def needing_revival(fields: Iterable[pa.Field]) -> pa.Schema:
-    """Those of some columns that JSON gives back as another type than they had."""
-    return pa.schema([field for field in fields if _needs_reviving(field.type)])
+def fields_to_restore(fields: Iterable[pa.Field]) -> pa.Schema:
+    """Returns the columns whose values JSON does not give back in their original Python type."""
+    return pa.schema([field for field in fields if _loses_type(field.type)])
 
 
-def own_floats(schema: pa.Schema) -> tuple[str, ...]:
-    """The dataset's own columns that may hold a number which JSON cannot: infinite, or not a number."""
+def extra_float_columns(schema: pa.Schema) -> tuple[str, ...]:
+    """Returns the dataset's columns that may hold a number that JSON lacks: an infinity or NaN."""
     return tuple(field.name for field in schema if field not in FIELDS and _holds_floats(field.type))
 
 
@@ -187,21 +183,22 @@ def _holds_floats(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or any(_holds_floats(field.type) for field in inner)
 
 
-def _needs_reviving(kind: pa.DataType) -> bool:
+def _loses_type(kind: pa.DataType) -> bool:
+    """Returns True unless JSON gives the value back as it was; numbers and booleans are checked by value."""
     return not (pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _revived(value: Any, kind: pa.DataType) -> Any:
+def _restored(value: Any, kind: pa.DataType) -> Any:
     if value is None:
         return None
     if isinstance(value, str):
         return _from_text(value, kind)
     if pa.types.is_struct(kind):
-        return {field.name: _revived(value.get(field.name), field.type) for field in kind}
+        return {field.name: _restored(value.get(field.name), field.type) for field in kind}
     if pa.types.is_map(kind):
-        return [(_revived(k, kind.key_type), _revived(v, kind.item_type)) for k, v in value]
+        return [(_restored(k, kind.key_type), _restored(v, kind.item_type)) for k, v in value]
     if isinstance(value, list):
-        return [_revived(item, kind.value_type) for item in value]
+        return [_restored(item, kind.value_type) for item in value]
     return value
 
 

@@ -1,7 +1,7 @@
-"""Rows in: each into the journal at once, then into Arrow, and from there in a thread into the part of its segment.
+"""Write rows: append each to a journal segment at once, convert it to Arrow, and compact full segments in a thread.
 
-The order in which a segment is closed is what keeps every row there exactly once (docs/decisions/0002-results.md):
-parts whose rows are replaced are rewritten first, then the part of the segment gets its name, then the segment goes.
+The order in which a segment is closed keeps every row exactly once (docs/decisions/0002-results.md): first the parts
+whose rows are replaced are rewritten, then the segment's part gets its name, then the segment is deleted.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from runner.errors import output_failed
 from runner.results.journal import Segment, read_at, segment_path
 from runner.results.parts import PartWriter, RowGroupBuffer, part_path, rewrite_part
 from runner.results.row_block import RowBlock
-from runner.results.schema import columns_to_batch, own_floats, revive, to_batch
+from runner.results.schema import columns_to_batch, extra_float_columns, restore_types, to_batch
 from runner.types import Row
 
+# Rows are converted to Arrow in groups of this size: the event loop pauses briefly, and the rows are still in cache.
 ROWS_PER_BATCH = 256
-"""Rows become Arrow so many at a time: a short pause of the loop, while they are still in its cache."""
 
 MAX_PENDING_SEGMENTS = 2
 
 
 class SegmentCompactor:
-    """What becomes of one segment: fresh rows go into its part, replacing ones into the parts of the rows they replace.
+    """Compacts one segment: new rows go into its own part, replacing rows into the parts of the rows they replace.
 
-    All but `replace` runs in one thread.
+    All methods except `replace` run in one thread.
     """
 
     def __init__(self, results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
@@ -42,33 +42,38 @@ class SegmentCompactor:
         self._writer: PartWriter | None = None
         self._replaced: dict[int, dict[str, int]] = {}
         self._failed = False
-        self._taken = 0
+        self._rows_taken = 0
 
     def add(self, group: pa.Table) -> None:
-        """Take fresh rows, a row group of them."""
+        """Write new rows as one row group."""
         if self._failed:
             return
         if self._writer is None:
             path = part_path(self._results, self._number)
             self._writer = PartWriter(path, self._schema, self._compression)
         self._writer.write(group)
-        self._taken += group.num_rows
+        self._rows_taken += group.num_rows
 
     def replace(self, part: int, custom_id: str, offset: int) -> None:
-        """Take note of a row in the segment that replaces one of an older part."""
+        """Note that the row at byte `offset` of the segment replaces a row of part `part`."""
         self._replaced.setdefault(part, {})[custom_id] = offset
-        self._taken += 1
+        self._rows_taken += 1
 
     def finish(self, rows: int) -> None:
-        """Rewrite, put the part in place, drop the segment: in this order.
+        """Rewrite older parts, put the new part in place, delete the segment: in this order.
 
-        After a failure nothing is finished: the segment stays, and the next start makes its part. The same where not
-        all of the segment's `rows` came here, which raises OSError: a segment is never dropped on trust.
+        Does nothing after a failure: the segment stays, and the next process makes its part.
+
+        Args:
+            rows: the number of rows of the segment.
+
+        Raises:
+            OSError: a step failed, or not all rows arrived here; the segment is never deleted without this check.
         """
         if self._failed:
             return
-        if self._taken != rows:
-            raise OSError(f"{self._segment}: {rows} rows, of which {self._taken} were to become a part")
+        if self._rows_taken != rows:
+            raise OSError(f"{self._segment}: {rows} rows, of which {self._rows_taken} were to become a part")
         for part, offsets in sorted(self._replaced.items()):
             self._rewrite(part_path(self._results, part), offsets)
         if self._writer is not None:
@@ -78,7 +83,7 @@ class SegmentCompactor:
         sync_directory(self._segment.parent)
 
     def abandon(self) -> None:
-        """Leave the segment as it is and throw the unfinished part away, for good."""
+        """Keep the segment and discard the unfinished part; every later call has no effect."""
         self._failed = True
         if self._writer is not None:
             self._writer.abandon()
@@ -87,21 +92,21 @@ class SegmentCompactor:
     def _rewrite(self, path: Path, offsets: Mapping[str, int]) -> None:
         def newest(row: Row) -> Row:
             offset = offsets.get(row["custom_id"])
-            return row if offset is None else revive(read_at(self._segment, offset), self._schema)
+            return row if offset is None else restore_types(read_at(self._segment, offset), self._schema)
 
         rewrite_part(path, self._schema, self._compression, lambda rows: [newest(row) for row in rows])
 
 
 class ResultWriter:
-    """Takes the rows of a run.
+    """Writes the rows of a run.
 
     Args:
-        directory: the run directory; `results/` and `journal/` are in it.
-        schema: of every part.
-        first: number of the first segment to write.
-        rows_per_part: a segment is closed when it holds so many rows.
-        compression: of the parts.
-        owners: number of the part that holds the row a custom_id's new row replaces.
+        directory: the run directory; it contains `results/` and `journal/`.
+        schema: the schema of every part.
+        first: the number of the first segment to write.
+        rows_per_part: a segment is closed when it holds this many rows.
+        compression: the Parquet compression of the parts.
+        owners: for a custom_id whose new row replaces an old one, the number of the part that holds the old row.
     """
 
     def __init__(
@@ -120,23 +125,26 @@ class ResultWriter:
         self._rows_per_part = rows_per_part
         self._compression = compression
         self._owners = owners
-        self._floats = own_floats(schema)
+        self._float_columns = extra_float_columns(schema)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
         self._pending: list[Future[None]] = []
         self._rows: list[Row] = []
-        self._group = RowGroupBuffer(schema)
+        self._buffer = RowGroupBuffer(schema)
         self._segment: Segment | None = None
-        self._closing: SegmentCompactor | None = None
+        self._compactor: SegmentCompactor | None = None
 
     def append(self, row: Row) -> int:
-        """The same as `extend` for one row."""
+        """Write one row, as `extend` does; returns the number of the part that will hold it."""
         return self.extend([row])[0]
 
     def extend(self, rows: Sequence[Row]) -> list[int]:
-        """Hand rows to the operating system; after this, SIGKILL does not lose them.
+        """Write rows to the operating system; once this returns, SIGKILL does not lose them.
 
-        Returns the number of the part that each will stand in. Raises RunStopped (exit code 3) where the output can no
-        longer be written.
+        Returns:
+            For each row the number of the part that will hold it.
+
+        Raises:
+            RunStopped: the output can no longer be written (exit code 3).
         """
         try:
             segment = self._segment or self._open()
@@ -145,7 +153,7 @@ class ResultWriter:
             raise output_failed(error) from error
         parts = [self._number - 1] * len(rows)
         if self._owners:
-            parts = [self._place(row, offset) for row, offset in zip(rows, offsets, strict=True)]
+            parts = [self._assign(row, offset) for row, offset in zip(rows, offsets, strict=True)]
         else:
             self._rows += rows
         if len(self._rows) >= ROWS_PER_BATCH:
@@ -155,7 +163,7 @@ class ResultWriter:
         return parts
 
     def extend_block(self, block: RowBlock) -> int:
-        """The same as `extend` for a block of rows that replace none; returns the part they will stand in."""
+        """Write a block of rows that replace no old row, as `extend` does; returns the number of their part."""
         try:
             segment = self._segment or self._open()
             segment.extend_block(block)
@@ -164,28 +172,28 @@ class ResultWriter:
         part = self._number - 1
         if self._rows:
             self._convert()
-        self._collect(columns_to_batch(block.columns, len(block), self._schema))
+        self._add_to_buffer(columns_to_batch(block.columns, len(block), self._schema))
         if segment.rows >= self._rows_per_part:
             self._roll()
         return part
 
-    def _place(self, row: Row, offset: int) -> int:
-        """Put a row where it belongs: into the part of the row that it replaces, or into the present one."""
+    def _assign(self, row: Row, offset: int) -> int:
+        """Assign a row to the part of the row that it replaces, or else to the current part; returns its number."""
         owner = self._owners.get(row["custom_id"])
         if owner is None:
             self._rows.append(row)
             return self._number - 1
-        if self._closing is not None:
-            self._closing.replace(owner, row["custom_id"], offset)
+        if self._compactor is not None:
+            self._compactor.replace(owner, row["custom_id"], offset)
         return owner
 
     async def wait_for_capacity(self) -> None:
-        """Wait while the thread is behind, so that memory stays bounded; raises RunStopped where it failed."""
+        """Wait while the thread is behind, so that memory stays bounded; raises RunStopped if the thread failed."""
         while self._pending and (self._pending[0].done() or len(self._pending) > MAX_PENDING_SEGMENTS):
-            await self._oldest()
+            await self._wait_for_oldest()
 
     async def sync(self) -> None:
-        """Bring every appended row to the disk."""
+        """Sync every appended row to the disk; raises RunStopped if that failed."""
         segment = self._segment
         if segment is not None:
             try:
@@ -194,31 +202,31 @@ class ResultWriter:
                 raise output_failed(error) from error
 
     async def flush(self) -> None:
-        """Wait until the thread has done what was handed to it; raises RunStopped where that failed."""
+        """Wait until the thread has finished all submitted work; raises RunStopped if that failed."""
         while self._pending:
-            await self._oldest()
+            await self._wait_for_oldest()
 
     async def compact_all(self) -> None:
-        """Make the open segment a part and wait until every row is in one; raises RunStopped where that failed."""
+        """Compact the open segment and wait until every row is in a part; raises RunStopped if that failed."""
         if self._segment is not None:
             self._roll()
         await self.flush()
 
     async def close(self) -> None:
-        """Make the open segment a part and wait until it is one; raises RunStopped where that failed."""
+        """Compact the open segment, wait until every row is in a part, and end the thread; raises RunStopped."""
         try:
             await self.compact_all()
         finally:
             self._thread.shutdown(wait=True)
 
     def abort(self) -> None:
-        """Stop at once: the segments stay as they are, and the next start makes parts of them."""
+        """Stop at once: the segments stay, and the next process turns them into parts."""
         self._thread.shutdown(wait=True, cancel_futures=True)
-        if self._closing is not None:
-            self._closing.abandon()
+        if self._compactor is not None:
+            self._compactor.abandon()
 
-    async def _oldest(self) -> None:
-        """Wait for the oldest piece of work; a worker that is cancelled meanwhile must not cancel the work with it."""
+    async def _wait_for_oldest(self) -> None:
+        """Wait for the oldest submitted work; cancelling the waiter does not cancel the work."""
         oldest = self._pending[0]
         try:
             await asyncio.shield(asyncio.wrap_future(oldest))
@@ -230,45 +238,45 @@ class ResultWriter:
 
     def _open(self) -> Segment:
         path = segment_path(self._journal, self._number)
-        self._segment = Segment(path, self._floats)
-        self._closing = SegmentCompactor(self._results, path, self._number, self._schema, self._compression)
+        self._segment = Segment(path, self._float_columns)
+        self._compactor = SegmentCompactor(self._results, path, self._number, self._schema, self._compression)
         self._number += 1
         return self._segment
 
     def _convert(self) -> None:
         rows, self._rows = self._rows, []
-        self._collect(to_batch(rows, self._schema))
+        self._add_to_buffer(to_batch(rows, self._schema))
 
-    def _collect(self, batch: pa.RecordBatch) -> None:
-        if self._group.add(batch):
-            self._hand_over()
+    def _add_to_buffer(self, batch: pa.RecordBatch) -> None:
+        if self._buffer.add(batch):
+            self._submit_row_group()
 
-    def _hand_over(self) -> None:
-        if self._group.rows and self._closing is not None:
-            self._pending.append(self._thread.submit(_add, self._closing, self._group.take()))
+    def _submit_row_group(self) -> None:
+        if self._buffer.rows and self._compactor is not None:
+            self._pending.append(self._thread.submit(_add, self._compactor, self._buffer.take()))
 
     def _roll(self) -> None:
         if self._rows:
             self._convert()
-        self._hand_over()
-        segment, closing = self._segment, self._closing
-        self._segment = self._closing = None
-        if segment is not None and closing is not None:
-            self._pending.append(self._thread.submit(_finish, segment, closing))
+        self._submit_row_group()
+        segment, compactor = self._segment, self._compactor
+        self._segment = self._compactor = None
+        if segment is not None and compactor is not None:
+            self._pending.append(self._thread.submit(_finish, segment, compactor))
 
 
-def _add(closing: SegmentCompactor, group: pa.Table) -> None:
+def _add(compactor: SegmentCompactor, group: pa.Table) -> None:
     try:
-        closing.add(group)
+        compactor.add(group)
     except BaseException:
-        closing.abandon()
+        compactor.abandon()
         raise
 
 
-def _finish(segment: Segment, closing: SegmentCompactor) -> None:
+def _finish(segment: Segment, compactor: SegmentCompactor) -> None:
     try:
         segment.close()
-        closing.finish(segment.rows)
+        compactor.finish(segment.rows)
     except BaseException:
-        closing.abandon()
+        compactor.abandon()
         raise

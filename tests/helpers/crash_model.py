@@ -18,7 +18,15 @@ from runner.core import no_price
 from runner.errors import RunStopped
 from runner.judge import Panel
 from runner.pipeline.reparse import ReparseContext, reparse_rows
-from runner.results import CompletionIndex, ResultWriter, RunDirectory, recover, results_schema, rows_so_far, scan
+from runner.results import (
+    CompletionIndex,
+    ResultWriter,
+    RunDirectory,
+    recover_results,
+    results_schema,
+    open_snapshot,
+    load_completion_index,
+)
 from runner.results.row_block import RowBlock
 
 SCHEMA = results_schema(())
@@ -116,10 +124,10 @@ class Life:
         self._thread.catch_up()
         self._loop.run(self._sink.close())
         self._synced = {name: len(texts) for name, texts in self._versions.items()}
-        self._open(recover(self.root, SCHEMA, "zstd"))
+        self._open(recover_results(self.root, SCHEMA, "zstd"))
 
     def kill(self) -> None:
-        self._open(recover(self.root, SCHEMA, "zstd"))
+        self._open(recover_results(self.root, SCHEMA, "zstd"))
 
     def read_again(self) -> None:
         self.reopen()
@@ -129,7 +137,7 @@ class Life:
         self._pick, self._readings = pick, frozenset({pick})
 
     def _open(self, first: int) -> None:
-        self._done: CompletionIndex = scan(self.root, SAMPLES, VARIANTS)
+        self._done: CompletionIndex = load_completion_index(self.root, SAMPLES, VARIANTS)
         self._wanted = [*self._done.owners]
         self._sink = ResultWriter(self.root, SCHEMA, first, ROWS_PER_PART, "zstd", self._done.owners)
         self._thread: Any = self._sink._thread
@@ -183,7 +191,7 @@ def found(rows: list[dict[str, Any]], readings: frozenset[str]) -> dict[str, str
 
 
 def as_seen(root: Path) -> list[dict[str, Any]]:
-    with rows_so_far(RunDirectory(root)) as (_, chunks):
+    with open_snapshot(RunDirectory(root)) as (_, chunks):
         return [row for chunk in chunks for row in chunk]
 
 
@@ -221,7 +229,7 @@ class Laboratory:
         judge(found(as_seen(root), expected.readings), expected)
         if deep:
             self._check_cuts_of_recovery(root, expected, judge)
-        first = recover(root, SCHEMA, "zstd")
+        first = recover_results(root, SCHEMA, "zstd")
         texts = found(rows_in_parts(root), expected.readings)
         judge(texts, expected)
         assert found(as_seen(root), expected.readings) == texts
@@ -232,9 +240,9 @@ class Laboratory:
     def _go_on(self, root: Path, texts: dict[str, str], first: int) -> None:
         """Recovery again changes nothing, what is left is right, and the answers can be read again."""
         names = sorted(path.name for path in root.glob("*/*"))
-        assert recover(root, SCHEMA, "zstd") <= first  # the number of a segment without a row is free again
+        assert recover_results(root, SCHEMA, "zstd") <= first  # the number of a segment without a row is free again
         assert sorted(path.name for path in root.glob("*/*")) == names
-        done = scan(root, SAMPLES, VARIANTS)
+        done = load_completion_index(root, SAMPLES, VARIANTS)
         failed = {row["custom_id"] for row in rows_in_parts(root) if row["status"] == "failed"}
         assert done.owners.keys() == failed
         assert done.missing() == SAMPLES - len(texts) + len(failed)
@@ -244,7 +252,7 @@ class Laboratory:
     def _check_cuts_of_recovery(self, root: Path, expected: Expected, judge: Judge) -> None:
         cuts: list[Picture] = []
         with watched(root, lambda disk, _: cuts.extend(pictures_of(disk))):
-            recover(root, SCHEMA, "zstd")
+            recover_results(root, SCHEMA, "zstd")
         for cut in unlike(cuts):
             self.check(cut, expected, judge)
 

@@ -129,7 +129,7 @@ def test_a_full_disk_is_told_and_the_old_parts_stand(bench: Bench, monkeypatch: 
     before, asked = bench.rows, bench.asked
     with monkeypatch.context() as patch:
         patch.setattr(parts, "put_in_place", full)
-        with pytest.raises(RunDirectoryError, match=r"cannot be brought into order: .*No space left"):
+        with pytest.raises(RunDirectoryError, match=r"cannot be recovered: .*No space left"):
             bench.run(LETTERS)
     assert (bench.rows, bench.asked) == (before, asked)
     assert {row["score"] for row in again(bench, LETTERS)} == {None}

@@ -121,7 +121,7 @@ def test_what_is_asked_may_not_change(bench: Bench) -> None:
 
 def test_no_run(bench: Bench) -> None:
     config = load_config(bench.directory / "config.yaml", ["output.directory=other"], base=bench.folder)
-    with pytest.raises(UsageError, match="no run is here"):
+    with pytest.raises(UsageError, match="not a run directory"):
         rescore_run(config)
 
 

@@ -84,7 +84,7 @@ def test_when_a_request_is_given_up(situation: dict[str, Any], given_up: list[in
 
 MANY = "many requests"
 LEFT = "2,000 requests that batches did not answer (router.leftovers: {})"
-OVER = "the online quota is gone for good (router.on_exhausted_quota): the bill is overdue"
+OVER = "the online quota is exhausted (router.on_exhausted_quota): the bill is overdue"
 
 TURNS: list[tuple[dict[str, Any], dict[int, int], int, LaneName | None, str]] = [
     ({}, {}, 0, None, ""),
@@ -208,7 +208,7 @@ def test_it_ends_and_asks_nobody_too_often(
     chosen: LanePolicy, tries: list[int], rng: Random, answers: float, credit: int, has_batches: bool
 ) -> None:
     world = World(tries, rng, answers, credit, has_batches)
-    record: Any = SimpleNamespace(begin=lambda lane, reason: None, route=chosen.route)
+    record: Any = SimpleNamespace(start_lane=lambda lane, reason: None, route=chosen.route)
     opened: Any = world
     lanes = LaneScheduler(opened, record, chosen, world.lane, lambda text: None)
     try:

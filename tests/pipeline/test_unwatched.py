@@ -33,7 +33,7 @@ def test_without_anybody_watching_the_rows_are_the_same(tmp_path: Path, monkeypa
         (tmp_path / "alone").mkdir()
         alone = Bench(tmp_path / "alone", url)
         alone.write(24)
-        monkeypatch.setattr(execute, "_tick", nobody_looks)
+        monkeypatch.setattr(execute, "_update_every_second", nobody_looks)
         alone.run()
         assert [lasting(row) for row in alone.rows] == seen
 

@@ -15,8 +15,8 @@ from bench_run import TEMPLATE, Bench, emulator
 
 from runner import load_config, run
 from runner.errors import ConfigError, RunDirectoryError
-from runner.planning import check_request_fingerprint, what_is_stale
-from runner.planning.fingerprints import Stale
+from runner.planning import check_request_fingerprint, find_stale_columns
+from runner.planning.fingerprints import StaleColumns
 from runner.results import RunDirectory
 
 PAIR = {"kind": "pai_pairwise", "model": "pai-judge"}
@@ -128,7 +128,7 @@ def test_new_files_that_sort_last_are_asked_and_others_are_compared(bench: Bench
     bench.write(5, first=3, name="many/c.jsonl")
     asks(bench, 2)
     bench.write(9, first=8, name="many/a.jsonl")
-    refused(bench, {}, "5 of 5 requests would ask something else", "0-judge-o-0", "--fresh")
+    refused(bench, {}, "5 of 5 requests would differ now", "0-judge-o-0", "--fresh")
 
 
 def test_a_changed_dataset_is_compared_request_by_request(bench: Bench) -> None:
@@ -250,14 +250,14 @@ def test_a_kept_column_called_like_a_text_stands_once_in_the_samples(bench: Benc
 def test_stale_is_what_is_read_otherwise_and_was_asked_here() -> None:
     before = {"judges": {"a": {"scale": None}}, "columns": {"keep": []}, "prices": None}
     earlier = {"reading": before, "asking": {"a": {}, "left": {}}}
-    assert what_is_stale(earlier, before) == Stale(False, False)
+    assert find_stale_columns(earlier, before) == StaleColumns(False, False)
     joined = {**before, "judges": {"a": {"scale": None}, "new": {"scale": [1, 2]}}}
-    assert what_is_stale(earlier, joined) == Stale(False, False)
+    assert find_stale_columns(earlier, joined) == StaleColumns(False, False)
     back = {**before, "judges": {"a": {"scale": None}, "left": {"scale": None}}}
-    assert what_is_stale(earlier, back) == Stale(verdicts=True, columns=False)
-    assert what_is_stale(earlier, {**before, "prices": {}}) == Stale(verdicts=True, columns=False)
-    assert what_is_stale(earlier, {**before, "columns": {}}) == Stale(verdicts=False, columns=True)
-    assert what_is_stale({**earlier, "reading": None}, before) == Stale(True, True)
+    assert find_stale_columns(earlier, back) == StaleColumns(verdicts=True, columns=False)
+    assert find_stale_columns(earlier, {**before, "prices": {}}) == StaleColumns(verdicts=True, columns=False)
+    assert find_stale_columns(earlier, {**before, "columns": {}}) == StaleColumns(verdicts=False, columns=True)
+    assert find_stale_columns({**earlier, "reading": None}, before) == StaleColumns(True, True)
 
 
 def test_every_difference_of_every_judge_is_named() -> None:

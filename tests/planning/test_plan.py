@@ -14,11 +14,11 @@ from runner.config import load_config
 from runner.core import COMPLETION_TOKENS, TEMPLATE_TOKENS, estimate_body
 from runner.dataset import chunks, take_fingerprint
 from runner.errors import RunDirectoryError
-from runner.lanes.batch import Ledger, line_of
+from runner.lanes.batch import Ledger, request_line
 from runner.lanes.batch.ledger import Shard
 from runner.limits import Spend
 from runner.planning import RunInputs, RunOptions, check_inputs, make_plan, request_fingerprint
-from runner.planning.estimate import SAMPLES_MEASURED
+from runner.planning.estimate import MAX_SAMPLES_READ
 from runner.planning.plan import CapPlan, Plan
 from runner.results import RunDirectory
 from runner.results.journal import Segment, segment_path
@@ -139,7 +139,7 @@ def test_the_figures_of_a_small_dataset_are_those_of_its_requests(bench):
     assert plan.online.seconds == pytest.approx(60 * max(40 / 20, (prompt + completion) / 10_000))
     assert (plan.batch.available, plan.batch.shards, plan.batch.seconds_at_most) == (True, 1, 86400)
     assert (plan.route, plan.samples_read, plan.exact) == ("online", 40, True)
-    assert plan.reason.startswith("40 open requests, fewer than 20,000 (router.batch_from), and done online in about")
+    assert plan.reason.startswith("40 open requests, fewer than 20,000 (router.batch_from); online takes about")
 
 
 def test_without_prices_and_limits_nothing_is_made_up(bench):
@@ -187,7 +187,7 @@ def test_a_large_dataset_is_sampled_evenly(bench):
     batch = {"shard_mb": 0.5, "parallel": 3, "window": "48h"}
     sampled = bench.plan(30_000, batch=batch)
     assert not sampled.exact
-    assert 0.9 * SAMPLES_MEASURED < sampled.samples_read <= SAMPLES_MEASURED
+    assert 0.9 * MAX_SAMPLES_READ < sampled.samples_read <= MAX_SAMPLES_READ
     requests = bench.requests()
     prompt = sum(TEMPLATE_TOKENS + estimate_body(request.body) for request in requests)
     size = sum(len(request.body) + len(request.custom_id) + len('{"custom_id":"","body":}\n') for request in requests)
@@ -214,7 +214,7 @@ def test_rows_that_cannot_be_asked_are_counted_and_shown(bench):
     assert (plan.requests, plan.open, plan.bad_rows) == (4, 4, 2)
     assert plan.completion_tokens == 2 * COMPLETION_TOKENS
     assert [problem.split()[0] for problem in plan.problems] == ["data.jsonl:2:", "data.jsonl:3:"]
-    assert "2 of them cannot be asked" in plan.as_text()
+    assert "2 of them give no request" in plan.as_text()
 
 
 def test_what_is_answered_or_in_a_batch_is_not_asked_again(bench):
@@ -232,7 +232,7 @@ def test_what_is_answered_or_in_a_batch_is_not_asked_again(bench):
     judge = plan.judges[0]
     assert (judge.requests, judge.completion_from) == (12, "the mean of 3 answers")
     assert judge.completion_tokens == round(6 * 500 / 3)
-    assert "12 requests (judge 12), 4 answered already, 2 in batches, 6 open" in plan.as_text()
+    assert "12 requests (judge 12), 4 already answered, 2 in batches, 6 open" in plan.as_text()
     assert make_plan(bench.checked, RunOptions(retry=("failed",))).open == 7
 
 
@@ -252,7 +252,7 @@ def test_a_finished_run_has_nothing_left(bench):
     bench.part([row(0), row(1)])
     plan = make_plan(bench.checked, RunOptions())
     assert (plan.answered, plan.open, plan.samples_read, plan.batch.shards) == (2, 0, 0, 0)
-    assert (plan.prompt_tokens, plan.route, plan.reason) == (0, "online", "nothing is left to ask")
+    assert (plan.prompt_tokens, plan.route, plan.reason) == (0, "online", "no open requests")
 
 
 MAX = {"judge": {"parameters": {"max_tokens": 100}}, "prices": PRICES}
@@ -318,9 +318,9 @@ def test_several_services_are_planned_together(bench):
     services[1]["batch"] = True
     plan = bench.plan(45, judges=judges, services=services, batch={"shard_lines": 10})
     assert (plan.batch.available, plan.batch.shards) == (True, 10)
-    sizes = {len(line_of(request, "openai")) - len(line_of(request, "pai")) for request in bench.requests()}
-    only_b = sum(len(line_of(request, "openai")) for request in bench.requests() if "-y-" in request.custom_id)
-    turns = [len(line_of(request, "pai")) for request in bench.requests() if "-x-" in request.custom_id]
+    sizes = {len(request_line(request, "openai")) - len(request_line(request, "pai")) for request in bench.requests()}
+    only_b = sum(len(request_line(request, "openai")) for request in bench.requests() if "-y-" in request.custom_id)
+    turns = [len(request_line(request, "pai")) for request in bench.requests() if "-x-" in request.custom_id]
     assert plan.batch.bytes == only_b + sum(turns) + 20 * sizes.pop()  # two of five files go to b
 
 
@@ -339,7 +339,7 @@ def test_plan_prints_json_with_every_key(cli, bench):
     assert (plan["samples"], plan["requests"]) == (3, 6)
     assert (plan["route"], plan["reason"]) == (
         "batch",
-        "6 open requests, and from 3 (router.batch_from) on they go by batch",
+        "6 open requests, at least 3 (router.batch_from)",
     )
 
 
@@ -351,7 +351,7 @@ def test_plan_prints_text_and_looks_into_the_run_directory_it_is_given(cli, benc
     done = cli("plan", "judge.yaml", "--run-dir", "elsewhere")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0] == "judge: 5 samples, 5 requests (judge 5), 2 answered already, 3 open"
+    assert lines[0] == "judge: 5 samples, 5 requests (judge 5), 2 already answered, 3 open"
     assert [line.split()[0] for line in lines[1:]] == ["tokens", "online", "batch", "route", "read"]
     assert "cost unknown (no price), time unknown (no rpm or tpm)" in done.stdout
 

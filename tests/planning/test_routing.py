@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from runner.config import JudgeConfig, LimitsConfig, ModelPrice, PricesConfig, RouterConfig, ServiceConfig, TokenLimits
-from runner.planning import Route, batch_lack, batch_services
-from runner.planning.routing import Demand, batch_factor, choose_route, has_batch_api, online_seconds
+from runner.planning import Route, batch_services, why_not_batch
+from runner.planning.routing import Demand, batch_price_factor, choose_route, has_batch_api, online_seconds
 from runner.types import Usage
 
 AUTO = RouterConfig()
 HOUR = 3600.0
-MANY = "20,000 open requests, and from 20,000 (router.batch_from) on they go by batch"
+MANY = "20,000 open requests, at least 20,000 (router.batch_from)"
 FEW = "19,999 open requests, fewer than 20,000 (router.batch_from)"
 
 CHOICES = [
@@ -20,17 +20,17 @@ CHOICES = [
     (RouterConfig(mode="batch"), True, 1, 1.0, 9.0, "batch", "router.mode is batch"),
     (RouterConfig(mode="batch"), False, 1, None, None, "batch", "router.mode is batch"),
     # auto, without a choice
-    (AUTO, True, 0, None, None, "online", "nothing is left to ask"),
-    (RouterConfig(batch_from=0), True, 0, None, None, "online", "nothing is left to ask"),
+    (AUTO, True, 0, None, None, "online", "no open requests"),
+    (RouterConfig(batch_from=0), True, 0, None, None, "online", "no open requests"),
     (AUTO, False, 90_000, 90 * HOUR, 0.5, "online", "the service has no Batch API (service.batch)"),
     # how many are open
     (AUTO, True, 19_999, None, None, "online", FEW),
     (AUTO, True, 20_000, None, None, "batch", MANY),
     (AUTO, True, 20_000, 10.0, 0.5, "batch", MANY),
-    (RouterConfig(batch_from=0), True, 1, None, None, "batch", "1 open request, and from 0 (router.batch_from) on"),
-    (AUTO, True, 19_999, 185.0, 0.5, "online", f"{FEW}, and done online in about 3m05s"),
+    (RouterConfig(batch_from=0), True, 1, None, None, "batch", "1 open request, at least 0 (router.batch_from)"),
+    (AUTO, True, 19_999, 185.0, 0.5, "online", f"{FEW}; online takes about 3m05s"),
     # how long it takes
-    (AUTO, True, 19_999, 6 * HOUR, None, "online", f"{FEW}, and done online in about 6h00m"),
+    (AUTO, True, 19_999, 6 * HOUR, None, "online", f"{FEW}; online takes about 6h00m"),
     (
         *(AUTO, True, 19_999, 6 * HOUR + 60, None, "batch"),
         "19,999 open requests would take 6h01m online, longer than 6h00m (router.online_within)",
@@ -136,18 +136,18 @@ def test_each_judge_needs_a_service_that_takes_batches():
     ]
     both, none = JudgeConfig(name="x", service=("b", "a")), JudgeConfig(name="y", service=("c", "b"))
     assert [service.name for service in batch_services(both, services)] == ["a"]
-    assert batch_lack([both], services) is None
+    assert why_not_batch([both], services) is None
     assert batch_services(none, services) == [services[2], services[1]]
-    assert batch_lack([both, none], services) == "no service of the judge 'y' has a Batch API (service.batch)"
+    assert why_not_batch([both, none], services) == "no service of the judge 'y' has a Batch API (service.batch)"
     only = [ServiceConfig(batch=False)]
-    assert batch_lack([JudgeConfig()], only) == "the service has no Batch API (service.batch)"
+    assert why_not_batch([JudgeConfig()], only) == "the service has no Batch API (service.batch)"
 
 
 def test_the_dearest_model_says_what_batches_cost():
     prices = PricesConfig(
         models={"a": ModelPrice(input=1, output=1, batch=0.5), "b": ModelPrice(input=1, output=1, batch=1.5)}
     )
-    assert batch_factor(None, ["a"]) is None
-    assert batch_factor(prices, ["c"]) is None
-    assert batch_factor(prices, ["a", "c"]) == 0.5
-    assert batch_factor(prices, ["a", "b"]) == 1.5
+    assert batch_price_factor(None, ["a"]) is None
+    assert batch_price_factor(prices, ["c"]) is None
+    assert batch_price_factor(prices, ["a", "c"]) == 0.5
+    assert batch_price_factor(prices, ["a", "b"]) == 1.5

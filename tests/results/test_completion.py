@@ -19,9 +19,9 @@ from runner.results import (
     RowCounts,
     RunDirectory,
     completion,
-    recover,
+    load_completion_index,
+    recover_results,
     results_schema,
-    scan,
 )
 from runner.results.journal import Segment, segment_path
 from runner.results.parts import part_path
@@ -39,7 +39,7 @@ def leave_segment(place: RunDirectory, number: int, rows: list[Row]) -> None:
 
 
 def start(place: RunDirectory) -> int:
-    return recover(place.path, SCHEMA, "zstd")
+    return recover_results(place.path, SCHEMA, "zstd")
 
 
 def test_an_empty_directory_begins_with_part_0(place: RunDirectory) -> None:
@@ -147,7 +147,9 @@ def test_what_is_left_is_the_dataset_minus_the_rows(
     keys = [(judge, swapped, repeat) for judge in ("j", "k") for swapped in (False, True) for repeat in (0, 1)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(completion, "ROWS_PER_READ", batch)
-        done = scan(place.path, samples, {key: number for number, key in enumerate(keys)}, tuple(retry))
+        done = load_completion_index(
+            place.path, samples, {key: number for number, key in enumerate(keys)}, tuple(retry)
+        )
 
     inside = [row for row in rows if row["ordinal"] < samples and row["judge"] != "gone"]
     again = [row for row in inside if row["status"] in retry or row["error_type"] in TRANSIENT_ERROR_TYPES]
@@ -158,7 +160,7 @@ def test_what_is_left_is_the_dataset_minus_the_rows(
     assert done.counts == expected
     assert done.missing() == samples * len(keys) - len(kept)
     assert done.owners == {row["custom_id"]: 0 for row in again}
-    assert all(done.earlier[row["custom_id"]]["cost"] == row["cost"] for row in again)
+    assert all((done.old_usage(row["custom_id"]) or {})["cost"] == row["cost"] for row in again)
     for row in kept:
         assert done.is_done_or_submitted(row["ordinal"], keys.index((row["judge"], row["swapped"], row["repeat"])))
     full = {n for n in range(samples) if sum(row["ordinal"] == n for row in kept) == len(keys)}
@@ -167,15 +169,15 @@ def test_what_is_left_is_the_dataset_minus_the_rows(
 
 def test_the_next_wanted_sample_is_found_from_any_place() -> None:
     done = CompletionIndex(5, {("j", False, 0): 0, ("j", True, 0): 1})
-    done.mark([0, 1, 2, 4], 0)
-    done.mark([0, 2, 4], 1)
+    done.mark_stored([0, 1, 2, 4], 0)
+    done.mark_stored([0, 2, 4], 1)
     assert [done.next_wanted(n) for n in range(6)] == [1, 1, 3, 3, sys.maxsize, sys.maxsize]
 
 
 def test_rows_that_an_open_batch_replaces_are_asked_again_until_theirs_is_there(place: RunDirectory, keep: Any) -> None:
     keep([make(n, status="failed", error_type="bad_request", batch_id=f"b{n}") for n in range(3)])
     names = [f"{n}-j-o-0" for n in range(3)]
-    done = scan(place.path, 3, ONE, replaced={names[0]: "b0", names[1]: "b9"})
+    done = load_completion_index(place.path, 3, ONE, replaced={names[0]: "b0", names[1]: "b9"})
     assert (done.owners, done.missing(), done.counts.failed) == ({names[1]: 0}, 1, 2)
 
 
@@ -184,4 +186,4 @@ def test_parts_that_grew_a_column_are_scanned_too(place: RunDirectory, keep: Any
     path = part_path(place.results, 0)
     table = pq.read_table(path)
     pq.write_table(table.append_column("own", table["score"]), path)
-    assert scan(place.path, 1, ONE).missing() == 0
+    assert load_completion_index(place.path, 1, ONE).missing() == 0

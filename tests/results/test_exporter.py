@@ -16,7 +16,16 @@ import pytest
 from result_rows import make
 
 from runner.errors import UsageError
-from runner.results import RunDirectory, export, exporter, own_floats, recover, results_schema, rows_so_far, schema_text
+from runner.results import (
+    RunDirectory,
+    export_results,
+    exporter,
+    extra_float_columns,
+    open_snapshot,
+    recover_results,
+    results_schema,
+    schema_text,
+)
 from runner.results.journal import Segment, segment_path
 from runner.types import Row
 
@@ -31,7 +40,7 @@ def waiting(place: RunDirectory, number: int, rows: list[Row]) -> Segment:
 
 
 def seen(place: RunDirectory, meanwhile: Callable[[], Any] = lambda: None) -> list[tuple[int, str]]:
-    with rows_so_far(place) as (_, chunks):
+    with open_snapshot(place) as (_, chunks):
         meanwhile()
         return [(row["ordinal"], row["response"]) for chunk in chunks for row in chunk]
 
@@ -58,7 +67,7 @@ def test_what_is_appended_while_reading_does_not_show_a_row_twice(place: RunDire
 def test_a_segment_that_becomes_a_part_while_reading_is_read_once(place: RunDirectory, keep: Any) -> None:
     keep([make(0, "old")])
     waiting(place, 1, [make(0, "new"), make(1, "fresh")]).close()
-    assert seen(place, lambda: recover(place.path, SCHEMA, "zstd")) == [(0, "new"), (1, "fresh")]
+    assert seen(place, lambda: recover_results(place.path, SCHEMA, "zstd")) == [(0, "new"), (1, "fresh")]
     assert seen(place) == [(0, "new"), (1, "fresh")]
 
 
@@ -70,7 +79,7 @@ def test_a_segment_that_goes_before_it_is_opened_is_in_its_part(
 
     def listed_just_before(journal: Path) -> dict[int, Path]:
         found = real(journal)
-        recover(place.path, SCHEMA, "zstd")
+        recover_results(place.path, SCHEMA, "zstd")
         return found
 
     monkeypatch.setattr(exporter, "segment_paths", listed_just_before)
@@ -87,7 +96,7 @@ def test_a_torn_line_is_not_shown(place: RunDirectory) -> None:
 def test_many_rows_come_in_small_lists(place: RunDirectory, keep: Any) -> None:
     keep([make(n) for n in range(3000)], size=3000)
     waiting(place, 1, [make(n) for n in range(3000, 6000)]).close()
-    with rows_so_far(place) as (_, chunks):
+    with open_snapshot(place) as (_, chunks):
         sizes = [len(chunk) for chunk in chunks]
     assert sum(sizes) == 6000
     assert max(sizes) <= exporter.ROWS_PER_WRITE
@@ -104,7 +113,7 @@ VALUES: Row = {"price": Decimal("1.50"), "days": [date(2024, 1, 2)], "odds": flo
 def nested_in_journal(place: RunDirectory) -> None:
     schema = results_schema(OWN)
     place.write_run({"schema": schema_text(schema)})
-    segment = Segment(segment_path(place.journal, 0), own_floats(schema))
+    segment = Segment(segment_path(place.journal, 0), extra_float_columns(schema))
     segment.append(make(0, '汉字, "quoted"\nand more', **VALUES))
     segment.close()
 
@@ -113,9 +122,9 @@ def nested_in_journal(place: RunDirectory) -> None:
 def test_every_export_holds_the_same_rows(place: RunDirectory, tmp_path: Path, in_part: bool) -> None:
     nested_in_journal(place)
     if in_part:
-        recover(place.path, results_schema(OWN), "zstd")
+        recover_results(place.path, results_schema(OWN), "zstd")
     targets = {ending: tmp_path / "out" / f"rows.{ending}" for ending in ("csv", "jsonl", "parquet")}
-    assert [export(place, target) for target in targets.values()] == [1, 1, 1]
+    assert [export_results(place, target) for target in targets.values()] == [1, 1, 1]
     table = pq.read_table(targets["parquet"])
     assert table.schema.equals(results_schema(OWN))
     assert {name: table[name].to_pylist()[0] for name in VALUES} == VALUES
@@ -130,12 +139,12 @@ def test_every_export_holds_the_same_rows(place: RunDirectory, tmp_path: Path, i
 
 def test_an_export_says_what_it_cannot_do(place: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are no rows yet"):
-        export(place, tmp_path / "rows.csv")
+        export_results(place, tmp_path / "rows.csv")
     with pytest.raises(UsageError, match=r"ends in one of: \.csv, \.jsonl, \.parquet"):
-        export(place, tmp_path / "rows.xlsx")
+        export_results(place, tmp_path / "rows.xlsx")
     with pytest.raises(UsageError, match="not there yet"):
-        export(place, tmp_path / "rows.csv", samples=True)
+        export_results(place, tmp_path / "rows.csv", samples=True)
     nested_in_journal(place)
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
-        export(place, tmp_path / "file" / "rows.csv")
+        export_results(place, tmp_path / "file" / "rows.csv")

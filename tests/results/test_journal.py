@@ -37,7 +37,7 @@ def test_rows_come_back_with_the_offsets_of_their_lines(tmp_path: Path) -> None:
     offsets = written(path, ["a", "two\nlines", "汉字\u2028"])
     assert [offset for offset, _ in read_segment(path)] == offsets
     assert [read_at(path, offset)["response"] for offset in offsets] == ["a", "two\nlines", "汉字\u2028"]
-    with pytest.raises(OSError, match="no whole row at byte 1"):
+    with pytest.raises(OSError, match="no complete row at byte 1"):
         read_at(path, 1)
 
 
@@ -124,7 +124,7 @@ def test_behind_a_torn_line_that_stays_nothing_is_written(tmp_path: Path, monkey
         patch.setattr(os, "ftruncate", refuse)
         with pytest.raises(OSError, match="No space"):
             segment.append(make(1, "b"))
-    with pytest.raises(OSError, match="could not be taken back"):
+    with pytest.raises(OSError, match="could not be truncated"):
         segment.append(make(2, "c"))
     segment.close()
     assert texts_of(path) == ["a"]

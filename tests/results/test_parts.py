@@ -13,7 +13,7 @@ import pytest
 from result_rows import make
 
 from runner.errors import RunDirectoryError
-from runner.results import part_paths, read_batches, results_schema, rewrite_part
+from runner.results import part_paths, read_part_batches, results_schema, rewrite_part
 from runner.results.parts import PartWriter, open_part, part_path
 
 SCHEMA = results_schema(())
@@ -65,11 +65,11 @@ def test_damage_behind_a_good_footer_is_named_too(tmp_path: Path) -> None:
     path.write_bytes(content)
     open_part(path).close()
     with pytest.raises(RunDirectoryError, match=r"part-00000\.parquet"):
-        list(read_batches(path))
+        list(read_part_batches(path))
 
 
 def test_columns_that_a_part_lacks_are_not_asked_of_it(tmp_path: Path) -> None:
-    (batch,) = read_batches(part(tmp_path), ["ordinal", "never_there"])
+    (batch,) = read_part_batches(part(tmp_path), ["ordinal", "never_there"])
     assert batch.schema.names == ["ordinal"]
 
 

@@ -10,7 +10,14 @@ import pyarrow.parquet as pq
 from result_rows import make
 
 from runner.core import price_of
-from runner.results import CompletionIndex, ResultRecorder, ResultWriter, recover, results_schema, scan
+from runner.results import (
+    CompletionIndex,
+    ResultRecorder,
+    ResultWriter,
+    load_completion_index,
+    recover_results,
+    results_schema,
+)
 from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage, Verdict
 
 SCHEMA = results_schema(())
@@ -43,8 +50,8 @@ async def run(root: Path, in_one_go: bool) -> tuple[list[Row], CompletionIndex, 
         status = {"status": "unparsed", "error_type": "no_verdict"} if n < 3 else {"status": "failed"}
         before.append(make(n, error_type="timeout") | status)
     await before.close()
-    first = recover(root, SCHEMA, "zstd")
-    done = scan(root, SAMPLES, VARIANTS, retry=("failed", "unparsed"))
+    first = recover_results(root, SCHEMA, "zstd")
+    done = load_completion_index(root, SAMPLES, VARIANTS, retry=("failed", "unparsed"))
     for n in (0, 7, 8):
         done.mark_unanswered(n, 0)
     sink = ResultWriter(root, SCHEMA, first, 100, "zstd", done.owners)

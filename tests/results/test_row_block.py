@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.results import encode_row, own_floats, results_schema
+from runner.results import encode_row, extra_float_columns, results_schema
 from runner.results.journal import decode_row, encode_block
 from runner.results.row_block import RowBlock, make_block
 from runner.results.schema import columns_to_batch, make_row, to_batch
@@ -87,7 +87,7 @@ def test_a_block_holds_the_rows_that_are_made_one_by_one(made: list[tuple[JudgeR
     assert len(block) == len(rows)
     assert repr([filled(block.row(index)) for index in range(len(rows))]) == repr([filled(row) for row in rows])
 
-    floats = own_floats(SCHEMA)
+    floats = extra_float_columns(SCHEMA)
     lines = encode_block(block, floats).splitlines(keepends=True)
     read = [decode_row(line) for line in lines]
     expected = [decode_row(encode_row(row, floats) + b"\n") for row in rows]
@@ -105,7 +105,7 @@ def test_lone_surrogates_and_numbers_that_json_lacks_are_written_as_for_rows() -
         )
     ]
     block = make_block(came, SHARED, [0], [None])
-    row = msgspec.json.decode(encode_block(block, own_floats(SCHEMA)))
+    row = msgspec.json.decode(encode_block(block, extra_float_columns(SCHEMA)))
     assert (row["sample_id"], row["number"]) == ("�", "inf")
     assert block["sample_id"] == ["�"]
 

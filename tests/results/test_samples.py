@@ -257,13 +257,13 @@ def test_a_row_group_is_read_once_for_all_the_windows_it_touches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WINDOW_SAMPLES", 2)
-    kept, read = module._group, list[Path]()
+    kept, read = module._read_row_group, list[Path]()
 
     def counting(path: Path, index: int, columns: Any) -> pa.Table:
         read.append(path)
         return kept(path, index, columns)
 
-    monkeypatch.setattr(module, "_group", counting)
+    monkeypatch.setattr(module, "_read_row_group", counting)
     rows = [make(n, human_winner=None, category=n) for n in (2, 0, 1, 3, 8, 4, 5, 6, 7)]  # parts of three, overlapping
     assert [line["ordinal"] for line in write(tmp_path, rows, how(ONE))] == list(range(9))
     assert len(read) == len(set(read)) == 3

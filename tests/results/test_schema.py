@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_rows import make
 
-from runner.results import RunDirectory, encode_row, own_floats, recover, results_schema, revive
+from runner.results import RunDirectory, encode_row, extra_float_columns, recover_results, restore_types, results_schema
 from runner.results.journal import Segment, decode_row, segment_path
 from runner.results.schema import FIELDS, make_row, to_batch
 from runner.types import Dimension, Failure, JudgeRequest, JudgeResponse, RequestResult, Sample, Usage, Verdict
@@ -74,11 +74,11 @@ def test_kept_columns_of_every_type_survive_a_crash(place: RunDirectory, keep: A
     rows = [make(0, **values), make(1, **dict.fromkeys(values)), make(2, **values)]
     keep([dict(row) for row in rows], extra=EXTRA)
     direct = stored()
-    segment = Segment(segment_path(place.journal, 1), own_floats(schema))
+    segment = Segment(segment_path(place.journal, 1), extra_float_columns(schema))
     for row in rows:
         segment.append({**row, "custom_id": f"again-{row['ordinal']}"})
     segment.close()
-    recover(place.path, schema, "zstd")
+    recover_results(place.path, schema, "zstd")
     recovered = stored()[3:]
     for one, other in zip(direct, recovered, strict=True):
         assert repr({**other, "custom_id": one["custom_id"]}) == repr(one)
@@ -86,8 +86,8 @@ def test_kept_columns_of_every_type_survive_a_crash(place: RunDirectory, keep: A
 
 def test_only_the_datasets_own_floats_are_spelled_out() -> None:
     expected = {"nested", "half", "single", "infinite", "no_number", "floats"}
-    assert {*own_floats(results_schema(EXTRA))} == expected
-    assert own_floats(results_schema(())) == ()
+    assert {*extra_float_columns(results_schema(EXTRA))} == expected
+    assert extra_float_columns(results_schema(())) == ()
 
 
 moments = st.datetimes(timezones=st.just(UTC))
@@ -112,9 +112,9 @@ def test_any_value_survives_the_journal(
     }
     schema = results_schema(pa.field(name, kind) for name, (kind, _) in kinds.items())
     row = make(finished_at=moment, **{name: value for name, (_, value) in kinds.items()})
-    back = decode_row(encode_row(row, own_floats(schema)) + b"\n")
+    back = decode_row(encode_row(row, extra_float_columns(schema)) + b"\n")
     assert back is not None
-    direct, through = (pa.Table.from_batches([to_batch([each], schema)]) for each in (row, revive(back, schema)))
+    direct, through = (pa.Table.from_batches([to_batch([each], schema)]) for each in (row, restore_types(back, schema)))
     assert same(direct, through)
 
 

@@ -20,7 +20,7 @@ import pytest
 from result_rows import make
 
 from runner.errors import RunStopped
-from runner.results import ResultWriter, RunDirectory, part_paths, parts, recover, results_schema, segment_paths
+from runner.results import ResultWriter, RunDirectory, part_paths, parts, recover_results, results_schema, segment_paths
 from runner.results.journal import Segment, segment_path
 from runner.results.schema import to_batch
 from runner.results.writer import SegmentCompactor
@@ -83,7 +83,7 @@ def test_leaving_at_once_keeps_the_segments(place: RunDirectory, loop: asyncio.R
 
     loop.run(leave())
     assert names(place) == ["segment-00000.jsonl"]
-    assert recover(place.path, SCHEMA, "zstd") == 1
+    assert recover_results(place.path, SCHEMA, "zstd") == 1
     assert [row["ordinal"] for row in stored()] == [0, 1, 2, 3, 4]
 
 
@@ -130,7 +130,7 @@ def test_a_part_that_cannot_be_written_stops_the_run_and_is_made_by_the_next(
 
     loop.run(run())
     assert [name for name in names(place) if not name.startswith(".")] == ["segment-00000.jsonl"]
-    assert recover(place.path, SCHEMA, "zstd") == 1
+    assert recover_results(place.path, SCHEMA, "zstd") == 1
     assert [row["ordinal"] for row in stored()] == list(range(140))
 
 
@@ -150,7 +150,7 @@ def test_who_waits_for_room_hears_of_a_part_that_failed(place: RunDirectory, loo
     loop.run(run())
     assert list(segment_paths(place.journal)) == [0]
     assert list(part_paths(place.results)) == [1]
-    assert recover(place.path, SCHEMA, "zstd") == 2
+    assert recover_results(place.path, SCHEMA, "zstd") == 2
     assert list(part_paths(place.results)) == [0, 1]
 
 
@@ -200,9 +200,9 @@ def test_a_disk_that_really_is_full_loses_no_row(tiny: Path, loop: asyncio.Runne
 
     loop.run(run())
     with suppress(OSError):  # dropping a segment whose part stands may make just enough room
-        recover(place.path, SCHEMA, "zstd")
+        recover_results(place.path, SCHEMA, "zstd")
     subprocess.run(["mount", "-o", "remount,size=16m", str(tiny)], check=True)
-    recover(place.path, SCHEMA, "zstd")
+    recover_results(place.path, SCHEMA, "zstd")
     rows = [row for path in part_paths(place.results).values() for row in pq.read_table(path).to_pylist()]
     assert sorted(row["ordinal"] for row in rows) == taken
     assert list(segment_paths(place.journal)) == []
@@ -241,5 +241,5 @@ def test_a_segment_is_never_dropped_on_trust(place: RunDirectory, stored: Any) -
     with pytest.raises(OSError, match="3 rows, of which 1"):
         closing.finish(3)
     closing.abandon()
-    assert recover(place.path, SCHEMA, "zstd") == 1
+    assert recover_results(place.path, SCHEMA, "zstd") == 1
     assert [row["ordinal"] for row in stored()] == [0, 1, 2]
