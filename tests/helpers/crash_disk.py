@@ -1,4 +1,4 @@
-"""A folder whose file operations are watched, and what of it SIGKILL or a power cut would leave."""
+"""Watch the file operations in a folder, and compute what SIGKILL or a power cut would leave of it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ import pytest
 
 FOLDERS = ("results", "journal")
 
-Picture = dict[str, bytes]
-"""The files of a run directory by their relative names."""
+# The content of each file of a run directory, by its relative name.
+Snapshot = dict[str, bytes]
 
 
-class Slow(Executor):
-    """The sink's thread, working only when it is told to; so histories can be played again exactly."""
+class ManualExecutor(Executor):
+    """Replaces the result writer's thread; it works only on request, so that a history can be repeated exactly.
+
+    Attributes:
+        eager: True to work at once on everything that is submitted.
+    """
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.eager = False
-        self._waiting: list[tuple[Future[Any], Callable[[], Any]]] = []
+        self._pending: list[tuple[Future[Any], Callable[[], Any]]] = []
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self._waiting.append((future, lambda: work(*args, **kwargs)))
+        self._pending.append((future, lambda: work(*args, **kwargs)))
         if self.eager:
             self.catch_up()
         return future
 
-    def catch_up(self, most: int = 1000) -> None:
-        """Do what waits, oldest first."""
-        while self._waiting and most > 0:
-            future, work = self._waiting.pop(0)
-            most -= 1
+    def catch_up(self, limit: int = 1000) -> None:
+        """Do at most `limit` pieces of pending work, oldest first."""
+        while self._pending and limit > 0:
+            future, work = self._pending.pop(0)
+            limit -= 1
             if not future.set_running_or_notify_cancel():
                 continue
             try:
@@ -46,34 +50,49 @@ class Slow(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:
-            for future, _ in self._waiting:
+            for future, _ in self._pending:
                 future.cancel()
         self.catch_up()
 
 
 class Disk:
-    """Watches the file operations below a folder, and knows what of it a power cut would leave."""
+    """Watches the file operations below a folder, and records what a power cut would leave.
+
+    Attributes:
+        root: the folder.
+        torn: during half a write, the name of the file and the bytes that are written.
+
+    Args:
+        root: the folder.
+        before: called before each operation with this object and the name of the operation.
+    """
 
     def __init__(self, root: Path, before: Callable[[Disk, str], None]) -> None:
         self.root = root
         self.torn: tuple[str, bytes] | None = None
         self._before = before
         self._paths: dict[int, Path] = {}
-        self._pins: list[int] = []
+        self._open_handles: list[int] = []  # so that inodes are not used again
         self._synced: dict[int, bytes] = {}
         self._names: dict[str, dict[str, int]] = {}
         for folder in FOLDERS:
             self._names[folder] = self._listing(folder)
             for name, inode in self._names[folder].items():
                 self._synced[inode] = (root / folder / name).read_bytes()
-                self._pins.append(os.open(root / folder / name, os.O_RDONLY))
+                self._open_handles.append(os.open(root / folder / name, os.O_RDONLY))
 
-    def picture(self) -> Picture:
-        """What SIGKILL would leave just now."""
+    def snapshot(self) -> Snapshot:
+        """Returns what SIGKILL would leave at this moment."""
         return {f"{f}/{name}": (self.root / f / name).read_bytes() for f in FOLDERS for name in self._listing(f)}
 
-    def after_power_cut(self, *, results_lag: bool, journal_lag: bool, zeros: bool) -> Picture:
-        """What a power cut would leave: what was fsynced of each file, and a folder's names as they are or were."""
+    def after_power_cut(self, *, results_lag: bool, journal_lag: bool, zeros: bool) -> Snapshot:
+        """Returns what a power cut would leave: of each file the content at its last fsync.
+
+        Args:
+            results_lag: True if `results/` has the names of its last fsync, False if it has the current names.
+            journal_lag: the same for `journal/`.
+            zeros: True if files have their current size, filled up with zeros.
+        """
         left = {}
         for folder, lag in zip(FOLDERS, (results_lag, journal_lag), strict=True):
             now = self._listing(folder)
@@ -86,26 +105,27 @@ class Disk:
     def _listing(self, folder: str) -> dict[str, int]:
         return {entry.name: entry.inode() for entry in os.scandir(self.root / folder)}
 
-    def note_synced(self, handle: int) -> None:
+    def record_fsync(self, handle: int) -> None:
+        """Record the content of a synced file, or the names in a synced folder."""
         path = Path(f"/proc/self/fd/{handle}").readlink()
         if path.is_dir():
             if path.name in self._names:
                 self._names[path.name] = self._listing(path.name)
         elif path.exists():
             self._synced[os.fstat(handle).st_ino] = path.read_bytes()
-            self._pins.append(os.dup(handle))
+            self._open_handles.append(os.dup(handle))
 
     def close(self) -> None:
-        """Let go of the inodes that were kept from being used again."""
-        for pin in self._pins:
-            REAL["close"](pin)
+        """Close the handles that kept inodes from being used again."""
+        for handle in self._open_handles:
+            REAL["close"](handle)
 
-    def tell(self, operation: str) -> None:
-        """Something is about to happen."""
+    def report(self, operation: str) -> None:
+        """Call `before`."""
         self._before(self, operation)
 
-    def tell_of_half(self, handle: int, line: bytes) -> None:
-        """A line is half written; an OSError says that no more than that was taken."""
+    def report_half_write(self, handle: int, line: bytes) -> None:
+        """Call `before` as if half of a line were written; an OSError of it makes the write end there."""
         name = str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(self.root))
         self.torn = (name, line[: len(line) // 2])
         try:
@@ -120,40 +140,40 @@ WRITER = {name: getattr(pq.ParquetWriter, name) for name in ("__init__", "write_
 
 @contextmanager
 def watched(root: Path, before: Callable[[Disk, str], None]) -> Iterator[None]:
-    """Tell of every file operation that the results make, before it happens."""
+    """Call `before` before every file operation on the results."""
     disk = Disk(root, before)
 
-    def plain(name: str) -> Callable[..., Any]:
+    def simple(name: str) -> Callable[..., Any]:
         def operation(*args: Any, **kwargs: Any) -> Any:
-            disk.tell(name)
+            disk.report(name)
             return REAL[name](*args, **kwargs)
 
         return operation
 
     def write(handle: int, line: bytes) -> int:
-        disk.tell("write")
+        disk.report("write")
         try:
-            disk.tell_of_half(handle, line)
+            disk.report_half_write(handle, line)
         except OSError:
             line = line[: len(line) // 2]
         return int(REAL["write"](handle, line))
 
     def fsync(handle: int) -> None:
-        disk.tell("fsync")
+        disk.report("fsync")
         REAL["fsync"](handle)
-        disk.note_synced(handle)
+        disk.record_fsync(handle)
 
     def parquet(name: str) -> Callable[..., Any]:
         def operation(writer: Any, *args: Any, **kwargs: Any) -> Any:
             if name != "close" or writer.is_open:
-                disk.tell(f"parquet {name}")
+                disk.report(f"parquet {name}")
             return WRITER[name](writer, *args, **kwargs)
 
         return operation
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("ftruncate", "open", "replace", "unlink"):
-            patch.setattr(os, name, plain(name))
+            patch.setattr(os, name, simple(name))
         patch.setattr(os, "write", write)
         patch.setattr(os, "fsync", fsync)
         for name in WRITER:
@@ -166,7 +186,7 @@ def watched(root: Path, before: Callable[[Disk, str], None]) -> Iterator[None]:
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Let the laboratory use the real operations while a history is being watched."""
+    """Use the real operations while a history is watched."""
     with pytest.MonkeyPatch.context() as patch:
         for name, operation in REAL.items():
             patch.setattr(os, name, operation)

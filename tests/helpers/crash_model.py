@@ -1,4 +1,4 @@
-"""A run directory's life, what must be found of it after each moment, and the laboratory that looks."""
+"""A model of a run directory through several processes, and the checks of what a crash leaves of it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
-from crash_disk import FOLDERS, Disk, Picture, watched
-from result_rows import make
+from crash_disk import FOLDERS, Disk, Snapshot, watched
+from result_rows import stored_row
 
 from runner.config import JudgeConfig
 from runner.core import no_price
@@ -22,43 +22,43 @@ from runner.results import (
     CompletionIndex,
     ResultWriter,
     RunDirectory,
+    load_completion_index,
+    open_snapshot,
     recover_results,
     results_schema,
-    open_snapshot,
-    load_completion_index,
 )
 from runner.results.row_block import RowBlock
 
 SCHEMA = results_schema(())
 VARIANTS = {("j", False, 0): 0}
 SAMPLES = 40
-EVERY = 4
+CONTINUE_EVERY = 4
 ROWS_PER_PART = 3
 
 
 class Expected(NamedTuple):
-    """What must be found after a cut.
+    """What must be found after a crash.
 
     Attributes:
-        kept: the newest text of every request whose `append` returned.
-        flying: the row that is being appended, which may be there or not.
-        synced: how many texts of each request were on the disk for sure.
-        versions: all texts of each request, oldest first, the flying one included.
-        readings: which picks of a number the scores may come from.
+        appended: the newest text of every request whose `append` returned.
+        in_flight: custom_id and text of the row that is being appended, which may be found or not.
+        synced: for each request the number of texts that are certainly on the disk.
+        versions: all texts of each request, oldest first, including the one in flight.
+        picks: the parser settings that the scores may come from.
     """
 
-    kept: dict[str, str]
-    flying: tuple[str, str] | None
+    appended: dict[str, str]
+    in_flight: tuple[str, str] | None
     synced: dict[str, int]
     versions: dict[str, list[str]]
-    readings: frozenset[str]
+    picks: frozenset[str]
 
 
 def score_of(text: str, pick: str) -> float:
     return float(text.split()[0 if pick == "first" else -1])
 
 
-def again(pick: str) -> ReparseContext:
+def reparse_context(pick: str) -> ReparseContext:
     judge = JudgeConfig.model_validate(
         {
             "name": "j",
@@ -71,42 +71,46 @@ def again(pick: str) -> ReparseContext:
     return ReparseContext(Panel([judge]), VARIANTS, (no_price,), None)
 
 
-class Life:
-    """One run directory's life: sessions that append, and what is to be expected of it at each moment."""
+class RunModel:
+    """A run directory that several processes write one after the other, and what must be found in it at each moment.
+
+    Attributes:
+        refused: the number of rows that the writer refused.
+    """
 
     def __init__(self, root: Path, loop: asyncio.Runner) -> None:
         self.root = root
         self._loop = loop
         self._texts = count(1)
         self._pick = "first"
-        self._kept: dict[str, str] = {}
+        self._appended: dict[str, str] = {}
         self._versions: dict[str, list[str]] = {}
         self._synced: dict[str, int] = {}
-        self._flying: tuple[str, str] | None = None
-        self._readings = frozenset({"first"})
+        self._in_flight: tuple[str, str] | None = None
+        self._picks = frozenset({"first"})
         self.refused = 0
         self._open(0)
 
     @property
     def expected(self) -> Expected:
         versions = {name: [*texts] for name, texts in self._versions.items()}
-        return Expected({**self._kept}, self._flying, {**self._synced}, versions, self._readings)
+        return Expected({**self._appended}, self._in_flight, {**self._synced}, versions, self._picks)
 
-    def play(self, steps: list[str]) -> None:
+    def run_steps(self, steps: list[str]) -> None:
         for step in [*steps, "reopen"]:
             getattr(self, step)()
 
     def ok(self) -> None:
-        self._append(self._next_fresh(), "ok")
+        self._append(self._next_new(), "ok")
 
     def fail(self) -> None:
-        self._append(self._next_fresh(), "failed")
+        self._append(self._next_new(), "failed")
 
     def replace_ok(self) -> None:
-        self._append(self._next_again(), "ok")
+        self._append(self._next_to_replace(), "ok")
 
     def replace_fail(self) -> None:
-        self._append(self._next_again(), "failed")
+        self._append(self._next_to_replace(), "failed")
 
     def work(self) -> None:
         self._thread.catch_up(1)
@@ -115,161 +119,164 @@ class Life:
         self._thread.eager = True
         self._thread.catch_up()
         before = {name: len(texts) for name, texts in self._versions.items()}
-        self._loop.run(self._sink.sync())
+        self._loop.run(self._writer.sync())
         self._synced = before
         self._thread.eager = False
 
     def reopen(self) -> None:
         self._thread.eager = True
         self._thread.catch_up()
-        self._loop.run(self._sink.close())
+        self._loop.run(self._writer.close())
         self._synced = {name: len(texts) for name, texts in self._versions.items()}
         self._open(recover_results(self.root, SCHEMA, "zstd"))
 
     def kill(self) -> None:
         self._open(recover_results(self.root, SCHEMA, "zstd"))
 
-    def read_again(self) -> None:
+    def reparse(self) -> None:
         self.reopen()
         pick = "last" if self._pick == "first" else "first"
-        self._readings = frozenset({self._pick, pick})
-        reparse_rows(self.root / "results", SCHEMA, "zstd", again(pick))
-        self._pick, self._readings = pick, frozenset({pick})
+        self._picks = frozenset({self._pick, pick})
+        reparse_rows(self.root / "results", SCHEMA, "zstd", reparse_context(pick))
+        self._pick, self._picks = pick, frozenset({pick})
 
     def _open(self, first: int) -> None:
         self._done: CompletionIndex = load_completion_index(self.root, SAMPLES, VARIANTS)
-        self._wanted = [*self._done.owners]
-        self._sink = ResultWriter(self.root, SCHEMA, first, ROWS_PER_PART, "zstd", self._done.owners)
-        self._thread: Any = self._sink._thread
+        self._to_replace = [*self._done.owners]
+        self._writer = ResultWriter(self.root, SCHEMA, first, ROWS_PER_PART, "zstd", self._done.owners)
+        self._thread: Any = self._writer._thread
 
-    def _next_fresh(self) -> str | None:
+    def _next_new(self) -> str | None:
         return f"{len(self._versions)}-j-o-0" if len(self._versions) < SAMPLES else None
 
-    def _next_again(self) -> str | None:
-        return self._wanted.pop() if self._wanted else None
+    def _next_to_replace(self) -> str | None:
+        return self._to_replace.pop() if self._to_replace else None
 
     def _append(self, custom_id: str | None, status: str) -> None:
         if custom_id is None:
             return
         number = next(self._texts)
         text = f"{number} {number + 100}"
-        row = make(int(custom_id.split("-")[0]), text, status=status, score=None)
+        row = stored_row(int(custom_id.split("-")[0]), text, status=status, score=None)
         if status == "failed":
             row.update(error_type="timeout", dimensions=None)
         else:
             row["score"] = score_of(text, self._pick)
-        self._flying = (custom_id, text)
+        self._in_flight = (custom_id, text)
         self._versions.setdefault(custom_id, []).append(text)
         try:
             if number % 2 and custom_id not in self._done.owners:
-                self._sink.extend_block(
-                    RowBlock({name: [value] for name, value in row.items()})
-                )  # as batches' rows come
+                block = {name: [value] for name, value in row.items()}  # as results of batches are written
+                self._writer.extend_block(RowBlock(block))
             else:
-                self._sink.append(row)
+                self._writer.append(row)
         except RunStopped:
             self.refused += 1
             return
         finally:
-            self._flying = None
-        self._kept[custom_id] = text
+            self._in_flight = None
+        self._appended[custom_id] = text
 
 
 def rows_in_parts(root: Path) -> list[dict[str, Any]]:
-    """All rows of the closed parts; fails where one cannot be read."""
+    """Read all rows of the closed parts; fails if one cannot be read."""
     return [row for path in sorted((root / "results").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
-def found(rows: list[dict[str, Any]], readings: frozenset[str]) -> dict[str, str]:
-    """Texts by custom_id; none may be there twice, and each score must be its own text's."""
+def texts_by_id(rows: list[dict[str, Any]], picks: frozenset[str]) -> dict[str, str]:
+    """Returns the texts by custom_id; no request may have two rows, and each score must be that of its text."""
     twice = [name for name, times in Counter(row["custom_id"] for row in rows).items() if times > 1]
-    assert not twice, f"twice: {twice}"
+    assert not twice, f"more than one row: {twice}"
     for row in rows:
         if row["status"] == "ok":
-            assert row["score"] in {score_of(row["response"], pick) for pick in readings}
+            assert row["score"] in {score_of(row["response"], pick) for pick in picks}
     return {row["custom_id"]: row["response"] for row in rows}
 
 
-def as_seen(root: Path) -> list[dict[str, Any]]:
+def snapshot_rows(root: Path) -> list[dict[str, Any]]:
     with open_snapshot(RunDirectory(root)) as (_, chunks):
         return [row for chunk in chunks for row in chunk]
 
 
 def after_kill(texts: dict[str, str], expected: Expected) -> None:
-    """Every row that was appended is there with its newest text; the one under way may be."""
-    allowed = dict(expected.kept)
-    if expected.flying is not None and texts.get(expected.flying[0]) == expected.flying[1]:
-        allowed[expected.flying[0]] = expected.flying[1]
+    """Every appended row must be found with its newest text; the one in flight may be found."""
+    allowed = dict(expected.appended)
+    if expected.in_flight is not None and texts.get(expected.in_flight[0]) == expected.in_flight[1]:
+        allowed[expected.in_flight[0]] = expected.in_flight[1]
     assert texts == allowed
 
 
 def after_power_cut(texts: dict[str, str], expected: Expected) -> None:
-    """Every row that was synced is there, as it was then or newer; what else is there was once appended."""
+    """Every synced row must be found with that text or a newer one; every other row was appended at some time."""
     for name, text in texts.items():
         assert expected.versions[name].index(text) + 1 >= expected.synced.get(name, 0)
     assert expected.synced.keys() <= texts.keys()
 
 
-Judge = Callable[[dict[str, str], Expected], None]
+Check = Callable[[dict[str, str], Expected], None]
 
 
-class Laboratory:
-    """Lays pictures out again and lets a new process begin there."""
+class CrashChecker:
+    """Writes snapshots to new folders and checks what a new process finds there.
+
+    Attributes:
+        checked: the number of snapshots so far.
+    """
 
     def __init__(self, base: Path) -> None:
         self._base = base
         self._number = count()
-        self.looked_at = 0
+        self.checked = 0
 
-    def check(self, picture: Picture, expected: Expected, judge: Judge, *, deep: bool = False) -> None:
-        """Before recovery, after it, after another one; with `deep` also after it was cut at each of its steps."""
-        self.looked_at += 1
-        root = self._lay_out(picture)
-        found(rows_in_parts(root), expected.readings)
-        judge(found(as_seen(root), expected.readings), expected)
+    def check(self, snapshot: Snapshot, expected: Expected, verify: Check, *, deep: bool = False) -> None:
+        """Check a snapshot before and after recovery; with `deep` also after a crash at each step of the recovery."""
+        self.checked += 1
+        root = self._write_folder(snapshot)
+        texts_by_id(rows_in_parts(root), expected.picks)
+        verify(texts_by_id(snapshot_rows(root), expected.picks), expected)
         if deep:
-            self._check_cuts_of_recovery(root, expected, judge)
+            self._check_crashes_of_recovery(root, expected, verify)
         first = recover_results(root, SCHEMA, "zstd")
-        texts = found(rows_in_parts(root), expected.readings)
-        judge(texts, expected)
-        assert found(as_seen(root), expected.readings) == texts
+        texts = texts_by_id(rows_in_parts(root), expected.picks)
+        verify(texts, expected)
+        assert texts_by_id(snapshot_rows(root), expected.picks) == texts
         assert sorted(path.name for path in root.glob("*/*") if path.suffix != ".parquet") == []
-        if self.looked_at % EVERY == 0:
-            self._go_on(root, texts, first)
+        if self.checked % CONTINUE_EVERY == 0:
+            self._continue(root, texts, first)
 
-    def _go_on(self, root: Path, texts: dict[str, str], first: int) -> None:
-        """Recovery again changes nothing, what is left is right, and the answers can be read again."""
+    def _continue(self, root: Path, texts: dict[str, str], first: int) -> None:
+        """A second recovery changes nothing, the missing requests are correct, and responses can be parsed again."""
         names = sorted(path.name for path in root.glob("*/*"))
-        assert recover_results(root, SCHEMA, "zstd") <= first  # the number of a segment without a row is free again
+        assert recover_results(root, SCHEMA, "zstd") <= first  # the number of a segment without a row is free
         assert sorted(path.name for path in root.glob("*/*")) == names
         done = load_completion_index(root, SAMPLES, VARIANTS)
         failed = {row["custom_id"] for row in rows_in_parts(root) if row["status"] == "failed"}
         assert done.owners.keys() == failed
         assert done.missing() == SAMPLES - len(texts) + len(failed)
-        reparse_rows(root / "results", SCHEMA, "zstd", again("last"))
-        assert found(rows_in_parts(root), frozenset({"last"})) == texts
+        reparse_rows(root / "results", SCHEMA, "zstd", reparse_context("last"))
+        assert texts_by_id(rows_in_parts(root), frozenset({"last"})) == texts
 
-    def _check_cuts_of_recovery(self, root: Path, expected: Expected, judge: Judge) -> None:
-        cuts: list[Picture] = []
-        with watched(root, lambda disk, _: cuts.extend(pictures_of(disk))):
+    def _check_crashes_of_recovery(self, root: Path, expected: Expected, verify: Check) -> None:
+        crashes: list[Snapshot] = []
+        with watched(root, lambda disk, _: crashes.extend(snapshots_of(disk))):
             recover_results(root, SCHEMA, "zstd")
-        for cut in unlike(cuts):
-            self.check(cut, expected, judge)
+        for crash in unique(crashes):
+            self.check(crash, expected, verify)
 
-    def _lay_out(self, picture: Picture) -> Path:
+    def _write_folder(self, snapshot: Snapshot) -> Path:
         root = self._base / str(next(self._number))
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True)
-        for name, content in picture.items():
+        for name, content in snapshot.items():
             (root / name).write_bytes(content)
         return root
 
 
-def unlike(pictures: list[Picture]) -> list[Picture]:
-    """Each picture once."""
-    return [picture for index, picture in enumerate(pictures) if picture not in pictures[:index]]
+def unique(snapshots: list[Snapshot]) -> list[Snapshot]:
+    """Returns each snapshot once."""
+    return [snapshot for index, snapshot in enumerate(snapshots) if snapshot not in snapshots[:index]]
 
 
-def pictures_of(disk: Disk) -> list[Picture]:
-    """What may be left if everything ends here: killed, or without power."""
-    return [disk.picture(), disk.after_power_cut(results_lag=True, journal_lag=True, zeros=False)]
+def snapshots_of(disk: Disk) -> list[Snapshot]:
+    """Returns what SIGKILL and a power cut would leave at this moment."""
+    return [disk.snapshot(), disk.after_power_cut(results_lag=True, journal_lag=True, zeros=False)]

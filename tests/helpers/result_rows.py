@@ -1,4 +1,4 @@
-"""Rows as a run writes them."""
+"""Rows as a run stores them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from runner.types import Row
 
-NEVER = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+FINISHED_AT = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 
 
-def make(ordinal: int = 0, text: str = "Rating: 4", **more: Any) -> Row:
-    """One row of the judge `j`, with everything that a finished request has."""
+def stored_row(ordinal: int = 0, text: str = "Rating: 4", **more: Any) -> Row:
+    """Returns a row of judge `j` with every column of a finished request."""
     return {
         "sample_id": f"s{ordinal}",
         "ordinal": ordinal,
@@ -35,6 +35,6 @@ def make(ordinal: int = 0, text: str = "Rating: 4", **more: Any) -> Row:
         "total_tokens": 15,
         "cost": None,
         "latency_s": 0.25,
-        "finished_at": NEVER,
+        "finished_at": FINISHED_AT,
         **more,
     }

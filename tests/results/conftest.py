@@ -1,4 +1,4 @@
-"""Rows, and a directory to write them into."""
+"""Fixtures: rows, and a run directory to write them into."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from result_rows import make
 
 from runner.results import ResultWriter, RunDirectory, results_schema
 from runner.types import Row
 
 
 @pytest.fixture
-def row() -> Callable[..., Row]:
-    return make
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> RunDirectory:
+def run_directory(tmp_path: Path) -> RunDirectory:
     """A run directory with its folders."""
     directory = RunDirectory(tmp_path / "run")
     directory.prepare()
@@ -36,29 +30,31 @@ def loop() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture
-def keep(place: RunDirectory, loop: asyncio.Runner) -> Callable[..., None]:
-    """Write rows through a sink and close it: they stand in parts then."""
+def write_rows(run_directory: RunDirectory, loop: asyncio.Runner) -> Callable[..., None]:
+    """Write rows through a result writer and close it, so that they are in parts."""
 
     def write(
         rows: list[Row], *, first: int = 0, size: int = 1000, extra: tuple[pa.Field, ...] = (), **more: Any
     ) -> None:
-        async def through() -> None:
-            sink = ResultWriter(place.path, results_schema(extra), first, size, "zstd", more.get("owners", {}))
+        async def write_all() -> None:
+            schema, owners = results_schema(extra), more.get("owners", {})
+            writer = ResultWriter(run_directory.path, schema, first, size, "zstd", owners)
             for each in rows:
-                sink.append(each)
-                await sink.wait_for_capacity()
-            await sink.close()
+                writer.append(each)
+                await writer.wait_for_capacity()
+            await writer.close()
 
-        loop.run(through())
+        loop.run(write_all())
 
     return write
 
 
 @pytest.fixture
-def stored(place: RunDirectory) -> Callable[[], list[Row]]:
-    """All rows of the closed parts."""
+def read_rows(run_directory: RunDirectory) -> Callable[[], list[Row]]:
+    """Read all rows of the closed parts."""
 
     def read() -> list[Row]:
-        return [row for path in sorted(place.results.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+        paths = sorted(run_directory.results.glob("*.parquet"))
+        return [row for path in paths for row in pq.read_table(path).to_pylist()]
 
     return read

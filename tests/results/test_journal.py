@@ -1,4 +1,4 @@
-"""The journal: whole rows come back, torn ones cost themselves only."""
+"""The journal: complete rows are read back, and a torn line costs only its own row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from result_rows import make
+from result_rows import stored_row
 
 from runner.results import encode_row, read_segment, segment_paths
 from runner.results.journal import Segment, decode_row, read_at, segment_path
@@ -20,10 +20,10 @@ from runner.results.journal import Segment, decode_row, read_at, segment_path
 REAL_WRITE = os.write
 
 
-def written(path: Path, texts: list[str]) -> list[int]:
-    """Write one row for each text; where their lines begin."""
+def write_texts(path: Path, texts: list[str]) -> list[int]:
+    """Write one row for each text; returns the offsets of the lines."""
     segment = Segment(path)
-    offsets = [segment.append(make(number, text)) for number, text in enumerate(texts)]
+    offsets = [segment.append(stored_row(number, text)) for number, text in enumerate(texts)]
     segment.close()
     return offsets
 
@@ -32,31 +32,31 @@ def texts_of(path: Path) -> list[str]:
     return [row["response"] for _, row in read_segment(path)]
 
 
-def test_rows_come_back_with_the_offsets_of_their_lines(tmp_path: Path) -> None:
+def test_rows_are_read_with_the_offsets_of_their_lines(tmp_path: Path) -> None:
     path = segment_path(tmp_path, 7)
-    offsets = written(path, ["a", "two\nlines", "汉字\u2028"])
+    offsets = write_texts(path, ["a", "two\nlines", "汉字\u2028"])
     assert [offset for offset, _ in read_segment(path)] == offsets
     assert [read_at(path, offset)["response"] for offset in offsets] == ["a", "two\nlines", "汉字\u2028"]
     with pytest.raises(OSError, match="no complete row at byte 1"):
         read_at(path, 1)
 
 
-def test_segments_are_found_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_segments_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("segment-100000.jsonl", "segment-00002.jsonl", "segment-3.jsonl", "segment-00001.jsonl.bak"):
         (tmp_path / name).write_bytes(b"")
     assert list(segment_paths(tmp_path)) == [2, 100000]
 
 
-def test_a_segment_is_never_appended_to_by_a_second_writer(tmp_path: Path) -> None:
+def test_an_existing_segment_is_never_appended_to(tmp_path: Path) -> None:
     path = segment_path(tmp_path, 0)
-    written(path, ["a"])
+    write_texts(path, ["a"])
     with pytest.raises(FileExistsError):
         Segment(path)
 
 
-def test_wherever_the_last_line_is_torn_the_rows_before_it_stand(tmp_path: Path) -> None:
+def test_a_torn_last_line_leaves_the_rows_before_it(tmp_path: Path) -> None:
     path = segment_path(tmp_path, 0)
-    start = written(path, ["a", "b", "c"])[-1]
+    start = write_texts(path, ["a", "b", "c"])[-1]
     whole = path.read_bytes()
     for end in range(start, len(whole)):
         path.write_bytes(whole[:end])
@@ -64,15 +64,15 @@ def test_wherever_the_last_line_is_torn_the_rows_before_it_stand(tmp_path: Path)
 
 
 @pytest.mark.parametrize("tail", [bytes(1), bytes(4096), bytes(3) + b"\n", b"\xff\xfe\n", b"[]\n", b"{}\n", b"\n"])
-def test_what_is_no_row_is_passed_over(tmp_path: Path, tail: bytes) -> None:
+def test_lines_that_are_not_rows_are_skipped(tmp_path: Path, tail: bytes) -> None:
     path = segment_path(tmp_path, 0)
-    written(path, ["a", "b"])
+    write_texts(path, ["a", "b"])
     path.write_bytes(path.read_bytes() + tail)
     assert texts_of(path) == ["a", "b"]
 
 
 class FullDisk:
-    """Stands for `os.write` on a disk that takes `room` more bytes."""
+    """Replaces `os.write` by that of a disk with `room` free bytes."""
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -86,51 +86,53 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("room", [0, 1, 200])
-def test_a_row_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+def test_a_row_that_does_not_fit_is_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     path = segment_path(tmp_path, 0)
     segment = Segment(path)
-    segment.append(make(0, "a"))
+    segment.append(stored_row(0, "a"))
     disk = FullDisk(room)
     monkeypatch.setattr(os, "write", disk.write)
     for _ in range(2):
         with pytest.raises(OSError, match="No space"):
-            segment.append(make(1, "b"))
+            segment.append(stored_row(1, "b"))
         disk.room = room
     disk.room = 10_000
-    offset = segment.append(make(2, "c"))
+    offset = segment.append(stored_row(2, "c"))
     segment.close()
     assert texts_of(path) == ["a", "c"]
     assert read_at(path, offset)["response"] == "c"
 
 
-def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda handle, line: REAL_WRITE(handle, line[:17]))
     path = segment_path(tmp_path, 0)
-    written(path, ["a", "b"])
+    write_texts(path, ["a", "b"])
     assert texts_of(path) == ["a", "b"]
 
 
-def test_behind_a_torn_line_that_stays_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row glued to it could not be read again."""
+def test_nothing_is_written_after_a_torn_line_that_cannot_be_truncated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row on the same line could not be read."""
 
     def refuse(handle: int, size: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     path = segment_path(tmp_path, 0)
     segment = Segment(path)
-    segment.append(make(0, "a"))
+    segment.append(stored_row(0, "a"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", FullDisk(10).write)
         patch.setattr(os, "ftruncate", refuse)
         with pytest.raises(OSError, match="No space"):
-            segment.append(make(1, "b"))
+            segment.append(stored_row(1, "b"))
     with pytest.raises(OSError, match="could not be truncated"):
-        segment.append(make(2, "c"))
+        segment.append(stored_row(2, "c"))
     segment.close()
     assert texts_of(path) == ["a"]
 
 
-def test_syncing_makes_the_segments_name_durable_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_sync_also_syncs_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     real: Callable[[int], None] = os.fsync
 
@@ -142,7 +144,7 @@ def test_syncing_makes_the_segments_name_durable_once(tmp_path: Path, monkeypatc
     segment = Segment(segment_path(tmp_path, 0))
     segment.sync()
     for number in range(2):
-        segment.append(make(number))
+        segment.append(stored_row(number))
         segment.sync()
         segment.sync()
     segment.close()
@@ -159,16 +161,16 @@ values = st.recursive(
 
 
 @given(value=values)
-def test_any_row_can_be_written_and_read_and_is_then_what_was_read(value: Any) -> None:
-    """Lone surrogates, however deep, become the replacement character in the row that was given too."""
+def test_any_row_is_read_back_as_it_was_encoded(value: Any) -> None:
+    """Lone surrogates at any depth are replaced by U+FFFD, in the given row too."""
     row = {"custom_id": "0-j-o-0", "kept": value}
     line = encode_row(row) + b"\n"
     assert line.count(b"\n") == 1
     assert decode_row(line) == msgspec.to_builtins(row)
 
 
-def test_a_lone_surrogate_in_a_dimensions_name_ends_no_run() -> None:
-    row = make(dimensions=[{"name": "a\ud800", "answer": None, "score": 1.0}])
+def test_a_lone_surrogate_in_a_dimension_name_is_replaced() -> None:
+    row = stored_row(dimensions=[{"name": "a\ud800", "answer": None, "score": 1.0}])
     line = encode_row(row) + b"\n"
     assert row["dimensions"][0]["name"] == "a\ufffd"
     assert decode_row(line) is not None

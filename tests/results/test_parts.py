@@ -1,4 +1,4 @@
-"""Parts: whole or not there, and told apart when they are damaged."""
+"""Parts: complete or absent, and reported if they are damaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from result_rows import make
+from result_rows import stored_row
 
 from runner.errors import RunDirectoryError
 from runner.results import part_paths, read_part_batches, results_schema, rewrite_part
@@ -21,26 +21,26 @@ SCHEMA = results_schema(())
 
 def part(folder: Path, rows: int = 5, number: int = 0, schema: pa.Schema = SCHEMA) -> Path:
     writer = PartWriter(part_path(folder, number), schema, "zstd")
-    writer.add([make(ordinal) for ordinal in range(rows)])
+    writer.add([stored_row(ordinal) for ordinal in range(rows)])
     writer.finish()
     return writer.final
 
 
-def test_a_part_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_part_gets_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     writer = PartWriter(part_path(tmp_path, 3), SCHEMA, "zstd")
-    writer.add([make(0)])
+    writer.add([stored_row(0)])
     assert part_paths(tmp_path) == {}
     assert not list(tmp_path.glob("*.parquet"))
     writer.finish()
     assert part_paths(tmp_path) == {3: tmp_path / "part-00003.parquet"}
-    assert pq.read_table(writer.final).to_pylist()[0]["finished_at"] == make()["finished_at"]
+    assert pq.read_table(writer.final).to_pylist()[0]["finished_at"] == stored_row()["finished_at"]
 
 
-def test_row_groups_end_by_rows_or_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_group_is_limited_by_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.results.parts.ROW_GROUP_MAX_ROWS", 4)
     monkeypatch.setattr("runner.results.parts.ROW_GROUP_MAX_BYTES", 100_000)
     writer = PartWriter(part_path(tmp_path, 0), SCHEMA, "zstd")
-    for rows in ([make(n) for n in range(5)], [make(5, "x" * 100_000)], [make(6)]):
+    for rows in ([stored_row(n) for n in range(5)], [stored_row(5, "x" * 100_000)], [stored_row(6)]):
         writer.add(rows)
     writer.finish()
     meta = pq.read_metadata(writer.final)
@@ -49,14 +49,14 @@ def test_row_groups_end_by_rows_or_bytes(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"not a Parquet file at all", None])
-def test_a_damaged_part_is_named(tmp_path: Path, damage: bytes | None) -> None:
+def test_a_damaged_part_is_reported(tmp_path: Path, damage: bytes | None) -> None:
     path = part(tmp_path)
     path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
     with pytest.raises(RunDirectoryError, match=r"part-00000\.parquet: this part cannot be read"):
         open_part(path)
 
 
-def test_damage_behind_a_good_footer_is_named_too(tmp_path: Path) -> None:
+def test_damage_is_reported_although_the_footer_is_intact(tmp_path: Path) -> None:
     path = part(tmp_path, rows=500)
     content = bytearray(path.read_bytes())
     meta = pq.read_metadata(path).row_group(0).column(SCHEMA.get_field_index("custom_id"))
@@ -68,12 +68,12 @@ def test_damage_behind_a_good_footer_is_named_too(tmp_path: Path) -> None:
         list(read_part_batches(path))
 
 
-def test_columns_that_a_part_lacks_are_not_asked_of_it(tmp_path: Path) -> None:
+def test_columns_that_a_part_lacks_are_skipped(tmp_path: Path) -> None:
     (batch,) = read_part_batches(part(tmp_path), ["ordinal", "never_there"])
     assert batch.schema.names == ["ordinal"]
 
 
-def test_rewriting_replaces_the_part_or_leaves_it(tmp_path: Path) -> None:
+def test_a_failed_rewrite_leaves_the_old_part(tmp_path: Path) -> None:
     path = part(tmp_path)
     before = path.read_bytes()
 
@@ -98,7 +98,7 @@ def test_abandoning_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert part_paths(tmp_path) == {}
 
 
-def test_only_columns_that_repeat_are_given_a_dictionary(tmp_path: Path) -> None:
+def test_only_columns_with_repeated_values_get_a_dictionary(tmp_path: Path) -> None:
     nested = pa.field("own", pa.struct([("tags", pa.list_(pa.string())), ("n", pa.int64())]))
     path = part(tmp_path, schema=results_schema([nested]))
     group = pq.read_metadata(path).row_group(0)

@@ -1,4 +1,4 @@
-"""Rows recorded in one go are those that are recorded one by one, whatever was there before."""
+"""Rows recorded together equal rows recorded one by one, whatever rows the run directory already holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from result_rows import make
+from result_rows import stored_row
 
 from runner.core import price_of
 from runner.results import (
@@ -34,41 +34,41 @@ OUTCOMES = (
 )
 
 
-def came() -> list[tuple[JudgeRequest, RequestResult]]:
+def results() -> list[tuple[JudgeRequest, RequestResult]]:
     return [
         (JudgeRequest(Sample(n, f"s{n}", {}, {}, {}, ""), 0, f"{n}-j-o-0", b"", "aa"), OUTCOMES[n % len(OUTCOMES)])
         for n in range(SAMPLES)
     ]
 
 
-async def run(root: Path, in_one_go: bool) -> tuple[list[Row], CompletionIndex, list[tuple[Row, int]]]:
-    """A run that finds two failures and three answers that cannot be read, and records twelve outcomes."""
+async def run(root: Path, together: bool) -> tuple[list[Row], CompletionIndex, list[tuple[Row, int]]]:
+    """Record twelve results in a run directory that holds two failures and three answers without a verdict."""
     for folder in ("results", "journal"):
         (root / folder).mkdir(parents=True)
     before = ResultWriter(root, SCHEMA, 0, 100, "zstd", {})
     for n in range(5):
         status = {"status": "unparsed", "error_type": "no_verdict"} if n < 3 else {"status": "failed"}
-        before.append(make(n, error_type="timeout") | status)
+        before.append(stored_row(n, error_type="timeout") | status)
     await before.close()
     first = recover_results(root, SCHEMA, "zstd")
     done = load_completion_index(root, SAMPLES, VARIANTS, retry=("failed", "unparsed"))
     for n in (0, 7, 8):
         done.mark_unanswered(n, 0)
-    sink = ResultWriter(root, SCHEMA, first, 100, "zstd", done.owners)
-    recorder = ResultRecorder(sink, [SHARED], [price_of(1.0, 2.0, 1000, 0.5)], done)
-    unread: list[tuple[Row, int]] = []
-    if in_one_go:
-        unread = recorder.record_all(came())
+    writer = ResultWriter(root, SCHEMA, first, 100, "zstd", done.owners)
+    recorder = ResultRecorder(writer, [SHARED], [price_of(1.0, 2.0, 1000, 0.5)], done)
+    unparsed: list[tuple[Row, int]] = []
+    if together:
+        unparsed = recorder.record_all(results())
     else:
-        for request, asked in came():
-            recorder.record(request, asked)
-    await sink.close()
+        for request, result in results():
+            recorder.record(request, result)
+    await writer.close()
     rows = [row for path in sorted((root / "results").iterdir()) for row in pq.read_table(path).to_pylist()]
-    return [{**row, "finished_at": None} for row in rows], done, unread
+    return [{**row, "finished_at": None} for row in rows], done, unparsed
 
 
-def test_in_one_go_or_one_by_one(tmp_path: Path) -> None:
-    rows, done, unread = asyncio.run(run(tmp_path / "all", True))
+def test_record_all_equals_record_one_by_one(tmp_path: Path) -> None:
+    rows, done, unparsed = asyncio.run(run(tmp_path / "all", True))
     expected, other, _ = asyncio.run(run(tmp_path / "each", False))
     assert rows == expected
     assert done.counts == other.counts
@@ -79,12 +79,12 @@ def test_in_one_go_or_one_by_one(tmp_path: Path) -> None:
     assert (by_name["1-j-o-0"]["status"], by_name["4-j-o-0"]["error_type"]) == ("unparsed", "bad_request")
     assert [by_name[f"{n}-j-o-0"]["attempts"] for n in (0, 6, 7, 8)] == [2, 1, 2, 2]
     assert by_name["6-j-o-0"]["cost"] == 0.5 * (7 + 2 * 3) / 1000
-    assert sorted((row["custom_id"], part) for row, part in unread) == [
+    assert sorted((row["custom_id"], part) for row, part in unparsed) == [
         *(("11-j-o-0", 1), ("2-j-o-0", 0), ("5-j-o-0", 1), ("8-j-o-0", 1)),
     ]
 
 
-def test_nothing_came(tmp_path: Path) -> None:
+def test_recording_no_results(tmp_path: Path) -> None:
     done = CompletionIndex(SAMPLES, VARIANTS)
     assert (
         ResultRecorder(

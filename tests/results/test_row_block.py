@@ -1,4 +1,4 @@
-"""Rows column by column are the rows one by one."""
+"""A block of rows holds the same rows as are built one by one."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ SHARED = [
     {"judge": "j", "judge_model": "m", "kind": "template", "service": "s", "swapped": swapped, "repeat": 0}
     for swapped in (False, True)
 ]
-OWN = (pa.field("human_winner", pa.string()), pa.field("number", pa.float64()))
-SCHEMA = results_schema(OWN)
+EXTRA = (pa.field("human_winner", pa.string()), pa.field("number", pa.float64()))
+SCHEMA = results_schema(EXTRA)
 
-words = st.text(max_size=4) | st.sampled_from(("", "a\nb", "回复", "\ud800 alone"))
+texts = st.text(max_size=4) | st.sampled_from(("", "a\nb", "回复", "\ud800 alone"))
 counts = st.none() | st.integers(0, 2**31 - 1)
 scores = st.none() | st.floats(-10, 10)
 verdicts = st.builds(
     Verdict,
-    rule=st.none() | words,
+    rule=st.none() | texts,
     score=scores,
     winner=st.sampled_from((None, "1", "2", "tie")),
     score1=scores,
     score2=scores,
-    label=st.none() | words,
-    dimensions=st.lists(st.builds(Dimension, words, st.sampled_from((None, 1, 2)), st.floats(0, 5)), max_size=2).map(
+    label=st.none() | texts,
+    dimensions=st.lists(st.builds(Dimension, texts, st.sampled_from((None, 1, 2)), st.floats(0, 5)), max_size=2).map(
         tuple
     ),
     contradiction=st.none() | st.booleans(),
-    explanation=st.none() | words,
+    explanation=st.none() | texts,
     problem=st.sampled_from((None, "no_verdict", "conflict")),
-    detail=st.none() | words,
+    detail=st.none() | texts,
 )
-answers = st.builds(JudgeResponse, st.none() | words, st.none() | words, st.none() | words)
-failures = st.builds(Failure, st.sampled_from(("bad_request", "batch_lost")), words)
-asked = st.builds(
+answers = st.builds(JudgeResponse, st.none() | texts, st.none() | texts, st.none() | texts)
+failures = st.builds(Failure, st.sampled_from(("bad_request", "batch_lost")), texts)
+request_results = st.builds(
     RequestResult,
     answers | failures,
     st.none() | verdicts,
@@ -52,72 +52,78 @@ asked = st.builds(
     st.builds(Usage, counts, counts, counts),
     st.none() | st.floats(0, 9),
     st.sampled_from(("batch", None)),
-    st.none() | words,
+    st.none() | texts,
     st.sampled_from((None, "other")),
 )
-own = st.fixed_dictionaries({}, optional={"human_winner": st.none() | words, "number": st.none() | st.floats()})
+extra_columns = st.fixed_dictionaries(
+    {}, optional={"human_winner": st.none() | texts, "number": st.none() | st.floats()}
+)
 requests = st.builds(
     lambda ordinal, columns, variant, name: JudgeRequest(
         Sample(ordinal, f"s{ordinal}", {}, {}, columns, ""), variant, f"{ordinal}-j", b"", name
     ),
     st.integers(0, 99),
-    own,
+    extra_columns,
     st.integers(0, 1),
     st.sampled_from(("", "aa")),
 )
 
 
-def one_by_one(came: list[tuple[JudgeRequest, RequestResult]], costs: list[float | None], block: RowBlock) -> list[Row]:
-    pairs = zip(came, costs, strict=True)
+def one_by_one(
+    results: list[tuple[JudgeRequest, RequestResult]], costs: list[float | None], block: RowBlock
+) -> list[Row]:
+    pairs = zip(results, costs, strict=True)
     rows = [make_row(request, SHARED[request.variant], each, cost) for (request, each), cost in pairs]
     return [{**row, "finished_at": moment} for row, moment in zip(rows, block["finished_at"], strict=True)]
 
 
-def filled(row: Row) -> Row:
-    """A row with every column of the schema, as it would be read back."""
+def with_all_columns(row: Row) -> Row:
+    """Returns the row with every column of the schema, as it is read back from a part."""
     return {name: row.get(name) for name in SCHEMA.names}
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(requests, asked, st.none() | st.floats(0, 1)), min_size=1, max_size=6))
-def test_a_block_holds_the_rows_that_are_made_one_by_one(made: list[tuple[JudgeRequest, RequestResult, Any]]) -> None:
-    came, costs = [(request, each) for request, each, _ in made], [cost for _, _, cost in made]
-    block = make_block(came, SHARED, [each.attempts for _, each in came], costs)
-    rows = one_by_one(came, costs, block)
+@given(st.lists(st.tuples(requests, request_results, st.none() | st.floats(0, 1)), min_size=1, max_size=6))
+def test_a_block_holds_the_rows_that_make_row_builds(made: list[tuple[JudgeRequest, RequestResult, Any]]) -> None:
+    results, costs = [(request, each) for request, each, _ in made], [cost for _, _, cost in made]
+    block = make_block(results, SHARED, [each.attempts for _, each in results], costs)
+    rows = one_by_one(results, costs, block)
     assert len(block) == len(rows)
-    assert repr([filled(block.row(index)) for index in range(len(rows))]) == repr([filled(row) for row in rows])
+    assert repr([with_all_columns(block.row(index)) for index in range(len(rows))]) == repr(
+        [with_all_columns(row) for row in rows]
+    )
 
     floats = extra_float_columns(SCHEMA)
     lines = encode_block(block, floats).splitlines(keepends=True)
-    read = [decode_row(line) for line in lines]
+    decoded = [decode_row(line) for line in lines]
     expected = [decode_row(encode_row(row, floats) + b"\n") for row in rows]
-    assert [filled(row or {}) for row in read] == [filled(row or {}) for row in expected]
+    assert [with_all_columns(row or {}) for row in decoded] == [with_all_columns(row or {}) for row in expected]
 
     columnwise = columns_to_batch(block.columns, len(block), SCHEMA)
     assert repr(columnwise.to_pylist()) == repr(to_batch(rows, SCHEMA).to_pylist())
 
 
-def test_lone_surrogates_and_numbers_that_json_lacks_are_written_as_for_rows() -> None:
-    came = [
+def test_lone_surrogates_and_non_finite_numbers_are_encoded_as_for_rows() -> None:
+    results = [
         (
             JudgeRequest(Sample(0, "\udfff", {}, {}, {"number": math.inf}, ""), 0, "0-j", b"", ""),
             RequestResult(Failure("x", "y")),
         )
     ]
-    block = make_block(came, SHARED, [0], [None])
+    block = make_block(results, SHARED, [0], [None])
     row = msgspec.json.decode(encode_block(block, extra_float_columns(SCHEMA)))
     assert (row["sample_id"], row["number"]) == ("�", "inf")
     assert block["sample_id"] == ["�"]
 
 
 repeated = st.lists(st.sampled_from(("a", "b", None)), max_size=4) | st.builds(
-    lambda value, count: [value] * count, words.filter(str.isprintable), st.integers(0, 5)
+    lambda value, count: [value] * count, texts.filter(str.isprintable), st.integers(0, 5)
 )
 
 
 @settings(deadline=None)
 @given(values=repeated, number=st.sampled_from((0.0, -0.0, 1)))
-def test_what_is_the_same_in_all_rows_is_the_same_column(values: list[Any], number: float) -> None:
+def test_a_constant_column_is_the_same_column(values: list[Any], number: float) -> None:
     for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
         schema = pa.schema([("x", kind)])
         assert columns_to_batch({"x": values}, len(values), schema)["x"].equals(pa.array(values, kind))

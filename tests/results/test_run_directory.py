@@ -1,4 +1,4 @@
-"""The run directory: one holder at a time, known by run.json, refused where it cannot be written."""
+"""The run directory: its lock, its run.json, and the errors if it cannot be written."""
 
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ with RunDirectory(Path(sys.argv[1])).held():
 
 
 @pytest.fixture
-def holder(place: RunDirectory) -> Any:
-    """Another process that holds the run directory."""
+def holder(run_directory: RunDirectory) -> Any:
+    """Another process that holds the lock."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(place.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(run_directory.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -41,46 +44,51 @@ def holder(place: RunDirectory) -> Any:
         process.kill()
 
 
-def test_a_second_process_is_refused_and_told_who_holds_it(place: RunDirectory, holder: Any) -> None:
-    assert place.is_held()
-    with pytest.raises(RunDirectoryError, match=f"another judge-runner .*process {holder.pid} on "), place.held():
+def test_a_second_process_is_refused_and_the_error_names_the_first(run_directory: RunDirectory, holder: Any) -> None:
+    assert run_directory.is_held()
+    with (
+        pytest.raises(RunDirectoryError, match=f"another judge-runner .*process {holder.pid} on "),
+        run_directory.held(),
+    ):
         pass
 
 
-def test_a_killed_process_holds_nothing(place: RunDirectory, holder: Any) -> None:
+def test_a_killed_process_releases_the_lock(run_directory: RunDirectory, holder: Any) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert not place.is_held()
-    with place.held():
-        assert place.is_held()
-    assert not place.is_held()
+    assert not run_directory.is_held()
+    with run_directory.held():
+        assert run_directory.is_held()
+    assert not run_directory.is_held()
 
 
-def test_the_lock_is_held_once_in_one_process_too(place: RunDirectory) -> None:
-    with place.held(), pytest.raises(RunDirectoryError, match="another judge-runner"), place.held():
+def test_the_lock_cannot_be_held_twice_in_one_process(run_directory: RunDirectory) -> None:
+    with run_directory.held(), pytest.raises(RunDirectoryError, match="another judge-runner"), run_directory.held():
         pass
 
 
-def test_a_glance_at_the_lock_keeps_nobody_out(place: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`status` holds it for a moment to find out; a run that starts just then waits for that moment."""
+def test_is_held_of_another_process_does_not_refuse_a_run(
+    run_directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` holds the lock for a moment to check it; a run that starts at that moment retries."""
     import fcntl
 
-    with place.held():
+    with run_directory.held():
         pass
-    glance = os.open(place.path / "lock", os.O_RDONLY)
-    fcntl.flock(glance, fcntl.LOCK_SH)
-    monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(glance, fcntl.LOCK_UN))
-    with place.held():
-        assert place.is_held()
-    os.close(glance)
+    shared_lock = os.open(run_directory.path / "lock", os.O_RDONLY)
+    fcntl.flock(shared_lock, fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(shared_lock, fcntl.LOCK_UN))
+    with run_directory.held():
+        assert run_directory.is_held()
+    os.close(shared_lock)
 
 
-def test_nobody_holds_what_was_never_run(tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_not_held(tmp_path: Path) -> None:
     assert not RunDirectory(tmp_path / "nowhere").is_held()
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
-def test_a_place_that_cannot_be_written_is_refused(
+def test_a_directory_that_cannot_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -91,13 +99,13 @@ def test_a_place_that_cannot_be_written_is_refused(
         RunDirectory(tmp_path / "run").prepare()
 
 
-def test_a_file_in_the_place_is_refused(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     with pytest.raises(RunDirectoryError, match="cannot be written"):
         RunDirectory(tmp_path / "run").prepare()
 
 
-def test_a_file_system_mounted_for_reading_is_refused(tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
     command = ["mount", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs", str(tmp_path)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("mounting a file system is not permitted here")
@@ -108,41 +116,41 @@ def test_a_file_system_mounted_for_reading_is_refused(tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_preparing_leaves_nothing_but_the_folders(place: RunDirectory) -> None:
-    place.prepare()
-    assert sorted(path.name for path in place.path.rglob("*")) == ["journal", "results"]
-    assert not place.is_run()
+def test_prepare_creates_only_the_folders(run_directory: RunDirectory) -> None:
+    run_directory.prepare()
+    assert sorted(path.name for path in run_directory.path.rglob("*")) == ["journal", "results"]
+    assert not run_directory.is_run()
 
 
 @pytest.mark.parametrize("name", ["run.json", "results/part-00000.parquet", "journal/segment-00000.jsonl"])
-def test_any_of_run_part_or_journal_makes_it_a_run(place: RunDirectory, name: str) -> None:
-    (place.path / name).write_bytes(b"")
-    assert place.is_run()
+def test_run_json_a_part_or_a_segment_makes_it_a_run(run_directory: RunDirectory, name: str) -> None:
+    (run_directory.path / name).write_bytes(b"")
+    assert run_directory.is_run()
 
 
-def test_other_files_do_not_make_it_a_run(place: RunDirectory) -> None:
+def test_other_files_do_not_make_it_a_run(run_directory: RunDirectory) -> None:
     for name in ("config.yaml", "results/notes.parquet", "journal/x.jsonl", "status.json"):
-        (place.path / name).write_bytes(b"")
-    assert not place.is_run()
+        (run_directory.path / name).write_bytes(b"")
+    assert not run_directory.is_run()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 99}', "\u0000"])
-def test_a_run_json_that_is_not_ours_is_named(place: RunDirectory, text: str) -> None:
-    (place.path / "run.json").write_text(text)
+def test_an_invalid_run_json_is_reported(run_directory: RunDirectory, text: str) -> None:
+    (run_directory.path / "run.json").write_text(text)
     with pytest.raises(RunDirectoryError, match=r"run\.json: "):
-        place.read_run()
+        run_directory.read_run()
 
 
-def test_run_json_comes_back_with_its_schema(place: RunDirectory) -> None:
-    assert place.read_run() == {}
-    assert place.read_schema() is None
+def test_run_json_is_read_back_with_its_schema(run_directory: RunDirectory) -> None:
+    assert run_directory.read_run() == {}
+    assert run_directory.read_schema() is None
     schema = pa.schema([("d", pa.decimal128(7, 2)), ("t", pa.list_(pa.timestamp("ms", "Asia/Shanghai")))])
-    place.write_run({"id": "x", "schema": schema_text(schema)})
-    assert place.read_run()["id"] == "x"
-    assert place.read_schema() == schema
+    run_directory.write_run({"id": "x", "schema": schema_text(schema)})
+    assert run_directory.read_run()["id"] == "x"
+    assert run_directory.read_schema() == schema
 
 
-def test_a_reader_sees_the_old_or_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "status.json"
     write_json(path, {"n": 1})
     with monkeypatch.context() as patch:
@@ -155,7 +163,7 @@ def test_a_reader_sees_the_old_or_the_new_file(tmp_path: Path, monkeypatch: pyte
     assert path.read_text(encoding="utf-8") == "汉字"
 
 
-def test_moving_aside_never_meets_an_earlier_one(tmp_path: Path) -> None:
+def test_moving_aside_never_overwrites_an_earlier_run(tmp_path: Path) -> None:
     moved = []
     for number in range(3):
         (tmp_path / "run").mkdir()

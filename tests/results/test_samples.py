@@ -1,4 +1,4 @@
-"""One line per sample: counted again by hand, for random rows, by both ways of writing them."""
+"""samples.parquet: one line per sample, compared with a plain recount of random rows, for both implementations."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from result_rows import make
+from result_rows import stored_row
 
-from runner.results import Aggregation, VariantKey, results_schema, write_samples
-from runner.results import samples as module
+from runner.results import Aggregation, VariantKey, results_schema, samples, write_samples
 from runner.results.parts import PartWriter, part_path
 from runner.results.samples import aggregate
 from runner.types import Row
@@ -28,7 +27,7 @@ FOUR: list[VariantKey] = [(judge, swapped, 0) for judge in ("j", "k") for swappe
 EXTRA = (pa.field("human_winner", pa.string()), pa.field("category", pa.int64()))
 
 
-def how(variants: list[VariantKey], score: str = "mean", min_valid: int = 1) -> Aggregation:
+def aggregation_of(variants: list[VariantKey], score: str = "mean", min_valid: int = 1) -> Aggregation:
     return Aggregation(score, min_valid, frozenset(variants), any(swapped for _, swapped, _ in variants))
 
 
@@ -47,10 +46,10 @@ dimensions = st.none() | st.lists(
 
 @st.composite
 def row_of(draw: Any, ordinal: int, variant: VariantKey) -> Row:
-    """What a request may have come to: only an `ok` row has a verdict."""
+    """A random row of a request; only an `ok` row has a verdict."""
     judge, swapped, repeat = variant
     status = draw(st.sampled_from(["ok", "ok", "unparsed", "failed"]))
-    row = make(
+    row = stored_row(
         ordinal,
         judge=judge,
         swapped=swapped,
@@ -72,16 +71,16 @@ def row_of(draw: Any, ordinal: int, variant: VariantKey) -> Row:
 
 @st.composite
 def runs(draw: Any, variants: list[VariantKey]) -> list[Row]:
-    """Rows of some samples in some order, and of a variant that this run does not have."""
-    every: list[VariantKey] = [*variants, ("gone", False, 0)]
+    """Rows of some samples in random order, some of them of a variant that the run does not have."""
+    every: list[VariantKey] = [*variants, ("other", False, 0)]
     keys = st.tuples(st.integers(0, 11), st.sampled_from(every))
     return [draw(row_of(*key)) for key in draw(st.lists(keys, unique=True, max_size=30))]
 
 
-def recount(rows: list[Row], by: Aggregation) -> dict[str, Any]:
-    """The verdict of one sample, the long way."""
+def recount(rows: list[Row], aggregation: Aggregation) -> dict[str, Any]:
+    """The verdict of one sample, computed in the plainest way."""
     ok = [row for row in rows if row["status"] == "ok"]
-    enough = len(ok) >= by.min_valid
+    enough = len(ok) >= aggregation.min_valid
     line: dict[str, Any] = dict.fromkeys(("winner", "label", "score", "score1", "score2", "agreement"))
     costs = [row["cost"] for row in rows if row["cost"] is not None]
     line["cost"] = math.fsum(costs) if costs else None
@@ -89,7 +88,7 @@ def recount(rows: list[Row], by: Aggregation) -> dict[str, Any]:
     orders = {(row["judge"], row["repeat"], row["swapped"]): row.get("winner") for row in ok if row.get("winner")}
     pairs = [(name, orders.get((j, r, True))) for (j, r, s), name in orders.items() if not s]
     pairs = [pair for pair in pairs if pair[1] is not None]
-    line["consistent"] = all(a == b for a, b in pairs) if by.swap and pairs else None
+    line["consistent"] = all(a == b for a, b in pairs) if aggregation.swap and pairs else None
     line["votes"] = Counter((r["judge"], r["swapped"], r["repeat"], r.get("winner"), r["score"]) for r in ok)
     if line["status"] == "unparsed":
         return line
@@ -100,21 +99,21 @@ def recount(rows: list[Row], by: Aggregation) -> dict[str, Any]:
             equal = len(ranked) > 1 and ranked[0][1] == ranked[1][1]
             line[name] = ({"winner": "tie", "label": None}[name]) if equal else ranked[0][0]
             line["agreement"] = counts[line[name]] / counts.total()
-    middle = statistics.mean if by.score == "mean" else statistics.median
+    average = statistics.mean if aggregation.score == "mean" else statistics.median
     for name in ("score", "score1", "score2"):
         known = [row[name] for row in ok if row.get(name) is not None]
-        line[name] = middle(known) if known else None
+        line[name] = average(known) if known else None
     return line
 
 
-def check(line: Row, rows: list[Row], by: Aggregation) -> None:
-    expected = recount(rows, by)
+def check(line: Row, rows: list[Row], aggregation: Aggregation) -> None:
+    expected = recount(rows, aggregation)
     votes = Counter(tuple(vote.values()) for vote in line["votes"])
     assert votes == expected.pop("votes")
     assert {name: line.get(name) for name in expected} == pytest.approx(expected)
 
 
-def full(row: Row) -> Row:
+def with_all_columns(row: Row) -> Row:
     return {**dict.fromkeys(results_schema(()).names), **row}
 
 
@@ -126,19 +125,19 @@ def full(row: Row) -> Row:
     score=st.sampled_from(["mean", "median"]),
     min_valid=st.integers(1, 4),
 )
-def test_votes_are_counted_as_by_hand(rows: tuple[Row, ...], score: str, min_valid: int) -> None:
-    by = how(FOUR, score, min_valid)
-    check(aggregate([full(row) for row in rows], by), list(rows), by)
+def test_the_aggregate_equals_a_recount(rows: tuple[Row, ...], score: str, min_valid: int) -> None:
+    aggregation = aggregation_of(FOUR, score, min_valid)
+    check(aggregate([with_all_columns(row) for row in rows], aggregation), list(rows), aggregation)
 
 
-def write(folder: Path, rows: list[Row], by: Aggregation, **more: Any) -> list[Row]:
-    """Write rows as parts of three, then the lines of their samples."""
+def write(folder: Path, rows: list[Row], aggregation: Aggregation, **more: Any) -> list[Row]:
+    """Write rows as parts of three rows each, then samples.parquet; returns its lines."""
     (folder / "results").mkdir(exist_ok=True)
     for number in range(0, len(rows), 3):
         writer = PartWriter(part_path(folder / "results", number), results_schema(EXTRA), "zstd")
         writer.add(rows[number : number + 3])
         writer.finish()
-    count = write_samples(folder, EXTRA, by, "zstd", more.get("names", ()), more.get("texts", lambda _: []))
+    count = write_samples(folder, EXTRA, aggregation, "zstd", more.get("names", ()), more.get("texts", lambda _: []))
     lines: list[Row] = pq.read_table(folder / "samples.parquet").to_pylist()
     assert len(lines) == count
     return lines
@@ -147,33 +146,35 @@ def write(folder: Path, rows: list[Row], by: Aggregation, **more: Any) -> list[R
 @pytest.mark.parametrize("variants", [ONE, FOUR], ids=["one", "four"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_every_sample_that_was_asked_has_its_line(
+def test_every_sample_with_a_row_has_a_line(
     tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch, variants: list[VariantKey], data: Any
 ) -> None:
-    """For both ways of writing: whole columns where each sample is asked once, row by row elsewhere."""
-    monkeypatch.setattr(module, "WINDOW_SAMPLES", data.draw(st.integers(1, 13), label="window"))
+    """One variant is aggregated in whole columns, four variants row by row."""
+    monkeypatch.setattr(samples, "WINDOW_SAMPLES", data.draw(st.integers(1, 13), label="window"))
     rows = data.draw(runs(variants), label="rows")
-    by = how(variants, data.draw(st.sampled_from(["mean", "median"])), data.draw(st.integers(1, 2), label="min_valid"))
-    lines = write(tmp_path_factory.mktemp("samples"), rows, by)
-    asked = [row for row in rows if (row["judge"], row["swapped"], row["repeat"]) in by.variants]
-    assert [line["ordinal"] for line in lines] == sorted({row["ordinal"] for row in asked})
+    aggregation = aggregation_of(
+        variants, data.draw(st.sampled_from(["mean", "median"])), data.draw(st.integers(1, 2), label="min_valid")
+    )
+    lines = write(tmp_path_factory.mktemp("samples"), rows, aggregation)
+    counted = [row for row in rows if (row["judge"], row["swapped"], row["repeat"]) in aggregation.variants]
+    assert [line["ordinal"] for line in lines] == sorted({row["ordinal"] for row in counted})
     for line in lines:
-        mine = [row for row in asked if row["ordinal"] == line["ordinal"]]
-        check(line, mine, by)
+        own_rows = [row for row in counted if row["ordinal"] == line["ordinal"]]
+        check(line, own_rows, aggregation)
         assert (line["sample_id"], line["human_winner"], line["category"]) == (
             *(f"s{line['ordinal']}", "tie"),
             line["ordinal"] * 7,
         )
-        reference = aggregate([full(row) for row in mine], by)
+        reference = aggregate([with_all_columns(row) for row in own_rows], aggregation)
         if len(variants) == 1:
             assert line["dimensions"] == reference["dimensions"]
 
 
-def test_dimensions_of_several_votes_are_put_together_by_name_and_answer() -> None:
+def test_dimensions_of_several_votes_are_averaged_by_name_and_answer() -> None:
     first = [{"name": "depth", "answer": 1, "score": 2.0}, {"name": "tone", "answer": None, "score": 1.0}]
     second = [{"name": "depth", "answer": 1, "score": 4.0}, {"name": "depth", "answer": 2, "score": 5.0}]
-    rows = [full(make(repeat=n, dimensions=each)) for n, each in enumerate((first, second, None))]
-    line = aggregate(rows, how([("j", False, n) for n in range(3)]))
+    rows = [with_all_columns(stored_row(repeat=n, dimensions=each)) for n, each in enumerate((first, second, None))]
+    line = aggregate(rows, aggregation_of([("j", False, n) for n in range(3)]))
     assert line["dimensions"] == [
         {"name": "depth", "answer": 1, "score": 3.0},
         {"name": "tone", "answer": None, "score": 1.0},
@@ -182,25 +183,32 @@ def test_dimensions_of_several_votes_are_put_together_by_name_and_answer() -> No
 
 
 def toned(judge: str, score: float | None, status: str = "ok", **more: Any) -> Row:
-    """A row of a judge of tone, which also wrote of something else."""
+    """A row of a judge with the dimension `tone` whose reply also scores another one."""
     names = {} if score is None else {"tone": score, "depth": 9.0}
     dimensions = [{"name": name, "answer": None, "score": value} for name, value in names.items()]
-    return full({**make(judge=judge, status=status, score=None, dimensions=dimensions), "category": 0, **more})
+    return with_all_columns(
+        {**stored_row(judge=judge, status=status, score=None, dimensions=dimensions), "category": 0, **more}
+    )
 
 
 @pytest.mark.parametrize(("score", "tone"), [("mean", 2.0), ("median", 1.0)])
 @pytest.mark.parametrize(("min_valid", "status"), [(2, "ok"), (3, "unparsed")])
-def test_a_criterion_is_put_together_and_is_no_vote(score: str, tone: float, min_valid: int, status: str) -> None:
+def test_a_criterion_is_averaged_and_is_not_a_vote(score: str, tone: float, min_valid: int, status: str) -> None:
     variants = [(judge, False, n) for judge in ("whole", "kind", "polite") for n in range(2)]
-    by = msgspec.structs.replace(how(variants, score, min_valid), criteria={"kind": "tone", "polite": "tone"})
+    aggregation = msgspec.structs.replace(
+        aggregation_of(variants, score, min_valid), criteria={"kind": "tone", "polite": "tone"}
+    )
     depth = [{"name": "depth", "answer": None, "score": 4.0}]
     rows = [
-        *(full(make(judge="whole", repeat=n, score=3.0 + n, dimensions=depth, cost=1.0)) for n in range(2)),
+        *(
+            with_all_columns(stored_row(judge="whole", repeat=n, score=3.0 + n, dimensions=depth, cost=1.0))
+            for n in range(2)
+        ),
         *(toned("kind", score, repeat=n, cost=1.0) for n, score in enumerate((0.0, 1.0))),
         toned("polite", 5.0, cost=1.0),
         toned("polite", None, "unparsed", repeat=1, cost=1.0),
     ]
-    line = aggregate(rows, by)
+    line = aggregate(rows, aggregation)
     found = [{"name": "tone", "answer": None, "score": tone}]
     assert line["dimensions"] == (depth + found if status == "ok" else found)
     assert (line.get("score"), line["status"], line["cost"]) == (3.5 if status == "ok" else None, status, 6.0)
@@ -211,19 +219,21 @@ def test_a_criterion_is_put_together_and_is_no_vote(score: str, tone: float, min
 
 
 @pytest.mark.parametrize(("min_valid", "status"), [(1, "ok"), (2, "ok"), (3, "unparsed")])
-def test_criteria_alone_have_no_verdict(tmp_path: Path, min_valid: int, status: str) -> None:
+def test_criteria_without_other_judges_give_no_verdict(tmp_path: Path, min_valid: int, status: str) -> None:
     variants: list[VariantKey] = [("kind", False, 0), ("kind", False, 1), ("polite", False, 0)]
-    by = msgspec.structs.replace(how(variants, min_valid=min_valid), criteria={"kind": "tone", "polite": "tone"})
+    aggregation = msgspec.structs.replace(
+        aggregation_of(variants, min_valid=min_valid), criteria={"kind": "tone", "polite": "tone"}
+    )
     rows = [toned("kind", 0.0), toned("kind", 4.0, repeat=1), toned("polite", None, "failed")]
-    (line,) = write(tmp_path, rows, by)
+    (line,) = write(tmp_path, rows, aggregation)
     assert line["dimensions"] == [{"name": "tone", "answer": None, "score": 2.0}]
     assert (line["winner"], line["score"], line["label"], line["agreement"], line["votes"]) == (None,) * 4 + ([],)
     assert line["status"] == status
 
 
-def test_a_single_judge_of_a_criterion_leaves_no_vote(tmp_path: Path) -> None:
-    by = msgspec.structs.replace(how(ONE), criteria={"j": "tone"})
-    lines = write(tmp_path, [toned("j", 2.0), toned("j", None, "failed", ordinal=1)], by)
+def test_a_single_judge_of_a_criterion_gives_no_vote(tmp_path: Path) -> None:
+    aggregation = msgspec.structs.replace(aggregation_of(ONE), criteria={"j": "tone"})
+    lines = write(tmp_path, [toned("j", 2.0), toned("j", None, "failed", ordinal=1)], aggregation)
     assert [(line["status"], line["votes"], len(line["dimensions"])) for line in lines] == [
         ("ok", [], 1),
         ("unparsed", [], 0),
@@ -232,56 +242,55 @@ def test_a_single_judge_of_a_criterion_leaves_no_vote(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("window", [1, 3, 4, 5, 100])
 @pytest.mark.parametrize("texts_at_once", [1, 2, 256])
-def test_windows_meet_at_their_edges(
+def test_windows_neither_skip_nor_repeat_a_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, texts_at_once: int
 ) -> None:
-    monkeypatch.setattr(module, "WINDOW_SAMPLES", window)
-    monkeypatch.setattr(module, "TEXT_SAMPLES_PER_READ", texts_at_once)
-    asked: list[Sequence[int]] = []
+    monkeypatch.setattr(samples, "WINDOW_SAMPLES", window)
+    monkeypatch.setattr(samples, "TEXT_SAMPLES_PER_READ", texts_at_once)
+    requested: list[Sequence[int]] = []
 
     def texts(ordinals: Sequence[int]) -> list[pa.Array]:
-        asked.append(ordinals)
+        requested.append(ordinals)
         questions = [None if n == 5 else f"q{n}" for n in ordinals]
         return [pa.array(questions, pa.string()), pa.nulls(len(ordinals), pa.string())]
 
-    rows = [make(n, human_winner=None, category=n) for n in (8, 3, 0, 4, 5, 12, 11, 7)]
-    lines = write(tmp_path, rows, how(ONE), names=("question", "answer"), texts=texts)
+    rows = [stored_row(n, human_winner=None, category=n) for n in (8, 3, 0, 4, 5, 12, 11, 7)]
+    lines = write(tmp_path, rows, aggregation_of(ONE), names=("question", "answer"), texts=texts)
     assert [line["ordinal"] for line in lines] == [0, 3, 4, 5, 7, 8, 11, 12]
     assert [line["question"] for line in lines] == ["q0", "q3", "q4", None, "q7", "q8", "q11", "q12"]
     assert {line["answer"] for line in lines} == {None}
-    assert [n for each in asked for n in each] == [0, 3, 4, 5, 7, 8, 11, 12]
-    assert all(len(each) <= min(window, texts_at_once) for each in asked)
+    assert [n for each in requested for n in each] == [0, 3, 4, 5, 7, 8, 11, 12]
+    assert all(len(each) <= min(window, texts_at_once) for each in requested)
 
 
-def test_a_row_group_is_read_once_for_all_the_windows_it_touches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "WINDOW_SAMPLES", 2)
-    kept, read = module._read_row_group, list[Path]()
+def test_a_row_group_is_read_once_for_all_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "WINDOW_SAMPLES", 2)
+    real, read = samples._read_row_group, list[Path]()
 
     def counting(path: Path, index: int, columns: Any) -> pa.Table:
         read.append(path)
-        return kept(path, index, columns)
+        return real(path, index, columns)
 
-    monkeypatch.setattr(module, "_read_row_group", counting)
-    rows = [make(n, human_winner=None, category=n) for n in (2, 0, 1, 3, 8, 4, 5, 6, 7)]  # parts of three, overlapping
-    assert [line["ordinal"] for line in write(tmp_path, rows, how(ONE))] == list(range(9))
+    monkeypatch.setattr(samples, "_read_row_group", counting)
+    ordinals = (2, 0, 1, 3, 8, 4, 5, 6, 7)  # three parts whose ranges overlap
+    rows = [stored_row(n, human_winner=None, category=n) for n in ordinals]
+    assert [line["ordinal"] for line in write(tmp_path, rows, aggregation_of(ONE))] == list(range(9))
     assert len(read) == len(set(read)) == 3
 
 
-def test_without_any_row_there_is_an_empty_table(tmp_path: Path) -> None:
-    assert write(tmp_path, [], how(ONE)) == []
-    assert write(tmp_path, [make(0, judge="gone", human_winner=None, category=1)], how(ONE)) == []
+def test_without_rows_the_table_is_empty(tmp_path: Path) -> None:
+    assert write(tmp_path, [], aggregation_of(ONE)) == []
+    assert write(tmp_path, [stored_row(0, judge="other", human_winner=None, category=1)], aggregation_of(ONE)) == []
 
 
-def test_writing_that_fails_leaves_the_earlier_lines(tmp_path: Path) -> None:
-    rows = [make(0, human_winner=None, category=1)]
-    write(tmp_path, rows, how(ONE))
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    rows = [stored_row(0, human_winner=None, category=1)]
+    write(tmp_path, rows, aggregation_of(ONE))
 
     def broken(_: Sequence[int]) -> list[pa.Array]:
         raise OSError("the dataset is gone")
 
     with pytest.raises(OSError, match="gone"):
-        write(tmp_path, [], how(ONE), names=("question",), texts=broken)
+        write(tmp_path, [], aggregation_of(ONE), names=("question",), texts=broken)
     assert pq.read_table(tmp_path / "samples.parquet").num_rows == 1
     assert not list(tmp_path.glob(".*"))

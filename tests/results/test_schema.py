@@ -1,4 +1,4 @@
-"""Columns: a row that went through the journal is the row that did not."""
+"""Columns: a row that was read from the journal equals the row that was converted directly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
-from result_rows import make
+from result_rows import stored_row
 
 from runner.results import RunDirectory, encode_row, extra_float_columns, recover_results, restore_types, results_schema
 from runner.results.journal import Segment, decode_row, segment_path
@@ -25,7 +25,7 @@ NESTED = pa.struct(
         ("inner", pa.struct([("day", pa.date32()), ("took", pa.duration("us")), ("n", pa.float32())])),
     ]
 )
-OWN: dict[str, tuple[pa.DataType, Any]] = {
+EXTRA_VALUES: dict[str, tuple[pa.DataType, Any]] = {
     "moment_zoned": (pa.timestamp("us", "Asia/Shanghai"), MOMENT.replace(tzinfo=UTC)),
     "moment_plain": (pa.timestamp("us"), MOMENT),
     "moment_ms": (pa.timestamp("ms"), MOMENT.replace(microsecond=987000)),
@@ -60,31 +60,33 @@ OWN: dict[str, tuple[pa.DataType, Any]] = {
     "empty": (pa.list_(pa.string()), []),
     "yes": (pa.bool_(), True),
 }
-EXTRA = tuple(pa.field(name, kind) for name, (kind, _) in OWN.items())
+EXTRA = tuple(pa.field(name, kind) for name, (kind, _) in EXTRA_VALUES.items())
 
 
 def same(one: pa.Table, other: pa.Table) -> bool:
-    """Whether two tables hold the same, where not-a-number is like itself."""
+    """Returns True if two tables are equal; NaN equals NaN."""
     return one.schema.equals(other.schema) and repr(one.to_pylist()) == repr(other.to_pylist())
 
 
-def test_kept_columns_of_every_type_survive_a_crash(place: RunDirectory, keep: Any, stored: Any) -> None:
+def test_kept_columns_of_every_type_survive_a_crash(
+    run_directory: RunDirectory, write_rows: Any, read_rows: Any
+) -> None:
     schema = results_schema(EXTRA)
-    values = {name: value for name, (_, value) in OWN.items()}
-    rows = [make(0, **values), make(1, **dict.fromkeys(values)), make(2, **values)]
-    keep([dict(row) for row in rows], extra=EXTRA)
-    direct = stored()
-    segment = Segment(segment_path(place.journal, 1), extra_float_columns(schema))
+    values = {name: value for name, (_, value) in EXTRA_VALUES.items()}
+    rows = [stored_row(0, **values), stored_row(1, **dict.fromkeys(values)), stored_row(2, **values)]
+    write_rows([dict(row) for row in rows], extra=EXTRA)
+    direct = read_rows()
+    segment = Segment(segment_path(run_directory.journal, 1), extra_float_columns(schema))
     for row in rows:
-        segment.append({**row, "custom_id": f"again-{row['ordinal']}"})
+        segment.append({**row, "custom_id": f"copy-{row['ordinal']}"})
     segment.close()
-    recover_results(place.path, schema, "zstd")
-    recovered = stored()[3:]
+    recover_results(run_directory.path, schema, "zstd")
+    recovered = read_rows()[3:]
     for one, other in zip(direct, recovered, strict=True):
         assert repr({**other, "custom_id": one["custom_id"]}) == repr(one)
 
 
-def test_only_the_datasets_own_floats_are_spelled_out() -> None:
+def test_only_the_datasets_float_columns_are_encoded_as_text() -> None:
     expected = {"nested", "half", "single", "infinite", "no_number", "floats"}
     assert {*extra_float_columns(results_schema(EXTRA))} == expected
     assert extra_float_columns(results_schema(())) == ()
@@ -111,7 +113,7 @@ def test_any_value_survives_the_journal(
         "e": (pa.duration("us"), span),
     }
     schema = results_schema(pa.field(name, kind) for name, (kind, _) in kinds.items())
-    row = make(finished_at=moment, **{name: value for name, (_, value) in kinds.items()})
+    row = stored_row(finished_at=moment, **{name: value for name, (_, value) in kinds.items()})
     back = decode_row(encode_row(row, extra_float_columns(schema)) + b"\n")
     assert back is not None
     direct, through = (pa.Table.from_batches([to_batch([each], schema)]) for each in (row, restore_types(back, schema)))
@@ -127,9 +129,9 @@ dimensions = st.lists(
 
 
 @given(lists=st.lists(st.none() | dimensions, max_size=8))
-def test_dimensions_put_together_flat_are_the_same_column(lists: list[Any]) -> None:
+def test_dimensions_become_the_same_column_as_in_arrow(lists: list[Any]) -> None:
     kind = next(field.type for field in FIELDS if field.name == "dimensions")
-    column = to_batch([make(dimensions=each) for each in lists], results_schema(()))["dimensions"]
+    column = to_batch([stored_row(dimensions=each) for each in lists], results_schema(()))["dimensions"]
     assert column.equals(pa.array(lists, kind))
 
 
@@ -140,10 +142,10 @@ def request(**columns: Any) -> JudgeRequest:
 SHARED = {"judge": "j", "judge_model": "m", "kind": "template", "service": "s", "swapped": False, "repeat": 0}
 
 
-def test_a_row_has_every_column_of_the_contract() -> None:
+def test_a_row_has_every_column() -> None:
     verdict = Verdict(rule="r", score=2.0, dimensions=(Dimension("d", None, 1.0),))
-    asked = RequestResult(JudgeResponse("text", "stop", "id-1"), verdict, 2, Usage(1, 2, 3), 0.5, "online")
-    row = make_row(request(category="x"), SHARED, asked, 0.25)
+    result = RequestResult(JudgeResponse("text", "stop", "id-1"), verdict, 2, Usage(1, 2, 3), 0.5, "online")
+    row = make_row(request(category="x"), SHARED, result, 0.25)
     (read,) = to_batch([row], results_schema([pa.field("category", pa.string())])).to_pylist()
     assert read["status"] == "ok"
     assert (read["score"], read["winner"], read["dimensions"]) == (
@@ -162,19 +164,19 @@ def test_a_failure_has_no_verdict_and_a_verdict_with_a_problem_is_unparsed() -> 
         *("failed", "timeout"),
         *(None, None),
     )
-    asked = RequestResult(JudgeResponse("?"), Verdict(problem="conflict", detail="two"), 1, route="online")
-    row = make_row(request(), SHARED, asked, None)
+    result = RequestResult(JudgeResponse("?"), Verdict(problem="conflict", detail="two"), 1, route="online")
+    row = make_row(request(), SHARED, result, None)
     assert (row["status"], row["error_type"], row["error_message"], row["winner"]) == (
         *("unparsed", "conflict"),
         *("two", None),
     )
 
 
-def test_a_replacing_row_adds_what_the_replaced_one_took() -> None:
-    asked = RequestResult(JudgeResponse("1"), Verdict(score=1.0), 2, Usage(10, None, None), route="online")
-    earlier = {"attempts": 6, "prompt_tokens": 5, "completion_tokens": 7, "total_tokens": None, "cost": 0.5}
-    row = make_row(request(), SHARED, asked, 0.25, earlier)
-    assert {name: row[name] for name in earlier} == {
+def test_a_replacing_row_adds_the_usage_of_the_old_row() -> None:
+    result = RequestResult(JudgeResponse("1"), Verdict(score=1.0), 2, Usage(10, None, None), route="online")
+    old_usage = {"attempts": 6, "prompt_tokens": 5, "completion_tokens": 7, "total_tokens": None, "cost": 0.5}
+    row = make_row(request(), SHARED, result, 0.25, old_usage)
+    assert {name: row[name] for name in old_usage} == {
         "attempts": 8,
         "prompt_tokens": 15,
         "completion_tokens": 7,
