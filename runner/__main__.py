@@ -1,4 +1,4 @@
-"""`python -m runner` is `judge-runner`."""
+"""`python -m runner` runs the command `judge-runner`."""
 
 from runner.cli import main
 

@@ -41,7 +41,7 @@ class RouterConfig(Frozen):
         default="auto", description="The lane; auto: chosen by count and time."
     )
     batch_from: NonNegativeInt = Field(
-        default=20000, description="auto: from this many pending requests on, the batch lane is used."
+        default=20000, description="auto: from this many open requests on, the batch lane is used."
     )
     online_within: Duration = Field(
         default=21600.0, description="auto: the batch lane is used if the online lane would take longer than this."

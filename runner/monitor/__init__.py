@@ -1,10 +1,10 @@
-"""Watches a run, never steers it: without this package the results are the same."""
+"""Shows the progress of a run. It never affects the run: the results are the same without it."""
 
 from __future__ import annotations
 
-from runner.monitor.console import ProgressDisplay, watcher
+from runner.monitor.console import ProgressDisplay, progress_display
 from runner.monitor.progress import Progress, RateMeter, eta
-from runner.monitor.run_log import logged_to
+from runner.monitor.run_log import log_to_file
 from runner.monitor.status import INACTIVE_STATES, describe, read_status
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "RateMeter",
     "describe",
     "eta",
-    "logged_to",
+    "log_to_file",
+    "progress_display",
     "read_status",
-    "watcher",
 ]

@@ -14,13 +14,13 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from runner.core import duration
-from runner.monitor.progress import Progress, one_line, states
+from runner.monitor.progress import Progress, format_states, one_line
 
 PLAIN_INTERVAL_SECONDS = 10.0
 
 
 class ProgressDisplay(Protocol):
-    """Something that looks at the progress about once a second."""
+    """Shows the progress of a run; the run updates it about once a second."""
 
     def __enter__(self) -> Self: ...
 
@@ -29,13 +29,13 @@ class ProgressDisplay(Protocol):
     ) -> None: ...
 
     def show(self, progress: Progress) -> None:
-        """Look at the run's progress."""
+        """Show the progress if it is due."""
 
-    def say(self, text: str) -> None:
-        """Take note of something that happens once."""
+    def notify(self, text: str) -> None:
+        """Show a message about a single event."""
 
 
-class Silent:
+class NoDisplay:
     """Shows nothing (`--quiet`)."""
 
     def __enter__(self) -> Self:
@@ -49,31 +49,31 @@ class Silent:
     def show(self, progress: Progress) -> None:
         """Show nothing."""
 
-    def say(self, text: str) -> None:
-        """Say nothing."""
+    def notify(self, text: str) -> None:
+        """Show nothing."""
 
 
-class PlainLines(Silent):
-    """A line every ten seconds, for logs."""
+class PlainLines(NoDisplay):
+    """Prints a line every ten seconds, for logs."""
 
     def __init__(self) -> None:
-        self._next = time.monotonic() + PLAIN_INTERVAL_SECONDS
+        self._next_line = time.monotonic() + PLAIN_INTERVAL_SECONDS
 
-    def say(self, text: str) -> None:
-        """Print it."""
+    def notify(self, text: str) -> None:
+        """Print the message."""
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
     def show(self, progress: Progress) -> None:
-        """Print the line when it is due."""
+        """Print the progress as one line, if ten seconds have passed."""
         now = time.monotonic()
-        if now >= self._next:
-            self._next = now + PLAIN_INTERVAL_SECONDS
-            self.say(one_line(progress))
+        if now >= self._next_line:
+            self._next_line = now + PLAIN_INTERVAL_SECONDS
+            self.notify(one_line(progress))
 
 
 class _Bar(Bar):
-    """A bar with more lines under it: one line would lose the bar itself on a terminal of 80 columns."""
+    """A bar with additional lines below it: on one line of 80 columns there would be no room for the bar."""
 
     below = ""
 
@@ -83,7 +83,7 @@ class _Bar(Bar):
 
 
 class LiveBar:
-    """A bar and a line of figures, drawn anew once a second, for a terminal."""
+    """Draws a bar and lines of figures on a terminal, about once a second."""
 
     def __init__(self) -> None:
         self._bar = _Bar(
@@ -106,8 +106,8 @@ class LiveBar:
     ) -> None:
         self._bar.stop()
 
-    def say(self, text: str) -> None:
-        """Print it above the bar."""
+    def notify(self, text: str) -> None:
+        """Print the message above the bar."""
         self._bar.console.print(Text(text))
 
     def show(self, progress: Progress) -> None:
@@ -120,7 +120,7 @@ class LiveBar:
         if progress.cost is not None:
             below += f"  cost {progress.cost:.4f}"
         if progress.batches:
-            below += f"\nbatches: {states(progress.batches)}"
+            below += f"\nbatches: {format_states(progress.batches)}"
         if progress.paused_because:
             below += f"\nwaiting for the service: {progress.paused_because}"
         self._bar.below = below
@@ -134,8 +134,8 @@ class LiveBar:
         self._bar.refresh()
 
 
-def watcher(progress: bool | str, quiet: bool) -> ProgressDisplay:
-    """The watcher for `monitor.progress` and `--quiet`: a bar where there is a terminal to draw it on, else lines."""
+def progress_display(progress: bool | str, quiet: bool) -> ProgressDisplay:
+    """Return the display for `monitor.progress` and `--quiet`: a bar if stderr is a terminal, else plain lines."""
     if quiet or progress is False:
-        return Silent()
+        return NoDisplay()
     return LiveBar() if sys.stderr.isatty() else PlainLines()

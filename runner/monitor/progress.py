@@ -1,4 +1,4 @@
-"""What a run looks like at one moment, as `status.json`, the terminal and the log show it."""
+"""The state of a run at one moment, as `status.json`, the terminal and the log show it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ RATE_WINDOW_SECONDS = 30.0
 
 
 class Progress(msgspec.Struct):
-    """The figures of `status.json` (contract, section 3).
+    """The figures of `status.json`.
 
     Attributes:
-        route: the lane at work, or the one that was chosen.
-        batches: how many shards are in each state, the closed ones by how their batch ended.
-        jobs: the open ones: shard, batch_id, state, the service's word, requests, finished, age_s, stuck.
-        answered_in_batches: lines that the service has finished and that are no rows yet.
-        services: by name, while they are asked online: state, in_flight, concurrency, retries, throttled, because.
+        route: the lane that is running, or the chosen one.
+        rate: rows per second; None until it is known.
+        eta_s: seconds until the run ends at this rate; None if unknown.
+        batches: the number of shards in each state; closed shards by how their batch ended.
+        jobs: the open shards: shard, batch_id, state, word (the service's status), requests, finished, age_s, stuck.
+        answered_in_batches: lines that the service has finished but that are not rows yet.
+        services: by name, while they are used online: state, in_flight, concurrency, retries, throttled, because.
     """
 
     state: str
@@ -52,37 +54,40 @@ class Progress(msgspec.Struct):
 
     @property
     def shown(self) -> int:
-        """What is done, for who watches: rows, and finished lines of batches; all of it only when each is a row."""
-        most = self.total if self.done >= self.total else self.total - 1
-        return min(self.done + self.answered_in_batches, most)
+        """Finished requests as displayed: rows and finished lines of batches, below the total until all are rows."""
+        limit = self.total if self.done >= self.total else self.total - 1
+        return min(self.done + self.answered_in_batches, limit)
 
 
 class RateMeter:
-    """Rows per second over the last half minute, and the time that is left at that rate."""
+    """Rows per second over the last 30 seconds."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
+        self._samples: deque[tuple[float, int]] = deque()
 
-    def note(self, now: float, done: int) -> float | None:
-        """Note how many rows there are at `now` (seconds); returns the rate, None until there is one."""
-        seen = self._seen
-        seen.append((now, done))
-        while len(seen) > 2 and now - seen[1][0] >= RATE_WINDOW_SECONDS:
-            seen.popleft()
-        span = now - seen[0][0]
-        return (done - seen[0][1]) / span if span > 0 else None
+    def update(self, now: float, done: int) -> float | None:
+        """Add the number of rows at `now` (seconds); returns the rate, or None after the first call."""
+        samples = self._samples
+        samples.append((now, done))
+        while len(samples) > 2 and now - samples[1][0] >= RATE_WINDOW_SECONDS:
+            samples.popleft()
+        span = now - samples[0][0]
+        return (done - samples[0][1]) / span if span > 0 else None
 
 
 def eta(total: int, done: int, in_batches: int, rate: float | None) -> float | None:
-    """Seconds that are left at this rate; None where nothing moves, or only the service knows (it is finalizing)."""
+    """Return the seconds until the end at this rate.
+
+    None if the rate is 0 or unknown, or if all pending requests are finished in batches that the service is finalizing.
+    """
     if total <= done:
         return 0.0
-    left = total - done - in_batches
-    return left / rate if rate and left > 0 else None
+    pending = total - done - in_batches
+    return pending / rate if rate and pending > 0 else None
 
 
 def one_line(progress: Progress) -> str:
-    """Progress as one plain line."""
+    """Format the progress as one line of text."""
     share = f" ({100 * progress.shown / progress.total:.1f}%)" if progress.total else ""
     pieces = [
         f"{progress.state}: {progress.done:,} of {progress.total:,}{share}",
@@ -98,14 +103,14 @@ def one_line(progress: Progress) -> str:
     if progress.cost is not None:
         pieces.append(f"cost {progress.cost:.4f}")
     if progress.batches:
-        pieces.append(f"batches: {states(progress.batches)}")
+        pieces.append(f"batches: {format_states(progress.batches)}")
     if len(progress.services) > 1:
-        pieces.append(", ".join(f"{name} {seen['state']}" for name, seen in progress.services.items()))
+        pieces.append(", ".join(f"{name} {service['state']}" for name, service in progress.services.items()))
     if progress.paused_because:
         pieces.append(f"paused: {progress.paused_because}")
     return ", ".join(pieces)
 
 
-def states(batches: Mapping[str, int]) -> str:
-    """`3 running, 12 completed`."""
+def format_states(batches: Mapping[str, int]) -> str:
+    """Format the number of shards by state: `3 running, 12 completed`."""
     return ", ".join(f"{count} {state}" for state, count in batches.items())

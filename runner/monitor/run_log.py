@@ -1,4 +1,4 @@
-"""`run.log`: what happened, as JSON lines."""
+"""`run.log`: the log of a run as JSON lines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import msgspec
 
 
 class JsonLines(logging.Formatter):
-    """One record as one line of JSON."""
+    """Formats a log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return time, level, logger and message; the traceback where there is one."""
+        """Return time, level, logger, message and, if there is one, the traceback."""
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -27,27 +27,27 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(entry).decode()
 
 
-class _Quiet(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name logging calls
-        """A log that cannot be written must not end the run, nor fill the terminal."""
+class _BestEffortHandler(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name in `logging`
+        """Ignore the error: an unwritable log must neither end the run nor fill the terminal."""
 
     def close(self) -> None:
-        """Close the file; what a full disk does not take of it is lost."""
+        """Close the file; on a full disk, unwritten lines are lost."""
         with suppress(OSError):
             super().close()
 
 
 @contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Append what the package logs to a file while inside."""
+def log_to_file(path: Path) -> Iterator[None]:
+    """Append the log records of this package to a file, for the duration of the block."""
     logger = logging.getLogger("runner")
-    handler = _Quiet(path, encoding="utf-8", delay=True)
+    handler = _BestEffortHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(JsonLines())
-    before, logger.level = logger.level, logging.INFO
+    previous_level, logger.level = logger.level, logging.INFO
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.level = before
+        logger.level = previous_level
         handler.close()

@@ -1,4 +1,4 @@
-"""How far a run is, asked from another terminal: `status.json`, and whether anybody holds the directory."""
+"""The state of a run, as `judge-runner status` shows it from another terminal."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ import msgspec
 
 from runner.core import duration
 from runner.errors import UsageError
-from runner.monitor.progress import states
+from runner.monitor.progress import format_states
 
 FINAL_STATES = frozenset({"finished", "stopped"})
 INACTIVE_STATES = FINAL_STATES | {"interrupted"}
 
 
 def read_status(status: Path, held: bool) -> dict[str, Any]:
-    """`status.json` as data; a run that says it is running while nobody holds its directory is `interrupted`.
+    """Read `status.json`. A run that is not final while no process holds its directory is `interrupted`.
 
-    Raises UsageError where there is none or it cannot be read.
+    Args:
+        status: the path of `status.json`.
+        held: True if a process holds the lock of the run directory.
+
+    Raises:
+        UsageError: the file does not exist or cannot be read.
     """
     try:
         data = msgspec.json.decode(status.read_bytes(), type=dict[str, Any])
@@ -30,42 +35,42 @@ def read_status(status: Path, held: bool) -> dict[str, Any]:
         raise UsageError(f"{status}: cannot be read: {error}") from error
     if data.get("state") not in FINAL_STATES and not held:
         data["state"] = "interrupted"
-    for job in data.get("jobs") or ():  # batches grow older also while nobody works on the run
+    for job in data.get("jobs") or ():  # the age grows even if no process updates status.json
         job["age_s"] = None if job.get("created_at") is None else round(time.time() - job["created_at"], 1)
     return data
 
 
 def describe(data: Mapping[str, Any]) -> str:
-    """The status as a few lines of text."""
+    """Format the status as a few lines of text."""
     total, done = data.get("total") or 0, data.get("done") or 0
     share = f" ({100 * done / total:.1f} %)" if total else ""
     rate = data.get("rate")
     finished = data.get("answered_in_batches")
-    more = f", and {finished:,} lines finished in batches" if finished else ""
+    in_batches = f", and {finished:,} lines finished in batches" if finished else ""
     lines = [
-        f"{data.get('name')}: {data.get('state')}, {done:,} of {total:,} rows{share}{more}",
+        f"{data.get('name')}: {data.get('state')}, {done:,} of {total:,} rows{share}{in_batches}",
         f"  ok {data.get('ok'):,}   unparsed {data.get('unparsed'):,}   failed {data.get('failed'):,}",
         f"  retries {data.get('retries'):,}   429s {data.get('throttled'):,}   tokens {data.get('tokens'):,}"
         + (f"   cost {data['cost']:.4f}" if data.get("cost") is not None else ""),
         f"  route {data.get('route')}   started {data.get('started_at')}   updated {data.get('updated_at')}",
     ]
     if data.get("state") not in INACTIVE_STATES:
-        pace = "-" if rate is None else f"{rate:.1f} rows/s"
-        lines.insert(2, f"  rate {pace}   eta {duration(data.get('eta_s'))}   in flight {data.get('in_flight')}")
+        speed = "-" if rate is None else f"{rate:.1f} rows/s"
+        lines.insert(2, f"  rate {speed}   eta {duration(data.get('eta_s'))}   in flight {data.get('in_flight')}")
     if data.get("batches"):
-        lines.append(f"  batches: {states(data['batches'])}")
+        lines.append(f"  batches: {format_states(data['batches'])}")
     lines += [_job(job) for job in data.get("jobs") or ()]
     if data.get("paused_because"):
         lines.append(f"  paused: {data['paused_because']}")
     if data.get("stop_reason"):
         lines.append(f"  stopped: {data['stop_reason']} (exit code {data.get('exit_code')})")
     if data.get("state") == "interrupted":
-        lines.append("  nobody works on it; run the same command again to go on")
+        lines.append("  no process is running it; run the same command again to resume")
     return "\n".join(lines)
 
 
 def _job(job: Mapping[str, Any]) -> str:
-    """One open batch as a line."""
+    """Format one open batch as a line."""
     line = (
         f"    {job.get('batch_id') or 'shard ' + str(job.get('shard'))}: {job.get('state')}, "
         f"{job.get('finished'):,} of {job.get('requests'):,} lines, for {duration(job.get('age_s'))}"

@@ -1,4 +1,4 @@
-"""Importing the program leaves the process as it was, but for where Arrow's memory comes from."""
+"""Importing the program changes no process-wide setting except Arrow's memory pool."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-LOOK = """
+PRINT_SETTINGS = """
 import gc, json, os, sys
 if "off" in sys.argv:
     gc.disable()
@@ -26,7 +26,7 @@ print(json.dumps([
 
 
 @pytest.mark.parametrize(
-    ("given", "chosen", "pool", "enabled", "frozen"),
+    ("given", "variable", "pool", "enabled", "frozen"),
     [
         ([], None, "system", True, False),
         (["off"], None, "system", False, False),
@@ -34,28 +34,30 @@ print(json.dumps([
         ([], "mimalloc", "mimalloc", True, False),
     ],
 )
-def test_import(given: list[str], chosen: str | None, pool: str, enabled: bool, frozen: bool) -> None:
+def test_import_restores_the_settings(
+    given: list[str], variable: str | None, pool: str, enabled: bool, frozen: bool
+) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
-    if chosen is not None:
-        environment["ARROW_DEFAULT_MEMORY_POOL"] = chosen
-    command = [sys.executable, "-c", LOOK, *given]
-    looked = subprocess.run(command, env=environment, capture_output=True, check=True)
-    assert json.loads(looked.stdout) == [pool, chosen, enabled, frozen]
+    if variable is not None:
+        environment["ARROW_DEFAULT_MEMORY_POOL"] = variable
+    command = [sys.executable, "-c", PRINT_SETTINGS, *given]
+    imported = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert json.loads(imported.stdout) == [pool, variable, enabled, frozen]
 
 
-LOOK_AT_THE_END = """
+PRINT_AT_EXIT = """
 import atexit, sys
-def look():
+def print_imported():
     if "numpy" not in sys.modules:
         import pyarrow
         pyarrow.array([1])
     print("numpy" in sys.modules or "pandas" in sys.modules, file=sys.stderr)
-atexit.register(look)
+atexit.register(print_imported)
 """
 
 
 @pytest.mark.parametrize(
-    ("command", "spared"),
+    ("command", "hidden"),
     [
         (["judge-runner"], True),
         (["-m", "runner"], True),
@@ -63,16 +65,16 @@ atexit.register(look)
         (["program.py", "-m", "runner"], False),
     ],
 )
-def test_only_the_command_does_without_numpy(command: list[str], spared: bool, tmp_path: Path) -> None:
-    """A module that looks at the end what was imported stands in the way of each program."""
-    (tmp_path / "sitecustomize.py").write_text(LOOK_AT_THE_END, encoding="utf-8")
+def test_only_the_command_hides_numpy(command: list[str], hidden: bool, tmp_path: Path) -> None:
+    """Each program imports a `sitecustomize` that prints at exit whether NumPy or pandas was imported."""
+    (tmp_path / "sitecustomize.py").write_text(PRINT_AT_EXIT, encoding="utf-8")
     (tmp_path / "judge-runner").write_text("from runner.cli import main\nmain()\n", encoding="utf-8")
     (tmp_path / "program.py").write_text(
         "from runner import run\nimport pyarrow\npyarrow.array([1]).to_numpy()\n", encoding="utf-8"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
     arguments = [str(tmp_path / word) if (tmp_path / word).exists() else word for word in command]
-    looked = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, *arguments, "schema"], env=environment, capture_output=True, text=True, check=False
     )
-    assert looked.stderr.splitlines()[-1] == str(not spared)
+    assert ran.stderr.splitlines()[-1] == str(not hidden)

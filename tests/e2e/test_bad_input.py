@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: exit code 2, nothing sent, and the message that docs/bad-input.md promises."""
+"""Wrong input ends with exit code 2, sends nothing, and gives the message of docs/bad-input.md."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ANSWERS = '{"id": "a", "question": "Why?", "answer": "So."}\n{"id": "b", "questi
 
 
 class Case(NamedTuple):
-    """A mistake: the command, the files around it, and a command that runs before it without a mistake."""
+    """A mistake: the command, its files and environment, and a correct command that runs before it."""
 
     command: str
     yaml: str = GOOD
     files: Mapping[str, str] = {}
     env: Mapping[str, str | None] = {}
     before: str = ""
-    then: Mapping[str, str] = {}
+    files_after: Mapping[str, str] = {}
 
 
 RUN = "run judge.yaml --run-dir out"
@@ -38,7 +38,7 @@ CASES = {
     "a value of the wrong type": Case(RUN, DATASET + "judge:\n  repeats: two\n" + SERVICE),
     "no judge": Case(RUN, DATASET + SERVICE),
     "the YAML file does not exist": Case("run jugde.yaml"),
-    "it is not YAML": Case(RUN, GOOD + "output: {directory: a: b}\n"),
+    "the file is not YAML": Case(RUN, GOOD + "output: {directory: a: b}\n"),
     "an environment variable is not set": Case(RUN, GOOD + "output:\n  directory: ${JUDGE_RUNS}\n"),
     "the dataset does not exist": Case(RUN, GOOD.replace("answers.jsonl", "anwsers.jsonl")),
     "the dataset is empty": Case(RUN, files={"answers.jsonl": ""}),
@@ -57,10 +57,10 @@ CASES = {
     "a token in `--set`": Case(f"{RUN} --set service.token=SECRET"),
     "a template names an unknown field": Case(RUN, DATASET + TEMPLATE % "Rate {questoin} {answer}" + SERVICE),
     "a prompt file does not exist": Case(RUN, DATASET + TEMPLATE % "file://prompt.txt" + SERVICE),
-    "two judges of one name": Case(
+    "two judges with the same name": Case(
         RUN, DATASET + "judges:\n  - {name: a}\n  - {name: a, model: pai-judge-plus}\n" + SERVICE
     ),
-    "batches of a service that takes none": Case(
+    "batches for a service without a Batch API": Case(
         RUN, DATASET + JUDGE + "service: {base_url: URL, batch: false}\nrouter:\n  mode: batch\n"
     ),
     "the run directory belongs to another model": Case(f"{RUN} --set judge.model=pai-judge-plus", before=RUN),
@@ -68,56 +68,56 @@ CASES = {
         f"{RUN} --set 'judge.user=Grade {{answer}}'", DATASET + TEMPLATE % "Rate {answer}" + SERVICE, before=RUN
     ),
     "the dataset was changed between two runs": Case(
-        RUN, before=RUN, then={"answers.jsonl": ANSWERS.replace("When?", "Where?")}
+        RUN, before=RUN, files_after={"answers.jsonl": ANSWERS.replace("When?", "Where?")}
     ),
-    "another process works in the run directory": Case(RUN, files={"out/lock": "process 4711 on judgehost\n"}),
-    "the output place cannot be written": Case("run judge.yaml --run-dir answers.jsonl/out"),
+    "another process uses the run directory": Case(RUN, files={"out/lock": "process 4711 on judgehost\n"}),
+    "the output directory cannot be written": Case("run judge.yaml --run-dir answers.jsonl/out"),
     "`--set` names an unknown key": Case(f"{RUN} --set judge.modle=pai-judge-plus"),
     "`--set` without a value": Case(f"{RUN} --set judge.model"),
     "`--set` of the wrong type": Case(f"{RUN} --set judge.repeats=two"),
     "`--retry` of an unknown status": Case(f"{RUN} --retry faild"),
-    "a duration that is none": Case(f"{RUN} --max-time soon"),
-    "a duration that is none, in the YAML": Case(RUN, GOOD + "online:\n  retry: {patience: soon}\n"),
+    "an invalid duration": Case(f"{RUN} --max-time soon"),
+    "an invalid duration in the YAML": Case(RUN, GOOD + "online:\n  retry: {patience: soon}\n"),
     "`--limit` is not a number above 0": Case(f"{RUN} --limit 0"),
     "an unknown command": Case("rnu judge.yaml"),
     "an unknown option": Case(f"{RUN} --limt 3"),
     "an argument is missing": Case("run"),
-    "`run` of a directory that is no run": Case("run folder", files={"folder/x": ""}),
-    "`status` of a directory that is no run": Case("status folder", files={"folder/x": ""}),
-    "`rescore` of a directory that is no run": Case("rescore folder", files={"folder/x": ""}),
+    "`run` of a folder that is not a run directory": Case("run folder", files={"folder/x": ""}),
+    "`status` of a folder that is not a run directory": Case("status folder", files={"folder/x": ""}),
+    "`rescore` of a folder that is not a run directory": Case("rescore folder", files={"folder/x": ""}),
     "`rescore` with another prompt": Case(
         "rescore out --set 'judge.user=Grade {answer}'", DATASET + TEMPLATE % "Rate {answer}" + SERVICE, before=RUN
     ),
-    "`export` of a directory that is no run": Case("export folder out.csv", files={"folder/x": ""}),
-    "`export` with an unknown ending": Case("export folder out.xlsx", files={"folder/x": ""}),
-    "`init` where there is a judge.yaml": Case("init ."),
+    "`export` of a folder that is not a run directory": Case("export folder out.csv", files={"folder/x": ""}),
+    "`export` with an unknown file extension": Case("export folder out.xlsx", files={"folder/x": ""}),
+    "`init` in a folder with a judge.yaml": Case("init ."),
     "`emulate` with an unknown option": Case("emulate --sed 3"),
     "`emulate` with a wrong value": Case("emulate --port 0 --seed x"),
     "`emulate` with a share above 1": Case("emulate --port 0 --faults.500 2"),
     "`emulate` with a file that does not exist": Case("emulate --config emulator.yaml"),
-    "`emulate` on a port that is taken": Case("emulate --port PORT"),
+    "`emulate` on a port in use": Case("emulate --port PORT"),
     "a wrong option of the embedded emulator": Case(
         RUN, DATASET + JUDGE + "service: {kind: emulator, emulator: {sed: 3}}\n"
     ),
     "`--detach` with the embedded emulator": Case(RUN + " --detach", DATASET + JUDGE + "service: {kind: emulator}\n"),
-    "a section that is not in this version": Case(RUN, GOOD + "cluster: {workers: 2}\n"),
-    "a dataset place that is not in this version": Case(RUN, "dataset: {path: s3://a/b}\n" + JUDGE + SERVICE),
-    "a report by a column that is not there": Case(
+    "a section that this version does not support": Case(RUN, GOOD + "cluster: {workers: 2}\n"),
+    "a dataset address that this version does not support": Case(RUN, "dataset: {path: s3://a/b}\n" + JUDGE + SERVICE),
+    "a report by an unknown column": Case(
         RUN, DATASET.replace("}", ", keep: [tone]}") + JUDGE + SERVICE + "report: {group_by: [tones]}\n"
     ),
-    "`report` of a directory that is no run": Case("report folder", files={"folder/x": ""}),
+    "`report` of a folder that is not a run directory": Case("report folder", files={"folder/x": ""}),
 }
 
 
-def promised() -> dict[str, str]:
-    """What docs/bad-input.md says: the mistake, and its message."""
+def documented_messages() -> dict[str, str]:
+    """Return the mistakes of docs/bad-input.md and their messages."""
     rows = re.findall(r"^\| (.+?) \| (`+) ?(.+?) ?\2 \| 2 \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return {mistake: message.replace("\\|", "|") for mistake, _, message in rows}
 
 
 @contextmanager
 def held(lock: Path) -> Iterator[None]:
-    """Hold a run directory's lock, as a run would."""
+    """Hold the lock of a run directory, as a run does."""
     with lock.open() as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -129,8 +129,8 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def test_the_page_and_the_cases_name_the_same_mistakes():
-    assert list(promised()) == list(CASES)
+def test_the_page_and_the_cases_list_the_same_mistakes():
+    assert list(documented_messages()) == list(CASES)
 
 
 @pytest.mark.parametrize("mistake", CASES)
@@ -140,7 +140,7 @@ def test_a_mistake_is_explained_and_nothing_is_sent(mistake, cli, tmp_path, plai
     write(tmp_path, {"judge.yaml": yaml, "answers.jsonl": ANSWERS, **case.files})
     if case.before:
         assert cli(*shlex.split(case.before)).returncode in (0, 1)
-        write(tmp_path, case.then)
+        write(tmp_path, case.files_after)
     command = case.command.replace("PORT", str(plain_emulator.port)).replace("SECRET", secret)
     sent = plain_emulator.stats()["requests"]
 
@@ -152,16 +152,16 @@ def test_a_mistake_is_explained_and_nothing_is_sent(mistake, cli, tmp_path, plai
     assert plain_emulator.stats()["requests"] == sent
     assert done.stdout == ""
     assert "Traceback" not in done.stderr and secret not in done.stderr
-    assert in_order(promised()[mistake].split("…"), done.stderr), done.stderr
+    assert in_order(documented_messages()[mistake].split("…"), done.stderr), done.stderr
     assert case.before or not list(tmp_path.rglob("run.json"))
 
 
 def in_order(pieces: list[str], text: str) -> bool:
-    """Whether the text holds all pieces, one after the other."""
-    at = 0
+    """Returns True if the text contains all pieces in this order."""
+    position = 0
     for piece in pieces:
-        found = text.find(piece, at)
+        found = text.find(piece, position)
         if found < 0:
             return False
-        at = found + len(piece)
+        position = found + len(piece)
     return True

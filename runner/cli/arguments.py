@@ -1,0 +1,49 @@
+"""Arguments that several commands share: the configuration and the options of `run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runner.config import RunConfig, load_config, parse_duration
+from runner.errors import UsageError
+from runner.results import RunDirectory
+
+
+def load_target(target: Path, overrides: list[str]) -> RunConfig:
+    """Load a YAML file, or the configuration that is stored in a run directory."""
+    if not target.is_dir():
+        return load_config(target, overrides)
+    directory = RunDirectory(target)
+    if not directory.config.exists():
+        raise UsageError(f"{target}: a directory without a config.yaml; expected a YAML file or a run directory")
+    manifest = directory.read_run()
+    folders = [Path(folder) for folder in (manifest.get("base"), target / manifest.get("base_relative", "")) if folder]
+    base = next((folder for folder in folders if folder.is_dir()), target)
+    return with_run_dir(load_config(directory.config, overrides, base=base, name=manifest.get("name")), target)
+
+
+def with_run_dir(config: RunConfig, run_dir: Path | None) -> RunConfig:
+    """Return the configuration with `run_dir` as its output directory, if one is given."""
+    if run_dir is None:
+        return config
+    output = config.output.model_copy(update={"directory": run_dir.absolute()})
+    return config.model_copy(update={"output": output})
+
+
+def parse_statuses(given: str) -> tuple[str, ...]:
+    """Parse the value of `--retry`; raises UsageError."""
+    statuses = tuple(status.strip() for status in given.split(",") if status.strip())
+    for status in statuses:
+        if status not in ("failed", "unparsed"):
+            raise UsageError(f"--retry: {status!r} is not a status to retry; expected failed, unparsed or both")
+    return statuses
+
+
+def parse_seconds(option: str, given: str | None) -> float | None:
+    """Parse the value of an option that is a duration, such as `--max-time`; raises UsageError."""
+    if given is None:
+        return None
+    try:
+        return parse_duration(given)
+    except UsageError as error:
+        raise UsageError(f"{option}: expected {error}") from None
