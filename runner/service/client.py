@@ -1,4 +1,7 @@
-"""The HTTP calls. Nothing outside this module knows aiohttp's exceptions."""
+"""The HTTP client of one judge service. It maps every failure to a ServiceError and keeps secrets out of messages.
+
+Only this module maps exceptions of aiohttp.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -20,29 +23,37 @@ from yarl import URL
 from runner.config import ServiceConfig
 from runner.core import TEMPORARY_SUFFIX, put_in_place
 from runner.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError, TimedOut
-from runner.service.responses import error_from, read_completion
-from runner.service.transport import DirectTransport, Reply, TransportUnsupported
+from runner.service.responses import error_from_response, read_completion
+from runner.service.transport import Reply, SessionTransport, Transport, TransportFactory, TransportUnsupported
+from runner.service.transport_direct import DirectTransport
 from runner.types import JudgeResponse, Secret
 from runner.version import __version__
 
-Sent = ParamSpec("Sent")
-Came = TypeVar("Came")
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 DOWNLOAD_CHUNK_BYTES = 1 << 18
-MIN_UPLOAD_BYTES_PER_SECOND = 20_000
-"""Bytes a second: a file that goes slower than this is given up."""
+MIN_UPLOAD_BYTES_PER_SECOND = 20_000  # a slower upload is given up
 
 
 class Client:
     """One service over HTTP; used as an async context manager.
 
     Args:
-        service: its section of the YAML.
-        base_url: where it stands (an embedded emulator's address differs from the YAML's).
-        token: what goes into the Authorization header, or None for no such header.
+        service: the service's section of the YAML.
+        base_url: the service's URL (an embedded emulator's URL differs from the YAML's).
+        token: the token of the Authorization header, or None for no such header.
+        transport: makes the transport of chat requests. If it raises TransportUnsupported, or if its transport does at
+            a request, the client uses `SessionTransport`.
     """
 
-    def __init__(self, service: ServiceConfig, base_url: str, token: Secret | None) -> None:
+    def __init__(
+        self,
+        service: ServiceConfig,
+        base_url: str,
+        token: Secret | None,
+        transport: TransportFactory = DirectTransport,
+    ) -> None:
         self._service = service
         self._token = token
         self.base_url = base_url
@@ -50,8 +61,10 @@ class Client:
         proxy = _proxy_for(service, base_url)
         self._proxy = None if proxy is None else proxy.reveal()
         self._hidden = [secret for secret in (*service.headers.values(), proxy) if secret is not None]
+        self._make_transport = transport
+        self._closing = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
-        self._poster: DirectTransport | None = None
+        self._transport: Transport | None = None
 
     async def __aenter__(self) -> Self:
         timeout = self._service.timeout
@@ -61,19 +74,21 @@ class Client:
             headers=self._headers(),
             timeout=aiohttp.ClientTimeout(total=timeout.total, sock_connect=timeout.connect),
         )
-        self._poster = self._short_way()
+        self._closing.push_async_callback(self._session.close)
+        try:
+            self._transport = self._make_transport(self._session, self._chat_url, self._proxy)
+        except TransportUnsupported:
+            self._transport = self._session_transport()
+        self._closing.push_async_callback(self._transport.close)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._poster is not None:
-            self._poster.close()
-        if self._session is not None:
-            await self._session.close()
+        await self._closing.aclose()
 
     async def chat(self, body: bytes) -> JudgeResponse:
-        """Send one chat body and return the whole answer; raises ServiceError."""
+        """Send one chat body and return the complete answer; raises ServiceError."""
         return await self._authorized(self._chat, body)
 
     async def call(
@@ -83,15 +98,17 @@ class Client:
         return await self._authorized(self._call, method, path, body, query or {})
 
     async def upload(self, path: str, file: Path, **fields: str) -> bytes:
-        """Post a file as a form with further fields, streamed, and return the body of the 200; raises ServiceError."""
+        """Stream a file as a form with further fields, and return the body of the 2xx; raises ServiceError."""
         return await self._authorized(self._upload, path, file, fields)
 
     async def download(self, path: str, to: Path) -> None:
-        """Get a file, streamed to the disk, whole or not at all; raises ServiceError and OSError."""
+        """Stream a file to the disk, all of it or nothing; raises ServiceError and OSError."""
         await self._authorized(self._download, path, to)
 
-    async def _authorized(self, send: Callable[Sent, Awaitable[Came]], *args: Sent.args, **kwargs: Sent.kwargs) -> Came:
-        """Send; once more where the token was refused and its file holds another one by now."""
+    async def _authorized(
+        self, send: Callable[Params, Awaitable[Result]], *args: Params.args, **kwargs: Params.kwargs
+    ) -> Result:
+        """Send; if the service refuses the token and the token file now holds another one, send once more."""
         sent = self._token
         try:
             return await send(*args, **kwargs)
@@ -101,13 +118,25 @@ class Client:
         return await send(*args, **kwargs)
 
     async def _chat(self, body: bytes) -> JudgeResponse:
-        status, headers, raw = await self._post(body)
         try:
+            status, headers, raw = await self._post(body)
             if status == 200:
                 return read_completion(raw)
-            raise error_from(status, headers, raw, self._service.dialect)
+            raise error_from_response(status, headers, raw, self._service.dialect)
         except ServiceError as error:
             raise self._scrubbed(error) from None
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
+
+    async def _post(self, body: bytes) -> Reply:
+        transport = self._transport
+        if transport is None:
+            raise _outside_context()
+        try:
+            return await transport.post(body)
+        except TransportUnsupported:
+            self._transport = self._session_transport()
+        return await self._transport.post(body)
 
     async def _call(self, method: str, path: str, body: bytes | None, query: Mapping[str, str]) -> bytes:
         async with self._reply(method, path, data=body, params=query) as response:
@@ -143,14 +172,15 @@ class Client:
 
     @asynccontextmanager
     async def _reply(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The reply of a call while its body is read; raises ServiceError for all that is no whole 2xx."""
+        """Open the response of a call to read its body; raises ServiceError unless a complete 2xx response is read."""
         url = URL(f"{self.base_url}{path}", encoded=True)
         try:
             async with self._opened.request(
                 method, url, proxy=self._proxy, allow_redirects=False, **options
             ) as response:
                 if not 200 <= response.status < 300:
-                    raise error_from(response.status, response.headers, await response.read(), self._service.dialect)
+                    raw = await response.read()
+                    raise error_from_response(response.status, response.headers, raw, self._service.dialect)
                 yield response
         except ServiceError as error:
             raise self._scrubbed(error) from None
@@ -158,53 +188,28 @@ class Client:
             raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
 
     def _has_another_token(self, sent: Secret | None) -> bool:
-        """Read `token_file` again; say whether another token than the one that was sent stands in it now."""
-        if self._service.token_file is None or self._session is None:
+        """Read `token_file` again and use its token; returns True if it is not the token that was sent."""
+        if self._service.token_file is None or self._session is None or self._transport is None:
             return False
         try:
             token = self._service.token()
         except ConfigError:
-            return False  # it is just being replaced, or gone: the service's own word stands
+            return False  # the file is being replaced, or is gone: the service's refusal is the error
         if self._token is not None and token is not None and token.reveal() != self._token.reveal():
             self._hidden.append(self._token)
             self._token = token
             self._session.headers.update(self._headers())
-            if self._poster is not None:
-                self._poster.use(self._session.headers)
+            self._transport.use(self._session.headers)
         return sent is not self._token
 
-    def _short_way(self) -> DirectTransport | None:
-        """The short way for chat calls, where there is one: not through a proxy."""
-        session = self._opened
-        try:
-            return (
-                DirectTransport(session, self._chat_url, session.headers, session.timeout)
-                if self._proxy is None
-                else None
-            )
-        except TransportUnsupported:
-            return None
+    def _session_transport(self) -> SessionTransport:
+        return SessionTransport(self._opened, self._chat_url, self._proxy)
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            raise RuntimeError("the client is used outside its context")
+            raise _outside_context()
         return self._session
-
-    async def _post(self, body: bytes) -> Reply:
-        try:
-            if self._poster is not None:
-                try:
-                    return await self._poster.post(body)
-                except TransportUnsupported:
-                    self._poster = None
-            return await self._post_by_session(body)
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
-
-    async def _post_by_session(self, body: bytes) -> Reply:
-        async with self._opened.post(self._chat_url, data=body, proxy=self._proxy, allow_redirects=False) as response:
-            return response.status, response.headers, await response.read()
 
     def _headers(self) -> CIMultiDict[str]:
         headers = CIMultiDict({"Content-Type": "application/json", "User-Agent": f"judge-runner/{__version__}"})
@@ -216,7 +221,7 @@ class Client:
         return headers
 
     def _scrubbed(self, error: ServiceError) -> ServiceError:
-        """Take the token out of a message: some services repeat what they were sent."""
+        """Remove the secrets from an error's message: some services repeat what they received."""
         text = str(error)
         for secret in self._hidden if self._token is None else (self._token, *self._hidden):
             text = _without(secret.reveal(), text)
@@ -224,8 +229,12 @@ class Client:
         return error
 
 
+def _outside_context() -> RuntimeError:
+    return RuntimeError("the client is used outside its context")
+
+
 def _without(secret: str, text: str) -> str:
-    """The text without the secret, and without its beginning where the text was cut short in it."""
+    """Replace the secret in a text, and also its beginning, because the text may be cut off inside it."""
     for size in range(len(secret), min(len(secret), 8) - 1, -1):
         if size > 3:
             text = text.replace(secret[:size], "***")
@@ -233,31 +242,36 @@ def _without(secret: str, text: str) -> str:
 
 
 def connection_error(error: Exception, total: float) -> ServiceError:
-    """The error of the tree for what aiohttp raises when no whole reply came."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    """Map an exception for which there is no complete reply to a ServiceError.
+
+    Args:
+        error: an exception of aiohttp, or an OSError (TimeoutError included).
+        total: the time limit of the request in seconds, for the message.
+    """
+    detail = " ".join(str(error).split()) or type(error).__name__
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return Fatal(f"TLS refused: {said}", reason="address")
+            return Fatal(f"TLS refused: {detail}", reason="address")
         case aiohttp.ConnectionTimeoutError():
             return ConnectFailed("no connection within the connect timeout")
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientConnectorError():
-            return ConnectFailed(said)
+            return ConnectFailed(detail)
         case aiohttp.ClientHttpProxyError(status=403 | 407):
             return Fatal(f"the proxy answered {error.status}", reason="authentication", status=error.status)
         case aiohttp.ClientHttpProxyError():
             return ConnectFailed(f"the proxy answered {error.status}")
         case aiohttp.InvalidURL():
-            return Fatal(f"not a URL: {said}", reason="address")
+            return Fatal(f"not a URL: {detail}", reason="address")
         case TimeoutError():
-            return TimedOut(f"no whole answer within {total:g} s")
+            return TimedOut(f"no complete answer within {total:g} s")
         case aiohttp.ClientResponseError() | HttpProcessingError():
-            return BadReply(f"not HTTP: {said}")
+            return BadReply(f"not HTTP: {detail}")
         case _:
-            return ConnectionLost(f"the connection broke: {said}")
+            return ConnectionLost(f"the connection broke: {detail}")
 
 
 def _tls(service: ServiceConfig) -> ssl.SSLContext | bool:
-    """What TLS trusts: aiohttp's own context (made once, SSL_CERT_FILE honoured), or that and `ca_file`."""
+    """Return what TLS trusts: True is aiohttp's own context (honours SSL_CERT_FILE), else a context with `ca_file`."""
     if service.ca_file is None:
         return True
     context = ssl.create_default_context()
@@ -269,9 +283,9 @@ def _tls(service: ServiceConfig) -> ssl.SSLContext | bool:
 
 
 def _proxy_for(service: ServiceConfig, base_url: str) -> Secret | None:
-    """The proxy of this service, looked up once: per request it would cost more than the request."""
+    """Return the URL of the service's proxy. A look-up for each request would cost more than the request."""
     if service.kind == "emulator":
-        return None  # a child of this run: no proxy could reach it
+        return None  # a child process on this machine, which no proxy can reach
     if service.proxy is not None:
         return service.proxy
     parts = urlsplit(base_url)

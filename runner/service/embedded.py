@@ -1,6 +1,7 @@
-"""The emulator as a child of this run (on a free port, deaf to signals, gone when its parent is), or in its place.
+"""Run the emulator as a child process of a run, or in place of this process.
 
-It is always another program: a web server, which it imports, takes a tenth of the time in which a run starts.
+The child listens on a free port, ignores the terminal's signals, and exits when its parent does. It is always a
+separate program because it imports a web server, which takes a tenth of the start-up time of a run.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ START_TIMEOUT_SECONDS = 30.0
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError where the emulator would not take these options."""
+    """Raise ConfigError if the emulator rejects these options."""
     try:
         EmulatorOptions.from_mapping(options)
     except ValueError as error:
@@ -32,7 +33,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 @asynccontextmanager
 async def embedded_emulator(options: Mapping[str, Any]) -> AsyncIterator[str]:
-    """Run the emulator while inside; gives its base URL. Raises ConfigError where its options do not fit."""
+    """Run the emulator in this block and yield its base URL; raises ConfigError if it does not start."""
     process = await anyio.open_process(
         _command("--embedded", options),
         stdin=subprocess.PIPE,
@@ -54,7 +55,7 @@ async def embedded_emulator(options: Mapping[str, Any]) -> AsyncIterator[str]:
 
 
 def become_emulator(options: Mapping[str, Any]) -> NoReturn:
-    """Go on as the emulator, with these options; raises UsageError where they do not fit."""
+    """Replace this process by the emulator with these options; raises UsageError if they are invalid."""
     try:
         EmulatorOptions.from_mapping(options)
     except ValueError as error:
@@ -62,8 +63,8 @@ def become_emulator(options: Mapping[str, Any]) -> NoReturn:
     os.execv(sys.executable, _command("--options-json", options))
 
 
-def _command(how: str, options: Mapping[str, Any]) -> list[str]:
-    return [sys.executable, "-m", "runner.emulator", how, msgspec.json.encode(dict(options)).decode()]
+def _command(flag: str, options: Mapping[str, Any]) -> list[str]:
+    return [sys.executable, "-m", "runner.emulator", flag, msgspec.json.encode(dict(options)).decode()]
 
 
 async def _port(process: anyio.abc.Process) -> int:
@@ -75,4 +76,4 @@ async def _port(process: anyio.abc.Process) -> int:
             return int(msgspec.json.decode(line)["port"])
         except (anyio.IncompleteRead, anyio.EndOfStream):
             pass
-    raise ConfigError("service.emulator: the embedded emulator did not start; what it said stands above")
+    raise ConfigError("service.emulator: the embedded emulator did not start; its output is above")

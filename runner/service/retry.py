@@ -1,4 +1,4 @@
-"""Retry as a value: how long to wait before the next attempt, or None to give up."""
+"""Exponential backoff with full jitter, as a value: seconds until the next attempt, or None to give up."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from runner.errors import RateLimited, Transient
 
 
 def backoff(error: Transient, failures: int, charged: int, policy: RetryConfig, rng: random.Random) -> float | None:
-    """Seconds to wait before the next attempt, or None to give up.
+    """Return the seconds to wait before the next attempt, or None to give up.
 
-    Full jitter between nothing and `base` doubled per failure, at most `ceiling`; never shorter than what the service
-    asked for, nor longer than the run's patience.
+    The wait is random between zero and `base`, which doubles with each failure up to `ceiling`. It is never shorter
+    than the wait that the service requested, of which at most `patience` counts.
 
     Args:
-        error: the failure just seen.
-        failures: how many this request has seen in a row, from 1.
+        error: the latest failure.
+        failures: the failures of this request in a row, from 1.
         charged: how many of them count as attempts (a 429 never does, nor does a failure in an outage).
         policy: the YAML's `online.retry`.
-        rng: where the jitter comes from.
+        rng: the source of the jitter.
     """
     if charged >= policy.attempts and not isinstance(error, RateLimited):
         return None
-    span = min(policy.ceiling, policy.base * 2 ** min(failures - 1, 30))
-    hint = min(error.retry_after or 0.0, policy.patience)
-    return max(rng.uniform(0.0, span), hint)
+    max_jitter = min(policy.ceiling, policy.base * 2 ** min(failures - 1, 30))
+    requested = min(error.retry_after or 0.0, policy.patience)
+    return max(rng.uniform(0.0, max_jitter), requested)

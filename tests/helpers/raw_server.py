@@ -1,4 +1,4 @@
-"""Servers that speak bytes, so that they can speak wrong ones, and a client to meet them."""
+"""Servers that send raw bytes, valid HTTP or not, and a client to test against them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import pytest
 from runner.config import ServiceConfig
 from runner.errors import ServiceError
 from runner.service import Client
+from runner.service.transport import TransportFactory
+from runner.service.transport_direct import DirectTransport
 from runner.types import Secret
 
 TOKEN = "tok-0123456789-abcdef-SECRET"
@@ -24,7 +26,7 @@ ANSWER = json.dumps({"id": "c-1", "choices": [{"message": {"content": "[[4]]"}, 
 
 
 class Call:
-    """One request as it came over the wire."""
+    """One request as the server received it."""
 
     def __init__(self, head: bytes, body: bytes) -> None:
         self.line, *lines = head.decode().split("\r\n")
@@ -36,9 +38,11 @@ class Call:
 
 Handler = Callable[[Call, asyncio.StreamWriter], Awaitable[None]]
 
+transport_factory: TransportFactory = DirectTransport  # of `client` and `failure`; tests replace it
+
 
 class Server:
-    """A server that speaks bytes, so that it can speak wrong ones."""
+    """A server whose handler writes raw bytes, so that it can also send invalid ones."""
 
     def __init__(self, handler: Handler) -> None:
         self.calls: list[Call] = []
@@ -81,17 +85,17 @@ def response(status: int, body: bytes = b"", *headers: str) -> bytes:
 
 
 def answering(*parts: bytes) -> Handler:
-    """Answer with each of these in turn, then always with the last."""
-    rest = list(parts)
+    """Reply with each part in turn, then always with the last."""
+    remaining = list(parts)
 
     async def handler(_: Call, writer: asyncio.StreamWriter) -> None:
-        writer.write(rest.pop(0) if len(rest) > 1 else rest[0])
+        writer.write(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 
     return handler
 
 
 def breaking(before: bytes = b"", reset: bool = False) -> Handler:
-    """Write this much, then close the connection, or reset it."""
+    """Write these bytes, then close the connection, or reset it."""
 
     async def handler(_: Call, writer: asyncio.StreamWriter) -> None:
         writer.write(before)
@@ -111,11 +115,13 @@ async def hang(_: Call, writer: asyncio.StreamWriter) -> None:
 
 
 def client(url: str, token: str | None = TOKEN, **section: Any) -> Client:
+    """Return a client of this URL; `section` is the rest of the service's section in the YAML."""
     service = ServiceConfig.model_validate({"base_url": url, "token_env": None, **section})
-    return Client(service, url, None if token is None else Secret(token))
+    return Client(service, url, None if token is None else Secret(token), transport_factory)
 
 
 async def failure(url: str, token: str | None = TOKEN, **section: Any) -> ServiceError:
+    """Return the error with which a chat request fails."""
     async with client(url, token, **section) as judge:
         with pytest.raises(ServiceError) as caught:
             await judge.chat(BODY)
@@ -129,6 +135,6 @@ def free_port() -> int:
         return port
 
 
-def told(error: BaseException) -> str:
-    """Everything that a log or a crash would show of an error."""
+def visible_text(error: BaseException) -> str:
+    """Return everything that a log or a traceback would show of an error."""
     return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))

@@ -1,4 +1,4 @@
-"""The client over real sockets: what breaks, what goes onto the wire, what is never told."""
+"""The client over real sockets: connection failures, the bytes it sends, and secrets, which messages never show."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import raw_server
 from raw_server import (
     ANSWER,
     BODY,
@@ -24,11 +25,12 @@ from raw_server import (
     hang,
     response,
     serving,
-    told,
+    visible_text,
 )
 
 from runner.errors import BadReply, ConnectFailed, ConnectionLost, Fatal, Refused, ServerFault, TimedOut
-from runner.service.transport import DirectTransport, TransportUnsupported
+from runner.service.transport import SessionTransport, TransportFactory
+from runner.service.transport_direct import DirectTransport
 from runner.types import Secret
 
 pytestmark = pytest.mark.anyio
@@ -39,26 +41,23 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
     return "asyncio", {"use_uvloop": request.param}
 
 
-@pytest.fixture(autouse=True, params=["posting", "session"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of posting: the short one, and the one where there is no short one."""
-
-    def none(*_: object) -> DirectTransport:
-        raise TransportUnsupported
-
-    if request.param == "session":
-        monkeypatch.setattr("runner.service.client.DirectTransport", none)
+@pytest.fixture(autouse=True, params=[DirectTransport, SessionTransport], ids=["direct", "session"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TransportFactory:
+    """Run each test with both transports."""
+    factory: TransportFactory = request.param
+    monkeypatch.setattr(raw_server, "transport_factory", factory)
+    return factory
 
 
 @pytest.fixture(autouse=True)
-def no_proxy_of_ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     yield
 
 
-async def test_a_whole_answer() -> None:
+async def test_a_complete_answer() -> None:
     async with serving(answering(response(200, ANSWER))) as server, client(server.url) as judge:
         answers = [await judge.chat(BODY) for _ in range(3)]
     assert [answer.text for answer in answers] == ["[[4]]"] * 3
@@ -70,18 +69,18 @@ async def test_a_whole_answer() -> None:
     assert "cookie" not in call.names
 
 
-async def test_refused() -> None:
+async def test_a_refused_connection() -> None:
     error = await failure(f"http://127.0.0.1:{free_port()}/v1")
     assert isinstance(error, ConnectFailed)
 
 
-async def test_an_unknown_name() -> None:
+async def test_an_unknown_host_name() -> None:
     error = await failure("http://no-such-host.invalid/v1", timeout={"total": 20})
     assert isinstance(error, ConnectFailed)
 
 
-async def test_connect_timeout() -> None:
-    with socket.socket() as full:  # a listener whose queue is full answers no SYN
+async def test_the_connect_timeout() -> None:
+    with socket.socket() as full:  # a listener with a full backlog does not answer a SYN
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         address = full.getsockname()
@@ -96,7 +95,7 @@ async def test_connect_timeout() -> None:
     assert "connect timeout" in str(error)
 
 
-async def test_total_timeout() -> None:
+async def test_the_total_timeout() -> None:
     async with serving(hang) as server:
         error = await failure(server.url, timeout={"total": 0.15})
     assert isinstance(error, TimedOut)
@@ -109,37 +108,37 @@ async def test_total_timeout() -> None:
     [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + ANSWER],
     ids=["nothing", "line", "head", "body"],
 )
-async def test_broken_off(before: bytes, reset: bool) -> None:
+async def test_a_connection_that_ends_before_the_reply_is_complete(before: bytes, reset: bool) -> None:
     async with serving(breaking(before, reset)) as server:
         error = await failure(server.url)
     assert isinstance(error, ConnectionLost)
     assert error.error_type == "connection"
-    assert len(server.calls) == 1  # whether it is sent again is for the lane to say
+    assert len(server.calls) == 1  # the lane decides if the request is sent again
 
 
-async def test_a_chunked_answer_that_ends_early() -> None:
+async def test_a_chunked_reply_that_ends_early() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with serving(breaking(head + b'5\r\n{"cho\r\n')) as server:
         assert isinstance(await failure(server.url), ConnectionLost)
 
 
 @pytest.mark.parametrize("raw", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 abc OK\r\n\r\n", b"\x00\x01\x02\r\n\r\n"])
-async def test_not_http(raw: bytes) -> None:
+async def test_a_reply_that_is_not_http(raw: bytes) -> None:
     async with serving(breaking(raw)) as server:
         error = await failure(server.url)
     assert isinstance(error, BadReply | ConnectionLost)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
-async def test_a_body_that_is_not_packed_as_it_says(encoding: str) -> None:
+async def test_a_body_that_does_not_match_its_content_encoding(encoding: str) -> None:
     async with serving(answering(response(200, ANSWER, f"Content-Encoding: {encoding}"))) as server:
         error = await failure(server.url)
     assert isinstance(error, BadReply | ConnectionLost)
 
 
-async def test_a_packed_body_is_unpacked() -> None:
-    packed = response(200, gzip.compress(ANSWER), "Content-Encoding: gzip", "Content-Type: text/plain")
-    async with serving(answering(packed)) as server, client(server.url) as judge:
+async def test_a_compressed_body_is_decompressed() -> None:
+    compressed = response(200, gzip.compress(ANSWER), "Content-Encoding: gzip", "Content-Type: text/plain")
+    async with serving(answering(compressed)) as server, client(server.url) as judge:
         assert (await judge.chat(BODY)).text == "[[4]]"
 
 
@@ -155,7 +154,7 @@ async def test_redirects_are_not_followed(status: int) -> None:
     assert other.calls == []
 
 
-async def test_status_and_hint_reach_the_error() -> None:
+async def test_the_error_has_the_status_and_the_retry_hint() -> None:
     async with serving(answering(response(503, b"busy", "Retry-After: 17"))) as server:
         error = await failure(server.url)
     assert isinstance(error, ServerFault)
@@ -171,7 +170,7 @@ async def test_status_and_hint_reach_the_error() -> None:
         (None, "doubled", None),
     ],
 )
-async def test_authorization_on_the_wire(token: str | None, form: str, sent: str | None) -> None:
+async def test_the_authorization_header(token: str | None, form: str, sent: str | None) -> None:
     async with (
         serving(answering(response(200, ANSWER))) as server,
         client(server.url, token, authorization=form) as judge,
@@ -180,7 +179,7 @@ async def test_authorization_on_the_wire(token: str | None, form: str, sent: str
     assert server.calls[0].headers.get("authorization") == sent
 
 
-async def test_headers_of_the_configuration_go_along_once_each() -> None:
+async def test_each_configured_header_is_sent_once() -> None:
     given = {"X-Scope": "team-7", "authorization": "Basic abc", "CONTENT-TYPE": "application/json; charset=utf-8"}
     headers = {name: Secret(value) for name, value in given.items()}
     async with serving(answering(response(200, ANSWER))) as server, client(server.url, headers=headers) as judge:
@@ -194,7 +193,7 @@ async def test_headers_of_the_configuration_go_along_once_each() -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401, 429, 500])
 @pytest.mark.parametrize("before", [0, 130, 150, 385])
-async def test_a_token_that_a_server_repeats_is_not_told(status: int, before: int) -> None:
+async def test_a_token_that_a_server_repeats_is_hidden(status: int, before: int) -> None:
     for raw in (
         b"x" * before + b" Bearer " + TOKEN.encode() + b" rest" * 9,
         json.dumps({"code": "E", "message": "x" * before + " you sent " + TOKEN}).encode(),
@@ -202,11 +201,11 @@ async def test_a_token_that_a_server_repeats_is_not_told(status: int, before: in
     ):
         async with serving(answering(response(status, raw))) as server:
             error = await failure(server.url, headers={"X-Key": Secret("hush-hush-hush")})
-        assert TOKEN[:9] not in told(error)
+        assert TOKEN[:9] not in visible_text(error)
         assert "xx" in str(error) or "no" in str(error) or "***" in str(error)
 
 
-async def test_other_secrets_are_not_told_either() -> None:
+async def test_other_secrets_are_hidden_too() -> None:
     async with serving(answering(response(400, b"key hush-hush-hush is unknown"))) as server:
         error = await failure(server.url, headers={"X-Key": Secret("hush-hush-hush")})
     assert str(error) == "HTTP 400: key *** is unknown"
@@ -215,22 +214,22 @@ async def test_other_secrets_are_not_told_either() -> None:
 @pytest.mark.parametrize(
     "raw", [b"HTTP/1.1 abc " + TOKEN.encode() + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nBad Header " + TOKEN.encode()]
 )
-async def test_no_token_in_what_the_library_raises(raw: bytes) -> None:
+async def test_the_exceptions_of_aiohttp_show_no_token(raw: bytes) -> None:
     async with serving(breaking(raw + b"\r\n\r\n")) as server:
-        assert TOKEN not in told(await failure(server.url))
+        assert TOKEN not in visible_text(await failure(server.url))
 
 
 def checking(*good: str) -> Handler:
-    """Answer who shows one of these tokens, refuse others."""
+    """Answer requests with one of these tokens, and refuse all others."""
 
     async def handler(call: Call, writer: asyncio.StreamWriter) -> None:
-        shown = call.headers.get("authorization", "").removeprefix("Bearer ")
-        writer.write(response(200, ANSWER) if shown in good else response(401, f"bad token {shown}".encode()))
+        token = call.headers.get("authorization", "").removeprefix("Bearer ")
+        writer.write(response(200, ANSWER) if token in good else response(401, f"bad token {token}".encode()))
 
     return handler
 
 
-async def test_a_token_file_is_read_again_on_401(tmp_path: Path) -> None:
+async def test_a_401_makes_the_client_read_the_token_file_again(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("tok-old-0123456789\n")
     async with (
@@ -242,10 +241,10 @@ async def test_a_token_file_is_read_again_on_401(tmp_path: Path) -> None:
         before = len(server.calls)
         await judge.chat(BODY)
     assert [answer.text for answer in answers] == ["[[4]]"] * 20
-    assert len(server.calls) == before + 1  # the new token is used from now on
+    assert len(server.calls) == before + 1  # later requests use the new token
 
 
-async def test_a_token_file_that_holds_the_refused_token_is_not_tried_again(tmp_path: Path) -> None:
+async def test_a_refused_token_is_not_sent_again_if_the_token_file_still_holds_it(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN)
     async with serving(checking("another")) as server:
@@ -267,7 +266,7 @@ async def test_a_second_refusal_is_final(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "two words"])
-async def test_a_token_file_that_is_being_replaced_is_no_crash(tmp_path: Path, content: str | None) -> None:
+async def test_an_invalid_token_file_does_not_hide_the_401(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "token"
     if content is not None:
         file.write_text(content)
@@ -277,30 +276,30 @@ async def test_a_token_file_that_is_being_replaced_is_no_crash(tmp_path: Path, c
     assert error.reason == "authentication"
 
 
-async def test_without_a_token_file_401_is_final() -> None:
+async def test_without_a_token_file_a_401_is_final() -> None:
     async with serving(checking("another")) as server:
         error = await failure(server.url)
     assert isinstance(error, Fatal)
     assert len(server.calls) == 1
 
 
-async def test_many_at_once_are_not_held_back() -> None:
-    inside = most = 0
+async def test_the_number_of_connections_is_unlimited() -> None:
+    in_flight = most = 0
 
     async def slow(_: Call, writer: asyncio.StreamWriter) -> None:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
         await asyncio.sleep(0.2)
-        inside -= 1
+        in_flight -= 1
         writer.write(response(200, ANSWER))
 
     async with serving(slow) as server, client(server.url) as judge:
         await asyncio.gather(*(judge.chat(BODY) for _ in range(150)))
-    assert most == 150  # aiohttp's own limit would be 100
+    assert most == 150  # aiohttp's default limit is 100
 
 
-async def test_a_refusal_is_the_requests_own() -> None:
+async def test_a_400_does_not_affect_later_requests() -> None:
     replies = answering(response(400, b'{"error": {"message": "bad", "code": null}}'), response(200, ANSWER))
     async with serving(replies) as server, client(server.url) as judge:
         with pytest.raises(Refused):

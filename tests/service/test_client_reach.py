@@ -1,4 +1,4 @@
-"""How the client reaches a service: through which proxy, and trusting whom."""
+"""How the client connects to a service: the proxy, and the certificates that it trusts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_server import ANSWER, BODY, answering, client, failure, free_port, response, serving, told
+from raw_server import ANSWER, BODY, answering, client, failure, free_port, response, serving, visible_text
 
 from runner.config import ServiceConfig
 from runner.errors import ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError
@@ -29,7 +29,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 
 @pytest.fixture(autouse=True)
-def no_proxy_of_ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -40,7 +40,7 @@ PROXIED = "http://judge.invalid/v1"
 
 
 @pytest.mark.parametrize("form", ["http://127.0.0.1:{}", "127.0.0.1:{}", "HTTP_PROXY http://127.0.0.1:{}"])
-async def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+async def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     async with serving(answering(response(200, ANSWER))) as proxy:
         name, _, value = form.rpartition(" ")
         monkeypatch.setenv(name or "http_proxy", value.format(proxy.port))
@@ -50,7 +50,7 @@ async def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, form:
 
 
 @pytest.mark.parametrize("exempt", ["127.0.0.1", "*", "127.0.0.1:{port}", "example.org,127.0.0.1"])
-async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch, exempt: str) -> None:
+async def test_the_client_honours_no_proxy(monkeypatch: pytest.MonkeyPatch, exempt: str) -> None:
     async with serving(answering(response(200, ANSWER))) as server:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
         monkeypatch.setenv("no_proxy", exempt.format(port=server.port))
@@ -60,7 +60,7 @@ async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch, exempt: str
         assert isinstance(await failure(server.url, None), ConnectFailed)
 
 
-async def test_the_proxy_of_the_configuration_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_configured_proxy_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("no_proxy", "*")
     async with serving(answering(response(200, ANSWER))) as proxy:
@@ -70,14 +70,14 @@ async def test_the_proxy_of_the_configuration_comes_first(monkeypatch: pytest.Mo
     assert proxy.calls[0].headers["proxy-authorization"].startswith("Basic ")
 
 
-async def test_a_proxy_that_is_away_tells_no_password() -> None:
+async def test_an_unreachable_proxy_shows_no_password() -> None:
     error = await failure(PROXIED, None, proxy=Secret(f"http://me:hush-hush@127.0.0.1:{free_port()}"))
     assert isinstance(error, ConnectFailed)
-    assert "hush" not in told(error)
+    assert "hush" not in visible_text(error)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(407, Fatal), (403, Fatal), (502, ConnectFailed), (504, ConnectFailed)])
-async def test_a_proxy_that_opens_no_tunnel(status: int, kind: type[ServiceError]) -> None:
+async def test_a_proxy_that_refuses_the_tunnel(status: int, kind: type[ServiceError]) -> None:
     async with serving(answering(response(status))) as proxy:
         error = await failure("https://judge.invalid/v1", proxy=Secret(f"http://127.0.0.1:{proxy.port}"))
     assert type(error) is kind
@@ -85,14 +85,14 @@ async def test_a_proxy_that_opens_no_tunnel(status: int, kind: type[ServiceError
     assert "authorization" not in proxy.calls[0].names
 
 
-async def test_a_proxy_does_not_stand_before_the_embedded_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_embedded_emulator_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     service = ServiceConfig(kind="emulator")
     async with serving(answering(response(200, ANSWER))) as server, Client(service, server.url, None) as judge:
         assert (await judge.chat(BODY)).text == "[[4]]"
 
 
-async def test_a_kind_of_proxy_we_cannot_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unsupported_kind_of_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
     with pytest.raises(ConfigError, match="socks5"):
         client("https://judge.invalid/v1")
@@ -100,16 +100,16 @@ async def test_a_kind_of_proxy_we_cannot_use_is_named(monkeypatch: pytest.Monkey
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 and its key."""
+    """Return a self-signed certificate for 127.0.0.1 and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("there is no openssl to make a certificate with")
+        pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("tls")
-    made, key = folder / "cert.pem", folder / "key.pem"
+    path, key = folder / "cert.pem", folder / "key.pem"
     command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-out", str(made), "-keyout", str(key)], check=True, capture_output=True)
-    return made, key
+    subprocess.run([*command, "-out", str(path), "-keyout", str(key)], check=True, capture_output=True)
+    return path, key
 
 
 def tls_of(certificate: tuple[Path, Path]) -> ssl.SSLContext:
@@ -118,7 +118,7 @@ def tls_of(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     return context
 
 
-async def test_a_certificate_counts_only_where_it_is_trusted(certificate: tuple[Path, Path]) -> None:
+async def test_only_a_trusted_certificate_is_accepted(certificate: tuple[Path, Path]) -> None:
     async with serving(answering(response(200, ANSWER)), tls_of(certificate)) as server:
         url = server.url.replace("http:", "https:")
         async with client(url, ca_file=str(certificate[0])) as judge:
@@ -130,7 +130,7 @@ async def test_a_certificate_counts_only_where_it_is_trusted(certificate: tuple[
     assert len(server.calls) == 1
 
 
-ASK_ONCE = """
+ONE_REQUEST = """
 import asyncio, sys
 from runner.service.client import Client
 from runner.config import ServiceConfig
@@ -143,12 +143,12 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-async def test_ssl_cert_file_is_honoured(certificate: tuple[Path, Path]) -> None:
+async def test_the_client_honours_ssl_cert_file(certificate: tuple[Path, Path]) -> None:
     environment = {**os.environ, "SSL_CERT_FILE": str(certificate[0])}
     async with serving(answering(response(200, ANSWER)), tls_of(certificate)) as server:
         url = server.url.replace("http:", "https:")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", ASK_ONCE, url, env=environment, stdout=subprocess.PIPE
+            sys.executable, "-c", ONE_REQUEST, url, env=environment, stdout=subprocess.PIPE
         )
         output, _ = await process.communicate()
     assert output == b"[[4]]\n"
@@ -157,18 +157,20 @@ async def test_ssl_cert_file_is_honoured(certificate: tuple[Path, Path]) -> None
 @pytest.mark.parametrize(
     ("greeting", "kind"), [(b"", ConnectFailed | ConnectionLost), (b"HTTP/1.1 400 Bad Request\r\n\r\n", Fatal)]
 )
-async def test_tls_that_breaks_off_is_worth_another_attempt_and_no_tls_is_not(greeting: bytes, kind: Any) -> None:
-    async def slam(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def test_a_broken_tls_handshake_is_transient_and_a_service_without_tls_is_fatal(
+    greeting: bytes, kind: Any
+) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         writer.close()
 
-    listener = await asyncio.start_server(slam, "127.0.0.1", 0)
+    listener = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     error = await failure(f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1")
     listener.close()
     assert isinstance(error, kind)
 
 
-async def test_a_ca_file_that_cannot_be_read(tmp_path: Path) -> None:
+async def test_an_unreadable_ca_file(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
     with pytest.raises(ConfigError, match="ca_file"):
         async with client("https://judge.invalid/v1", ca_file=str(tmp_path / "ca.pem")):

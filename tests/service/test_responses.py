@@ -1,4 +1,4 @@
-"""What an answer means: the table from status, headers and body to a reply or an error."""
+"""Parsing of responses: status, headers and body to an answer or an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.errors import BadReply, Fatal, RateLimited, Refused, ServerFault, ServiceError
-from runner.service import error_from, excerpt, read_completion
+from runner.service import body_excerpt, error_from_response, read_completion
 from runner.service.responses import retry_after
 from runner.types import JudgeResponse, Usage
 
@@ -21,11 +21,11 @@ DETAIL = b'{"detail": [{"loc": ["body", "messages"], "msg": "field required"}]}'
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
 
 
-def said(code: str, message: str = "why") -> bytes:
+def flat_error(code: str, message: str = "why") -> bytes:
     return json.dumps({"code": code, "message": message, "request_id": "r-1"}).encode()
 
 
-def wrapped(code: str | None, kind: str | None = None, message: str = "why") -> bytes:
+def openai_error(code: str | None, kind: str | None = None, message: str = "why") -> bytes:
     return json.dumps({"error": {"message": message, "type": kind, "code": code}}).encode()
 
 
@@ -44,35 +44,35 @@ def completion(message: Any = None, **more: Any) -> bytes:
         (400, b"", Refused, "bad_request", "HTTP 400: an empty body"),
         (400, b'{"error": "plain words"}', Refused, "bad_request", "plain words"),
         (418, b"[1, 2]", Refused, "bad_request", "[1, 2]"),
-        (400, wrapped("data_inspection_failed"), Refused, "content_filter", "why (data_inspection_failed)"),
-        (400, said("DataInspectionFailed"), Refused, "content_filter", "why (DataInspectionFailed)"),
-        (400, wrapped(None, "content_filter"), Refused, "content_filter", "why"),
-        (400, wrapped("content_filter", "invalid_request_error"), Refused, "content_filter", "why"),
-        (400, wrapped("x1", "DataInspectionFailed"), Refused, "content_filter", "why"),
-        (200, said("DataInspectionFailed"), Refused, "content_filter", "why"),
-        (500, said("DataInspectionFailed"), Refused, "content_filter", "why"),
-        (401, said("InvalidApiKey"), Fatal, "authentication", "why (InvalidApiKey)"),
-        (400, said("InvalidApiKey"), Fatal, "authentication", "why"),
+        (400, openai_error("data_inspection_failed"), Refused, "content_filter", "why (data_inspection_failed)"),
+        (400, flat_error("DataInspectionFailed"), Refused, "content_filter", "why (DataInspectionFailed)"),
+        (400, openai_error(None, "content_filter"), Refused, "content_filter", "why"),
+        (400, openai_error("content_filter", "invalid_request_error"), Refused, "content_filter", "why"),
+        (400, openai_error("x1", "DataInspectionFailed"), Refused, "content_filter", "why"),
+        (200, flat_error("DataInspectionFailed"), Refused, "content_filter", "why"),
+        (500, flat_error("DataInspectionFailed"), Refused, "content_filter", "why"),
+        (401, flat_error("InvalidApiKey"), Fatal, "authentication", "why (InvalidApiKey)"),
+        (400, flat_error("InvalidApiKey"), Fatal, "authentication", "why"),
         (403, HTML, Fatal, "authentication", "HTTP 403"),
         (407, HTML, Fatal, "authentication", "HTTP 407"),
         (402, b"{}", Fatal, "quota", "HTTP 402"),
-        (429, said("PrepaidBillOverdue"), Fatal, "quota", "why"),
-        (429, said("PostpaidBillOverdue"), Fatal, "quota", "why"),
-        (429, said("CommodityNotPurchased"), Fatal, "quota", "why"),
-        (400, wrapped("Arrearage", "Arrearage"), Fatal, "quota", "why"),
+        (429, flat_error("PrepaidBillOverdue"), Fatal, "quota", "why"),
+        (429, flat_error("PostpaidBillOverdue"), Fatal, "quota", "why"),
+        (429, flat_error("CommodityNotPurchased"), Fatal, "quota", "why"),
+        (400, openai_error("Arrearage", "Arrearage"), Fatal, "quota", "why"),
         (404, OPENAI, Fatal, "address", "no such thing"),
         (405, b"", Fatal, "address", "HTTP 405"),
         (301, b"", Fatal, "address", "HTTP 301"),
         (307, b"", Fatal, "address", "HTTP 307"),
         (429, b"", RateLimited, "server_error", "HTTP 429"),
-        (429, said("Throttling.RateQuota"), RateLimited, "server_error", "why"),
-        (429, wrapped("insufficient_quota", "insufficient_quota"), RateLimited, "server_error", "why"),
-        (429, said("Throttling.AllocationQuota"), RateLimited, "server_error", "why"),
-        (429, wrapped("limit_burst_rate"), RateLimited, "server_error", "why"),
+        (429, flat_error("Throttling.RateQuota"), RateLimited, "server_error", "why"),
+        (429, openai_error("insufficient_quota", "insufficient_quota"), RateLimited, "server_error", "why"),
+        (429, flat_error("Throttling.AllocationQuota"), RateLimited, "server_error", "why"),
+        (429, openai_error("limit_burst_rate"), RateLimited, "server_error", "why"),
         (429, HTML, RateLimited, "server_error", "HTTP 429"),
-        (400, said("Throttling"), RateLimited, "server_error", "why"),
-        (503, wrapped("rate_limit_exceeded"), RateLimited, "server_error", "why"),
-        (200, said("Throttling.BurstRate"), RateLimited, "server_error", "why"),
+        (400, flat_error("Throttling"), RateLimited, "server_error", "why"),
+        (503, openai_error("rate_limit_exceeded"), RateLimited, "server_error", "why"),
+        (200, flat_error("Throttling.BurstRate"), RateLimited, "server_error", "why"),
         (500, FLAT, ServerFault, "server_error", "broken (InternalError)"),
         (501, b"", ServerFault, "server_error", "HTTP 501"),
         (502, HTML, ServerFault, "server_error", "502 Bad Gateway nginx"),
@@ -89,7 +89,7 @@ def completion(message: Any = None, **more: Any) -> bytes:
 def test_status_and_code_decide_the_error(
     status: int, raw: bytes, kind: type[ServiceError], word: str, message: str
 ) -> None:
-    error = error_from(status, {}, raw)
+    error = error_from_response(status, {}, raw)
     assert type(error) is kind
     assert (error.reason if isinstance(error, Fatal) else error.error_type) == word
     assert error.status == status
@@ -98,23 +98,25 @@ def test_status_and_code_decide_the_error(
     assert "<" not in str(error)
 
 
-def test_what_an_insufficient_quota_means_depends_on_the_dialect() -> None:
-    raw = wrapped(None, "insufficient_quota")
-    assert isinstance(error_from(429, {}, raw, "pai"), RateLimited)
-    assert isinstance(error_from(429, {}, raw, "dashscope"), RateLimited)
-    at_openai = error_from(429, {}, raw, "openai")
+def test_the_meaning_of_insufficient_quota_depends_on_the_dialect() -> None:
+    raw = openai_error(None, "insufficient_quota")
+    assert isinstance(error_from_response(429, {}, raw, "pai"), RateLimited)
+    assert isinstance(error_from_response(429, {}, raw, "dashscope"), RateLimited)
+    at_openai = error_from_response(429, {}, raw, "openai")
     assert isinstance(at_openai, Fatal)
     assert at_openai.reason == "quota"
-    assert isinstance(error_from(429, {}, wrapped("rate_limit_exceeded", "requests"), "openai"), RateLimited)
+    assert isinstance(
+        error_from_response(429, {}, openai_error("rate_limit_exceeded", "requests"), "openai"), RateLimited
+    )
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 408])
-def test_transient_errors_carry_the_hint(status: int) -> None:
-    error = error_from(status, {"Retry-After": "7"}, b"")
+def test_transient_errors_have_the_retry_hint(status: int) -> None:
+    error = error_from_response(status, {"Retry-After": "7"}, b"")
     assert error.retry_after == 7
 
 
-_OUT_OF_TOKENS = {"x-ratelimit-remaining-requests": "3", "x-ratelimit-remaining-tokens": "0"}
+_TOKENS_EXHAUSTED = {"x-ratelimit-remaining-requests": "3", "x-ratelimit-remaining-tokens": "0"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ _OUT_OF_TOKENS = {"x-ratelimit-remaining-requests": "3", "x-ratelimit-remaining-
         ({"x-ratelimit-reset-requests": "1s"}, 1),
         ({"x-ratelimit-reset-tokens": "6m0s"}, 360),
         ({"x-ratelimit-reset-requests": "120ms", "x-ratelimit-reset-tokens": "1h0m2.5s"}, 0.12),
-        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "20s", **_OUT_OF_TOKENS}, 20),
+        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "20s", **_TOKENS_EXHAUSTED}, 20),
         ({"x-ratelimit-reset-requests": "60", "x-ratelimit-remaining-requests": "0"}, 60),
         ({"x-ratelimit-reset-requests": "1s", "Retry-After": "7"}, 7),
         ({"x-ratelimit-reset-requests": "2026-01-01T00:00:00Z"}, None),
@@ -178,7 +180,7 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
         (b'{"choices": [{"message": {"content": "x"}, "finish_reason": 3}]}', JudgeResponse("x", "3")),
     ],
 )
-def test_whole_answers(raw: bytes, expected: JudgeResponse) -> None:
+def test_complete_answers(raw: bytes, expected: JudgeResponse) -> None:
     assert read_completion(raw) == expected
 
 
@@ -195,7 +197,7 @@ def test_whole_answers(raw: bytes, expected: JudgeResponse) -> None:
         ({"prompt_tokens": 1e300, "completion_tokens": 0, "details": {"cached": 1}}, Usage(None, 0, None)),
     ],
 )
-def test_odd_usage_is_not_known_rather_than_wrong(usage: Any, expected: Usage) -> None:
+def test_invalid_usage_is_left_out(usage: Any, expected: Usage) -> None:
     response = read_completion(completion(usage=usage))
     assert response.text == "[[4]]"
     assert response.usage == expected
@@ -226,26 +228,29 @@ def test_odd_usage_is_not_known_rather_than_wrong(usage: Any, expected: Usage) -
         b'{"choices": [{"message": {"content": "x"}}], "x": ' + b"[" * 5000,
     ],
 )
-def test_a_200_without_an_answer_is_worth_another_attempt(raw: bytes) -> None:
+def test_a_200_without_an_answer_is_transient(raw: bytes) -> None:
     with pytest.raises(BadReply) as caught:
         read_completion(raw)
     assert caught.value.status == 200
     assert len(str(caught.value)) < 500
 
 
-def test_a_200_with_empty_choices_may_still_say_why() -> None:
+def test_a_200_with_empty_choices_and_an_error_code() -> None:
     raw = b'{"choices": [], "code": "DataInspectionFailed", "message": "no"}'
     with pytest.raises(Refused) as caught:
         read_completion(raw)
     assert caught.value.error_type == "content_filter"
 
 
-def test_half_a_surrogate_pair_becomes_a_replacement_character() -> None:
+def test_a_lone_surrogate_becomes_a_replacement_character() -> None:
     raw = rb"""{"id": "i\ud800", "choices": [{"finish_reason": "s\ud800",
         "message": {"content": "a\ud83d\ude00b\ud83dc\udc00", "refusal": "\udfff"}}]}"""
     response = read_completion(raw)
     assert response == JudgeResponse("a😀b\ufffdc\ufffd", "s\ufffd", "i\ufffd", Usage(), "\ufffd")
-    assert str(error_from(400, {}, rb'{"code": "c\ud800", "message": "m\udc00"}')) == "HTTP 400: m\ufffd (c\ufffd)"
+    assert (
+        str(error_from_response(400, {}, rb'{"code": "c\ud800", "message": "m\udc00"}'))
+        == "HTTP 400: m\ufffd (c\ufffd)"
+    )
 
 
 def nested(depth: int) -> bytes:
@@ -253,12 +258,12 @@ def nested(depth: int) -> bytes:
 
 
 @pytest.mark.parametrize("depth", [100, 300, 400, 480, 600, 900, 960, 980, 50_000])
-def test_deep_nesting_is_no_trap(depth: int) -> None:
+def test_deep_nesting(depth: int) -> None:
     for raw in (
         b'{"detail": ' + nested(depth) + b"}",
         b'{"error": {"code": ' + nested(depth) + b', "message": "x"}}',
     ):
-        assert isinstance(error_from(400, {}, raw), Refused)
+        assert isinstance(error_from_response(400, {}, raw), Refused)
     for raw in (
         b'{"choices": [{"message": {"content": {"a": ' + nested(depth) + b"}}}]}",
         b'{"choices": [{"message": {"content": "x"}}], "id": ' + nested(depth) + b"}",
@@ -269,10 +274,10 @@ def test_deep_nesting_is_no_trap(depth: int) -> None:
             assert "not JSON" in str(error)
 
 
-def test_a_body_is_told_in_one_short_line() -> None:
-    assert excerpt(b"") == "an empty body"
-    assert excerpt(b"a\n\n b\t<b>c</b>") == "a b c"
-    assert excerpt("好".encode() * 1000) == "好" * 160 + "…"
+def test_the_excerpt_of_a_body_is_one_short_line() -> None:
+    assert body_excerpt(b"") == "an empty body"
+    assert body_excerpt(b"a\n\n b\t<b>c</b>") == "a b c"
+    assert body_excerpt("好".encode() * 1000) == "好" * 160 + "…"
 
 
 json_values = st.recursive(
@@ -289,37 +294,37 @@ near_misses = st.recursive(
 bodies = st.binary(max_size=300) | near_misses.map(lambda value: json.dumps(value).encode())
 
 
-def encodes(*texts: str | None) -> bool:
+def can_encode(*texts: str | None) -> bool:
     return all(text is None or text.encode("utf-8") is not None for text in texts)
 
 
 @given(raw=bodies)
 @example(raw=b'{"choices": [{"message": {"content": "\\ud800"}}]}')
-def test_any_bytes_are_an_answer_or_a_service_error(raw: bytes) -> None:
+def test_any_body_is_an_answer_or_a_service_error(raw: bytes) -> None:
     try:
         response = read_completion(raw)
     except ServiceError as error:
-        assert encodes(str(error))
+        assert can_encode(str(error))
     else:
-        assert encodes(response.text, response.finish_reason, response.response_id, response.refusal)
+        assert can_encode(response.text, response.finish_reason, response.response_id, response.refusal)
         assert all(n is None or 0 <= n < 2**31 for n in (response.usage.prompt, response.usage.total))
 
 
 @given(message=near_misses, choices=st.lists(near_misses, max_size=2), rest=near_misses)
-def test_any_json_in_the_place_of_a_message(message: Any, choices: list[Any], rest: Any) -> None:
+def test_any_json_in_place_of_a_message(message: Any, choices: list[Any], rest: Any) -> None:
     data = {"choices": [{"message": message, "finish_reason": rest}, *choices], "usage": rest, "id": message}
     try:
         response = read_completion(json.dumps(data).encode())
     except ServiceError as error:
-        assert encodes(str(error))
+        assert can_encode(str(error))
     else:
-        assert encodes(response.text, response.finish_reason, response.response_id, response.refusal)
+        assert can_encode(response.text, response.finish_reason, response.response_id, response.refusal)
 
 
 @given(status=st.integers(100, 599), raw=bodies, hint=st.text(max_size=40), dialect=st.sampled_from(["pai", "openai"]))
-def test_any_failure_is_an_error_of_the_tree(status: int, raw: bytes, hint: str, dialect: str) -> None:
-    error = error_from(status, {"Retry-After": hint, "retry-after-ms": hint}, raw, dialect)
+def test_any_failure_is_a_service_error(status: int, raw: bytes, hint: str, dialect: str) -> None:
+    error = error_from_response(status, {"Retry-After": hint, "retry-after-ms": hint}, raw, dialect)
     assert isinstance(error, ServiceError)
-    assert encodes(str(error))
+    assert can_encode(str(error))
     assert "\n" not in str(error)
     assert error.retry_after is None or error.retry_after >= 0

@@ -24,7 +24,7 @@ import msgspec
 
 from runner.errors import Refused, ServiceError
 from runner.lanes.batch.job_status import code_and_message, job_state, one_line, text_of
-from runner.service import Completion, answer_in, error_from, excerpt, read_completion
+from runner.service import Completion, body_excerpt, error_from_response, read_completion, response_from_completion
 from runner.types import Failure, JudgeResponse
 
 # The 4xx statuses of a line after which its request may be sent again; every other 4xx is final.
@@ -102,7 +102,7 @@ def _read_usual(line: bytes) -> JudgeResponse | None:
         return None
     if found.response.status_code != 200 or found.error not in NO_ERROR:
         return None
-    return answer_in(found.response.body, line)
+    return response_from_completion(found.response.body, line)
 
 
 def _read_general(line: bytes, dialect: str) -> LineResult:
@@ -112,19 +112,19 @@ def _read_general(line: bytes, dialect: str) -> LineResult:
     except _UNDECODABLE:
         lenient = _decode_leniently(line)
         if lenient is None:
-            return Leftover("bad_reply", f"not a result line: {excerpt(line)}")
+            return Leftover("bad_reply", f"not a result line: {body_excerpt(line)}")
         found = lenient
     response = found.response
     if found.error not in NO_ERROR:
         return _from_error(found.error, response, dialect)
     if response is None:
-        return Leftover("bad_reply", f"a result line without a response: {excerpt(line)}")
+        return Leftover("bad_reply", f"a result line without a response: {body_excerpt(line)}")
     status = _status(response.status_code)
     if status == 200:
         return _from_answer(_body(response.body))
     if status is None:
         return Leftover("bad_reply", one_line(f"an unreadable status_code: {text_of(response.status_code)}"))
-    return _unanswered(error_from(status, {}, _body(response.body), dialect), _is_final(status))
+    return _unanswered(error_from_response(status, {}, _body(response.body), dialect), _is_final(status))
 
 
 class ResultFiles:
@@ -253,12 +253,12 @@ def _from_error(error: Any, response: _Response | None, dialect: str) -> LineRes
         return Leftover("batch_expired", one_line(message) or text, was_run=response is not None)
     if ending == "cancelled":
         return Leftover("batch_lost", one_line(message) or text, was_run=response is not None)
-    named = error_from(400, {}, text_of({"error": error}).encode("utf-8", "replace"), dialect)
+    named = error_from_response(400, {}, text_of({"error": error}).encode("utf-8", "replace"), dialect)
     if named.error_type == "content_filter":
         return Failure("content_filter", text)
     status = None if response is None else _status(response.status_code)
     if response is not None and status is not None and _is_final(status):
-        refused = _unanswered(error_from(status, {}, _body(response.body), dialect), True)
+        refused = _unanswered(error_from_response(status, {}, _body(response.body), dialect), True)
         return Failure(refused.error_type, one_line(f"HTTP {status}: {text}"))
     return Leftover("server_error", text)
 
