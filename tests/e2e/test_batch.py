@@ -1,4 +1,4 @@
-"""Whole runs by batch: each request has one row and was paid once, whichever lane it had to take in the end."""
+"""Whole runs by batch: each request has one row and was paid for once, whichever lane it went through."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ SAMPLES = 120
 DELAY = 0.3
 GONE = {"pai": "PostpaidBillOverdue", "openai": "insufficient_quota"}
 LEFTOVERS = ("online", "resubmit")
-SPEED = "+0 x50000"
-"""The faked clock: so fast that 25 hours, a window and its grace, are less than two seconds."""
+SPEED = "+0 x50000"  # the faked clock: 25 hours, a window and its grace, take less than two seconds
 
 
 def assert_whole(written: list[dict[str, Any]], samples: int = SAMPLES) -> None:
@@ -28,34 +27,39 @@ def assert_whole(written: list[dict[str, Any]], samples: int = SAMPLES) -> None:
     assert all((row["route"] == "batch") == (row["batch_id"] is not None) for row in written)
 
 
-def ways(written: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
-    """How many rows there are of each route and status."""
+def counts(written: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """Return the number of rows of each route and status."""
     return Counter((row["route"], row["status"]) for row in written)
 
 
 def logged(folder: Path) -> list[str]:
-    """What run.log says, warnings and worse only."""
+    """Return the warnings and errors of run.log."""
     entries = [json.loads(line) for line in (folder / "out" / "run.log").read_text("utf-8").splitlines()]
     return [entry["message"] for entry in entries if entry["level"] != "info"]
 
 
 @pytest.mark.parametrize("dialect", GONE)
-def test_batches_finish_what_the_online_quota_does_not_pay_for(
+def test_batches_finish_a_run_whose_online_quota_is_exhausted(
     dialect, cli, tmp_path, serve, write_batch_run, rows, record
 ):
     service = serve(dialect=dialect, credit=40, batch={"delay": DELAY})
     write_batch_run(service.url, SAMPLES, service={"dialect": dialect, "batch": True}, router={"mode": "auto"})
     done = cli("run", "judge.yaml")
     assert done.returncode == 0, done.stderr
-    written, told, met = rows(tmp_path / "out"), record(), service.stats()
+    written, manifest, stats = rows(tmp_path / "out"), record(), service.stats()
     assert_whole(written)
-    assert ways(written) == {("online", "ok"): 40, ("batch", "ok"): 80}
-    assert (met["distinct_ok"], met["paid_twice"], met["lines_twice"], met["batch_lines"]) == (SAMPLES, 0, 0, 80)
+    assert counts(written) == {("online", "ok"): 40, ("batch", "ok"): 80}
+    assert (stats["distinct_ok"], stats["paid_twice"], stats["lines_twice"], stats["batch_lines"]) == (
+        SAMPLES,
+        0,
+        0,
+        80,
+    )
 
-    assert (told["route"], told["lanes"], told["exit_code"]) == ("online", ["online", "batch"], 0)
-    assert [(turn["lane"], turn["left"]) for turn in told["story"]] == [("online", SAMPLES), ("batch", 80)]
-    assert told["story"][0]["reason"] == told["route_reason"]
-    why = told["story"][1]["reason"]
+    assert (manifest["route"], manifest["lanes"], manifest["exit_code"]) == ("online", ["online", "batch"], 0)
+    assert [(turn["lane"], turn["left"]) for turn in manifest["story"]] == [("online", SAMPLES), ("batch", 80)]
+    assert manifest["story"][0]["reason"] == manifest["route_reason"]
+    why = manifest["story"][1]["reason"]
     assert "on_exhausted_quota" in why and GONE[dialect] in why and why in done.stderr
 
 
@@ -66,18 +70,18 @@ def test_an_exhausted_quota_may_also_stop_the_run(cli, tmp_path, serve, write_ba
     assert done.returncode == 3
     assert (record()["stop_reason"], record()["lanes"]) == ("quota", ["online"])
     assert "error: quota" in done.stderr
-    assert ways(rows(tmp_path / "out")) == {("online", "ok"): 40}
+    assert counts(rows(tmp_path / "out")) == {("online", "ok"): 40}
     assert service.stats()["batches"] == 0
 
     assert cli("run", "judge.yaml", "--set", "router.on_exhausted_quota=batch").returncode == 0
     written = rows(tmp_path / "out")
     assert_whole(written)
-    assert ways(written) == {("online", "ok"): 40, ("batch", "ok"): 80}
+    assert counts(written) == {("online", "ok"): 40, ("batch", "ok"): 80}
     assert service.stats()["paid_twice"] == 0
 
 
 @pytest.mark.parametrize("leftovers", LEFTOVERS)
-def test_what_an_expired_batch_left_goes_on(leftovers, cli, tmp_path, serve, write_batch_run, rows, record):
+def test_leftovers_of_an_expired_batch_are_sent_again(leftovers, cli, tmp_path, serve, write_batch_run, rows, record):
     service = serve(batch={"delay": DELAY, "expire": 1})
     write_batch_run(service.url, SAMPLES, router={"leftovers": leftovers})
     done = cli("run", "judge.yaml")
@@ -86,22 +90,22 @@ def test_what_an_expired_batch_left_goes_on(leftovers, cli, tmp_path, serve, wri
     assert record()["batches"]["expired"] == 1
 
 
-def assert_left_half_of_a_shard(leftovers, written, told, met):
-    """25 of the 50 requests of one batch were left, and went on as `leftovers` says; nothing was paid twice."""
+def assert_left_half_of_a_shard(leftovers, written, manifest, stats):
+    """25 of the 50 requests of one batch were leftovers, sent again as `leftovers` says; none was paid twice."""
     lane = {"online": "online", "resubmit": "batch"}[leftovers]
     again = [row for row in written if row["route"] == "online" or row["attempts"] == 2]
     assert_whole(written)
     assert {row["status"] for row in written} == {"ok"}
     assert (len(again), {row["route"] for row in again}) == (25, {lane})
-    assert (met["distinct_ok"], met["paid_twice"]) == (SAMPLES, 0)
-    assert (met["requests"], met["lines_twice"]) == ((25, 0) if leftovers == "online" else (0, 25))
-    assert [(turn["lane"], turn["left"]) for turn in told["story"]] == [("batch", SAMPLES), (lane, 25)]
-    assert told["story"][1]["reason"].endswith(f"(router.leftovers: {leftovers})")
-    assert (told["route"], told["route_reason"]) == ("batch", "router.mode is batch")
+    assert (stats["distinct_ok"], stats["paid_twice"]) == (SAMPLES, 0)
+    assert (stats["requests"], stats["lines_twice"]) == ((25, 0) if leftovers == "online" else (0, 25))
+    assert [(turn["lane"], turn["left"]) for turn in manifest["story"]] == [("batch", SAMPLES), (lane, 25)]
+    assert manifest["story"][1]["reason"].endswith(f"(router.leftovers: {leftovers})")
+    assert (manifest["route"], manifest["route_reason"]) == ("batch", "router.mode is batch")
 
 
 @pytest.mark.parametrize(("fault", "cause"), [({"expire": 2}, "batch_expired"), ({"lose": 0.4}, "batch_lost")])
-def test_resubmits_that_are_used_up_leave_failed_rows_for_a_later_run(
+def test_exhausted_resubmits_leave_failed_rows_for_a_later_run(
     fault, cause, cli, tmp_path, serve, write_batch_run, rows, record
 ):
     service = serve(seed=2, batch={"delay": DELAY, **fault})
@@ -126,22 +130,24 @@ def test_resubmits_that_are_used_up_leave_failed_rows_for_a_later_run(
 
 
 @pytest.mark.parametrize("call", ["files", "batches"])
-def test_a_service_without_a_batch_api_is_asked_online(call, cli, tmp_path, serve, write_batch_run, rows, record):
+def test_a_service_without_a_batch_api_is_used_online(call, cli, tmp_path, serve, write_batch_run, rows, record):
     service = serve(batch={"unsupported": [call]})
     write_batch_run(service.url, SAMPLES, router={"mode": "auto", "batch_from": 50})
     done = cli("run", "judge.yaml")
     assert done.returncode == 0, done.stderr
-    written, told = rows(tmp_path / "out"), record()
+    written, manifest = rows(tmp_path / "out"), record()
     assert_whole(written)
-    assert ways(written) == {("online", "ok"): SAMPLES}
-    assert (told["route"], told["lanes"]) == ("online", ["batch", "online"])
-    assert "no Batch API" in told["route_reason"] and f"on /{call}" in told["route_reason"]
-    assert told["route_reason"] in done.stderr
+    assert counts(written) == {("online", "ok"): SAMPLES}
+    assert (manifest["route"], manifest["lanes"]) == ("online", ["batch", "online"])
+    assert "no Batch API" in manifest["route_reason"] and f"on /{call}" in manifest["route_reason"]
+    assert manifest["route_reason"] in done.stderr
     assert (service.stats()["batches"], service.stats()["dup_ok"]) == (0, 0)
 
 
 @pytest.mark.parametrize(("samples", "lane"), [(60, "batch"), (49, "online")])
-def test_the_route_is_planned_said_and_kept(samples, lane, cli, tmp_path, serve, write_batch_run, rows, record):
+def test_the_route_is_planned_announced_and_followed(
+    samples, lane, cli, tmp_path, serve, write_batch_run, rows, record
+):
     service = serve(batch={"delay": DELAY})
     batch = {"shard_lines": 25}
     write_batch_run(service.url, samples, router={"mode": "auto", "batch_from": 50}, batch=batch)
@@ -149,20 +155,20 @@ def test_the_route_is_planned_said_and_kept(samples, lane, cli, tmp_path, serve,
     assert service.stats()["requests"] + service.stats()["files"] == 0
     done = cli("run", "judge.yaml")
     assert done.returncode == 0, done.stderr
-    told = record()
+    manifest = record()
     assert (
-        (plan["route"], plan["reason"]) == (told["route"], told["route_reason"]) == (lane, told["story"][0]["reason"])
+        (plan["route"], plan["reason"])
+        == (manifest["route"], manifest["route_reason"])
+        == (lane, manifest["story"][0]["reason"])
     )
     assert f"{samples} open requests" in plan["reason"] and "batch_from" in plan["reason"]
     assert f"{lane}: {plan['reason']}\n" in done.stderr
     assert plan["batch"]["shards"] == {60: 3, 49: 2}[samples]
-    assert told["batches"] == ({"completed": plan["batch"]["shards"]} if lane == "batch" else {})
-    assert ways(rows(tmp_path / "out")) == {(lane, "ok"): samples}
+    assert manifest["batches"] == ({"completed": plan["batch"]["shards"]} if lane == "batch" else {})
+    assert counts(rows(tmp_path / "out")) == {(lane, "ok"): samples}
 
 
-def test_a_batch_that_had_its_time_is_cancelled_and_its_answers_are_kept(
-    cli, tmp_path, serve, write_batch_run, rows, record
-):
+def test_an_overdue_batch_is_cancelled_and_its_answers_are_kept(cli, tmp_path, serve, write_batch_run, rows, record):
     service = serve(batch={"delay": DELAY, "hold": 1})
     write_batch_run(service.url, SAMPLES, batch={"window": "1s"})
     done = cli("run", "judge.yaml")
@@ -171,7 +177,9 @@ def test_a_batch_that_had_its_time_is_cancelled_and_its_answers_are_kept(
 
 
 @pytest.mark.parametrize("leftovers", LEFTOVERS)
-def test_a_whole_day_runs_out(leftovers, cli, tmp_path, serve, write_batch_run, rows, record, fast_clock):
+def test_a_batch_that_outlasts_a_whole_day_is_cancelled(
+    leftovers, cli, tmp_path, serve, write_batch_run, rows, record, fast_clock
+):
     service = serve(batch={"delay": DELAY, "hold": 1})
     write_batch_run(service.url, SAMPLES, router={"leftovers": leftovers})
     done = cli("run", "judge.yaml", env=fast_clock)
@@ -181,7 +189,7 @@ def test_a_whole_day_runs_out(leftovers, cli, tmp_path, serve, write_batch_run, 
 
 @pytest.fixture
 def fast_clock() -> dict[str, str]:
-    """The environment of a process for which days go by in seconds; its timers do as always."""
+    """The environment of a process whose clock runs days in seconds; its timers run at normal speed."""
     if shutil.which("faketime") is None:
         pytest.skip("faketime is not installed (apt-get install faketime)")
     command = ("faketime", "-f", SPEED, "printenv", "LD_PRELOAD", "FAKETIME")
@@ -190,7 +198,7 @@ def fast_clock() -> dict[str, str]:
 
 
 def assert_cancelled_in_time(leftovers, folder, rows, record, service):
-    """The one batch that did not end was cancelled, once; its half is there, the other half went on."""
+    """The batch that did not end was cancelled once; half of its rows are there, the other half was sent again."""
     assert_left_half_of_a_shard(leftovers, rows(folder / "out"), record(), service.stats())
     assert service.stats()["batch_status"]["Cancelled"] == record()["batches"]["cancelled"] == 1
     warned = [line for line in logged(folder) if "cancelled" in line]
@@ -235,7 +243,7 @@ FACTORS = {"built-in": 0.5, "own": 0.25}
 
 
 @pytest.mark.parametrize("dialect", ["pai", "openai"])
-def test_a_panel_by_batch_says_what_it_says_online(dialect, cli, tmp_path, serve, write_batch_run, rows):
+def test_a_panel_gives_the_same_verdicts_by_batch_as_online(dialect, cli, tmp_path, serve, write_batch_run, rows):
     pairs, requests = 30, 30 * 8
     service = serve(dialect=dialect, batch={"delay": DELAY})
     write_batch_run(
@@ -251,8 +259,8 @@ def test_a_panel_by_batch_says_what_it_says_online(dialect, cli, tmp_path, serve
     write_pairs(tmp_path / "data.jsonl", pairs)
     done = cli("run", "judge.yaml")
     assert done.returncode == 0, done.stderr
-    met = service.stats()
-    assert (met["batch_lines"], met["lines_twice"], met["requests"]) == (requests, 0, 0)
+    stats = service.stats()
+    assert (stats["batch_lines"], stats["lines_twice"], stats["requests"]) == (requests, 0, 0)
     assert cli("run", "judge.yaml", "--set", "router.mode=online", "--run-dir", "online").returncode == 0
 
     by_batch = {row["custom_id"]: row for row in rows(tmp_path / "out")}
@@ -271,7 +279,7 @@ def test_a_panel_by_batch_says_what_it_says_online(dialect, cli, tmp_path, serve
 
 
 def verdicts_of(directory: Path) -> list[dict[str, Any]]:
-    """The lines of samples.parquet without what they cost; votes and dimensions stand there as they came in."""
+    """Return the lines of samples.parquet without cost; votes and dimensions, stored by arrival, are sorted."""
     lines = pq.read_table(directory / "samples.parquet").drop(["cost"]).to_pylist()
     for line in lines:
         for name in ("votes", "dimensions"):
@@ -280,16 +288,16 @@ def verdicts_of(directory: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("dialect", ["openai", "dashscope"])
-def test_lost_and_failed_lines_of_every_dialect_are_made_up_for(dialect, cli, tmp_path, serve, write_batch_run, rows):
+def test_lost_and_failed_lines_of_every_dialect_are_sent_again(dialect, cli, tmp_path, serve, write_batch_run, rows):
     trouble = {"delay": DELAY, "lose": 0.1, "errors_in_output": 0.1, "fail": 1}
     service = serve(seed=5, dialect=dialect, batch=trouble)
     write_batch_run(service.url, SAMPLES, service={"dialect": dialect, "batch": True})
     done = cli("run", "judge.yaml")
     assert done.returncode == 0, done.stderr
     assert_whole(rows(tmp_path / "out"))
-    met = service.stats()
-    assert 50 < met["requests"] < SAMPLES and met["lines_lost"] > 0
-    assert (met["distinct_ok"], met["paid_twice"], met["lines_twice"]) == (SAMPLES, 0, 0)
+    stats = service.stats()
+    assert 50 < stats["requests"] < SAMPLES and stats["lines_lost"] > 0
+    assert (stats["distinct_ok"], stats["paid_twice"], stats["lines_twice"]) == (SAMPLES, 0, 0)
 
 
 ODD = {
@@ -306,7 +314,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_odd_results_are_warned_of_and_cost_no_row(what, cli, tmp_path, serve, write_batch_run, rows):
+def test_odd_results_are_logged_and_lose_no_row(what, cli, tmp_path, serve, write_batch_run, rows):
     options, warnings = ODD[what]
     service = serve(seed=4, batch={"delay": DELAY, **options})
     write_batch_run(service.url, 60, batch={"shard_lines": 500})
@@ -320,7 +328,7 @@ def test_odd_results_are_warned_of_and_cost_no_row(what, cli, tmp_path, serve, w
     assert service.stats()["lines_twice"] == 0
 
 
-def test_no_token_is_left_in_the_run_directory(cli, tmp_path, serve, secret, write_batch_run):
+def test_no_token_is_written_into_the_run_directory(cli, tmp_path, serve, secret, write_batch_run):
     service = serve(token=secret, seed=3, batch={"delay": 2, "expire": 1, "lose": 0.1})
     write_batch_run(service.url, SAMPLES, service={"token_env": "JUDGE_MODEL_TOKEN"})
     left = cli("run", "judge.yaml", "--max-time", "1s")

@@ -1,4 +1,4 @@
-"""SIGKILL at every step of the batch lane: no request in two batches, nothing paid for is lost, no row missing."""
+"""SIGKILL at every step of the batch lane: no request is in two batches, no paid answer is lost, no row is missing."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ QUICK = {"first": 0.03, "ceiling": 0.1}
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind of run: what the service does to it, what the YAML says of it, and which command is killed.
+    """A kind of run: the faults of the service, the YAML's settings, and the command that is killed.
 
     Attributes:
-        before: the command before that one, if any.
-        code: how that command ends where it is not killed.
+        before: the command that runs before that one, if any.
+        code: the exit code of that command if it is not killed.
     """
 
     service: Mapping[str, Any]
@@ -44,11 +44,12 @@ KINDS = {
     "unheard": Kind({"delay": 0.08, "drop_create": 1.0}),
     "crowded": Kind({"delay": 0.08, "enqueued": SHARD}),
     "cancelled": Kind({"delay": 0.6}, before=(*RUN, "--detach"), command=("cancel", "out"), code=4),
+    # One reply to `create` in three is lost, and the outcome of that batch cannot be known.
     "unlisted": Kind({"delay": 0.08, "drop_create": 0.4, "unsupported": ["list"]}, code=3),
 }
-"""One answer to `create` in three is lost in the last one, and nobody can say what became of that batch."""
 
 STATES = ("upload", "create", "confirm", "poll", "download", "reconcile", "delete", "closed")
+# Where a run is killed: its kind, the point, and which passage of that point.
 POINTS: list[tuple[str, str, int]] = [
     *(("lossy", f"state {step} {moment}", 2) for step in STATES for moment in ("written", "kept")),
     *(("lossy", f"{call} answered", 2) for call in ("upload", "create", "download")),
@@ -79,9 +80,9 @@ POINTS: list[tuple[str, str, int]] = [
     ("cancelled", "state cancelling written", 1),
     ("cancelled", "state cancelling kept", 1),
 ]
-"""Where a run is killed: its kind, the point, and at the how manieth time."""
 
 UNDECIDED = ("state stuck written", "state stuck kept")
+# Where consecutive runs are killed, each at the first passage of the point.
 CHAIN = (
     "create sent",
     "jobs_of answered",
@@ -94,12 +95,11 @@ CHAIN = (
     "state closed written",
     "asked online",
 )
-"""Where one run after the other is killed, each at the first time."""
 
 
 @pytest.fixture(scope="module")
 def nursery(cli_environment: Callable[..., dict[str, str]]) -> Iterator[Nursery]:
-    """One nursery for all tests."""
+    """One nursery of processes for all tests."""
     one = Nursery(cli_environment())
     yield one
     one.close()
@@ -107,7 +107,7 @@ def nursery(cli_environment: Callable[..., dict[str, str]]) -> Iterator[Nursery]
 
 @pytest.fixture
 def scene(tmp_path: Path, nursery: Nursery, serve: Callable[..., Any]) -> Callable[..., Scene]:
-    """Set scenes: a folder with pairs and a judge.yaml, and an emulator of its own."""
+    """Make scenes: a folder with pairs and a judge.yaml, and an emulator for it."""
 
     def make(kind: Kind, samples: int = SAMPLES, **batch: int) -> Scene:
         service = serve(seed=5, batch=dict(kind.service))
@@ -138,13 +138,13 @@ def write_pairs(folder: Path, url: str, samples: int, leftovers: str, batch: Map
 
 
 def check_rows(rows: list[dict[str, Any]], samples: int) -> None:
-    """Every sample has its row, once, and it is ok."""
+    """Every sample has exactly one row, and it is ok."""
     assert sorted(row["custom_id"] for row in rows) == sorted(f"{n}-judge-o-0" for n in range(samples))
     assert {row["status"] for row in rows} == {"ok"}
 
 
 def check_end(scene: Scene, leftovers: str = "online") -> None:
-    """All rows are there, all is closed, no line was taken on and no answer paid twice; another run asks nothing."""
+    """All rows are there and no shard is open; no line was accepted or paid twice; another run sends nothing."""
     check_rows(scene.rows, scene.samples)
     ledger, stats = scene.ledger, scene.stats
     assert not list(scene.out.glob("journal/*"))
@@ -155,14 +155,14 @@ def check_end(scene: Scene, leftovers: str = "online") -> None:
     assert stats["lines_twice"] == resubmitted
     assert stats["batch_lines"] == scene.samples + resubmitted
     assert stats["paid_twice"] == 0
-    # Only what was uploaded while the run died stays there: no state file could tell its id.
+    # Only a file that was being uploaded when the run died stays: no state file has its id.
     recorded = sum(shard.input_file_id is not None for shard in ledger.shards.values())
     assert stats["files_held"] == stats["files"] - recorded
     check_idle(scene)
 
 
 def sent(stats: Mapping[str, Any]) -> list[int]:
-    """What a service counts of all that it is sent."""
+    """Return the service's counts of everything it received."""
     return [stats[name] for name in ("requests", "files", "batches", "polls")]
 
 
@@ -174,8 +174,8 @@ def check_idle(scene: Scene) -> None:
     assert not scene.passed
 
 
-def die_and_go_on(scene: Scene, kind: Kind, point: str, nth: int) -> None:
-    """Kill a run at a point, and go on with it."""
+def kill_and_resume(scene: Scene, kind: Kind, point: str, nth: int) -> None:
+    """Kill a run at a point, and resume it."""
     if kind.before:
         assert scene.run(*kind.before) == 4, scene.said
     assert scene.run(*kind.command, deadly=(point, nth)) == KILLED, scene.said
@@ -185,7 +185,7 @@ def die_and_go_on(scene: Scene, kind: Kind, point: str, nth: int) -> None:
 
 
 def census(scene: Scene, kind: Kind) -> Counter[str]:
-    """How often a run that is not killed passes each point."""
+    """Count how often a run that is not killed passes each point."""
     if kind.before:
         assert scene.run(*kind.before) == 4, scene.said
     assert scene.run(*kind.command) == kind.code, scene.said
@@ -194,10 +194,10 @@ def census(scene: Scene, kind: Kind) -> Counter[str]:
 
 @pytest.mark.parametrize(("name", "point", "nth"), POINTS)
 def test_killed_at_a_point(scene, name, point, nth):
-    die_and_go_on(scene(KINDS[name]), KINDS[name], point, nth)
+    kill_and_resume(scene(KINDS[name]), KINDS[name], point, nth)
 
 
-def test_every_point_there_is_was_deadly(scene):
+def test_every_point_was_a_kill_point(scene):
     passed = {name: census(scene(kind), kind) for name, kind in KINDS.items()}
     assert set().union(*passed.values()) == {point for _, point, _ in POINTS} | set(UNDECIDED)
 
@@ -210,10 +210,10 @@ def test_killed_everywhere(scene, long, name):
     for point, times in sorted(census(scene(kind), kind).items()):
         often = point in ("packed", "settled")
         for nth in range(1, times + 1, 7 if often else 1):
-            die_and_go_on(scene(kind), kind, point, nth)
+            kill_and_resume(scene(kind), kind, point, nth)
 
 
-def test_killed_in_one_run_after_the_other(scene):
+def test_killed_in_several_consecutive_runs(scene):
     run = scene(KINDS["lossy"])
     for point in CHAIN:
         assert run.run(*RUN, deadly=(point, 1)) == KILLED, point
@@ -232,7 +232,7 @@ def test_killed_in_the_middle_of_a_download(scene, cli_in):
     check_end(run)
 
 
-def test_no_answer_to_any_creation(scene):
+def test_no_creation_is_answered(scene):
     run = scene(KINDS["unheard"])
     assert run.run(*RUN) == 0, run.said
     assert not run.times("create answered")
@@ -240,7 +240,7 @@ def test_no_answer_to_any_creation(scene):
     check_end(run)
 
 
-def test_a_batch_that_was_not_created_is_looked_for_twice_some_time_apart(scene):
+def test_a_batch_that_was_not_created_is_searched_for_twice_with_an_interval(scene):
     run = scene(KINDS["lossy"], samples=SHARD)
     assert lifecycle.LIST_INTERVAL_SECONDS == 10
     assert run.run(*RUN, deadly=("create sent", 1)) == KILLED
@@ -252,7 +252,7 @@ def test_a_batch_that_was_not_created_is_looked_for_twice_some_time_apart(scene)
     check_end(run)
 
 
-def test_a_batch_that_was_created_is_found_at_once(scene):
+def test_a_created_batch_is_found_at_once(scene):
     run = scene(KINDS["lossy"], samples=SHARD)
     assert run.run(*RUN, deadly=("create answered", 1)) == KILLED
     assert run.run(*RUN, lists_apart=60.0) == 0, run.said
@@ -263,7 +263,7 @@ def test_a_batch_that_was_created_is_found_at_once(scene):
 
 
 @pytest.mark.parametrize("deadly", [None, *UNDECIDED])
-def test_a_batch_that_cannot_be_looked_for_waits_for_a_decision(scene, deadly):
+def test_a_batch_that_cannot_be_searched_for_waits_for_a_decision(scene, deadly):
     run = scene(KINDS["unlisted"])
     if deadly is not None:
         assert run.run(*RUN, deadly=(deadly, 1)) == KILLED
@@ -285,7 +285,7 @@ def test_a_batch_that_cannot_be_looked_for_waits_for_a_decision(scene, deadly):
     check_idle(run)
 
 
-def test_killed_again_and_again(scene, long):
+def test_killed_repeatedly_at_random_times(scene, long):
     samples, lines, kills = (5_000, 200, 20) if long else (600, 50, 4)
     faults = {"drop_create": 0.2, "lose": 0.02, "errors_in_output": 0.01, "expire": 1, "fail": 1}
     run = scene(Kind({"delay": 0.3, **faults}), samples, shard_lines=lines, parallel=3)
@@ -297,7 +297,7 @@ def test_killed_again_and_again(scene, long):
     check_rows(run.rows, samples)
     stats = run.stats
     assert stats["batch_lines"] == samples and stats["lines_twice"] == 0
-    # Each kill may lose the one answer that was on its way online; what batches answered is never asked again.
+    # Each kill may lose the one online answer in flight; requests that a batch answered are never sent again.
     assert stats["paid_twice"] == stats["dup_ok"] <= kills
     assert not run.ledger.open_shards
     check_idle(run)

@@ -1,4 +1,4 @@
-"""A large run by batch over a service that loses lines and whole jobs: every request once, in little memory."""
+"""A large run by batch at a service that loses lines and whole jobs: each request has one row, in little memory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ PEAK_MB = 300
 TROUBLE = {"delay": 1, "expire": 1, "fail": 1, "lose": 0.02, "errors_in_output": 0.01}
 CAUSES = {"batch_lost", "server_error"}
 
+# Runs one command and prints its exit code, peak and time: as a child of this small process it has a peak of its own.
 MEASURED = """
 import resource, subprocess, sys, time
 began = time.monotonic()
@@ -27,11 +28,10 @@ code = subprocess.call(sys.argv[1:])
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(code, peak, time.monotonic() - began)
 """
-"""Runs one command and says how it went: a child of this small process has a peak of its own, not one of pytest's."""
 
 
-class Went(NamedTuple):
-    """How a command went."""
+class Measurement(NamedTuple):
+    """The exit code, peak memory and duration of a command."""
 
     code: int
     peak_mb: float
@@ -39,16 +39,16 @@ class Went(NamedTuple):
 
 
 @pytest.fixture
-def measured(tmp_path: Path, cli_environment: Callable[..., dict[str, str]]) -> Callable[..., Went]:
+def measured(tmp_path: Path, cli_environment: Callable[..., dict[str, str]]) -> Callable[..., Measurement]:
     """Run a command to its end in the test's folder, and measure it: `measured("run", "judge.yaml")`."""
 
-    def run(*args: str) -> Went:
+    def run(*args: str) -> Measurement:
         command = [sys.executable, "-c", MEASURED, sys.executable, "-m", "runner", *args]
         done = subprocess.run(
             command, cwd=tmp_path, env=cli_environment(), stdout=subprocess.PIPE, text=True, check=True, timeout=900
         )
         code, peak, seconds = done.stdout.split()
-        return Went(int(code), int(peak) / MB, float(seconds))
+        return Measurement(int(code), int(peak) / MB, float(seconds))
 
     return run
 
@@ -76,7 +76,7 @@ def write_pairs(path: Path, count: int) -> None:
 
 
 def sizes(long: bool) -> tuple[int, ...]:
-    """How many samples: a short run, or a long one after one of a fifth of it."""
+    """The numbers of samples: one short run, or a long one after one of a fifth of its size."""
     return (20_000, 100_000) if long else (3_000,)
 
 
@@ -104,8 +104,10 @@ def test_every_request_of_a_large_run_has_its_row(leftovers, measured, tmp_path,
     assert peaks[-1] < peaks[0] + 60
 
 
-def check(leftovers: str, out: Path, samples: int, first: Went, service: Any, measured: Callable[..., Went]) -> None:
-    """All rows, each once; what three batches in a row did not answer is asked by the next run."""
+def check(
+    leftovers: str, out: Path, samples: int, first: Measurement, service: Any, measured: Callable[..., Measurement]
+) -> None:
+    """Every row exists once; requests that three batches in a row did not answer are sent by the next run."""
     table = read(out)
     assert pc.all(pc.equal(table.column("ordinal"), pa.array(range(samples)))).as_py()
     assert pc.count_distinct(table.column("custom_id")).as_py() == samples
@@ -114,13 +116,13 @@ def check(leftovers: str, out: Path, samples: int, first: Went, service: Any, me
     assert set(failed.column("error_type").to_pylist()) <= CAUSES
     assert failed.num_rows < samples // 1000 and (leftovers == "resubmit" or failed.num_rows == 0)
     online = table.filter(pc.equal(table.column("route"), "online")).num_rows
-    met = service.stats()
-    assert (met["distinct_ok"], met["paid_twice"]) == (samples - failed.num_rows, 0)
-    assert met["lines_lost"] > samples // 100
-    assert (met["requests"], met["lines_twice"]) == ((online, 0) if online else (0, met["batch_lines"] - samples))
-    told = json.loads((out / "run.json").read_bytes())
-    assert told["batches"]["expired"] == told["batches"]["failed"] == 1
-    assert told["lanes"] == (["batch", "online"] if leftovers == "online" else ["batch"])
+    stats = service.stats()
+    assert (stats["distinct_ok"], stats["paid_twice"]) == (samples - failed.num_rows, 0)
+    assert stats["lines_lost"] > samples // 100
+    assert (stats["requests"], stats["lines_twice"]) == ((online, 0) if online else (0, stats["batch_lines"] - samples))
+    manifest = json.loads((out / "run.json").read_bytes())
+    assert manifest["batches"]["expired"] == manifest["batches"]["failed"] == 1
+    assert manifest["lanes"] == (["batch", "online"] if leftovers == "online" else ["batch"])
 
     if failed.num_rows:
         assert measured("run", "judge.yaml", "--quiet", "--set", "router.leftovers=online").code == 0

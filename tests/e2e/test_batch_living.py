@@ -1,4 +1,4 @@
-"""Living with batches: leaving them alone and coming back, looking at them, cancelling them."""
+"""Using batches: leaving them and coming back, checking their status, cancelling them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import pytest
 from runner.monitor import Progress
 
 SAMPLES, JOBS = 120, 3
+# Times in seconds on the service's own clock, on which each job takes 100 seconds.
 CREATING, HALF_WAY, FINALIZING, OVER = 0.0, 70.0, 95.0, 100.0
-"""Where jobs stand at a time on a service's own clock, on which each takes 100."""
 
-AT_ONCE_S = 5.0
+AT_ONCE_SECONDS = 5.0
 
 
 @pytest.fixture
 def service(serve: Callable[..., Any]) -> Any:
-    """A service whose clock stands still until the test sets it."""
+    """A service whose clock is stopped at what the test sets."""
     return serve(clock=CREATING, batch={"delay": OVER})
 
 
 def all_open(state: Callable[[], dict[str, Any]]) -> Callable[[], bool]:
-    """Whether all batches are running at the service, as status.json says."""
+    """Return a check that all batches are running at the service, according to status.json."""
     return lambda: state().get("batches") == {"running": JOBS}
 
 
 def assert_finished_once(service, written, jobs=JOBS):
-    """Every request has its row; no batch was made again, and nothing was asked twice."""
+    """Every request has its row; no batch was created and no request sent twice."""
     assert sorted(row["custom_id"] for row in written) == sorted(f"{n}-judge-o-0" for n in range(SAMPLES))
     assert {row["status"] for row in written} == {"ok"}
-    met = service.stats()
-    assert (met["batches"], met["lines_twice"], met["paid_twice"], met["distinct_ok"]) == (jobs, 0, 0, SAMPLES)
-    assert met["files_held"] == 0
+    stats = service.stats()
+    assert (stats["batches"], stats["lines_twice"], stats["paid_twice"], stats["distinct_ok"]) == (jobs, 0, 0, SAMPLES)
+    assert stats["files_held"] == 0
 
 
 def test_an_interrupt_leaves_batches_running_and_a_later_run_collects_them(
@@ -49,7 +49,7 @@ def test_an_interrupt_leaves_batches_running_and_a_later_run_collects_them(
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
-    assert (process.returncode, time.monotonic() - began < AT_ONCE_S) == (130, True)
+    assert (process.returncode, time.monotonic() - began < AT_ONCE_SECONDS) == (130, True)
     assert "interrupted: waiting for shards that are being sent or collected; Ctrl-C again stops now" in said
     assert f"{SAMPLES} in {JOBS} batches, which the same command collects later" in said
     assert "run the same command again" in said
@@ -60,11 +60,11 @@ def test_an_interrupt_leaves_batches_running_and_a_later_run_collects_them(
     done = cli("run", "out")
     assert done.returncode == 0, done.stderr
     assert_finished_once(service, rows(tmp_path / "out"))
-    told = record()
-    assert (told["lanes"], told["batches"]) == (["batch"], {"completed": JOBS})
-    assert [turn["left"] for turn in told["story"]] == [SAMPLES, 0]
-    assert told["story"][1]["reason"] == f"{JOBS} batches of this run to collect"
-    assert (told["route"], told["route_reason"]) == ("batch", "router.mode is batch")
+    manifest = record()
+    assert (manifest["lanes"], manifest["batches"]) == (["batch"], {"completed": JOBS})
+    assert [turn["left"] for turn in manifest["story"]] == [SAMPLES, 0]
+    assert manifest["story"][1]["reason"] == f"{JOBS} batches of this run to collect"
+    assert (manifest["route"], manifest["route_reason"]) == ("batch", "router.mode is batch")
 
     again = cli("cancel", "out")
     assert again.returncode == 0, again.stderr
@@ -72,7 +72,7 @@ def test_an_interrupt_leaves_batches_running_and_a_later_run_collects_them(
     assert service.stats()["requests"] == 0
 
 
-def test_a_second_signal_leaves_at_once(cli, spawn, until, tmp_path, service, write_batch_run, rows, state):
+def test_a_second_signal_stops_at_once(cli, spawn, until, tmp_path, service, write_batch_run, rows, state):
     write_batch_run(service.url, SAMPLES)
     process = spawn("run", "judge.yaml")
     until(all_open(state))
@@ -85,13 +85,13 @@ def test_a_second_signal_leaves_at_once(cli, spawn, until, tmp_path, service, wr
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         process.wait(30)
-    assert (process.returncode, time.monotonic() - began < AT_ONCE_S) == (130, True)
+    assert (process.returncode, time.monotonic() - began < AT_ONCE_SECONDS) == (130, True)
     service.clock = OVER
     assert cli("run", "judge.yaml").returncode == 0
     assert_finished_once(service, rows(tmp_path / "out"))
 
 
-def test_rounds_of_detach_and_a_limit_of_time_collect_in_the_end(cli, tmp_path, service, write_batch_run, rows, record):
+def test_detached_and_time_limited_runs_collect_in_the_end(cli, tmp_path, service, write_batch_run, rows, record):
     write_batch_run(service.url, SAMPLES)
     for clock, target, option, reason in (
         (CREATING, "judge.yaml", "--detach", "detached"),
@@ -112,7 +112,7 @@ def test_rounds_of_detach_and_a_limit_of_time_collect_in_the_end(cli, tmp_path, 
     assert (record()["route"], len(record()["story"])) == ("batch", 4)
 
 
-def test_the_status_tells_of_open_batches_and_is_not_done_before_they_are(
+def test_status_shows_open_batches_and_is_not_done_before_they_are(
     cli, spawn, until, tmp_path, service, write_batch_run, rows, state
 ):
     write_batch_run(service.url, SAMPLES)
@@ -128,12 +128,12 @@ def test_the_status_tells_of_open_batches_and_is_not_done_before_they_are(
         assert (data["state"], data["route"], data["batches"]) == ("waiting_batch", "batch", {"running": JOBS})
         assert (data["done"], data["total"], data["answered_in_batches"]) == (0, SAMPLES, finished)
         assert msgspec.convert(data, Progress).shown == min(finished, SAMPLES - 1)
-    told, text = json.loads(cli("status", "out", "--json").stdout), cli("status", "out").stdout
-    assert (told["state"], told["done"]) == ("waiting_batch", 0)
-    assert [(job["requests"], job["finished"]) for job in told["jobs"]] == [(50, 50), (50, 50), (20, 20)]
-    assert all(job["state"] == "running" and 0 < job["age_s"] < 100 for job in told["jobs"])
+    status, text = json.loads(cli("status", "out", "--json").stdout), cli("status", "out").stdout
+    assert (status["state"], status["done"]) == ("waiting_batch", 0)
+    assert [(job["requests"], job["finished"]) for job in status["jobs"]] == [(50, 50), (50, 50), (20, 20)]
+    assert all(job["state"] == "running" and 0 < job["age_s"] < 100 for job in status["jobs"])
     assert f"batches: {JOBS} running" in text and "0 of 120 rows (0.0 %)" in text
-    lines = [f"{job['batch_id']}: running, {job['finished']} of {job['requests']} lines" for job in told["jobs"]]
+    lines = [f"{job['batch_id']}: running, {job['finished']} of {job['requests']} lines" for job in status["jobs"]]
     assert all(line in text for line in lines)
     service.clock = OVER
     process.communicate(timeout=30)
@@ -144,7 +144,7 @@ def test_the_status_tells_of_open_batches_and_is_not_done_before_they_are(
 
 
 @pytest.mark.parametrize("where", ["stopped", "running"])
-def test_cancel_keeps_what_batches_answered_and_run_asks_only_the_rest(
+def test_cancel_keeps_the_answers_and_the_next_run_sends_only_the_rest(
     where, cli, spawn, until, tmp_path, serve, write_batch_run, rows, record, state
 ):
     service = serve(batch={"delay": 0.3, "hold": JOBS})
@@ -159,8 +159,12 @@ def test_cancel_keeps_what_batches_answered_and_run_asks_only_the_rest(
     assert process.wait(30) == (143 if where == "stopped" else 4)
     assert "run the same command again" in cancelled.stderr
     assert service.stats()["batch_status"] == {"Cancelled": JOBS}
-    told = record()
-    assert (told["state"], told["stop_reason"], told["batches"]) == ("stopped", "cancelled", {"cancelled": JOBS})
+    manifest = record()
+    assert (manifest["state"], manifest["stop_reason"], manifest["batches"]) == (
+        "stopped",
+        "cancelled",
+        {"cancelled": JOBS},
+    )
     kept = {row["custom_id"] for row in rows(tmp_path / "out")}
     assert len(kept) == SAMPLES // 2
 
@@ -172,7 +176,7 @@ def test_cancel_keeps_what_batches_answered_and_run_asks_only_the_rest(
     assert service.stats()["requests"] == SAMPLES // 2
 
 
-def test_cancel_wants_a_run_directory(cli, tmp_path):
+def test_cancel_requires_a_run_directory(cli, tmp_path):
     (tmp_path / "empty").mkdir()
     refused = cli("cancel", "empty")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -180,7 +184,7 @@ def test_cancel_wants_a_run_directory(cli, tmp_path):
     assert not list((tmp_path / "empty").iterdir())
 
 
-def test_a_plan_of_fewer_samples_than_are_in_batches(cli, service, write_batch_run):
+def test_a_plan_for_fewer_samples_than_are_in_batches(cli, service, write_batch_run):
     write_batch_run(service.url, SAMPLES)
     assert cli("run", "judge.yaml", "--detach").returncode == 4
     plan = json.loads(cli("plan", "judge.yaml", "--limit", "30", "--json").stdout)

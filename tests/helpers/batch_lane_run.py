@@ -1,4 +1,4 @@
-"""A dataset and a configuration in a folder, run again and again in this process."""
+"""A dataset and a configuration in a folder, for several runs in this process."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pyarrow.parquet as pq
 
 from runner import RunOptions, RunSummary, arun, load_config
 
-FINE = (0, None)
-AWAY = (4, "detached")
+COMPLETE = (0, None)
+DETACHED = (4, "detached")
 UNDECIDED = (3, "undecided")
 
 
-def how(summary: RunSummary) -> tuple[int, str | None]:
-    """How a run ended: its exit code and why."""
+def exit_of(summary: RunSummary) -> tuple[int, str | None]:
+    """Return how a run ended: its exit code and stop reason."""
     return summary.exit_code, summary.stop_reason
 
 
 class Bench:
-    """A dataset and a configuration in a folder, run again and again.
+    """A dataset and a configuration in a folder, for several runs.
 
     Attributes:
-        config: what the YAML says; tests change it between runs.
+        config: the content of the YAML; tests change it between runs.
     """
 
     def __init__(self, folder: Path, url: str, rows: int = 4, **sections: Any) -> None:
@@ -59,35 +59,35 @@ class Bench:
 
     @property
     def rows(self) -> dict[int, dict[str, Any]]:
-        """The rows of a single judge by ordinal; exactly one each."""
+        """The rows of a single judge by ordinal; asserts that each has exactly one."""
         rows = self.all_rows
         assert len({row["ordinal"] for row in rows}) == len(rows)
         return {row["ordinal"]: row for row in rows}
 
     @property
     def all_rows(self) -> list[dict[str, Any]]:
-        """All rows; no request has two."""
+        """All rows; asserts that no request has two."""
         parts = sorted((self.directory / "results").glob("*.parquet"))
         rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
         assert len({row["custom_id"] for row in rows}) == len(rows)
         return rows
 
     def column(self, name: str) -> list[Any]:
-        """One column, by ordinal."""
+        """Return one column, in order of ordinals."""
         return [row[name] for _, row in sorted(self.rows.items())]
 
     def shard(self, number: int = 0) -> dict[str, Any]:
-        """A shard's state file."""
+        """Return a shard's state file."""
         state: dict[str, Any] = json.loads((self.directory / "batches" / f"shard-{number:05d}.json").read_text("utf-8"))
         return state
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json says."""
+        """The content of run.json."""
         record: dict[str, Any] = json.loads((self.directory / "run.json").read_text("utf-8"))
         return record
 
     def logged(self, *words: str) -> list[str]:
-        """The messages of run.log that hold all of these words."""
+        """Return the messages of run.log that contain all of these texts."""
         entries = [json.loads(line) for line in (self.directory / "run.log").read_text("utf-8").splitlines()]
         return [entry["message"] for entry in entries if all(word in entry["message"] for word in words)]

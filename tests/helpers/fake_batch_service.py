@@ -1,4 +1,4 @@
-"""A judge service with Files and Batch that does as it should, but where a test's script says otherwise."""
+"""A judge service with Files and Batch that works correctly, except where a test's script says otherwise."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from aiohttp import web
 READABLE = "我认为该回复的综合评分为[[4]],理由如下。"
 
 
-class Broken(Enum):
-    """Replies that are none."""
+class BrokenReply(Enum):
+    """Broken connections instead of replies."""
 
     RESET = "the connection is reset"
     CUT = "a 200 that ends before its promised length"
 
 
 Do = Callable[[], web.Response]
-Hook = Callable[[int, Do], "web.Response | Broken"]
-"""From how often a route was called, and a call that does what the route does, to what is answered."""
-
+# Returns the reply to a call, given how often the route was called and a function that does the route's normal work.
+Hook = Callable[[int, Do], "web.Response | BrokenReply"]
+# Returns how a job ends, given its number and its custom_ids; see `ending`.
 End = Callable[[int, list[str]], dict[str, Any]]
-"""From a job's number and its custom_ids to what becomes of it; see `ending`."""
 
 
 def completion(text: str = READABLE) -> dict[str, Any]:
@@ -35,19 +34,19 @@ def completion(text: str = READABLE) -> dict[str, Any]:
     return {"id": "c-1", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 
 
-def said(status: int, message: str = "as the test wants it", code: str = "Odd", **headers: str) -> web.Response:
+def error_reply(status: int, message: str = "as the test requires", code: str = "Odd", **headers: str) -> web.Response:
     """An error reply."""
     return web.json_response({"error": {"message": message, "code": code}}, status=status, headers=headers)
 
 
-def good(custom_id: str) -> dict[str, Any]:
+def answered_line(custom_id: str) -> dict[str, Any]:
     """A result line with an answer."""
     response = {"status_code": 200, "request_id": "r", "body": completion()}
     return {"id": "l", "custom_id": custom_id, "response": response, "error": None}
 
 
-def bad(custom_id: str, status: int = 500, message: str = "broken") -> dict[str, Any]:
-    """A result line without one."""
+def failed_line(custom_id: str, status: int = 500, message: str = "broken") -> dict[str, Any]:
+    """A result line with an error."""
     response = {"status_code": status, "request_id": "r", "body": {"error": {"message": message}}}
     return {"id": "l", "custom_id": custom_id, "response": response, "error": None}
 
@@ -63,14 +62,14 @@ def ending(
     failed: Iterable[str] = (),
     **fields: Any,
 ) -> dict[str, Any]:
-    """How a job ends: its word, who is answered in its output file and who fails in its error file.
+    """Return how a job ends: its status, the requests answered in its output file and those failed in its error file.
 
-    `output` and `error` give the files' bytes themselves; all else is a field of the job.
+    `output` and `error` give the files' bytes directly; anything else is a field of the job.
     """
     done, lost = list(answered), list(failed)
     counts = {"total": len(done) + len(lost), "completed": len(done), "failed": len(lost)}
-    output = lines(*map(good, done)) if done else None
-    error = lines(*map(bad, lost)) if lost else None
+    output = lines(*map(answered_line, done)) if done else None
+    error = lines(*map(failed_line, lost)) if lost else None
     return {"status": status, "request_counts": counts, "output": output, "error": error, **fields}
 
 
@@ -79,10 +78,10 @@ def all_answered(_: int, ids: list[str]) -> dict[str, Any]:
     return ending(answered=ids)
 
 
-def first(times: int, reply: web.Response | Broken | Callable[[], web.Response], then: Hook | None = None) -> Hook:
-    """Answer so many calls with this, and do what is right from then on."""
+def first(times: int, reply: web.Response | BrokenReply | Callable[[], web.Response], then: Hook | None = None) -> Hook:
+    """Answer the first calls with this reply, and later ones normally or as `then` says."""
 
-    def hook(count: int, do: Do) -> web.Response | Broken:
+    def hook(count: int, do: Do) -> web.Response | BrokenReply:
         if count > times:
             return do() if then is None else then(count, do)
         return reply() if callable(reply) else reply
@@ -90,16 +89,16 @@ def first(times: int, reply: web.Response | Broken | Callable[[], web.Response],
     return hook
 
 
-class Scripted:
+class FakeBatchService:
     """The service; every hook is named like its route: upload, create, list, job, cancel, content, delete, chat.
 
     Attributes:
         calls: how often each route was called.
-        queries: what lists were asked for.
+        queries: the queries of the list calls.
         files: by id, what is stored.
-        jobs: by id, in the order of their creation.
-        submitted: in how many jobs each custom_id was.
-        asked: how often each sample was asked online.
+        jobs: by id, in order of creation.
+        submitted: how many jobs each custom_id was in.
+        online_calls: how often each sample was sent online.
         deleted: files that were deleted, in order.
     """
 
@@ -111,7 +110,7 @@ class Scripted:
         self.files: dict[str, bytes] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.submitted: Counter[str] = Counter()
-        self.asked: Counter[int] = Counter()
+        self.online_calls: Counter[int] = Counter()
         self.deleted: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
@@ -123,7 +122,7 @@ class Scripted:
         """Its base URL."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    async def __aenter__(self) -> Scripted:
+    async def __aenter__(self) -> FakeBatchService:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/files", self._upload)
         app.router.add_get("/v1/files/{id}/content", self._content)
@@ -181,7 +180,7 @@ class Scripted:
 
         def do() -> web.Response:
             if job is None:
-                return said(404, "no such batch")
+                return error_reply(404, "no such batch")
             self.settle(job)
             return self._described(job)
 
@@ -199,7 +198,7 @@ class Scripted:
     async def _content(self, request: web.Request) -> web.StreamResponse:
         def do() -> web.Response:
             content = self.files.get(request.match_info["id"])
-            return said(404, "no such file") if content is None else web.Response(body=content)
+            return error_reply(404, "no such file") if content is None else web.Response(body=content)
 
         return await self._reply("content", request, do)
 
@@ -208,7 +207,7 @@ class Scripted:
 
         def do() -> web.Response:
             if self.files.pop(file_id, None) is None:
-                return said(404, "no such file")
+                return error_reply(404, "no such file")
             self.deleted.append(file_id)
             return web.json_response({"id": file_id, "deleted": True})
 
@@ -216,7 +215,7 @@ class Scripted:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.asked[int(body["messages"][0]["content"][0]["json"]["question"].removeprefix("question "))] += 1
+        self.online_calls[int(body["messages"][0]["content"][0]["json"]["question"].removeprefix("question "))] += 1
         return await self._reply("chat", request, lambda: web.json_response(completion()))
 
     async def _reply(self, route: str, request: web.Request, do: Do) -> web.StreamResponse:
@@ -226,7 +225,7 @@ class Scripted:
         if isinstance(reply, web.Response):
             return reply
         half = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
-        if reply is Broken.CUT:
+        if reply is BrokenReply.CUT:
             await half.prepare(request)
             await half.write(b'{"id": "batch-')
         if request.transport is not None:
@@ -234,7 +233,7 @@ class Scripted:
         return half
 
     def settle(self, job: dict[str, Any]) -> None:
-        """Let a job end as the script says, if it has not ended."""
+        """End a job as the script says, if it has not ended."""
         if job["status"] == "Creating":
             self._end(job, self.end(job["number"], job["ids"]))
 
@@ -259,8 +258,8 @@ class Scripted:
         return next(reversed(self.jobs.values()))
 
     @property
-    def twice(self) -> dict[str, int]:
-        """Requests that were in more than one job."""
+    def submitted_twice(self) -> dict[str, int]:
+        """The requests that were in more than one job, with their number of jobs."""
         return {name: count for name, count in self.submitted.items() if count > 1}
 
 

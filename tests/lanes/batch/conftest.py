@@ -1,4 +1,4 @@
-"""What the tests of the batch lane share: the loop they run on, and no proxy of the machine's own."""
+"""Shared by the tests of the batch lane: the event loop, short waits, and no proxy from the environment."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture(autouse=True)
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask for a list twice in a row, do not wait for the disk; and no proxy of the machine's own."""
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search the list twice without an interval, skip fsync, and ignore the environment's proxy."""
     monkeypatch.setattr(lifecycle, "LIST_INTERVAL_SECONDS", 0.001)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(packing, "fsync", lambda _: None)

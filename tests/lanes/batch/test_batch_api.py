@@ -1,4 +1,4 @@
-"""The single calls of Files and Batch against a service that answers oddly, or not at all."""
+"""The single calls to Files and Batch against a service that answers oddly or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from fake_batch_service import Broken, Do, Hook, Scripted, first, page, said
+from fake_batch_service import BrokenReply, Do, FakeBatchService, Hook, error_reply, first, page
 
 from runner.config import RetryConfig, ServiceConfig, TimeoutConfig
 from runner.errors import (
@@ -31,31 +31,31 @@ from runner.service import Client
 pytestmark = pytest.mark.anyio
 
 POLICY = RetryConfig(attempts=2, base=0.001, ceiling=0.002, patience=5.0)
-Rest = Callable[[float], Awaitable[None]]
+Sleep = Callable[[float], Awaitable[None]]
 
 
-class Asked(BatchApi):
-    """The calls, and how long they rested."""
+class RecordingApi(BatchApi):
+    """An API that records how long it slept between attempts, in seconds."""
 
-    rests: list[float]
+    sleeps: list[float]
 
 
 @asynccontextmanager
-async def calling(
-    service: Scripted, rest: Rest | None = None, window: float = 86400.0, policy: RetryConfig = POLICY
-) -> AsyncIterator[Asked]:
-    """The calls of a service; nobody sleeps."""
+async def api_of(
+    service: FakeBatchService, sleep: Sleep | None = None, window: float = 86400.0, policy: RetryConfig = POLICY
+) -> AsyncIterator[RecordingApi]:
+    """The API of a service; it does not sleep between attempts."""
     config = ServiceConfig(base_url=service.url, token_env=None, timeout=TimeoutConfig(connect=5, total=0.3))
-    rests: list[float] = []
+    sleeps: list[float] = []
 
     async def note(seconds: float) -> None:
-        rests.append(seconds)
-        if rest is not None:
-            await rest(seconds)
+        sleeps.append(seconds)
+        if sleep is not None:
+            await sleep(seconds)
 
     async with Client(config, service.url, None) as client:
-        api = Asked(client, "pai", window, policy, note, Traffic())
-        api.rests = rests
+        api = RecordingApi(client, "pai", window, policy, note, Traffic())
+        api.sleeps = sleeps
         yield api
 
 
@@ -65,10 +65,10 @@ def upload_file(folder: Path) -> Path:
     return path
 
 
-async def test_create_asks_for_the_chat_endpoint_and_at_least_a_day(tmp_path: Path) -> None:
-    async with Scripted() as service:
+async def test_create_requests_the_chat_endpoint_and_at_least_24_hours(tmp_path: Path) -> None:
+    async with FakeBatchService() as service:
         for window in (5.0, 86400.0, 86401.0, 14 * 86400.0):
-            async with calling(service, window=window) as api:
+            async with api_of(service, window=window) as api:
                 file_id = await api.upload(upload_file(tmp_path))
                 job = await api.create(file_id)
                 assert (job.state, job.known, job.word) == ("running", True, "Creating")
@@ -77,20 +77,20 @@ async def test_create_asks_for_the_chat_endpoint_and_at_least_a_day(tmp_path: Pa
         assert service.files[file_id] == upload_file(tmp_path).read_bytes()
 
 
-async def test_create_waits_as_long_as_a_429_says(tmp_path: Path) -> None:
+async def test_create_waits_for_retry_after_of_a_429(tmp_path: Path) -> None:
     def busy() -> web.Response:
-        return said(429, **{"Retry-After": "3"})
+        return error_reply(429, **{"Retry-After": "3"})
 
-    async with Scripted(create=first(2, busy)) as service, calling(service) as api:
+    async with FakeBatchService(create=first(2, busy)) as service, api_of(service) as api:
         job = await api.create(await api.upload(upload_file(tmp_path)))
         assert job.id == "batch-0"
-        assert api.rests == [3.0, 3.0]
+        assert api.sleeps == [3.0, 3.0]
         assert (api.traffic.throttled, api.traffic.retries) == (2, 2)
         assert list(service.jobs) == ["batch-0"]
 
 
-async def test_create_is_sent_again_while_nobody_was_reached(tmp_path: Path) -> None:
-    service = Scripted()
+async def test_create_is_retried_while_the_service_is_unreachable(tmp_path: Path) -> None:
+    service = FakeBatchService()
     async with service:
         pass
     service.files["file-0"] = upload_file(tmp_path).read_bytes()
@@ -101,7 +101,7 @@ async def test_create_is_sent_again_while_nobody_was_reached(tmp_path: Path) -> 
         if len(seen) == 2:
             await service.__aenter__()
 
-    async with calling(service, come_back) as api:
+    async with api_of(service, come_back) as api:
         try:
             job = await api.create("file-0")
         finally:
@@ -111,48 +111,48 @@ async def test_create_is_sent_again_while_nobody_was_reached(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, None, "cut", "nothing", "list", "no id"])
-async def test_create_is_never_sent_again_where_it_may_have_taken_effect(tmp_path: Path, status: object) -> None:
+async def test_create_is_never_retried_if_it_may_have_taken_effect(tmp_path: Path, status: object) -> None:
     odd = {"nothing": b"", "list": b"[1]", "no id": b'{"status":"Creating"}'}
 
-    def lost(_: int, do: Do) -> web.Response | Broken:
+    def lost(_: int, do: Do) -> web.Response | BrokenReply:
         do()
         if isinstance(status, int):
-            return said(status)
+            return error_reply(status)
         if isinstance(status, str) and status in odd:
             return web.Response(body=odd[status])
-        return Broken.CUT if status == "cut" else Broken.RESET
+        return BrokenReply.CUT if status == "cut" else BrokenReply.RESET
 
-    async with Scripted(create=lost) as service, calling(service) as api:
+    async with FakeBatchService(create=lost) as service, api_of(service) as api:
         file_id = await api.upload(upload_file(tmp_path))
-        api.rests.clear()  # on a busy machine an upload is too slow now and then
+        api.sleeps.clear()  # on a busy machine an upload may time out and be retried
         with pytest.raises(Transient) as caught:
             await api.create(file_id)
         assert not isinstance(caught.value, ConnectFailed | RateLimited)
-        assert (service.calls["create"], len(service.jobs), api.rests) == (1, 1, [])
+        assert (service.calls["create"], len(service.jobs), api.sleeps) == (1, 1, [])
         assert [job.id for job in await api.jobs_of(file_id)] == ["batch-0"]
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_no_batches_or_no_files_is_no_batch_api(tmp_path: Path, status: int) -> None:
-    async with Scripted(create=first(9, lambda: said(status))) as service, calling(service) as api:
+async def test_a_missing_files_or_batches_route_means_no_batch_api(tmp_path: Path, status: int) -> None:
+    async with FakeBatchService(create=first(9, lambda: error_reply(status))) as service, api_of(service) as api:
         with pytest.raises(NoBatchApi, match=f"HTTP {status}.*on /batches"):
             await api.create("file-0")
-    async with Scripted(upload=first(9, lambda: said(status))) as service, calling(service) as api:
+    async with FakeBatchService(upload=first(9, lambda: error_reply(status))) as service, api_of(service) as api:
         with pytest.raises(NoBatchApi, match=f"HTTP {status}.*on /files"):
             await api.upload(upload_file(tmp_path))
         assert service.calls["upload"] == 1
 
 
-async def test_a_404_that_speaks_of_the_file_does_not_mean_that_there_are_no_batches() -> None:
-    gone = first(9, lambda: said(404, "No such File: file-9"))
-    async with Scripted(create=gone) as service, calling(service) as api:
+async def test_a_404_about_the_file_does_not_mean_no_batch_api() -> None:
+    gone = first(9, lambda: error_reply(404, "No such File: file-9"))
+    async with FakeBatchService(create=gone) as service, api_of(service) as api:
         with pytest.raises(Fatal, match="file-9"):
             await api.create("file-9")
 
 
-async def test_an_upload_is_sent_again_whole(tmp_path: Path) -> None:
-    hooks: Hook = first(3, Broken.RESET, first(4, lambda: said(503)))
-    async with Scripted(upload=hooks) as service, calling(service) as api:
+async def test_an_upload_is_retried_in_full(tmp_path: Path) -> None:
+    hooks: Hook = first(3, BrokenReply.RESET, first(4, lambda: error_reply(503)))
+    async with FakeBatchService(upload=hooks) as service, api_of(service) as api:
         file_id = await api.upload(upload_file(tmp_path))
         assert service.files == {file_id: upload_file(tmp_path).read_bytes()}
         assert (service.calls["upload"], api.traffic.retries, api.last_failure) == (5, 4, None)
@@ -162,10 +162,10 @@ async def test_an_upload_is_sent_again_whole(tmp_path: Path) -> None:
     ("status", "code", "reason"),
     [(401, "InvalidApiKey", "authentication"), (402, "", "quota"), (429, "PrepaidBillOverdue", "quota")],
 )
-async def test_what_no_call_will_get_past_stops_the_run(tmp_path: Path, status: int, code: str, reason: str) -> None:
-    refuse = first(9, lambda: said(status, code=code))
-    hooked = Scripted(upload=refuse, create=refuse, list=refuse, job=refuse)
-    async with hooked as service, calling(service) as api:
+async def test_errors_that_affect_every_call_stop_the_run(tmp_path: Path, status: int, code: str, reason: str) -> None:
+    refuse = first(9, lambda: error_reply(status, code=code))
+    hooked = FakeBatchService(upload=refuse, create=refuse, list=refuse, job=refuse)
+    async with hooked as service, api_of(service) as api:
         calls: list[Awaitable[Any]] = [
             api.upload(upload_file(tmp_path)),
             api.create("file-0"),
@@ -178,9 +178,12 @@ async def test_what_no_call_will_get_past_stops_the_run(tmp_path: Path, status: 
             assert (caught.value.reason, caught.value.exit_code) == (reason, 3)
 
 
-async def test_an_outage_ends_with_the_patience() -> None:
+async def test_an_outage_longer_than_patience_stops_the_run() -> None:
     policy = RetryConfig(attempts=2, base=0.001, ceiling=0.002, patience=0.0)
-    async with Scripted(job=first(9, lambda: said(503))) as service, calling(service, policy=policy) as api:
+    async with (
+        FakeBatchService(job=first(9, lambda: error_reply(503))) as service,
+        api_of(service, policy=policy) as api,
+    ):
         with pytest.raises(RunStopped) as caught:
             await api.job("batch-0")
         assert (caught.value.reason, caught.value.exit_code) == ("outage", 4)
@@ -188,13 +191,13 @@ async def test_an_outage_ends_with_the_patience() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 410])
-async def test_a_job_that_is_not_known_is_none(status: int) -> None:
-    async with Scripted(job=first(9, lambda: said(status))) as service, calling(service) as api:
+async def test_an_unknown_job_is_none(status: int) -> None:
+    async with FakeBatchService(job=first(9, lambda: error_reply(status))) as service, api_of(service) as api:
         assert await api.job("batch-0") is None
 
 
-async def test_an_odd_id_stays_one_part_of_the_path() -> None:
-    async with Scripted() as service, calling(service) as api:
+async def test_an_id_with_special_characters_stays_one_path_segment() -> None:
+    async with FakeBatchService() as service, api_of(service) as api:
         assert await api.job("a/b?c 好%2F") is None
         assert service.paths == ["/v1/batches/a%2Fb%3Fc%20%E5%A5%BD%252F"]
 
@@ -221,15 +224,15 @@ async def test_an_odd_id_stays_one_part_of_the_path() -> None:
         ({"id": "b", "status": "Failed", "errors": ["x"]}, BatchJob("b", "failed", "Failed", True, errors=["x"])),
     ],
 )
-async def test_a_job_is_read_as_far_as_it_can_be(given: dict[str, Any], expected: BatchJob) -> None:
-    async with Scripted(job=first(1, lambda: web.json_response(given))) as service, calling(service) as api:
+async def test_malformed_fields_of_a_job_are_ignored(given: dict[str, Any], expected: BatchJob) -> None:
+    async with FakeBatchService(job=first(1, lambda: web.json_response(given))) as service, api_of(service) as api:
         assert await api.job("b") == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"status":"Succeeded"}', b"\xff", b"[" * 100_000])
-async def test_a_200_that_is_no_job_is_asked_for_again(body: bytes) -> None:
+async def test_a_200_that_is_not_a_job_is_retried(body: bytes) -> None:
     replies = first(2, lambda: web.Response(body=body), lambda _, __: web.json_response({"id": "b", "status": "x"}))
-    async with Scripted(job=replies) as service, calling(service) as api:
+    async with FakeBatchService(job=replies) as service, api_of(service) as api:
         if b"status" in body:
             with pytest.raises(ServiceError, match="without a batch's id"):
                 await api.job("b")
@@ -247,135 +250,138 @@ def many(count: int, mine: int, **more: Any) -> list[dict[str, Any]]:
 
 
 class Listing:
-    """Pages of jobs, as one or the other service gives them."""
+    """Pages of jobs, in the style of one service or another."""
 
-    def __init__(self, jobs: list[dict[str, Any]], manner: str) -> None:
+    def __init__(self, jobs: list[dict[str, Any]], style: str) -> None:
         self.jobs = jobs
-        self.manner = manner
-        self.service = Scripted(list=self._page)
+        self.style = style
+        self.service = FakeBatchService(list=self._page)
 
     def _page(self, _: int, __: Do) -> web.Response:
         query = self.service.queries[-1]
         limit = min(int(query["limit"]), 20)
         ids = [job["id"] for job in self.jobs]
-        begin = ids.index(query["after"]) + 1 if "after" in query and self.manner != "deaf" else 0
-        shown = self.jobs[begin : begin + limit]
-        more = begin + limit < len(self.jobs)
-        if self.manner == "null" and not shown:
+        start = ids.index(query["after"]) + 1 if "after" in query and self.style != "deaf" else 0
+        shown = self.jobs[start : start + limit]
+        more = start + limit < len(self.jobs)
+        if self.style == "null" and not shown:
             return web.json_response({"data": None})
-        if self.manner == "last_id":
+        if self.style == "last_id":
             return page(shown, has_more=more, first_id=shown[0]["id"], last_id=shown[-1]["id"])
-        return page(shown) if self.manner in ("bare", "null") else page(shown, has_more=more)
+        return page(shown) if self.style in ("bare", "null") else page(shown, has_more=more)
 
 
-@pytest.mark.parametrize("manner", ["after", "last_id", "bare", "null"])
+@pytest.mark.parametrize("style", ["after", "last_id", "bare", "null"])
 @pytest.mark.parametrize("mine", [0, 19, 20, 44, 99])
-async def test_all_pages_of_the_list_are_looked_through(manner: str, mine: int) -> None:
-    listing = Listing(many(45, mine), manner)
-    async with listing.service as service, calling(service) as api:
+async def test_all_pages_of_the_list_are_searched(style: str, mine: int) -> None:
+    listing = Listing(many(45, mine), style)
+    async with listing.service as service, api_of(service) as api:
         assert [job.id for job in await api.jobs_of("mine")] == ([f"b{mine}"] if mine < 45 else [])
-        assert len(service.queries) == (4 if manner in ("bare", "null") else 3)
+        assert len(service.queries) == (4 if style in ("bare", "null") else 3)
         assert all(query["limit"] == "100" for query in service.queries)
 
 
-async def test_a_service_that_ignores_after_is_not_asked_for_ever() -> None:
+async def test_a_service_that_ignores_after_does_not_cause_an_endless_loop() -> None:
     listing = Listing(many(15, 3), "deaf")
-    async with listing.service as service, calling(service) as api:
+    async with listing.service as service, api_of(service) as api:
         assert [job.id for job in await api.jobs_of("mine")] == ["b3"]
-        assert len(service.queries) == 1  # it says that there is no more
+        assert len(service.queries) == 1  # the service says that there are no more
     listing = Listing(many(45, 3), "deaf")
-    async with listing.service as service, calling(service) as api:
+    async with listing.service as service, api_of(service) as api:
         assert [job.id for job in await api.jobs_of("mine")] == ["b3"]
         assert len(service.queries) == 2
 
 
-async def test_a_list_that_says_there_is_more_but_never_shows_it_proves_no_absence() -> None:
+async def test_a_list_with_more_pages_that_never_arrive_does_not_prove_absence() -> None:
     listing = Listing(many(45, 44), "deaf")
-    async with listing.service as service, calling(service) as api:
+    async with listing.service as service, api_of(service) as api:
         with pytest.raises(ServiceError, match="list"):
             await api.jobs_of("mine")
 
 
 @pytest.mark.parametrize("data", [{}, {"batches": [{"id": "b"}]}, {"data": {"id": "b"}}, {"data": "none"}])
-async def test_a_list_of_an_unknown_shape_proves_no_absence(data: dict[str, Any]) -> None:
-    async with Scripted(list=lambda _, __: web.json_response(data)) as service, calling(service) as api:
+async def test_a_list_of_an_unknown_shape_does_not_prove_absence(data: dict[str, Any]) -> None:
+    async with FakeBatchService(list=lambda _, __: web.json_response(data)) as service, api_of(service) as api:
         with pytest.raises(ServiceError, match="list"):
             await api.jobs_of("mine")
 
 
-async def test_a_list_without_input_files_proves_no_absence() -> None:
+async def test_a_list_without_input_files_does_not_prove_absence() -> None:
     entries = [{"id": "b1", "status": "Running"}, *many(2, 9)]
-    async with Scripted(list=lambda _, __: page(entries, has_more=False)) as service, calling(service) as api:
+    async with FakeBatchService(list=lambda _, __: page(entries, has_more=False)) as service, api_of(service) as api:
         with pytest.raises(ServiceError, match="list"):
             await api.jobs_of("mine")
         assert [job.id for job in await api.jobs_of("other-1")] == ["b1"]
 
 
 @pytest.mark.parametrize("data", [None, []])
-async def test_an_empty_list_holds_nothing(data: object) -> None:
-    async with Scripted(list=lambda _, __: web.json_response({"data": data})) as service, calling(service) as api:
+async def test_an_empty_list_proves_absence(data: object) -> None:
+    async with (
+        FakeBatchService(list=lambda _, __: web.json_response({"data": data})) as service,
+        api_of(service) as api,
+    ):
         assert await api.jobs_of("mine") == []
         assert len(service.queries) == 1
 
 
-async def test_numbers_as_ids_are_found_in_the_list_too() -> None:
+async def test_numeric_ids_are_found_in_the_list() -> None:
     entry = {"id": 12, "status": "Running", "input_file_id": 34}
-    async with Scripted(list=lambda _, __: page([entry])) as service, calling(service) as api:
+    async with FakeBatchService(list=lambda _, __: page([entry])) as service, api_of(service) as api:
         assert [job.id for job in await api.jobs_of("34")] == ["12"]
 
 
-async def test_odd_entries_of_a_list_are_passed_over() -> None:
+async def test_malformed_entries_of_a_list_are_skipped() -> None:
     entries: list[Any] = [None, "b1", {}, {"id": None, "input_file_id": "mine"}, *many(2, 1)]
-    async with Scripted(list=lambda _, __: page(entries)) as service, calling(service) as api:
+    async with FakeBatchService(list=lambda _, __: page(entries)) as service, api_of(service) as api:
         assert [job.id for job in await api.jobs_of("mine")] == ["b1"]
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_a_service_without_a_list_says_so(status: int) -> None:
-    async with Scripted(list=first(9, lambda: said(status))) as service, calling(service) as api:
+async def test_a_service_without_a_list_raises_its_status(status: int) -> None:
+    async with FakeBatchService(list=first(9, lambda: error_reply(status))) as service, api_of(service) as api:
         with pytest.raises(ServiceError) as caught:
             await api.jobs_of("mine")
         assert caught.value.status == status
 
 
 @pytest.mark.parametrize("status", [403, 409])
-async def test_a_call_that_is_not_allowed_says_nothing_of_the_others(status: int) -> None:
-    refuse = first(9, lambda: said(status))
-    async with Scripted(list=refuse, cancel=refuse, delete=refuse) as service, calling(service) as api:
+async def test_a_forbidden_call_does_not_stop_the_run(status: int) -> None:
+    refuse = first(9, lambda: error_reply(status))
+    async with FakeBatchService(list=refuse, cancel=refuse, delete=refuse) as service, api_of(service) as api:
         service.jobs["batch-0"] = {"ids": []}
         calls: list[Awaitable[Any]] = [api.jobs_of("mine"), api.cancel("batch-0"), api.delete("file-0")]
         for call in calls:
             with pytest.raises(ServiceError, match=f"HTTP {status}"):
                 await call
-        assert api.rests == []
+        assert api.sleeps == []
 
 
 @pytest.mark.parametrize("status", [201, 202])
-async def test_any_2xx_is_an_answer(tmp_path: Path, status: int) -> None:
+async def test_any_2xx_is_a_success(tmp_path: Path, status: int) -> None:
     def created(_: int, do: Do) -> web.Response:
         reply = do()
         reply.set_status(status)
         return reply
 
-    async with Scripted(upload=created, create=created, cancel=created) as service, calling(service) as api:
+    async with FakeBatchService(upload=created, create=created, cancel=created) as service, api_of(service) as api:
         file_id = await api.upload(upload_file(tmp_path))
         job = await api.create(file_id)
         await api.cancel(job.id)
         assert (job.id, service.calls["create"]) == ("batch-0", 1)
 
 
-async def test_deleting_what_is_gone_is_fine(tmp_path: Path) -> None:
-    async with Scripted() as service, calling(service) as api:
+async def test_deleting_a_deleted_file_succeeds(tmp_path: Path) -> None:
+    async with FakeBatchService() as service, api_of(service) as api:
         file_id = await api.upload(upload_file(tmp_path))
         await api.delete(file_id)
         await api.delete(file_id)
         assert (service.deleted, service.files) == ([file_id], {})
 
 
-async def test_a_download_is_whole_or_not_at_all(tmp_path: Path) -> None:
+async def test_a_cut_off_download_is_retried_and_leaves_no_partial_file(tmp_path: Path) -> None:
     content = json.dumps({"text": "好" * 1000}).encode()
-    service = Scripted(content=first(2, Broken.CUT, lambda _, __: web.Response(body=content)))
-    async with service, calling(service) as api:
+    service = FakeBatchService(content=first(2, BrokenReply.CUT, lambda _, __: web.Response(body=content)))
+    async with service, api_of(service) as api:
         await api.download("file-0", tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == content
         assert service.calls["content"] == 3
@@ -403,6 +409,6 @@ def names(folder: Path) -> list[str]:
         (500, "storage quota exceeded", False),
     ],
 )
-def test_a_full_account_is_told_from_a_large_file(status: int, message: str, full: bool) -> None:
+def test_a_full_account_is_distinguished_from_a_large_file(status: int, message: str, full: bool) -> None:
     kinds: dict[int, type[ServiceError]] = {429: RateLimited, 500: ServerFault}
     assert storage_full(kinds.get(status, Refused)(f"HTTP {status}: {message}", status=status)) is full

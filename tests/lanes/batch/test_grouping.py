@@ -1,4 +1,4 @@
-"""Several services by batch: their files in turn, each with its own words, and collected where they went."""
+"""Several services by batch: shards go to them in turn, in their dialect, and are collected where they went."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_lane_run import AWAY, FINE, Bench, how
-from fake_batch_service import Do, Scripted, all_answered, ending, said
+from batch_lane_run import COMPLETE, DETACHED, Bench, exit_of
+from fake_batch_service import Do, FakeBatchService, all_answered, ending, error_reply
 from test_packing import judge, pack, sample
 
 from runner.judge import Panel
@@ -22,7 +22,7 @@ def models(packed: Any, number: int) -> set[str]:
     return {line["body"]["model"] for line in packed.files[number]}
 
 
-def test_judges_share_a_pile_where_they_share_everything() -> None:
+def test_judges_share_a_group_only_if_their_endpoints_and_models_allow_it() -> None:
     names = ["m", "n"]
     one, two = group_variants([[PAI, OTHER]] * 2, names)
     assert one is two and one.model == ""
@@ -33,7 +33,7 @@ def test_judges_share_a_pile_where_they_share_everything() -> None:
     assert one is not two
 
 
-def test_files_go_to_the_services_in_turn_each_in_its_own_form(tmp_path: Path) -> None:
+def test_shards_go_to_the_services_in_turn_each_in_its_dialect(tmp_path: Path) -> None:
     packed = pack(tmp_path, [sample(n) for n in range(10)], max_lines=3, endpoints=[PAI, OPEN, OTHER])
     assert [shard.service for shard in packed.shards] == ["pai", "open", "other", "pai"]
     assert [shard.base_url for shard in packed.shards] == [f"http://{s.service}/v1" for s in packed.shards]
@@ -58,7 +58,7 @@ def test_each_judge_has_its_own_services(tmp_path: Path) -> None:
     ]
 
 
-def test_a_line_must_fit_whoever_gets_it(tmp_path: Path) -> None:
+def test_a_line_must_fit_at_every_endpoint_of_its_group(tmp_path: Path) -> None:
     size = len(request_line(Panel([judge()]).request(sample(0), 0), "pai"))
     packed = pack(tmp_path, [sample(0)], max_bytes=size, endpoints=[PAI, OPEN])
     assert (packed.shards, list(packed.rows)) == ([], ["0-judge-o-0"])
@@ -68,8 +68,8 @@ def test_a_line_must_fit_whoever_gets_it(tmp_path: Path) -> None:
 # runs
 
 
-def bench_of(folder: Path, rows: int, services: dict[str, Scripted], **more: Any) -> Bench:
-    """A bench whose judge may be asked at each of these services."""
+def bench_of(folder: Path, rows: int, services: dict[str, FakeBatchService], **more: Any) -> Bench:
+    """A bench whose judge may use each of these services."""
     bench = Bench(folder, "http://127.0.0.1:9/v1", rows)
     common = bench.config.pop("service")
     bench.config["services"] = [
@@ -81,31 +81,31 @@ def bench_of(folder: Path, rows: int, services: dict[str, Scripted], **more: Any
 
 
 @pytest.mark.anyio
-async def test_rows_say_which_service_answered(tmp_path: Path) -> None:
-    async with Scripted() as first, Scripted() as second:
+async def test_rows_name_the_service_that_answered(tmp_path: Path) -> None:
+    async with FakeBatchService() as first, FakeBatchService() as second:
         bench = bench_of(tmp_path, 12, {"a": first, "b": second}, b={"dialect": "openai", "batch": True})
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("service") == (["a"] * 3 + ["b"] * 3) * 2
         assert (len(first.submitted), len(second.submitted)) == (6, 6)
         assert {tuple(body) for body in first.bodies} == {tuple(body) for body in second.bodies}
         ends = {len(first.files), len(second.files)}
-        assert ends == {0}  # each deleted its own
+        assert ends == {0}  # each service's files were deleted there
 
 
 @pytest.mark.anyio
-async def test_batches_are_collected_where_they_are_though_nobody_is_asked_there_any_more(tmp_path: Path) -> None:
+async def test_batches_are_collected_from_a_service_that_the_judge_no_longer_uses(tmp_path: Path) -> None:
     answer = False
 
     def end(number: int, ids: list[str]) -> dict[str, Any]:
         return all_answered(number, ids) if answer else {}
 
-    async with Scripted(end) as first, Scripted(end) as second:
+    async with FakeBatchService(end) as first, FakeBatchService(end) as second:
         bench = bench_of(tmp_path, 9, {"a": first, "b": second})
         bench.config["batch"]["parallel"] = 2
-        assert how(await bench.run(detach=True)) == AWAY
+        assert exit_of(await bench.run(detach=True)) == DETACHED
         bench.config["judge"]["service"] = "b"
         answer = True
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("service") == ["a"] * 3 + ["b"] * 6
         assert (first.calls["create"], second.calls["create"]) == (1, 2)
         assert [
@@ -118,27 +118,27 @@ async def test_batches_are_collected_where_they_are_though_nobody_is_asked_there
 
 
 @pytest.mark.anyio
-async def test_what_one_service_leaves_goes_to_the_next(tmp_path: Path) -> None:
+async def test_leftovers_of_one_service_go_to_the_next(tmp_path: Path) -> None:
     def end(_: int, ids: list[str]) -> dict[str, Any]:
         return ending("Failed")
 
-    async with Scripted(end) as first, Scripted() as second:
+    async with FakeBatchService(end) as first, FakeBatchService() as second:
         bench = bench_of(tmp_path, 6, {"a": first, "b": second})
         bench.config["router"]["leftovers"] = "resubmit"
         bench.config["batch"]["resubmits"] = 5
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert set(bench.column("service")) == {"b"}
         assert (first.calls["create"], second.calls["create"]) == (2, 2)
 
 
 @pytest.mark.anyio
-async def test_an_answer_to_create_that_was_lost_is_looked_up_at_its_own_service(tmp_path: Path) -> None:
+async def test_a_lost_reply_to_create_is_looked_up_at_its_own_service(tmp_path: Path) -> None:
     def lost(count: int, do: Do) -> Any:
         reply = do()
-        return said(500, "lost") if count == 1 else reply
+        return error_reply(500, "lost") if count == 1 else reply
 
-    async with Scripted() as first, Scripted(create=lost) as second:
+    async with FakeBatchService() as first, FakeBatchService(create=lost) as second:
         bench = bench_of(tmp_path, 6, {"a": first, "b": second})
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert (first.calls["list"], second.calls["list"]) == (0, 1)
-        assert (first.twice, second.twice) == ({}, {})
+        assert (first.submitted_twice, second.submitted_twice) == ({}, {})

@@ -1,4 +1,4 @@
-"""What a job's status word and its errors mean, in the words of three services and of nobody at all."""
+"""What a job's status and errors mean, in the terms of three services and in unknown ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(("state", "word"), [(state, word) for state, words in ENDINGS.items() for word in words])
-def test_endings_mean_the_same_in_every_dialect(state: str, word: str, dialect: str) -> None:
+def test_final_statuses_mean_the_same_in_every_dialect(state: str, word: str, dialect: str) -> None:
     assert job_state(word, dialect) == (state, True)
     assert job_state(f" {word.swapcase()}\n", dialect) == (state, True)
 
@@ -60,17 +60,17 @@ def test_endings_mean_the_same_in_every_dialect(state: str, word: str, dialect: 
         ("validating", "somebody", False),
     ],
 )
-def test_everything_else_is_a_running_job(word: object, dialect: str, known: bool) -> None:
+def test_every_other_status_is_a_running_job(word: object, dialect: str, known: bool) -> None:
     assert job_state(word, dialect) == ("running", known)
 
 
 @given(word=st.text() | st.integers() | st.none() | st.binary(), dialect=st.sampled_from(DIALECTS))
-def test_nothing_unknown_is_an_ending(word: object, dialect: str) -> None:
+def test_no_unknown_status_is_final(word: object, dialect: str) -> None:
     state, known = job_state(word, dialect)
     assert known or state == "running"
 
 
-def test_the_words_of_the_page_are_known(shared: Path) -> None:
+def test_the_statuses_of_the_documentation_are_known(shared: Path) -> None:
     page = next((shared / "seed").glob("*.txt")).read_text("utf-8")
     words = re.findall(r'"status": "(\w+)"', page)
     assert [job_state(word, "pai") for word in words] == [("running", True), ("completed", True)]
@@ -135,7 +135,7 @@ def test_many_errors_are_one_short_line() -> None:
     assert reasons(listed(*({"code": "c", "line": n} for n in range(7)))).endswith("c (line 4) and 2 more")
 
 
-def test_an_error_that_cannot_be_told_is_no_trap() -> None:
+def test_an_error_that_cannot_be_encoded_is_reported_as_unreadable() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
@@ -162,6 +162,6 @@ def test_any_errors_become_one_line(errors: Any) -> None:
     assert not enqueued_limit(errors) or "token" in str(errors).lower()
 
 
-def test_one_line_is_cut() -> None:
+def test_one_line_is_truncated() -> None:
     assert one_line(" a\r\n\tb ") == "a b"
     assert one_line("x" * 10**6, 10) == "x" * 10 + "…"

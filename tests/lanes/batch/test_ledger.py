@@ -1,4 +1,4 @@
-"""The state files of shards, and what a later run makes of those it finds."""
+"""The state files of shards, and how a later run uses them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from typing import Any, get_args
 import msgspec
 import pyarrow.parquet as pq
 import pytest
-from batch_lane_run import AWAY, FINE, Bench, how
-from fake_batch_service import Scripted, all_answered, bad, ending, first, good, lines, said
+from batch_lane_run import COMPLETE, DETACHED, Bench, exit_of
+from fake_batch_service import (
+    FakeBatchService,
+    all_answered,
+    answered_line,
+    ending,
+    error_reply,
+    failed_line,
+    first,
+    lines,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +69,7 @@ SHARDS = st.builds(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(SHARDS, max_size=4, unique_by=lambda one: one.number))
-def test_what_was_saved_is_found_again(shards: list[Shard]) -> None:
+def test_saved_shards_are_loaded_again(shards: list[Shard]) -> None:
     with TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "batches")
         ledger.create()
@@ -73,7 +82,7 @@ def test_what_was_saved_is_found_again(shards: list[Shard]) -> None:
         assert not list(ledger.folder.glob(".*"))
 
 
-def test_a_folder_that_is_not_there_is_an_empty_ledger(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_empty_ledger(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "batches")
     ledger.clean_up()
     assert (ledger.shards, ledger.next_number, ledger.open_shards, list(ledger.leftovers())) == ({}, 0, [], [])
@@ -94,14 +103,14 @@ def test_a_folder_that_is_not_there_is_an_empty_ledger(tmp_path: Path) -> None:
         b'{"number":0,"step":"a step of later versions","service":"s","base_url":"u","requests":1,"size":1}',
     ],
 )
-def test_a_damaged_state_file_is_named(tmp_path: Path, content: bytes) -> None:
+def test_the_error_names_a_damaged_state_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "shard-00000.json"
     path.write_bytes(content)
     with pytest.raises(RunDirectoryError, match=r"shard-00000\.json: cannot be read: .*put it back, or move it away"):
         Ledger(tmp_path)
 
 
-def test_keys_of_a_later_version_do_no_harm(tmp_path: Path) -> None:
+def test_keys_of_a_later_version_are_ignored(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.save(shard(batch_id="b-1"))
     path = tmp_path / "shard-00000.json"
@@ -109,7 +118,7 @@ def test_keys_of_a_later_version_do_no_harm(tmp_path: Path) -> None:
     assert Ledger(tmp_path).shards == {0: shard(batch_id="b-1")}
 
 
-def test_tidying_removes_what_was_begun_and_what_is_over(tmp_path: Path) -> None:
+def test_clean_up_removes_incomplete_and_closed_shards(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     stored(ledger, shard(0, "reconcile"))
     stored(ledger, shard(1, "delete"))
@@ -138,7 +147,7 @@ def test_tidying_removes_what_was_begun_and_what_is_over(tmp_path: Path) -> None
     assert list(again.leftovers()) == ["5-judge-o-0"]
 
 
-def test_left_counts_once_for_each_batch_that_is_collected(tmp_path: Path) -> None:
+def test_a_leftover_counts_once_per_collected_batch(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.create()
     for number, step in enumerate(("closed", "closed", "delete", "reconcile")):
@@ -150,7 +159,7 @@ def test_left_counts_once_for_each_batch_that_is_collected(tmp_path: Path) -> No
     assert "8-judge-o-0" not in ledger.leftovers()
 
 
-def test_what_those_who_watch_are_told(tmp_path: Path) -> None:
+def test_the_view_of_open_shards_for_status_json(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.save(shard(0, "closed", ended="completed", answered=3))
     ledger.save(shard(1, created_at=time.time() - 60, word="Running", finished=2, batch_id="b-1"))
@@ -180,11 +189,11 @@ def test_what_those_who_watch_are_told(tmp_path: Path) -> None:
         "finished": 3,
         "stuck": None,
     }
-    assert Ledger(tmp_path).shards[1].finished == 2  # what was only seen is not kept
+    assert Ledger(tmp_path).shards[1].finished == 2  # what a poll saw is not saved
 
 
 @pytest.mark.parametrize("damage", [b"{", b"\xff\n", b'{"custom_id":"\xff"}\n', b"[]\n", b"", None])
-def test_damaged_members_are_named(tmp_path: Path, damage: bytes | None) -> None:
+def test_the_error_names_damaged_members(tmp_path: Path, damage: bytes | None) -> None:
     ledger = Ledger(tmp_path)
     ledger.save(shard())
     if damage is not None:
@@ -193,7 +202,7 @@ def test_damaged_members_are_named(tmp_path: Path, damage: bytes | None) -> None
         list(ledger.read_members(0))
 
 
-def test_a_damaged_list_of_what_was_left_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_damaged_list_of_leftovers(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.write_leftovers(0, ["1-judge-o-0"])
     ledger.save(shard(0, "closed"))
@@ -202,7 +211,7 @@ def test_a_damaged_list_of_what_was_left_is_named(tmp_path: Path) -> None:
         list(ledger.leftovers())
 
 
-# What a later run makes of open shards
+# How a later run treats open shards
 
 
 Change = Callable[[Bench], object]
@@ -224,12 +233,12 @@ REFUSALS: list[tuple[Change, dict[str, Any], str]] = [
 ]
 
 
-async def away(folder: Path, service: Scripted, rows: int = 6, **sections: Any) -> Bench:
+async def detached_run(folder: Path, service: FakeBatchService, rows: int = 6, **sections: Any) -> Bench:
     """A run that left its batches running."""
     service.end = lambda _, __: {"status": "Creating"}
     bench = Bench(folder, service.url, rows, **sections)
     summary = await bench.run(detach=True)
-    assert how(summary) == AWAY
+    assert exit_of(summary) == DETACHED
     assert bench.record["batches"] == {"running": len(service.jobs)}
     service.end = all_answered
     return bench
@@ -237,11 +246,11 @@ async def away(folder: Path, service: Scripted, rows: int = 6, **sections: Any) 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("change", "options", "words"), REFUSALS)
-async def test_what_does_not_fit_open_batches_is_refused(
+async def test_changes_that_conflict_with_open_batches_are_refused(
     tmp_path: Path, change: Change, options: dict[str, Any], words: str
 ) -> None:
-    async with Scripted() as service:
-        bench = await away(tmp_path, service, dataset={"path": "data.jsonl"})
+    async with FakeBatchService() as service:
+        bench = await detached_run(tmp_path, service, dataset={"path": "data.jsonl"})
         calls = service.calls.copy()
         change(bench)
         with pytest.raises(UsageError, match=words):
@@ -250,120 +259,120 @@ async def test_what_does_not_fit_open_batches_is_refused(
 
 
 @pytest.mark.anyio
-async def test_a_judge_that_leaves_the_panel_is_refused_while_it_has_batches(tmp_path: Path) -> None:
-    async with Scripted() as service:
+async def test_removing_a_judge_is_refused_while_it_has_open_batches(tmp_path: Path) -> None:
+    async with FakeBatchService() as service:
         judges = [{"name": name, "kind": "pai_single"} for name in ("one", "two")]
         bench = Bench(tmp_path, service.url)
         del bench.config["judge"]
         bench.config["judges"] = judges
         service.end = lambda _, __: {"status": "Creating"}
-        assert how(await bench.run(detach=True)) == AWAY
+        assert exit_of(await bench.run(detach=True)) == DETACHED
         bench.config["judges"] = judges[:1]
         with pytest.raises(UsageError, match="0-two-o-0, but no judge makes this request any more"):
             await bench.run()
-        bench.config["judges"] = judges[::-1]  # known by name, not by place
+        bench.config["judges"] = judges[::-1]  # judges are identified by name, not by position
         service.end = all_answered
-        assert how(await bench.run()) == FINE
-        assert (len(bench.all_rows), service.twice) == (8, {})
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(bench.all_rows), service.submitted_twice) == (8, {})
         bench.config["judges"] = judges[:1]
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
 
 
 @pytest.mark.anyio
 async def test_detached_batches_are_collected_later(tmp_path: Path) -> None:
-    async with Scripted() as service:
-        bench = await away(tmp_path, service, batch={"shard_lines": 2})
-        assert how(await bench.run()) == FINE
-        assert (len(service.jobs), service.twice, bench.column("route")) == (3, {}, ["batch"] * 6)
+    async with FakeBatchService() as service:
+        bench = await detached_run(tmp_path, service, batch={"shard_lines": 2})
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(service.jobs), service.submitted_twice, bench.column("route")) == (3, {}, ["batch"] * 6)
 
 
 @pytest.mark.anyio
-async def test_kept_columns_that_change_under_open_batches_stand_in_their_rows(tmp_path: Path) -> None:
-    async with Scripted() as service:
+async def test_columns_kept_later_reach_the_rows_of_open_batches(tmp_path: Path) -> None:
+    async with FakeBatchService() as service:
         bench = Bench(tmp_path, service.url, 6, dataset={"keep": ["subset"]}, batch={"shard_lines": 3})
         bench.write(6, subset="歌", level=3)
         service.end = lambda number, ids: all_answered(0, ids) if number == 0 else {"status": "Creating"}
-        assert how(await bench.run(detach=True)) == AWAY
+        assert exit_of(await bench.run(detach=True)) == DETACHED
         assert bench.column("subset") == ["歌"] * 3
         service.end = all_answered
         bench.config["dataset"]["keep"] = ["level"]
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("level") == ["3"] * 6
         assert all("subset" not in row for row in bench.all_rows)
         samples = pq.read_table(bench.directory / "samples.parquet").to_pylist()
         assert [line["level"] for line in samples] == ["3"] * 6
-        assert (service.twice, service.asked) == ({}, {})
+        assert (service.submitted_twice, service.online_calls) == ({}, {})
 
 
 @pytest.mark.anyio
-async def test_open_batches_stay_where_they_are_when_the_service_moves(tmp_path: Path) -> None:
-    async with Scripted() as before, Scripted() as service:
-        bench = await away(tmp_path, before, 4)
+async def test_open_batches_stay_at_their_address_when_the_service_moves(tmp_path: Path) -> None:
+    async with FakeBatchService() as before, FakeBatchService() as service:
+        bench = await detached_run(tmp_path, before, 4)
         bench.write(6)
         bench.config["service"]["base_url"] = service.url
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert [before.submitted.total(), service.submitted.total()] == [4, 2]
         assert (before.files, service.files) == ({}, {})
         assert (bench.shard(0)["base_url"], bench.shard(1)["base_url"]) == (before.url, service.url)
 
 
 @pytest.mark.anyio
-async def test_rows_appended_under_open_batches_are_asked_besides(tmp_path: Path) -> None:
-    async with Scripted() as service:
-        bench = await away(tmp_path, service, 4)
+async def test_samples_appended_while_batches_are_open_go_into_new_batches(tmp_path: Path) -> None:
+    async with FakeBatchService() as service:
+        bench = await detached_run(tmp_path, service, 4)
         bench.write(7)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert [len(job["ids"]) for job in service.jobs.values()] == [4, 3]
-        assert (len(bench.rows), service.twice) == (7, {})
+        assert (len(bench.rows), service.submitted_twice) == (7, {})
 
 
 @pytest.mark.anyio
-async def test_columns_nobody_asks_about_may_change_under_open_batches(tmp_path: Path) -> None:
-    async with Scripted() as service:
+async def test_columns_outside_the_requests_may_change_while_batches_are_open(tmp_path: Path) -> None:
+    async with FakeBatchService() as service:
         bench = Bench(tmp_path, service.url, 4, dataset={"keep": ["level"]})
         bench.write(4, level=1)
         service.end = lambda _, __: {"status": "Creating"}
-        assert how(await bench.run(detach=True)) == AWAY
+        assert exit_of(await bench.run(detach=True)) == DETACHED
         bench.write(4, level=2)
         service.end = all_answered
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("level") == ["2"] * 4
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("stop", ["detach", "authentication", "collected"])
-async def test_a_retry_by_batch_that_was_cut_off_keeps_its_paid_answers(tmp_path: Path, stop: str) -> None:
-    """Rows 1 and 3 failed; they are asked again by batch, and the next run does not say `--retry`."""
+async def test_an_interrupted_retry_by_batch_keeps_its_paid_answers(tmp_path: Path, stop: str) -> None:
+    """Rows 1 and 3 failed. They are sent again by batch, and the run after that has no `--retry`."""
 
     def refused(_: int, ids: list[str]) -> dict[str, Any]:
         failing = [name for name in ids if name[0] in "13"]
-        answered = [good(name) for name in ids if name not in failing]
-        return ending(output=lines(*answered, *(bad(name, 400, "no") for name in failing)))
+        answered = [answered_line(name) for name in ids if name not in failing]
+        return ending(output=lines(*answered, *(failed_line(name, 400, "no") for name in failing)))
 
-    async with Scripted(refused) as service:
+    async with FakeBatchService(refused) as service:
         bench = Bench(tmp_path, service.url, 5)
-        assert how(await bench.run()) == (1, None)
+        assert exit_of(await bench.run()) == (1, None)
         assert [row["status"] for row in bench.all_rows].count("failed") == 2
         service.end = (lambda _, __: {"status": "Creating"}) if stop == "detach" else all_answered
         if stop == "authentication":
-            service.hooks["content"] = first(service.calls["content"] + 1, lambda: said(401))
+            service.hooks["content"] = first(service.calls["content"] + 1, lambda: error_reply(401))
         if stop == "collected":
-            service.hooks["delete"] = first(service.calls["delete"] + 1, lambda: said(401))
+            service.hooks["delete"] = first(service.calls["delete"] + 1, lambda: error_reply(401))
         summary = await bench.run(retry=("failed",), detach=stop == "detach")
-        assert how(summary) == (AWAY if stop == "detach" else (3, "authentication"))
+        assert exit_of(summary) == (DETACHED if stop == "detach" else (3, "authentication"))
         assert len(bench.rows) == 5
         service.end = all_answered
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("status") == ["ok"] * 5
         assert [bench.rows[n]["batch_id"] for n in (0, 1, 3)] == ["batch-0", "batch-1", "batch-1"]
         assert bench.column("attempts") == [1, 2, 1, 2, 1]
-        assert service.twice == {"1-judge-o-0": 2, "3-judge-o-0": 2}
-        assert service.asked.total() == 0
-        assert how(await bench.run()) == FINE
+        assert service.submitted_twice == {"1-judge-o-0": 2, "3-judge-o-0": 2}
+        assert service.online_calls.total() == 0
+        assert exit_of(await bench.run()) == COMPLETE
         assert len(service.jobs) == 2
 
 
-def test_a_member_is_one_line() -> None:
+def test_an_entry_is_one_line() -> None:
     member = ShardEntry("0-judge-o-0", "h", "a\nb", 0, msgspec.Raw(b'{"x":"\\n"}'))
     line = entry_line(member)
     assert line.count(b"\n") == 1

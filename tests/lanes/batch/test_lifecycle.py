@@ -1,4 +1,4 @@
-"""Whole runs against services that are odd or forgetful about their jobs, and clocks that jump."""
+"""Whole runs against services with odd or vanishing jobs, and with clocks that jump."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from batch_lane_run import FINE, UNDECIDED, Bench, how
-from fake_batch_service import Do, Hook, Scripted, all_answered, ending, first, said
+from batch_lane_run import COMPLETE, UNDECIDED, Bench, exit_of
+from fake_batch_service import Do, FakeBatchService, Hook, all_answered, ending, error_reply, first
 
 from runner.emulator import EmulatorOptions
 from runner.emulator.http.server import start
@@ -21,15 +21,19 @@ from runner.lanes.batch.ledger import Shard
 pytestmark = pytest.mark.anyio
 
 
-def at_first(word: object, looks: int, then: Callable[[int, list[str]], dict[str, Any]] = all_answered) -> Scripted:
-    """Jobs say this so often before they end."""
-    service = Scripted(then)
+def delayed(
+    status: object, polls: int, then: Callable[[int, list[str]], dict[str, Any]] = all_answered
+) -> FakeBatchService:
+    """A service whose jobs report this status for a number of polls before they end."""
+    service = FakeBatchService(then)
 
     def look(count: int, do: Do) -> web.Response:
-        if count > looks:
+        if count > polls:
             return do()
-        said = {} if word is ... else {"status": word}
-        return web.json_response({**{k: v for k, v in service.public(service.newest).items() if k != "status"}, **said})
+        changed = {} if status is ... else {"status": status}
+        return web.json_response(
+            {**{k: v for k, v in service.public(service.newest).items() if k != "status"}, **changed}
+        )
 
     service.hooks["job"] = look
     return service
@@ -37,7 +41,7 @@ def at_first(word: object, looks: int, then: Callable[[int, list[str]], dict[str
 
 async def test_each_step_is_on_the_disk_before_it_is_taken(tmp_path: Path) -> None:
     seen: dict[str, str] = {}
-    service = Scripted()
+    service = FakeBatchService()
 
     def noting(route: str) -> Hook:
         def hook(_: int, do: Do) -> web.Response:
@@ -49,10 +53,10 @@ async def test_each_step_is_on_the_disk_before_it_is_taken(tmp_path: Path) -> No
     service.hooks = {route: noting(route) for route in ("upload", "create", "job", "content", "delete")}
     async with service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert seen == {
             "upload": "upload",
-            "create": "confirm",  # what may have happened is asked after, never done again unseen
+            "create": "confirm",  # a create that may have taken effect is looked up, never repeated blindly
             "job": "poll",
             "content": "download",
             "delete": "delete",
@@ -62,7 +66,7 @@ async def test_each_step_is_on_the_disk_before_it_is_taken(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("parallel", [1, 2, 5])
 async def test_no_more_jobs_than_parallel_are_open(tmp_path: Path, parallel: int) -> None:
-    service, most = Scripted(), 0
+    service, most = FakeBatchService(), 0
     looks: dict[str, int] = {}
 
     def look(_: int, do: Do) -> web.Response:
@@ -75,11 +79,11 @@ async def test_no_more_jobs_than_parallel_are_open(tmp_path: Path, parallel: int
     service.hooks["job"] = look
     async with service:
         bench = Bench(tmp_path, service.url, 14, batch={"shard_lines": 2, "parallel": parallel})
-        assert how(await bench.run()) == FINE
-        assert (most, len(service.jobs), service.twice) == (parallel, 7, {})
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (most, len(service.jobs), service.submitted_twice) == (parallel, 7, {})
 
 
-# What the service calls a job's state
+# Statuses
 
 
 @pytest.mark.parametrize(
@@ -91,48 +95,48 @@ async def test_no_more_jobs_than_parallel_are_open(tmp_path: Path, parallel: int
         ("dashscope", "validating", "Completed"),
     ],
 )
-async def test_status_words_count_in_any_case(tmp_path: Path, dialect: str, going: str, end: str) -> None:
-    async with at_first(going, 2, lambda _, ids: ending(end, ids)) as service:
+async def test_statuses_are_case_insensitive(tmp_path: Path, dialect: str, going: str, end: str) -> None:
+    async with delayed(going, 2, lambda _, ids: ending(end, ids)) as service:
         bench = Bench(tmp_path, service.url, service={"dialect": dialect})
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("route") == ["batch"] * 4
         assert bench.logged("unknown status") == []
 
 
 @pytest.mark.parametrize("word", ["half_succeeded", "完成", ..., None, 7, "Succeeded?", ["Succeeded"]])
-async def test_an_unknown_word_is_a_running_job_and_said_once(tmp_path: Path, word: object) -> None:
-    async with at_first(word, 4) as service:
+async def test_an_unknown_status_is_a_running_job_and_is_logged_once(tmp_path: Path, word: object) -> None:
+    async with delayed(word, 4) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert service.calls["job"] == 5
         assert bench.column("route") == ["batch"] * 4
         assert len(bench.logged("unknown status", "treated as running")) == 1
 
 
-async def test_an_unknown_word_is_said_once_for_all_jobs(tmp_path: Path) -> None:
-    async with at_first("Pondering", 9) as service:
+async def test_an_unknown_status_is_logged_once_for_all_jobs(tmp_path: Path) -> None:
+    async with delayed("Pondering", 9) as service:
         bench = Bench(tmp_path, service.url, rows=6, batch={"shard_lines": 2})
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert len(bench.logged("'Pondering'")) == 1
-        assert (len(service.jobs), service.twice) == (3, {})
+        assert (len(service.jobs), service.submitted_twice) == (3, {})
 
 
-# A job that the service does not know
+# Jobs that the service does not know
 
 
-async def test_a_job_that_is_gone_waits_while_all_else_is_done(tmp_path: Path) -> None:
+async def test_a_vanished_job_waits_for_a_decision_while_the_rest_finishes(tmp_path: Path) -> None:
     gone: dict[str, bool] = {"batch-1": True}
-    service = Scripted()
+    service = FakeBatchService()
 
     def look(_: int, do: Do) -> web.Response:
         asked = service.paths[-1].rpartition("/")[2]
-        return said(404, "no such batch") if gone.get(asked) else do()
+        return error_reply(404, "no such batch") if gone.get(asked) else do()
 
     service.hooks["job"] = look
     async with service:
         bench = Bench(tmp_path, service.url, rows=6, batch={"shard_lines": 2, "parallel": 1})
         summary = await bench.run()
-        assert how(summary) == UNDECIDED
+        assert exit_of(summary) == UNDECIDED
         assert "--resubmit-unknown" in (summary.message or "")
         assert sorted(bench.rows) == [0, 1, 4, 5]
         assert bench.record["stop_reason"] == "undecided"
@@ -140,52 +144,52 @@ async def test_a_job_that_is_gone_waits_while_all_else_is_done(tmp_path: Path) -
         assert "no longer knows" in bench.shard(1)["stuck"]
 
         looks = service.calls["job"]
-        assert how(await bench.run()) == UNDECIDED  # asked once more, and still not known
+        assert exit_of(await bench.run()) == UNDECIDED  # polled again, and still unknown
         assert service.calls["job"] == looks + lifecycle.MISSING_POLLS
-        assert (len(service.jobs), service.twice) == (3, {})
+        assert (len(service.jobs), service.submitted_twice) == (3, {})
 
-        assert how(await bench.run(resubmit_unknown=True)) == FINE
+        assert exit_of(await bench.run(resubmit_unknown=True)) == COMPLETE
         assert sorted(bench.rows) == list(range(6))
-        assert service.twice == {"2-judge-o-0": 2, "3-judge-o-0": 2}
+        assert service.submitted_twice == {"2-judge-o-0": 2, "3-judge-o-0": 2}
         assert bench.shard(1)["ended"] == "given up"
 
 
-async def test_a_job_that_is_gone_is_collected_if_it_comes_back_later(tmp_path: Path) -> None:
-    async with Scripted(job=first(3, lambda: said(404))) as service:
+async def test_a_vanished_job_is_collected_if_it_reappears(tmp_path: Path) -> None:
+    async with FakeBatchService(job=first(3, lambda: error_reply(404))) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == UNDECIDED
+        assert exit_of(await bench.run()) == UNDECIDED
         assert bench.record["counts"]["ok"] == 0
-        assert how(await bench.run()) == FINE
-        assert (len(service.jobs), service.asked.total()) == (1, 0)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(service.jobs), service.online_calls.total()) == (1, 0)
 
 
 @pytest.mark.parametrize("misses", ["x.", "xx.", "x-x-xx-x-."])
-async def test_a_job_that_is_missed_now_and_then_is_no_lost_one(tmp_path: Path, misses: str) -> None:
-    service = Scripted()
+async def test_a_job_that_is_missing_from_some_polls_is_not_lost(tmp_path: Path, misses: str) -> None:
+    service = FakeBatchService()
 
     def look(count: int, do: Do) -> web.Response:
         mark = misses[min(count, len(misses)) - 1]
-        return {"x": lambda: said(404), "-": lambda: web.json_response({"id": "batch-0"}), ".": do}[mark]()
+        return {"x": lambda: error_reply(404), "-": lambda: web.json_response({"id": "batch-0"}), ".": do}[mark]()
 
     service.hooks["job"] = look
     async with service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert (len(service.jobs), service.calls["job"]) == (1, len(misses))
 
 
-async def test_a_job_that_cannot_be_looked_at_waits(tmp_path: Path) -> None:
-    async with Scripted(job=first(1, lambda: said(405))) as service:
+async def test_a_job_that_cannot_be_polled_waits_for_a_decision(tmp_path: Path) -> None:
+    async with FakeBatchService(job=first(1, lambda: error_reply(405))) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == UNDECIDED
+        assert exit_of(await bench.run()) == UNDECIDED
         assert "cannot be polled" in bench.shard()["stuck"]
 
 
-# Our own limit
+# The run's own time limit
 
 
-async def test_a_batch_that_had_its_time_is_cancelled_and_waited_for(tmp_path: Path) -> None:
-    service = Scripted(lambda _, __: {"status": "Creating"})
+async def test_an_overdue_batch_is_cancelled_and_awaited(tmp_path: Path) -> None:
+    service = FakeBatchService(lambda _, __: {"status": "Creating"})
     ended = itertools.count()
 
     def cancel(_: int, do: Do) -> web.Response:
@@ -199,34 +203,34 @@ async def test_a_batch_that_had_its_time_is_cancelled_and_waited_for(tmp_path: P
     service.hooks |= {"cancel": cancel, "job": look}
     async with service:
         bench = Bench(tmp_path, service.url, batch={"window": 0.1})
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert (service.calls["cancel"], next(ended)) == (1, 4)
         assert bench.column("route") == ["batch"] + ["online"] * 3
-        assert service.asked == {1: 1, 2: 1, 3: 1}
+        assert service.online_calls == {1: 1, 2: 1, 3: 1}
         assert bench.logged("is being cancelled: it exceeded its window")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 409])
-async def test_a_batch_that_cannot_be_cancelled_waits(tmp_path: Path, status: int) -> None:
-    hooked = Scripted(lambda _, __: {"status": "Creating"}, cancel=first(99, lambda: said(status)))
+async def test_a_batch_that_cannot_be_cancelled_waits_for_a_decision(tmp_path: Path, status: int) -> None:
+    hooked = FakeBatchService(lambda _, __: {"status": "Creating"}, cancel=first(99, lambda: error_reply(status)))
     async with hooked as service:
         bench = Bench(tmp_path, service.url, batch={"window": 0.02})
-        assert how(await bench.run()) == UNDECIDED
+        assert exit_of(await bench.run()) == UNDECIDED
         assert "cannot be cancelled" in bench.shard()["stuck"]
-        assert (bench.rows, service.asked.total(), len(service.jobs)) == ({}, 0, 1)
+        assert (bench.rows, service.online_calls.total(), len(service.jobs)) == ({}, 0, 1)
 
 
 async def test_a_batch_that_ended_just_before_its_cancellation_is_collected(tmp_path: Path) -> None:
-    service = Scripted(lambda _, __: {"status": "Creating"})
+    service = FakeBatchService(lambda _, __: {"status": "Creating"})
 
     def cancel(_: int, __: Do) -> web.Response:
         service._end(service.jobs["batch-0"], all_answered(0, service.jobs["batch-0"]["ids"]))
-        return said(409, "it has ended")
+        return error_reply(409, "it has ended")
 
     service.hooks["cancel"] = cancel
     async with service:
         bench = Bench(tmp_path, service.url, batch={"window": 0.02}, online={"retry": {"base": 0.01, "patience": 0.1}})
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("route") == ["batch"] * 4
 
 
@@ -237,16 +241,16 @@ async def test_a_cancellation_without_effect_waits_for_a_decision(
     options = EmulatorOptions.from_mapping({"batch": {"delay": 0.02, "hold": 1, "ignore_cancel": True}})
     async with await start(options) as emulator:
         bench = Bench(tmp_path, f"{emulator.url}/v1", 6, batch={"window": 0.02, "shard_lines": 3})
-        assert how(await bench.run()) == UNDECIDED
+        assert exit_of(await bench.run()) == UNDECIDED
         assert len(bench.rows) == 3
-        assert how(await bench.run()) == UNDECIDED
+        assert exit_of(await bench.run()) == UNDECIDED
         assert emulator.stats.snapshot()["paid_twice"] == 0
-        assert how(await bench.run(resubmit_unknown=True)) == FINE
+        assert exit_of(await bench.run(resubmit_unknown=True)) == COMPLETE
         assert len(bench.rows) == 6
 
 
 class Clock:
-    """`time.time` of the lifecycle, which a test sets ahead for some looks."""
+    """`time.time` of the lifecycle, which a test sets ahead for some polls."""
 
     def __init__(self, ahead: Callable[[], float]) -> None:
         self._ahead = ahead
@@ -256,39 +260,39 @@ class Clock:
 
 
 @pytest.mark.parametrize(("looks", "cancelled"), [({3}, 0), ({3, 5, 7}, 0), ({3, 4}, 1)])
-async def test_a_clock_that_jumps_is_not_believed_at_once(
+async def test_one_poll_with_a_jumped_clock_cancels_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: set[int], cancelled: int
 ) -> None:
-    async with at_first("Running", 8) as service:
+    async with delayed("Running", 8) as service:
         monkeypatch.setattr(lifecycle, "time", Clock(lambda: 90_000.0 if service.calls["job"] in looks else 0.0))
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert service.calls["cancel"] == cancelled
 
 
-async def test_a_clock_that_went_back_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with at_first("Running", 4) as service:
+async def test_a_clock_that_goes_backwards_cancels_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with delayed("Running", 4) as service:
         monkeypatch.setattr(lifecycle, "time", Clock(lambda: -1e6 * service.calls["job"]))
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert service.calls["cancel"] == 0
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-async def test_cancelling_keeps_what_was_answered(tmp_path: Path, refuses: bool) -> None:
-    hooks: dict[str, Hook] = {"cancel": first(9, lambda: said(405))} if refuses else {}
-    async with Scripted(lambda _, __: {"status": "Creating"}) as service:
+async def test_cancelling_keeps_the_answers(tmp_path: Path, refuses: bool) -> None:
+    hooks: dict[str, Hook] = {"cancel": first(9, lambda: error_reply(405))} if refuses else {}
+    async with FakeBatchService(lambda _, __: {"status": "Creating"}) as service:
         service.hooks = hooks
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run(detach=True)) == (4, "detached")
-        assert how(await bench.run(cancel=True)) == (UNDECIDED if refuses else (4, "cancelled"))
+        assert exit_of(await bench.run(detach=True)) == (4, "detached")
+        assert exit_of(await bench.run(cancel=True)) == (UNDECIDED if refuses else (4, "cancelled"))
         assert len(bench.rows) == (0 if refuses else 2)
-        assert service.asked.total() == 0
+        assert service.online_calls.total() == 0
         if not refuses:
-            assert how(await bench.run()) == FINE
+            assert exit_of(await bench.run()) == COMPLETE
             assert bench.column("route") == ["batch"] * 2 + ["online"] * 2
 
 
-def test_the_shard_of_a_given_up_batch_names_its_state() -> None:
+def test_a_stuck_shard_is_open_and_undecided() -> None:
     shard = Shard(0, "poll", "default", "http://x", 1, 1, stuck="why")
     assert (shard.state, shard.is_open) == ("undecided", True)

@@ -1,4 +1,4 @@
-"""Whole runs against services whose batches end badly, or whose files are gone, cut off or cannot be deleted."""
+"""Whole runs against services whose batches fail, or whose files are missing, cut off or cannot be deleted."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from batch_lane_run import FINE, UNDECIDED, Bench, how
-from fake_batch_service import Do, Scripted, all_answered, bad, ending, first, good, lines, said
+from batch_lane_run import COMPLETE, UNDECIDED, Bench, exit_of
+from fake_batch_service import (
+    Do,
+    FakeBatchService,
+    all_answered,
+    answered_line,
+    ending,
+    error_reply,
+    failed_line,
+    first,
+    lines,
+)
 
 from runner.lanes.batch import lifecycle
 
 pytestmark = pytest.mark.anyio
 
 
-# Jobs that end, but not well
+# Jobs that end without success
 
 
-async def test_a_full_queue_is_waited_for_and_is_no_try(tmp_path: Path) -> None:
+async def test_a_full_queue_is_awaited_and_does_not_count_as_a_try(tmp_path: Path) -> None:
     errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached"}]}
 
     def end(number: int, ids: list[str]) -> dict[str, Any]:
         return ending("Failed", errors=errors) if number < 3 else ending(answered=ids)
 
-    async with Scripted(end) as service:
+    async with FakeBatchService(end) as service:
         bench = Bench(tmp_path, service.url, router={"leftovers": "resubmit"}, batch={"resubmits": 0})
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("batch_id") == ["batch-3"] * 4
         assert bench.column("attempts") == [1] * 4
         assert bench.shard()["former"] == ["batch-0", "batch-1", "batch-2"]
@@ -35,18 +45,18 @@ async def test_a_full_queue_is_waited_for_and_is_no_try(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", ["expired", "cancelled", "failed"])
 @pytest.mark.parametrize("leftovers", ["online", "resubmit"])
-async def test_part_of_a_job_is_kept_and_the_rest_goes_on(tmp_path: Path, status: str, leftovers: str) -> None:
+async def test_partial_results_are_kept_and_the_rest_is_sent_again(tmp_path: Path, status: str, leftovers: str) -> None:
     def end(number: int, ids: list[str]) -> dict[str, Any]:
         return ending(status, ids[:3], ids[3:4]) if number == 0 else ending(answered=ids)
 
-    async with Scripted(end) as service:
+    async with FakeBatchService(end) as service:
         bench = Bench(tmp_path, service.url, 6, router={"leftovers": leftovers})
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         rest = "online" if leftovers == "online" else "batch"
         assert bench.column("route") == ["batch"] * 3 + [rest] * 3
-        assert service.asked == ({3: 1, 4: 1, 5: 1} if leftovers == "online" else {})
+        assert service.online_calls == ({3: 1, 4: 1, 5: 1} if leftovers == "online" else {})
         again = {} if leftovers == "online" else {f"{n}-judge-o-0": 2 for n in (3, 4, 5)}
-        assert service.twice == again
+        assert service.submitted_twice == again
 
 
 @pytest.mark.parametrize(
@@ -57,32 +67,30 @@ async def test_part_of_a_job_is_kept_and_the_rest_goes_on(tmp_path: Path, status
         ("cancelled", "batch_lost", "was cancelled before this request was answered: model_not_found"),
     ],
 )
-async def test_what_is_said_of_a_job_stands_in_its_rows(
-    tmp_path: Path, status: str, error_type: str, words: str
-) -> None:
+async def test_the_errors_of_a_job_are_in_its_rows(tmp_path: Path, status: str, error_type: str, words: str) -> None:
     errors = {"object": "list", "data": [{"code": "model_not_found", "message": "no such model", "line": None}]}
-    async with Scripted(lambda _, __: ending(status, errors=errors)) as service:
+    async with FakeBatchService(lambda _, __: ending(status, errors=errors)) as service:
         bench = Bench(tmp_path, service.url, router={"leftovers": "resubmit"}, batch={"resubmits": 0})
-        assert how(await bench.run()) == (1, None)
+        assert exit_of(await bench.run()) == (1, None)
         assert bench.column("status") == ["failed"] * 4
         assert bench.column("error_type") == [error_type] * 4
         assert all(words in message for message in bench.column("error_message"))
-        assert (len(service.jobs), service.asked.total()) == (1, 0)
+        assert (len(service.jobs), service.online_calls.total()) == (1, 0)
 
 
-async def test_a_job_that_counts_answers_but_names_no_file_waits(tmp_path: Path) -> None:
+async def test_a_job_that_counts_answers_but_names_no_file_waits_for_a_decision(tmp_path: Path) -> None:
     counts = {"total": 4, "completed": 4, "failed": 0}
-    async with Scripted(lambda _, __: {"status": "Succeeded", "request_counts": counts}) as service:
+    async with FakeBatchService(lambda _, __: {"status": "Succeeded", "request_counts": counts}) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == UNDECIDED
+        assert exit_of(await bench.run()) == UNDECIDED
         assert "names no file" in bench.shard()["stuck"]
         service._end(service.newest, all_answered(0, service.newest["ids"]))
-        assert how(await bench.run()) == FINE
-        assert (len(service.jobs), service.asked.total()) == (1, 0)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(service.jobs), service.online_calls.total()) == (1, 0)
 
 
-async def test_files_that_are_named_a_look_later_are_waited_for(tmp_path: Path) -> None:
-    service = Scripted()
+async def test_result_files_that_are_named_a_poll_later_are_awaited(tmp_path: Path) -> None:
+    service = FakeBatchService()
 
     def look(count: int, do: Do) -> web.Response:
         return web.json_response({"id": "batch-0", "status": "Succeeded"}) if count < 3 else do()
@@ -90,49 +98,49 @@ async def test_files_that_are_named_a_look_later_are_waited_for(tmp_path: Path) 
     service.hooks["job"] = look
     async with service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert (service.calls["job"], bench.column("route")) == (3, ["batch"] * 4)
 
 
-async def test_a_job_of_which_every_line_failed_has_only_an_error_file(tmp_path: Path) -> None:
-    async with Scripted(lambda _, ids: ending("Succeeded", failed=ids)) as service:
+async def test_a_job_whose_lines_all_failed_has_only_an_error_file(tmp_path: Path) -> None:
+    async with FakeBatchService(lambda _, ids: ending("Succeeded", failed=ids)) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("route") == ["online"] * 4
 
 
-async def test_a_job_that_failed_before_it_began_has_no_file(tmp_path: Path) -> None:
-    async with Scripted(lambda _, __: {"status": "Failed", "request_counts": None}) as service:
+async def test_a_job_that_failed_before_it_started_has_no_file(tmp_path: Path) -> None:
+    async with FakeBatchService(lambda _, __: {"status": "Failed", "request_counts": None}) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert (bench.column("route"), service.calls["content"]) == (["online"] * 4, 0)
 
 
 # Result files
 
 
-async def test_an_output_file_that_is_gone_waits(tmp_path: Path) -> None:
-    async with Scripted(content=first(1, lambda: said(404, "no such file"))) as service:
+async def test_a_missing_output_file_waits_for_a_decision(tmp_path: Path) -> None:
+    async with FakeBatchService(content=first(1, lambda: error_reply(404, "no such file"))) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == UNDECIDED
+        assert exit_of(await bench.run()) == UNDECIDED
         assert "cannot be downloaded" in bench.shard()["stuck"]
         assert service.deleted == []
-        assert how(await bench.run()) == FINE
-        assert (len(service.jobs), service.asked.total()) == (1, 0)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(service.jobs), service.online_calls.total()) == (1, 0)
 
 
-async def test_without_the_error_file_one_can_go_on(tmp_path: Path) -> None:
-    service = Scripted(lambda _, ids: ending("Succeeded", ids[:3], ids[3:]))
-    service.hooks["content"] = lambda count, do: said(404) if count == 2 else do()
+async def test_a_missing_error_file_does_not_stop_the_shard(tmp_path: Path) -> None:
+    service = FakeBatchService(lambda _, ids: ending("Succeeded", ids[:3], ids[3:]))
+    service.hooks["content"] = lambda count, do: error_reply(404) if count == 2 else do()
     async with service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("route") == ["batch"] * 3 + ["online"]
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 3])
-async def test_a_file_that_ends_in_a_line_is_fetched_again(tmp_path: Path, cuts: int) -> None:
-    service = Scripted()
+async def test_a_file_that_ends_within_a_line_is_downloaded_again(tmp_path: Path, cuts: int) -> None:
+    service = FakeBatchService()
 
     def content(count: int, do: Do) -> web.Response:
         whole = do().body
@@ -142,15 +150,15 @@ async def test_a_file_that_ends_in_a_line_is_fetched_again(tmp_path: Path, cuts:
     service.hooks["content"] = content
     async with service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert service.calls["content"] == min(cuts + 1, lifecycle.MAX_DOWNLOADS)
         assert bench.column("route") == ["batch"] * 3 + (["batch"] if cuts < lifecycle.MAX_DOWNLOADS else ["online"])
 
 
-async def test_a_last_line_without_its_end_is_whole(tmp_path: Path) -> None:
-    async with Scripted(lambda _, ids: ending(output=lines(*map(good, ids))[:-1])) as service:
+async def test_a_last_line_without_a_newline_is_complete(tmp_path: Path) -> None:
+    async with FakeBatchService(lambda _, ids: ending(output=lines(*map(answered_line, ids))[:-1])) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert (service.calls["content"], bench.column("route")) == (1, ["batch"] * 4)
 
 
@@ -158,21 +166,21 @@ async def test_a_last_line_without_its_end_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 405, 409])
-async def test_files_that_cannot_be_deleted_are_no_reason_to_stop(tmp_path: Path, status: int) -> None:
-    async with Scripted(delete=first(9, lambda: said(status, "locked", "Locked"))) as service:
+async def test_files_that_cannot_be_deleted_do_not_stop_the_run(tmp_path: Path, status: int) -> None:
+    async with FakeBatchService(delete=first(9, lambda: error_reply(status, "locked", "Locked"))) as service:
         bench = Bench(tmp_path, service.url)
-        assert how(await bench.run()) == FINE
+        assert exit_of(await bench.run()) == COMPLETE
         assert (len(bench.rows), service.calls["delete"]) == (4, 2)
         assert bench.shard()["kept_files"] == ["file-0", "batch-0-output"]
         assert len(bench.logged("stays at the service", "locked")) == 2
 
 
-async def test_nothing_is_deleted_before_all_rows_are_there(tmp_path: Path) -> None:
+async def test_nothing_is_deleted_before_all_rows_are_written(tmp_path: Path) -> None:
     def end(number: int, ids: list[str]) -> dict[str, Any]:
-        return ending("Succeeded", ids[:2], error=lines(bad(ids[2]), bad(ids[3], 400)))
+        return ending("Succeeded", ids[:2], error=lines(failed_line(ids[2]), failed_line(ids[3], 400)))
 
     rows: list[int] = []
-    async with Scripted(end) as service:
+    async with FakeBatchService(end) as service:
         bench = Bench(tmp_path, service.url)
 
         def delete(_: int, do: Do) -> web.Response:
@@ -181,7 +189,7 @@ async def test_nothing_is_deleted_before_all_rows_are_there(tmp_path: Path) -> N
             return do()
 
         service.hooks["delete"] = delete
-        assert how(await bench.run()) == (1, None)
+        assert exit_of(await bench.run()) == (1, None)
         assert rows == [3, 3, 3]
         assert service.deleted == ["file-0", "batch-0-output", "batch-0-error"]
         assert service.files == {}

@@ -1,4 +1,4 @@
-"""From what is left to ask to upload files: every request in one of them, and none too large."""
+"""Writing pending requests into shards: every request is in exactly one, and none is too large."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def judge(name: str = "judge", model: str = "pai-judge", **more: Any) -> JudgeCo
 
 
 class Packed(NamedTuple):
-    """What a packer made."""
+    """The shards and rows that a packer made."""
 
     ledger: Ledger
     shards: list[Shard]
@@ -51,11 +51,11 @@ class Packed(NamedTuple):
         return list(self.ledger.read_members(shard.number))
 
 
-class Tickets:
-    """What is left to ask, some of it at hand at a time."""
+class Pending:
+    """Pending requests, a chunk of which is ready at a time."""
 
     def __init__(self, samples: Sequence[Sample], variants: int, chunk: int) -> None:
-        self._tickets = [(one, variant) for one in samples for variant in range(variants)]
+        self._left = [(one, variant) for one in samples for variant in range(variants)]
         self._chunk = chunk
         self._at_hand = 0
 
@@ -63,16 +63,16 @@ class Tickets:
         if not self._at_hand:
             return None
         self._at_hand -= 1
-        return self._tickets.pop(0)
+        return self._left.pop(0)
 
     async def fill(self) -> bool:
         await asyncio.sleep(0)
-        self._at_hand = min(self._chunk, len(self._tickets))
+        self._at_hand = min(self._chunk, len(self._left))
         return self._at_hand > 0
 
 
 class Rows:
-    """Takes the rows of samples that cannot be asked."""
+    """Takes the failed rows of samples without a valid request."""
 
     def __init__(self, done: CompletionIndex) -> None:
         self.done = done
@@ -105,12 +105,12 @@ def pack(
     owners: Sequence[str] = (),
     **more: Any,
 ) -> Packed:
-    """Have everything packed by so many workers."""
+    """Pack everything with a number of workers."""
     panel = Panel(judges)
     done = CompletionIndex(len(samples), {(v.judge, v.swapped, v.repeat): n for n, v in enumerate(panel.variants)})
     done.owners = dict.fromkeys(owners, 0)
     rows = Rows(done)
-    packer = packer_of(folder, Tickets(samples, len(panel.variants), chunk), panel, rows, **more)
+    packer = packer_of(folder, Pending(samples, len(panel.variants), chunk), panel, rows, **more)
     shards: list[Shard] = []
 
     async def work() -> None:
@@ -137,13 +137,13 @@ def test_a_line_of_each_dialect(tmp_path: Path) -> None:
         line = request_line(request, dialect)
         between = b"" if dialect == "pai" else where
         assert line == b'{"custom_id":"7-judge-o-0",' + between + b'"body":' + request.body + b"}\n"
-        assert CHINESE.encode() in line  # as it is: escaped it would be twice as long
+        assert CHINESE.encode() in line  # without escapes, which would double its length
         assert json.loads(line)["body"]["model"] == "pai-judge"
     packed = pack(tmp_path, [sample(0)], dialect="dashscope")
     assert sorted(packed.files[0][0]) == ["body", "custom_id", "method", "url"]
 
 
-def test_a_shard_knows_its_file_and_its_members(tmp_path: Path) -> None:
+def test_a_shard_describes_its_file_and_its_members(tmp_path: Path) -> None:
     columns: dict[str, Any] = {"human_score": 3.5, "subset": "歌", "ratio": math.inf}
     packed = pack(tmp_path, [sample(n, **columns) for n in range(3)], float_columns=("ratio",))
     shard = packed.shards[0]
@@ -157,7 +157,7 @@ def test_a_shard_knows_its_file_and_its_members(tmp_path: Path) -> None:
     assert (stored["human_score"], stored["subset"]) == (3.5, "歌")
 
 
-def test_the_limits_are_met_to_the_byte_and_to_the_line(tmp_path: Path) -> None:
+def test_the_limits_hold_to_the_byte_and_to_the_line(tmp_path: Path) -> None:
     size = len(request_line(Panel([judge()]).request(sample(0), 0), "pai"))
     for name, max_bytes, max_lines, sizes in (
         ("lines", 1e6, 3, [3, 3, 3, 1]),
@@ -173,13 +173,13 @@ def test_the_limits_are_met_to_the_byte_and_to_the_line(tmp_path: Path) -> None:
         assert all(shard.size <= max_bytes for shard in packed.shards)
 
 
-def test_bytes_are_counted_as_they_are_sent(tmp_path: Path) -> None:
+def test_the_size_counts_utf_8_bytes(tmp_path: Path) -> None:
     packed = pack(tmp_path, [sample(n, "好" * 1000) for n in range(10)], max_bytes=10_000)
     assert [shard.requests for shard in packed.shards] == [3, 3, 3, 1]
     assert all(3000 * shard.requests < shard.size == len(packed.raw[shard.number]) for shard in packed.shards)
 
 
-def test_a_line_too_large_for_any_file_is_a_failed_row_and_no_other_is_lost(tmp_path: Path) -> None:
+def test_a_line_too_large_for_a_file_is_a_failed_row_and_loses_no_other(tmp_path: Path) -> None:
     samples = [sample(n, "好" * (1000 if n in (0, 4, 5, 9) else 1)) for n in range(10)]
     packed = pack(tmp_path, samples, max_bytes=2000, max_lines=4)
     assert sorted(packed.rows) == ["0-judge-o-0", "4-judge-o-0", "5-judge-o-0", "9-judge-o-0"]
@@ -192,19 +192,19 @@ def test_a_line_too_large_for_any_file_is_a_failed_row_and_no_other_is_lost(tmp_
     assert [line["custom_id"][0] for file in packed.files.values() for line in file] == list("123678")
 
 
-def test_a_sample_that_cannot_be_asked_is_a_failed_row(tmp_path: Path) -> None:
+def test_a_sample_without_a_valid_request_is_a_failed_row(tmp_path: Path) -> None:
     broken = Sample(1, "s1", {}, {}, {}, "data.jsonl:2", "not JSON")
     packed = pack(tmp_path, [sample(0), broken, sample(2)])
     assert [asked.outcome for asked in packed.rows.values()] == [Failure("bad_row", "data.jsonl:2: not JSON")]
     assert packed.shards[0].requests == 2
 
 
-def test_nothing_left_is_no_shard(tmp_path: Path) -> None:
+def test_no_pending_requests_make_no_shard(tmp_path: Path) -> None:
     assert pack(tmp_path, []).shards == []
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_models_share_a_file_only_where_they_may(tmp_path: Path, dialect: str) -> None:
+def test_models_share_a_file_only_if_the_dialect_allows_it(tmp_path: Path, dialect: str) -> None:
     judges = [judge("a", TWO_MODELS[0]), judge("b", TWO_MODELS[1]), judge("c", TWO_MODELS[0])]
     packed = pack(tmp_path, [sample(n) for n in range(10)], judges, dialect=dialect, max_lines=8)
     models = [{line["body"]["model"] for line in file} for file in packed.files.values()]
@@ -215,18 +215,18 @@ def test_models_share_a_file_only_where_they_may(tmp_path: Path, dialect: str) -
     assert sorted(shard.number for shard in packed.shards) == list(range(len(packed.shards)))
 
 
-def test_a_shard_says_whether_it_replaces_rows(tmp_path: Path) -> None:
+def test_a_shard_records_if_it_replaces_rows(tmp_path: Path) -> None:
     packed = pack(tmp_path, [sample(n) for n in range(6)], max_lines=2, owners=["2-judge-o-0"])
     assert [shard.replaces for shard in packed.shards] == [False, True, False]
 
 
-def test_what_is_packed_is_with_nobody_else_until_it_is_left(tmp_path: Path) -> None:
+def test_packed_requests_are_submitted_until_their_open_shard_is_abandoned(tmp_path: Path) -> None:
     panel, samples = Panel([judge()]), [sample(n) for n in range(5)]
     done = CompletionIndex(5, {("judge", False, 0): 0})
-    packer = packer_of(tmp_path, Tickets(samples, 1, 9), panel, Rows(done), max_lines=2)
+    packer = packer_of(tmp_path, Pending(samples, 1, 9), panel, Rows(done), max_lines=2)
     shard = asyncio.run(packer.next())
     assert shard is not None
-    assert (done.submitted(), done.missing()) == (3, 2)  # the third began the next file
+    assert (done.submitted(), done.missing()) == (3, 2)  # the third is in the next open shard
     packer.release_all()
     assert (done.submitted(), done.missing()) == (2, 3)
     assert [done.is_done_or_submitted(n, 0) for n in range(5)] == [True, True, False, False, False]
@@ -277,15 +277,15 @@ def test_every_request_is_in_exactly_one_shard_or_a_failed_row(
         members = [member.custom_id for shard in packed.shards for member in packed.members(shard)]
     panel = Panel(judges)
     lines = {line["custom_id"]: line for file in packed.files.values() for line in file}
-    everybody = {
+    requests = {
         panel.custom_id(n, v): panel.request(samples[n], v)
         for n in range(len(sizes))
         for v in range(len(panel.variants))
     }
     assert len(members) == len(set(members)) == len(lines)
-    assert {*members} | {*packed.rows} == {*everybody}
+    assert {*members} | {*packed.rows} == {*requests}
     assert not {*members} & {*packed.rows}
-    for custom_id, request in everybody.items():
+    for custom_id, request in requests.items():
         fits = len(request_line(request, dialect)) <= max_bytes
         assert (custom_id in lines) is fits
         if fits:

@@ -1,4 +1,4 @@
-"""Answers of batches whose verdict cannot be read: kept as rows, asked again, never replaced by a failure."""
+"""Batch answers whose verdict cannot be read: kept as rows, requested again, never replaced by a failure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("leftovers", "route"), [("online", "online"), ("resubmit", "batch")])
-async def test_they_are_asked_again_the_way_leftovers_go(folder, leftovers, route):
+async def test_unreadable_verdicts_are_requested_again_as_leftovers_are(folder, leftovers, route):
     router = {"mode": "batch", "leftovers": leftovers}
     summary = await judge(folder, {"unparsable": 0.3}, RunOptions(), router=router)
     found = rows(folder)
@@ -59,7 +59,7 @@ async def test_they_are_asked_again_the_way_leftovers_go(folder, leftovers, rout
     assert all(row["total_tokens"] > 1.5 * once for row in again)  # both answers were paid for
 
 
-async def test_without_reask_they_stand_as_they_are(folder):
+async def test_unreadable_verdicts_stay_without_reask(folder):
     await judge(folder, {"unparsable": 0.3}, RunOptions(), judge={"reask": 0})
     found = rows(folder)
     assert {row["route"] for row in found} == {"batch"}
@@ -67,7 +67,7 @@ async def test_without_reask_they_stand_as_they_are(folder):
     assert 20 < sum(row["status"] == "unparsed" for row in found) < 60
 
 
-async def test_a_failure_does_not_take_the_place_of_an_answer(folder):
+async def test_a_failure_does_not_replace_an_answer(folder):
     await judge(folder, {"unparsable": 0.3}, RunOptions(), judge={"reask": 0})
     before = {row["custom_id"]: row for row in rows(folder)}
     summary = await judge(folder, {"refuse": 1}, RunOptions(retry=("unparsed",)), judge={"reask": 0})

@@ -1,4 +1,4 @@
-"""What result lines mean, and which line counts where files hold several, torn or foreign ones."""
+"""The results of lines, and which line counts if files hold several, torn or unknown ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EXPIRED = {
 }
 
 
-def test_the_lines_of_the_page(shared: Path) -> None:
+def test_the_lines_of_the_documentation(shared: Path) -> None:
     page = next((shared / "seed").glob("*.txt")).read_text("utf-8")
     lines = [text.strip().encode() for text in page.splitlines() if '"status_code":200' in text]
     expected = JudgeResponse("2+2 equals 4.", "stop", "chatcmpl-dcee3584-6f30-9541-a855-873a6d86b7d9", Usage(26, 7, 33))
@@ -159,7 +159,7 @@ def test_lines_without_an_answer(raw: bytes, kind: type, word: str, message: str
     assert message in found.message
 
 
-def test_what_a_dialect_says_about_quota_is_no_matter_of_one_line() -> None:
+def test_a_quota_error_in_a_line_is_a_leftover_in_every_dialect() -> None:
     for dialect in ("pai", "openai", "dashscope"):
         found = read_line(reply(said("insufficient_quota"), 429), dialect)
         assert isinstance(found, Leftover)
@@ -205,11 +205,11 @@ def nested(depth: int) -> bytes:
         b'{"custom_id": %s}',
     ],
 )
-def test_deep_nesting_is_no_trap(frame: bytes, depth: int) -> None:
+def test_deep_nesting_does_not_crash(frame: bytes, depth: int) -> None:
     assert not isinstance(read_line(frame.replace(b"%s", nested(depth))), JudgeResponse)
 
 
-def test_half_a_surrogate_pair_in_an_answer() -> None:
+def test_a_lone_surrogate_in_an_answer() -> None:
     assert read_line(reply(body("a\ud800"))) == JudgeResponse("a\ufffd", "stop", "c-1")
     found = read_line(reply(json.dumps(body("b"), ensure_ascii=False).replace("b", "\ud800")))
     assert isinstance(found, JudgeResponse | Leftover)
@@ -234,7 +234,7 @@ def sound(found: LineResult) -> bool:
 
 @given(raw=st.binary(max_size=300) | near_misses.map(lambda value: json.dumps(value).encode()), dialect=DIALECTS)
 @example(raw=b'{"response": {"status_code": "\\ud800"}}', dialect="pai")
-def test_any_bytes_mean_something(raw: bytes, dialect: str) -> None:
+def test_any_bytes_give_a_result(raw: bytes, dialect: str) -> None:
     assert sound(read_line(raw, dialect))
 
 
@@ -261,7 +261,7 @@ def test_a_damaged_refusal_is_never_an_answer(raw: bytes, cut: int, place: int) 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Callable[..., ResultFiles]:
-    """Write the files of a batch and wait to be entered: `files([line, ...], raw, wanted=...)`."""
+    """Write the files of a batch and return them, not entered yet: `files([line, ...], raw, wanted=...)`."""
 
     def write(*contents: bytes | list[bytes], wanted: tuple[str, ...] = ("a", "b", "c")) -> ResultFiles:
         paths = []
@@ -294,7 +294,7 @@ def test_empty_files_and_no_files(files: Callable[..., ResultFiles]) -> None:
         assert counts(found) == counts(none) == (0, 0, 0)
 
 
-def test_line_ends_marks_and_blank_lines(files: Callable[..., ResultFiles]) -> None:
+def test_line_ends_byte_order_marks_and_blank_lines(files: Callable[..., ResultFiles]) -> None:
     raw = (
         b"\xef\xbb\xbf" + reply(custom_id="a") + b"\r\n\r\n  \n" + reply(custom_id="b") + b"\r\n" + reply(custom_id="c")
     )
@@ -328,7 +328,7 @@ def test_garbled_lines_do_not_hide_the_others(files: Callable[..., ResultFiles])
         assert counts(found) == (len(garbled), 0, 0)
 
 
-def test_strangers_are_left_aside(files: Callable[..., ResultFiles]) -> None:
+def test_lines_with_unknown_ids_are_ignored(files: Callable[..., ResultFiles]) -> None:
     with files([reply(custom_id="z"), reply(custom_id="a"), reply(custom_id="z"), reply(custom_id="\ud800")]) as found:
         assert found.find("z") is None
         assert found.find("a") == ANSWER
@@ -345,7 +345,7 @@ KINDS = {
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("one", KINDS)
 @pytest.mark.parametrize("other", KINDS)
-def test_the_better_of_two_lines_counts_else_the_first(
+def test_the_better_of_two_lines_counts_or_else_the_first(
     files: Callable[..., ResultFiles], one: str, other: str, apart: bool
 ) -> None:
     first, second = KINDS[one], KINDS[other].replace(b"first", b"second")
@@ -355,9 +355,7 @@ def test_the_better_of_two_lines_counts_else_the_first(
         assert counts(found) == (0, 0, 1)
 
 
-def test_many_lines_of_one_name_are_each_read_once(
-    files: Callable[..., ResultFiles], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_duplicate_lines_are_each_read_once(files: Callable[..., ResultFiles], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
 
     def read(raw: bytes, dialect: str) -> LineResult:
@@ -396,7 +394,7 @@ statuses = st.sampled_from([200, "200", 400, 404, 408, 429, 500])
     seed=st.randoms(use_true_random=False),
     last=st.sampled_from([b"", b"\n"]),
 )
-def test_generated_lines_come_back(
+def test_generated_lines_are_found(
     tmp_path: Path,
     entries: dict[str, tuple[str, Any, bool]],
     ascii_only: bool,

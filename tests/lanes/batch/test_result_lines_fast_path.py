@@ -1,4 +1,4 @@
-"""Lines as nearly all are, decoded in one go, mean what the general rules say of them."""
+"""The fast path gives the agrees result as the general rules, or leaves the line to them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ GOOD: dict[str, Any] = {
 WHOLE = json.dumps(GOOD).encode()
 
 
-def same(raw: bytes) -> bool:
+def agrees(raw: bytes) -> bool:
     found = _read_usual(raw)
     return found is None or found == _read_general(raw, "pai")
 
@@ -58,16 +58,16 @@ def same(raw: bytes) -> bool:
 @example(WHOLE.replace(b"200", b"2e2"))
 @example(WHOLE.replace(b"\\u597d", b"\\ud83d"))
 @example(WHOLE[:-1] + b', "response": {"status_code": 500, "body": {"choices": []}}}')
-def test_the_short_way_says_the_same(raw: bytes) -> None:
-    assert same(raw)
+def test_the_fast_path_agrees_with_the_general_rules(raw: bytes) -> None:
+    assert agrees(raw)
 
 
 @settings(deadline=None)
 @given(raw=st.binary(max_size=6), cut=st.integers(0, 40), place=st.integers(0, len(WHOLE)))
-def test_the_short_way_says_the_same_of_damaged_lines(raw: bytes, cut: int, place: int) -> None:
-    assert same(WHOLE[:place] + raw + WHOLE[place + cut :])
+def test_the_fast_path_agrees_on_damaged_lines(raw: bytes, cut: int, place: int) -> None:
+    assert agrees(WHOLE[:place] + raw + WHOLE[place + cut :])
 
 
-def test_the_usual_line_goes_the_short_way() -> None:
+def test_a_usual_line_takes_the_fast_path() -> None:
     assert isinstance(_read_usual(WHOLE), JudgeResponse)
     assert _read_usual(WHOLE) == _read_general(WHOLE, "pai") == read_line(WHOLE)
