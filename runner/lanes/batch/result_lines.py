@@ -3,10 +3,10 @@
 No service promises an order, a file for each kind of line, or a correct count: an answer is a line with status 200,
 without an error and with a complete completion, in either file.
 
-`_read_usual` decodes a plain answer in one step and leaves every other line to `_read_general`. It saves 3.8 % of the
-CPU (user + system) of a run that collects 100,000 lines (`benchmarks/batch_results.py`: median of 8 alternating pairs,
-2.7 to 5.9 %; 2.4 % with PAI's longer answers). Mapping the files into memory, instead of reading each line by its
-offset, saved 1.7 % and 0.2 %, and was dropped.
+`_read_usual` decodes a plain answer in one step and leaves every other line to `_read_general`. Without it, a run that
+collects 100,000 lines takes 3.8 % more CPU (user + system; `benchmarks/batch_results.py`, median of 8 alternating
+pairs, 2.7 to 5.9 %), and 2.4 % more with PAI's longer answers. Reading each line by its offset, instead of mapping the
+files into memory, takes 1.7 % and 0.2 % more, which is not worth the code.
 """
 
 from __future__ import annotations
