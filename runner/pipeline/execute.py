@@ -41,16 +41,16 @@ def run(config: RunConfig, options: RunOptions = DEFAULTS) -> RunSummary:
     """
     if _is_in_event_loop():
         raise UsageError("run() cannot be called in a running event loop, such as a notebook's; use `await arun(...)`")
-    with open_run(config, options) as opened:
-        return anyio.run(partial(_run, opened), backend_options={"use_uvloop": True})
+    with open_run(config, options) as opened_run:
+        return anyio.run(partial(_run, opened_run), backend_options={"use_uvloop": True})
 
 
 async def arun(config: RunConfig, options: RunOptions = DEFAULTS) -> RunSummary:
     """Run a configuration to its end, as `run` does, from async code; raises UsageError."""
     manager = open_run(config, options)
-    opened = await anyio.to_thread.run_sync(manager.__enter__)
+    opened_run = await anyio.to_thread.run_sync(manager.__enter__)
     try:
-        return await _run(opened)
+        return await _run(opened_run)
     finally:
         manager.__exit__(None, None, None)
 

@@ -1,4 +1,4 @@
-"""Judges of one criterion: their scores stand under its name, and they have no vote on the whole."""
+"""Judges of one criterion: their scores appear under its name, and they have no vote on the overall verdict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def bench(tmp_path: Path, url: str) -> Bench:
-    """A finished run of a judge of the whole and one of a criterion."""
+    """A finished run with an overall judge and a judge of one criterion."""
     bench = Bench(tmp_path, url)
     bench.config.pop("judge")
     bench.config["judges"] = [{**TEMPLATE, "name": "whole"}, TONE]
@@ -33,29 +33,29 @@ def bench(tmp_path: Path, url: str) -> Bench:
     return bench
 
 
-def by_hand(bench: Bench) -> list[tuple[float, float]]:
-    """The whole score and the mean of the criterion's, of each sample, from the rows."""
+def expected_scores(bench: Bench) -> list[tuple[float, float]]:
+    """Returns for each sample the overall score and the mean score of the criterion, from the rows."""
     found = []
     for line in bench.samples:
-        mine = [row for row in bench.rows if row["ordinal"] == line["ordinal"]]
-        (whole,) = (row["score"] for row in mine if row["judge"] == "whole")
-        tone = [item["score"] for row in mine if row["judge"] == "tone" for item in row["dimensions"]]
+        own_rows = [row for row in bench.rows if row["ordinal"] == line["ordinal"]]
+        (whole,) = (row["score"] for row in own_rows if row["judge"] == "whole")
+        tone = [item["score"] for row in own_rows if row["judge"] == "tone" for item in row["dimensions"]]
         assert len(tone) == 2
         found.append((whole, mean(tone)))
     return found
 
 
-def test_its_score_stands_under_its_name(bench: Bench) -> None:
+def test_its_score_appears_under_its_name(bench: Bench) -> None:
     assert {row["score"] for row in bench.rows if row["judge"] == "tone"} == {None}
-    for line, (whole, tone) in zip(bench.samples, by_hand(bench), strict=True):
+    for line, (whole, tone) in zip(bench.samples, expected_scores(bench), strict=True):
         assert line["dimensions"] == [{"name": "politeness", "answer": None, "score": tone}]
         assert (line["score"], line["status"]) == (whole, "ok")
         assert [vote["judge"] for vote in line["votes"]] == ["whole"]
 
 
-def test_it_can_become_a_vote_and_a_criterion_again_without_asking(bench: Bench) -> None:
+def test_it_can_become_a_vote_and_a_criterion_again_without_requests(bench: Bench) -> None:
     before, asked = bench.samples, bench.asked
-    expected = by_hand(bench)
+    expected = expected_scores(bench)
     config = bench.directory / "config.yaml"
     assert rescore_run(load_config(config, ["judges.1.dimension=null"], base=bench.folder)).exit_code == 0
     for line, (whole, tone) in zip(bench.samples, expected, strict=True):
@@ -84,7 +84,7 @@ def test_the_summary_keeps_it_out_of_the_panel(bench: Bench) -> None:
     assert spread == {("judge", "whole"): pytest.approx(mean(wholes)), ("verdict", None): pytest.approx(mean(wholes))}
 
 
-def test_a_run_of_criteria_alone_has_no_verdict(bench: Bench) -> None:
+def test_a_run_with_only_criteria_has_no_verdict(bench: Bench) -> None:
     bench.config["judges"] = [TONE]
     summary = bench.run(fresh=True)
     assert (summary.exit_code, summary.counts.ok) == (0, 24)
@@ -96,7 +96,7 @@ def test_a_run_of_criteria_alone_has_no_verdict(bench: Bench) -> None:
     assert (data["ranking"]["tables"], data["agreement"]) == ([], [])
 
 
-def test_two_answers_have_a_score_each_in_the_datasets_order(bench: Bench) -> None:
+def test_each_of_two_answers_has_a_score_in_the_datasets_order(bench: Bench) -> None:
     bench.write(6, answer1="Short.", answer2="It is blue, since air scatters blue light more than red light does.")
     bench.config["judges"] = [
         {"name": "whole", "kind": "pai_pairwise"},

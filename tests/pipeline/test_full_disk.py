@@ -1,4 +1,4 @@
-"""A whole run whose disk fills up or turns read-only: it stops with 3, loses nothing and goes on when there is room."""
+"""A run whose disk becomes full or read-only stops with exit code 3, loses nothing, and can be resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench_run import Bench, emulator
 from runner.errors import RunDirectoryError
 from runner.results import RunDirectory, part_paths, parts
 
-FLYING = 4
+IN_FLIGHT = 4
 
 
 @pytest.fixture(scope="module")
@@ -27,32 +27,34 @@ def url() -> Iterator[str]:
 
 
 def fill(disk: Path) -> None:
-    """Take the last byte: rows that went from the journal into parts may have made room."""
-    with (disk / "ballast").open("ab", buffering=0) as ballast, suppress(OSError):
+    """Fill the disk completely: moving rows from the journal into parts may have freed space."""
+    with (disk / "filler").open("ab", buffering=0) as filler, suppress(OSError):
         while True:
-            ballast.write(bytes(4096))
+            filler.write(bytes(4096))
 
 
-def goes_on(bench: Bench, before: int, samples: int) -> None:
-    """The next run asks what has no row yet, and nothing else was paid for but what was in flight."""
+def check_resume(bench: Bench, before: int, samples: int) -> None:
+    """The next run sends the requests without a row, and only those that were in flight were sent twice."""
     summary = bench.run()
     assert (summary.exit_code, summary.counts.done) == (0, samples)
     assert [row["ordinal"] for row in bench.rows] == list(range(samples))
     assert len(bench.samples) == samples
-    assert bench.asked - before <= samples + FLYING
+    assert bench.asked - before <= samples + IN_FLIGHT
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
-def test_a_journal_that_refuses(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_journal_that_cannot_be_written(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     bench = Bench(tmp_path, url)
     bench.write(40)
-    before, real, taken = bench.asked, os.write, 0
+    before, real, writes = bench.asked, os.write, 0
 
     def write(handle: int, data: bytes) -> int:
-        nonlocal taken
+        nonlocal writes
         if data.startswith(b'{"sample_id"'):
-            taken += 1
-            if taken > 10:
+            writes += 1
+            if writes > 10:
                 raise OSError(number, os.strerror(number))
         return real(handle, data)
 
@@ -62,7 +64,7 @@ def test_a_journal_that_refuses(tmp_path: Path, url: str, monkeypatch: pytest.Mo
     assert (summary.exit_code, summary.stop_reason, summary.counts.done) == (3, "output", 10)
     assert os.strerror(number) in str(summary.message)
     assert len(bench.rows) == 10
-    goes_on(bench, before, 40)
+    check_resume(bench, before, 40)
 
 
 def test_a_run_json_that_cannot_be_written(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +79,7 @@ def test_a_run_json_that_cannot_be_written(tmp_path: Path, url: str, monkeypatch
         patch.setattr(RunDirectory, "write_run", full)
         summary = bench.run()
     assert (summary.exit_code, summary.stop_reason, bench.asked) == (3, "output", before)
-    goes_on(bench, before, 5)
+    check_resume(bench, before, 5)
 
 
 def test_parts_that_cannot_be_put_in_place(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,10 +95,10 @@ def test_parts_that_cannot_be_put_in_place(tmp_path: Path, url: str, monkeypatch
         summary = bench.run()
     assert (summary.exit_code, summary.stop_reason) == (3, "output")
     assert bench.rows == []
-    goes_on(bench, before, 40)
+    check_resume(bench, before, 40)
 
 
-def test_a_disk_that_really_is_full(tmp_path: Path, url: str) -> None:
+def test_a_full_file_system(tmp_path: Path, url: str) -> None:
     disk = tmp_path / "out"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
@@ -106,20 +108,20 @@ def test_a_disk_that_really_is_full(tmp_path: Path, url: str) -> None:
         bench = Bench(tmp_path, url)
         bench.config["output"]["rows_per_part"] = 200
         bench.write(2500)
-        with (disk / "ballast").open("wb") as ballast:
-            ballast.write(bytes(200_000))
+        with (disk / "filler").open("wb") as filler:
+            filler.write(bytes(200_000))
         before = bench.asked
         summary = bench.run()
         assert (summary.exit_code, summary.stop_reason) == (3, "output")
         assert 0 < summary.counts.done < 2500
         parts_then = part_paths(disk / "results")
         fill(disk)
-        refused = bench.asked
+        requests_then = bench.asked
         with pytest.raises(RunDirectoryError, match="No space left"):
             bench.run()
-        assert bench.asked == refused
+        assert bench.asked == requests_then
         assert parts_then.items() <= part_paths(disk / "results").items()
         subprocess.run(["mount", "-o", "remount,size=32m", str(disk)], check=True)
-        goes_on(bench, before, 2500)
+        check_resume(bench, before, 2500)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -1,4 +1,4 @@
-"""Reading stored answers again: no request is sent, and being cut off on the way leaves nothing of it behind."""
+"""Parsing stored responses again sends no request, and an interruption leaves no row with the wrong settings."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ def bench(tmp_path: Path, url: str) -> Bench:
     return bench
 
 
-def again(bench: Bench, changes: dict[str, Any], code: int = 0) -> list[dict[str, Any]]:
-    """Run with changes that ask nothing; the rows then."""
+def rewritten_rows(bench: Bench, changes: dict[str, Any], code: int = 0) -> list[dict[str, Any]]:
+    """Run with changes that send no request; returns the rows."""
     before = bench.asked
     summary = bench.run(changes)
     assert (summary.exit_code, summary.asked, bench.asked) == (code, 0, before)
     return bench.rows
 
 
-def test_another_verdict_is_read_from_the_stored_answers(bench: Bench) -> None:
+def test_another_verdict_format_is_applied_to_the_stored_responses(bench: Bench) -> None:
     scores = [row["score"] for row in bench.rows]
-    rows = again(bench, LETTERS)
+    rows = rewritten_rows(bench, LETTERS)
     assert [row["label"] for row in rows] == [f"[[{score:g}]]" for score in scores]
     assert {row["score"] for row in rows} == {None}
     assert [line["label"] for line in bench.samples] == [row["label"] for row in rows]
-    assert [row["score"] for row in again(bench, {})] == scores
+    assert [row["score"] for row in rewritten_rows(bench, {})] == scores
 
 
-def test_another_scale_counts_again(bench: Bench) -> None:
+def test_another_scale_changes_the_counts(bench: Bench) -> None:
     scores = {row["score"] for row in bench.rows}
     low = sorted(scores)[len(scores) // 2]
-    rows = again(bench, {"judge.scale": [1, low]}, code=1)
+    rows = rewritten_rows(bench, {"judge.scale": [1, low]}, code=1)
     assert {row["error_type"] for row in rows if row["status"] == "unparsed"} == {"out_of_scale"}
     run = RunDirectory(bench.directory).read_run()
     assert run["counts"]["unparsed"] == sum(row["status"] == "unparsed" for row in rows) > 0
-    assert {row["status"] for row in again(bench, {})} == {"ok"}
+    assert {row["status"] for row in rewritten_rows(bench, {})} == {"ok"}
 
 
-def test_prices_labels_and_kept_columns_come_without_asking(bench: Bench) -> None:
+def test_prices_labels_and_kept_columns_are_added_without_requests(bench: Bench) -> None:
     prices = {"currency": "CNY", "per": 1000, "models": {"judge-model": {"input": 1, "output": 2}}}
     changes = {
         "prices": prices,
@@ -71,40 +71,40 @@ def test_prices_labels_and_kept_columns_come_without_asking(bench: Bench) -> Non
         "dataset.human_label": "people",
         "dataset.fields.id": "topic",
     }
-    rows = again(bench, changes)
+    rows = rewritten_rows(bench, changes)
     for row in rows:
         assert row["cost"] == pytest.approx((row["prompt_tokens"] + 2 * row["completion_tokens"]) / 1000)
         assert (row["topic"], row["human_score"], row["sample_id"]) == ("t", 4.0, "t")
-    assert {row["cost"] for row in again(bench, {})} == {None}
+    assert {row["cost"] for row in rewritten_rows(bench, {})} == {None}
     assert "topic" not in bench.rows[0]
 
 
-def test_another_aggregation_writes_the_samples_again(bench: Bench) -> None:
+def test_another_aggregation_rewrites_the_samples(bench: Bench) -> None:
     assert {line["status"] for line in bench.samples} == {"ok"}
-    again(bench, {"aggregate.min_valid": 2})
+    rewritten_rows(bench, {"aggregate.min_valid": 2})
     assert {line["status"] for line in bench.samples} == {"unparsed"}
 
 
-def test_rows_that_were_never_sent_stay_as_they_are(tmp_path: Path, url: str) -> None:
+def test_rows_that_were_never_sent_do_not_change(tmp_path: Path, url: str) -> None:
     bench = Bench(tmp_path, url)
     bench.write(3)
     with bench.data.open("a") as data:
         data.write("not JSON\n")
     assert bench.run().exit_code == 1
-    rows = again(bench, LETTERS, code=1)
+    rows = rewritten_rows(bench, LETTERS, code=1)
     assert [row["status"] for row in rows] == ["ok", "ok", "ok", "failed"]
     assert (rows[3]["error_type"], rows[3]["attempts"], rows[3]["request_hash"]) == ("bad_row", 0, None)
 
 
 @pytest.mark.parametrize("at", range(3))
-def test_cut_off_on_the_way_even_the_old_reading_is_read_again(
+def test_after_an_interruption_all_responses_are_parsed_even_with_the_old_settings(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    """Parts of both readings stand there then; going back must not take the new ones for old."""
+    """Some parts then have the new settings; a run with the old ones must not take them for up to date."""
     before = bench.rows
     real, done = parts.put_in_place, 0
 
-    def cut(temporary: Path, final: Path) -> None:
+    def interrupt(temporary: Path, final: Path) -> None:
         nonlocal done
         if done == at:
             raise KeyboardInterrupt
@@ -112,17 +112,17 @@ def test_cut_off_on_the_way_even_the_old_reading_is_read_again(
         real(temporary, final)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "put_in_place", cut)
+        patch.setattr(parts, "put_in_place", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bench.run(LETTERS)
     assert sum(row["label"] is not None for row in bench.rows) == min(10, 4 * at)
-    rows = again(bench, {})
+    rows = rewritten_rows(bench, {})
     for row in rows:
         row["dimensions"] = []
     assert rows == before
 
 
-def test_a_full_disk_is_told_and_the_old_parts_stand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_the_old_parts_remain(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -132,29 +132,29 @@ def test_a_full_disk_is_told_and_the_old_parts_stand(bench: Bench, monkeypatch: 
         with pytest.raises(RunDirectoryError, match=r"cannot be recovered: .*No space left"):
             bench.run(LETTERS)
     assert (bench.rows, bench.asked) == (before, asked)
-    assert {row["score"] for row in again(bench, LETTERS)} == {None}
+    assert {row["score"] for row in rewritten_rows(bench, LETTERS)} == {None}
 
 
-def test_a_judge_that_comes_back_is_read_as_the_configuration_says_now(bench: Bench) -> None:
+def test_a_judge_that_is_configured_again_is_parsed_with_the_current_settings(bench: Bench) -> None:
     both = [{**TEMPLATE, "name": "judge"}, {**TEMPLATE, "name": "second"}]
     bench.run({"judge": ..., "judges": both})
-    again(bench, {"judge": ..., "judges": both[:1]})
+    rewritten_rows(bench, {"judge": ..., "judges": both[:1]})
     both[1] = {**TEMPLATE, "name": "second", "verdict": LETTERS["judge.verdict"]}
-    rows = again(bench, {"judge": ..., "judges": both})
+    rows = rewritten_rows(bench, {"judge": ..., "judges": both})
     assert {row["judge"] for row in rows if row["label"] is not None} == {"second"}
 
 
-class HalfCharacters:
-    """A panel whose verdicts hold what a judge's JSON may spell: half a character."""
+class SurrogatePanel:
+    """A panel whose verdicts contain lone surrogates, as a judge's JSON may."""
 
     def read_variant(self, variant: int, response: JudgeResponse) -> Verdict:
         return Verdict(score=1.0, explanation="half \ud83d", dimensions=(Dimension("t\udc00", None, 2.0),))
 
 
-def test_text_that_no_file_can_hold_is_mended(bench: Bench) -> None:
-    place = RunDirectory(bench.directory)
-    schema = place.read_schema()
-    reading = ReparseContext(HalfCharacters(), {("judge", False, 0): 0}, (no_price,), None)  # type: ignore[arg-type]
-    assert reparse_rows(place.results, schema, "zstd", reading) == 10
+def test_lone_surrogates_are_replaced(bench: Bench) -> None:
+    run_directory = RunDirectory(bench.directory)
+    schema = run_directory.read_schema()
+    context = ReparseContext(SurrogatePanel(), {("judge", False, 0): 0}, (no_price,), None)  # type: ignore[arg-type]
+    assert reparse_rows(run_directory.results, schema, "zstd", context) == 10
     assert {row["explanation"] for row in bench.rows} == {"half \ufffd"}
     assert {row["dimensions"][0]["name"] for row in bench.rows} == {"t\ufffd"}

@@ -1,4 +1,4 @@
-"""The report as users meet it: at a run's end, by the command, in the quickstart; and never in the way of a run."""
+"""The report at the end of a run and by the command; it never affects the run."""
 
 from __future__ import annotations
 
@@ -39,59 +39,59 @@ def summary(bench: Bench) -> dict[str, Any]:
 
 
 def test_a_run_writes_its_report_at_its_end(bench: Bench) -> None:
-    ended = bench.run({"report": {"group_by": ["tone"]}})
-    assert (ended.exit_code, ended.report) == (0, bench.directory / "report" / "index.html")
-    assert any(line.split() == ["report", str(ended.report)] for line in ended.lines())
+    result = bench.run({"report": {"group_by": ["tone"]}})
+    assert (result.exit_code, result.report) == (0, bench.directory / "report" / "index.html")
+    assert any(line.split() == ["report", str(result.report)] for line in result.lines())
     numbers = summary(bench)
     assert numbers["run"]["exit_code"] == 0
     assert numbers["counts"]["all"] | dict(Counter(row["status"] for row in bench.rows)) == numbers["counts"]["all"]
     assert [group["column"] for group in numbers["settings"]["groups"]] == ["tone"]
-    assert "<html" in ended.report.read_text(encoding="utf-8")
+    assert "<html" in result.report.read_text(encoding="utf-8")
 
 
-def test_a_run_that_asks_for_none_writes_none(bench: Bench) -> None:
+def test_a_run_without_a_report_section_writes_none(bench: Bench) -> None:
     assert bench.run().report is None
     assert not (bench.directory / "report").exists()
 
 
-def test_nothing_of_the_report_is_loaded_into_a_run() -> None:
+def test_a_run_does_not_import_the_report() -> None:
     program = "import sys, runner.cli; print(*(name for name in sys.modules if name in ('duckdb', 'scipy', 'jinja2')"
     program += " or name.startswith('runner.report.')))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == []
 
 
-def test_a_report_that_fails_leaves_the_run_as_it_is(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_report_does_not_affect_the_run(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     assert bench.run().exit_code == 0
     (bench.directory / "report").write_text("in the way", encoding="utf-8")
     before = bench.rows
-    ended = bench.run({"report": {}})
-    assert (ended.exit_code, ended.report) == (0, None)
+    result = bench.run({"report": {}})
+    assert (result.exit_code, result.report) == (0, None)
     assert bench.rows == before
     assert "the report was not written" in caplog.text
     assert f"judge-runner report {bench.directory}" in caplog.text
 
 
-def test_a_run_that_is_not_over_has_no_report_until_somebody_asks(bench: Bench, cli: Cli) -> None:
-    ended = bench.run({"report": {}}, max_time=0.0)
-    assert (ended.exit_code, ended.report) == (4, None)
-    done = cli("report", str(bench.directory))
-    assert done.returncode == 0, done.stderr
+def test_an_unfinished_run_gets_a_report_only_by_the_command(bench: Bench, cli: Cli) -> None:
+    result = bench.run({"report": {}}, max_time=0.0)
+    assert (result.exit_code, result.report) == (4, None)
+    process = cli("report", str(bench.directory))
+    assert process.returncode == 0, process.stderr
     assert summary(bench)["run"]["stop_reason"] == "max_time"
 
 
-def test_the_command_makes_it_again_with_other_groups(bench: Bench, cli: Cli) -> None:
+def test_the_command_writes_it_again_with_other_groups(bench: Bench, cli: Cli) -> None:
     bench.run({"report": {"group_by": ["tone"]}})
     first = summary(bench)
-    done = cli("report", "out", "--set", "report.group_by=[]")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert Path(done.stdout.strip()) == bench.directory / "report" / "index.html"
+    process = cli("report", "out", "--set", "report.group_by=[]")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert Path(process.stdout.strip()) == bench.directory / "report" / "index.html"
     second = summary(bench)
     assert second["settings"]["groups"] == []
     assert second["counts"] == first["counts"]
 
 
-def test_rescoring_makes_it_again(bench: Bench, cli: Cli) -> None:
+def test_rescoring_writes_it_again(bench: Bench, cli: Cli) -> None:
     bench.run({"report": {}})
     low = sorted(row["score"] for row in bench.rows)[5]
     assert cli("rescore", "out", "--set", f"judge.scale=[1, {low}]").returncode == 1
@@ -100,7 +100,7 @@ def test_rescoring_makes_it_again(bench: Bench, cli: Cli) -> None:
     assert numbers["settings"]["scales"]["judges"] == {"judge": [1.0, low]}
 
 
-def test_scales_are_those_of_formats_and_people(bench: Bench) -> None:
+def test_scales_come_from_formats_and_human_labels(bench: Bench) -> None:
     bench.write(12, tone="dry", human=3)
     bench.config["dataset"]["human_label"] = {"column": "human", "scale": [1, 5]}
     bench.run({"report": {}, "judge.verdict": "mt_bench_single"})
@@ -108,7 +108,7 @@ def test_scales_are_those_of_formats_and_people(bench: Bench) -> None:
     assert set(OWN) < set(FORMATS)
 
 
-def test_a_run_that_has_closed_no_part_yet(bench: Bench, cli: Cli) -> None:
+def test_a_run_without_a_closed_part(bench: Bench, cli: Cli) -> None:
     bench.run({"report": {"group_by": ["tone"]}}, max_time=0.0)
     for part in (bench.directory / "results").iterdir():
         part.unlink()

@@ -1,4 +1,4 @@
-"""`rescore`: every stored answer is read again, nothing is asked, and the exit code is that of the new shares."""
+"""`rescore` parses every stored response again, sends nothing, and its exit code follows the new statuses."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def bench(tmp_path: Path, url: str) -> Bench:
     return bench
 
 
-def again(bench: Bench, *overrides: str, code: int = 0) -> list[dict[str, Any]]:
-    """Rescore with some values changed; the rows then."""
+def rescore(bench: Bench, *overrides: str, code: int = 0) -> list[dict[str, Any]]:
+    """Rescore with some values changed; returns the rows."""
     before = bench.asked
     config = load_config(bench.directory / "config.yaml", overrides, base=bench.folder)
     summary = rescore_run(config)
@@ -45,39 +45,39 @@ def again(bench: Bench, *overrides: str, code: int = 0) -> list[dict[str, Any]]:
     return bench.rows
 
 
-def test_another_format_is_read_and_kept_for_the_next_run(bench: Bench) -> None:
+def test_another_format_is_used_and_stays_for_the_next_run(bench: Bench) -> None:
     before = bench.rows
-    rows = again(bench, "judge.verdict=mt_bench_single")
+    rows = rescore(bench, "judge.verdict=mt_bench_single")
     assert {row["rule"] for row in rows} == {"mt_bench_single.bracket"}
     assert [line["score"] for line in bench.samples] == [row["score"] for row in rows]
-    assert again(bench) == rows
-    rows = again(bench, "judge.verdict={pattern: '(\\d+)', kind: score, pick: last}")
+    assert rescore(bench) == rows
+    rows = rescore(bench, "judge.verdict={pattern: '(\\d+)', kind: score, pick: last}")
     assert rows == before
 
 
-def test_the_exit_code_is_that_of_the_new_shares(bench: Bench) -> None:
+def test_the_exit_code_follows_the_new_statuses(bench: Bench) -> None:
     low = sorted(row["score"] for row in bench.rows)[5]
-    rows = again(bench, f"judge.scale=[1, {low}]", code=1)
+    rows = rescore(bench, f"judge.scale=[1, {low}]", code=1)
     bad = sum(row["status"] == "unparsed" for row in rows)
     assert 0 < bad < 10
-    again(bench, "output.tolerate=0.9")
-    again(bench, "output.tolerate=0", code=1)
-    again(bench, "judge.scale=null")
+    rescore(bench, "output.tolerate=0.9")
+    rescore(bench, "output.tolerate=0", code=1)
+    rescore(bench, "judge.scale=null")
 
 
-def test_the_same_reading_is_read_again_too(bench: Bench) -> None:
-    """An answer may be read better by a newer version, which the configuration cannot tell."""
-    place = RunDirectory(bench.directory)
+def test_responses_are_parsed_although_the_configuration_is_the_same(bench: Bench) -> None:
+    """A newer version may parse a response better, and the configuration does not show that."""
+    run_directory = RunDirectory(bench.directory)
     rows = bench.rows
-    run = place.read_run()
+    run = run_directory.read_run()
     table = bench.directory / "samples.parquet"
     table.unlink()
-    assert again(bench) == rows
+    assert rescore(bench) == rows
     assert table.exists()
-    assert place.read_run()["reading"] == run["reading"]
+    assert run_directory.read_run()["reading"] == run["reading"]
 
 
-def test_rows_that_a_run_would_ask_again_count_as_they_are(tmp_path: Path) -> None:
+def test_rows_that_a_run_would_replace_are_counted_as_stored(tmp_path: Path) -> None:
     retry = {"attempts": 2, "base": 0.01, "ceiling": 0.02}
     with emulator(seed=4, faults={"malformed": 0.6}) as url:
         bench = Bench(tmp_path, url)
@@ -87,9 +87,9 @@ def test_rows_that_a_run_would_ask_again_count_as_they_are(tmp_path: Path) -> No
         assert bench.run().exit_code == 1
         failed = sum(row["status"] == "failed" for row in bench.rows)
         assert failed
-        assert len(again(bench, code=1)) == 12
+        assert len(rescore(bench, code=1)) == 12
         assert RunDirectory(bench.directory).read_run()["counts"]["failed"] == failed
-        again(bench, "output.tolerate=1")
+        rescore(bench, "output.tolerate=1")
 
 
 def test_an_unfinished_run_stays_unfinished(bench: Bench) -> None:
@@ -103,23 +103,23 @@ def test_an_unfinished_run_stays_unfinished(bench: Bench) -> None:
     assert len(bench.rows) == 12
 
 
-def test_a_limit_holds(tmp_path: Path, url: str) -> None:
+def test_the_limit_of_the_run_is_kept(tmp_path: Path, url: str) -> None:
     bench = Bench(tmp_path, url)
     bench.write(10)
     assert bench.run(limit=4).exit_code == 0
-    assert len(again(bench, "judge.verdict=last_number")) == 4
+    assert len(rescore(bench, "judge.verdict=last_number")) == 4
 
 
-def test_what_is_asked_may_not_change(bench: Bench) -> None:
+def test_the_requests_may_not_change(bench: Bench) -> None:
     rows = bench.rows
     config = load_config(bench.directory / "config.yaml", ["judge.user=Other {answer}"], base=bench.folder)
     with pytest.raises(RunDirectoryError, match="user was"):
         rescore_run(config)
     assert bench.rows == rows
-    assert again(bench) == rows
+    assert rescore(bench) == rows
 
 
-def test_no_run(bench: Bench) -> None:
+def test_a_directory_without_a_run_is_refused(bench: Bench) -> None:
     config = load_config(bench.directory / "config.yaml", ["output.directory=other"], base=bench.folder)
     with pytest.raises(UsageError, match="not a run directory"):
         rescore_run(config)
@@ -136,5 +136,5 @@ def test_the_command_needs_no_token(bench: Bench, cli: Cli) -> None:
     assert "10 of 10 rows are not ok" in done.stderr
     kept = (bench.directory / "config.yaml").read_text(encoding="utf-8")
     assert "NO_SUCH_TOKEN" in kept and "first_number" in kept
-    said = json.loads((bench.directory / "status.json").read_bytes())
-    assert (said["state"], said["exit_code"], said["unparsed"]) == ("finished", 1, 10)
+    status = json.loads((bench.directory / "status.json").read_bytes())
+    assert (status["state"], status["exit_code"], status["unparsed"]) == ("finished", 1, 10)

@@ -1,4 +1,4 @@
-"""Which lane goes next: the table of situations, and that following it always comes to an end."""
+"""Which lane runs next: a table of situations, and a property test that the scheduler always ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUOTA = RunStopped("quota", "the bill is overdue", exit_code=3)
 ONLINE, BATCH = Route("online", "few requests"), Route("batch", "many requests")
 
 
-def way(
+def policy(
     route: Route = BATCH,
     leftovers: Literal["online", "resubmit"] = "online",
     resubmits: int = 2,
@@ -33,43 +33,43 @@ def way(
     return LanePolicy(route, leftovers, resubmits, falls_back, QUOTA if quota_gone else None, batch_gone)
 
 
-ALONE = {"falls_back": False, "quota_gone": True}
+NO_FALLBACK = {"falls_back": False, "quota_gone": True}
 RESUBMIT = {"leftovers": "resubmit"}
-GONE = {"quota_gone": True}
+QUOTA_GONE = {"quota_gone": True}
 NO_BATCH = {"batch_gone": True}
 
 SITUATIONS: list[tuple[dict[str, Any], list[LaneName | None]]] = [
-    # for requests that were in 0, 1, 2, 3, 4 batches
+    # the lanes of requests to which 0, 1, 2, 3, 4 batches gave no answer
     ({}, ["batch", "online", "online", "online", "online"]),
     ({"route": ONLINE}, ["online", "online", "online", "online", "online"]),
     (RESUBMIT, ["batch", "batch", "batch", "online", "online"]),
     ({**RESUBMIT, "route": ONLINE}, ["online", "batch", "batch", "online", "online"]),
     ({**RESUBMIT, "resubmits": 0}, ["batch", "online", "online", "online", "online"]),
-    # the online quota is gone, and batches take over, as often as they may
-    ({**GONE}, ["batch", "batch", "batch", None, None]),
-    ({**GONE, "route": ONLINE}, ["batch", "batch", "batch", None, None]),
-    ({**GONE, "resubmits": 0}, ["batch", None, None, None, None]),
-    ({**GONE, **RESUBMIT}, ["batch", "batch", "batch", None, None]),
+    # the online quota is exhausted, and batches take over, up to the configured number
+    ({**QUOTA_GONE}, ["batch", "batch", "batch", None, None]),
+    ({**QUOTA_GONE, "route": ONLINE}, ["batch", "batch", "batch", None, None]),
+    ({**QUOTA_GONE, "resubmits": 0}, ["batch", None, None, None, None]),
+    ({**QUOTA_GONE, **RESUBMIT}, ["batch", "batch", "batch", None, None]),
     # ... or they do not
-    ({**ALONE}, ["batch", None, None, None, None]),
-    ({**ALONE, "route": ONLINE}, [None, None, None, None, None]),
-    ({**ALONE, **RESUBMIT}, ["batch", "batch", "batch", None, None]),
+    ({**NO_FALLBACK}, ["batch", None, None, None, None]),
+    ({**NO_FALLBACK, "route": ONLINE}, [None, None, None, None, None]),
+    ({**NO_FALLBACK, **RESUBMIT}, ["batch", "batch", "batch", None, None]),
     # the service has no Batch API
     ({**NO_BATCH}, ["online", "online", "online", "online", "online"]),
     ({**NO_BATCH, **RESUBMIT}, ["online", "online", "online", "online", "online"]),
     ({**NO_BATCH, "route": ONLINE}, ["online", "online", "online", "online", "online"]),
-    ({**NO_BATCH, **GONE}, [None, None, None, None, None]),
-    ({**NO_BATCH, **GONE, **RESUBMIT}, [None, None, None, None, None]),
+    ({**NO_BATCH, **QUOTA_GONE}, [None, None, None, None, None]),
+    ({**NO_BATCH, **QUOTA_GONE, **RESUBMIT}, [None, None, None, None, None]),
 ]
 
 
 @pytest.mark.parametrize(("situation", "lanes"), SITUATIONS)
 def test_the_lane_of_a_request(situation: dict[str, Any], lanes: list[LaneName | None]) -> None:
-    assert [way(**situation).lane_for(tries) for tries in range(5)] == lanes
+    assert [policy(**situation).lane_for(tries) for tries in range(5)] == lanes
 
 
 @pytest.mark.parametrize(
-    ("situation", "given_up"),
+    ("situation", "final"),
     [
         ({}, []),
         ({"resubmits": 0}, []),
@@ -78,65 +78,66 @@ def test_the_lane_of_a_request(situation: dict[str, Any], lanes: list[LaneName |
         ({**RESUBMIT, **NO_BATCH}, [3, 4]),
     ],
 )
-def test_when_a_request_is_given_up(situation: dict[str, Any], given_up: list[int]) -> None:
-    assert [tries for tries in range(5) if way(**situation).is_final(tries)] == given_up
+def test_when_a_request_is_final(situation: dict[str, Any], final: list[int]) -> None:
+    assert [tries for tries in range(5) if policy(**situation).is_final(tries)] == final
 
 
 MANY = "many requests"
-LEFT = "2,000 requests that batches did not answer (router.leftovers: {})"
-OVER = "the online quota is exhausted (router.on_exhausted_quota): the bill is overdue"
+UNANSWERED = "2,000 requests that batches did not answer (router.leftovers: {})"
+EXHAUSTED = "the online quota is exhausted (router.on_exhausted_quota): the bill is overdue"
 
-TURNS: list[tuple[dict[str, Any], dict[int, int], int, LaneName | None, str]] = [
+CASES: list[tuple[dict[str, Any], dict[int, int], int, LaneName | None, str]] = [
     ({}, {}, 0, None, ""),
     ({}, {0: 5}, 0, "batch", MANY),
     ({}, {0: 5}, 2, "batch", MANY),
     ({}, {}, 2, "batch", "2 batches of this run to collect"),
-    ({}, {1: 2000}, 0, "online", LEFT.format("online")),
-    ({}, {1: 1500, 2: 500}, 0, "online", LEFT.format("online")),
+    ({}, {1: 2000}, 0, "online", UNANSWERED.format("online")),
+    ({}, {1: 1500, 2: 500}, 0, "online", UNANSWERED.format("online")),
     ({}, {1: 7}, 2, "batch", "2 batches of this run to collect"),
     ({}, {0: 3, 1: 2000}, 0, "batch", MANY),
     ({"route": ONLINE}, {0: 5}, 0, "online", "few requests"),
     ({"route": ONLINE}, {0: 5}, 2, "online", "few requests"),
     ({"route": ONLINE}, {}, 2, "batch", "2 batches of this run to collect"),
     ({"route": ONLINE}, {1: 2000}, 2, "batch", "2 batches of this run to collect"),
-    ({"route": ONLINE}, {1: 2000}, 0, "online", LEFT.format("online")),
-    (RESUBMIT, {1: 2000}, 0, "batch", LEFT.format("resubmit")),
-    (RESUBMIT, {3: 2000}, 0, "online", LEFT.format("resubmit")),
+    ({"route": ONLINE}, {1: 2000}, 0, "online", UNANSWERED.format("online")),
+    (RESUBMIT, {1: 2000}, 0, "batch", UNANSWERED.format("resubmit")),
+    (RESUBMIT, {3: 2000}, 0, "online", UNANSWERED.format("resubmit")),
     ({**RESUBMIT, "route": ONLINE}, {0: 5, 1: 2000}, 0, "online", "few requests"),
-    ({**GONE, "route": ONLINE}, {0: 5}, 0, "batch", OVER),
-    ({**GONE}, {1: 5}, 0, "batch", OVER),
-    ({**GONE}, {3: 5}, 0, None, ""),
-    ({**GONE}, {3: 5}, 1, "batch", OVER),
-    ({**GONE, **NO_BATCH}, {0: 5}, 0, None, ""),
-    ({**ALONE, "route": ONLINE}, {0: 5}, 0, None, ""),
+    ({**QUOTA_GONE, "route": ONLINE}, {0: 5}, 0, "batch", EXHAUSTED),
+    ({**QUOTA_GONE}, {1: 5}, 0, "batch", EXHAUSTED),
+    ({**QUOTA_GONE}, {3: 5}, 0, None, ""),
+    ({**QUOTA_GONE}, {3: 5}, 1, "batch", EXHAUSTED),
+    ({**QUOTA_GONE, **NO_BATCH}, {0: 5}, 0, None, ""),
+    ({**NO_FALLBACK, "route": ONLINE}, {0: 5}, 0, None, ""),
     ({**NO_BATCH, "route": ONLINE}, {0: 5}, 0, "online", "few requests"),
 ]
 
 
-@pytest.mark.parametrize(("situation", "left", "batches", "name", "reason"), TURNS)
+@pytest.mark.parametrize(("situation", "missing", "batches", "name", "reason"), CASES)
 def test_the_next_lane_and_why(
-    situation: dict[str, Any], left: dict[int, int], batches: int, name: LaneName | None, reason: str
+    situation: dict[str, Any], missing: dict[int, int], batches: int, name: LaneName | None, reason: str
 ) -> None:
-    chosen = way(**situation)
-    assert chosen.next_lane(left, batches > 0) == name
+    chosen = policy(**situation)
+    assert chosen.next_lane(missing, batches > 0) == name
     if name is not None:
-        assert chosen.reason(name, left, batches) == reason
+        assert chosen.reason(name, missing, batches) == reason
 
 
-class World:
-    """Requests, and services that answer some of them.
+class SimulatedRun:
+    """A run with requests, and services that answer some of them.
 
     Attributes:
-        tries: of each request that has no row, in how many batches it was.
+        tries: for each request without a row, the number of batches that gave it no answer.
         asked: how often each request was sent, by lane.
-        failed: requests whose row says that batches did not answer.
+        failed: requests whose row records that batches gave no answer.
+        lanes_run: the lanes in the order in which they ran.
     """
 
     def __init__(self, tries: list[int], rng: Random, answers: float, credit: int, has_batches: bool) -> None:
         self.tries = dict(enumerate(tries))
         self.asked: Counter[tuple[LaneName, int]] = Counter()
         self.failed: set[int] = set()
-        self.turns: list[LaneName] = []
+        self.lanes_run: list[LaneName] = []
         self.rng = rng
         self.answers = answers
         self.credit = credit
@@ -148,22 +149,22 @@ class World:
     def _missing_by_tries(self) -> dict[int, int]:
         return dict(Counter(self.tries.values()))
 
-    def online(self, mine: Iterator[int]) -> None:
-        for request in mine:
+    def online(self, accepted: Iterator[int]) -> None:
+        for request in accepted:
             if not self.credit:
                 raise QUOTA
             self.credit -= 1
             self.asked["online", request] += 1
             del self.tries[request]
 
-    def batch(self, mine: Iterator[int], gives_up: Callable[[int], bool]) -> None:
+    def batch(self, accepted: Iterator[int], is_final: Callable[[int], bool]) -> None:
         if not self.has_batches:
             raise NoBatchApi("HTTP 404 on /files")
-        for request in mine:
+        for request in accepted:
             self.asked["batch", request] += 1
             if self.rng.random() < self.answers:
                 del self.tries[request]
-            elif gives_up(self.tries[request] + 1):
+            elif is_final(self.tries[request] + 1):
                 del self.tries[request]
                 self.failed.add(request)
             else:
@@ -171,23 +172,23 @@ class World:
 
     @asynccontextmanager
     async def lane(
-        self, name: LaneName, accept: Callable[[int], bool], gives_up: Callable[[int], bool]
+        self, name: LaneName, accept: Callable[[int], bool], is_final: Callable[[int], bool]
     ) -> AsyncIterator[Any]:
-        self.turns.append(name)
-        assert len(self.turns) <= 12, "it goes on for ever"
-        mine = iter([request for request, tries in self.tries.items() if accept(tries)])
+        self.lanes_run.append(name)
+        assert len(self.lanes_run) <= 12, "the scheduler does not end"
+        accepted = iter([request for request, tries in self.tries.items() if accept(tries)])
 
         async def run() -> None:
             if name == "online":
-                self.online(mine)
+                self.online(accepted)
             else:
-                self.batch(mine, gives_up)
+                self.batch(accepted, is_final)
 
         yield SimpleNamespace(run=run, name=name)
 
 
-WAYS = st.builds(
-    way,
+POLICIES = st.builds(
+    policy,
     route=st.sampled_from([ONLINE, BATCH]),
     leftovers=st.sampled_from(["online", "resubmit"]),
     resubmits=st.integers(0, 3),
@@ -197,33 +198,33 @@ WAYS = st.builds(
 
 @settings(max_examples=300)
 @given(
-    WAYS,
+    POLICIES,
     st.lists(st.integers(0, 3), max_size=12),
     st.randoms(use_true_random=False),
     st.sampled_from([0.0, 0.3, 0.8, 1.0]),
     st.sampled_from([0, 2, 99]),
     st.booleans(),
 )
-def test_it_ends_and_asks_nobody_too_often(
+def test_the_scheduler_ends_and_sends_no_request_too_often(
     chosen: LanePolicy, tries: list[int], rng: Random, answers: float, credit: int, has_batches: bool
 ) -> None:
-    world = World(tries, rng, answers, credit, has_batches)
-    record: Any = SimpleNamespace(start_lane=lambda lane, reason: None, route=chosen.route)
-    opened: Any = world
-    lanes = LaneScheduler(opened, record, chosen, world.lane, lambda text: None)
+    simulation = SimulatedRun(tries, rng, answers, credit, has_batches)
+    manifest: Any = SimpleNamespace(start_lane=lambda lane, reason: None, route=chosen.route)
+    run: Any = simulation
+    lanes = LaneScheduler(run, manifest, chosen, simulation.lane, lambda text: None)
     try:
         asyncio.run(lanes.run())
-        assert world.tries == {}
+        assert simulation.tries == {}
     except RunStopped as stop:
         assert stop is QUOTA
-        assert not world.credit
-        assert not chosen.falls_back or not has_batches or min(world.tries.values(), default=9) > chosen.resubmits
+        assert not simulation.credit
+        assert not chosen.falls_back or not has_batches or min(simulation.tries.values(), default=9) > chosen.resubmits
     for request, before in enumerate(tries):
-        assert world.asked["online", request] <= 1
-        assert world.asked["batch", request] <= max(0, 1 + chosen.resubmits - before)
-        assert sum(world.asked[lane, request] for lane in ("online", "batch")) <= 2 + chosen.resubmits
-    if world.failed:
+        assert simulation.asked["online", request] <= 1
+        assert simulation.asked["batch", request] <= max(0, 1 + chosen.resubmits - before)
+        assert sum(simulation.asked[lane, request] for lane in ("online", "batch")) <= 2 + chosen.resubmits
+    if simulation.failed:
         assert chosen.leftovers == "resubmit"
-    if not has_batches and "batch" in world.turns:
-        assert world.turns.count("batch") == 1
-        assert record.route.lane == "online"
+    if not has_batches and "batch" in simulation.lanes_run:
+        assert simulation.lanes_run.count("batch") == 1
+        assert manifest.route.lane == "online"

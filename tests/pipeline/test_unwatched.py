@@ -1,4 +1,4 @@
-"""Observers never steer: a run that nobody watches has the same rows."""
+"""Monitoring never affects a run: without it the rows are the same."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from bench_run import Bench, emulator
 from runner.pipeline import execute
 from runner.types import Row
 
-ITS_OWN = ("latency_s", "finished_at", "response_id")
+VOLATILE_COLUMNS = ("latency_s", "finished_at", "response_id")
 
 
-async def nobody_looks(*_: Any) -> None:
+async def no_updates(*_: Any) -> None:
     await anyio.sleep_forever()
 
 
-def lasting(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name not in ITS_OWN}
+def stable_columns(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in VOLATILE_COLUMNS}
 
 
-def test_without_anybody_watching_the_rows_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_monitoring_the_rows_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with emulator(faults={"500": 0.2, "unparsable": 0.1}, seed=5) as url:
         watched = Bench(tmp_path, url)
         watched.write(24)
         watched.run()
-        seen = [lasting(row) for row in watched.rows]
+        expected = [stable_columns(row) for row in watched.rows]
     with emulator(faults={"500": 0.2, "unparsable": 0.1}, seed=5) as url:
-        (tmp_path / "alone").mkdir()
-        alone = Bench(tmp_path / "alone", url)
-        alone.write(24)
-        monkeypatch.setattr(execute, "_update_every_second", nobody_looks)
-        alone.run()
-        assert [lasting(row) for row in alone.rows] == seen
+        (tmp_path / "unwatched").mkdir()
+        unwatched = Bench(tmp_path / "unwatched", url)
+        unwatched.write(24)
+        monkeypatch.setattr(execute, "_update_every_second", no_updates)
+        unwatched.run()
+        assert [stable_columns(row) for row in unwatched.rows] == expected
 
 
-def test_rows_that_were_made_ready_are_all_asked(tmp_path: Path) -> None:
-    """Fewer rows than are made ready at a time, more workers than rows: nobody may call it a day with some left."""
+def test_all_prepared_requests_are_sent(tmp_path: Path) -> None:
+    """With fewer rows than are prepared at a time and more workers than rows, no worker ends while requests remain."""
     with emulator() as url:
         bench = Bench(tmp_path, url)
         bench.write(12)

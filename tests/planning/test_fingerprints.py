@@ -1,4 +1,4 @@
-"""What may change between two runs in one directory: refused, asked for, or read again; counted at the service."""
+"""What may change between two runs in one directory: refused, sent or parsed again, as the service counts it."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def bench(tmp_path: Path, url: str) -> Bench:
     return bench
 
 
-def asks(bench: Bench, expected: int, *args: Any, **options: Any) -> None:
-    """Run and compare how many requests the service got."""
+def check_sent(bench: Bench, expected: int, *args: Any, **options: Any) -> None:
+    """Run, and check how many requests the service received."""
     before = bench.asked
     summary = bench.run(*args, **options)
     assert (summary.exit_code, summary.asked, bench.asked - before) == (0, expected, expected)
 
 
-def refused(bench: Bench, changes: dict[str, Any], *words: str, **options: Any) -> None:
-    """Run and find it refused with these words, with no row changed and nothing sent."""
+def check_refused(bench: Bench, changes: dict[str, Any], *words: str, **options: Any) -> None:
+    """Check that the run is refused with these words, that no row changes and that no request is sent."""
     before, rows = bench.asked, bench.rows
     with pytest.raises(RunDirectoryError) as caught:
         bench.run(changes, **options)
@@ -52,10 +52,10 @@ def refused(bench: Bench, changes: dict[str, Any], *words: str, **options: Any) 
     assert (bench.asked, bench.rows) == (before, rows)
 
 
-def test_a_finished_run_sends_nothing_and_gives_its_code_again(bench: Bench) -> None:
-    asks(bench, 6)
+def test_a_finished_run_sends_nothing_and_has_the_same_exit_code(bench: Bench) -> None:
+    check_sent(bench, 6)
     rows = bench.rows
-    asks(bench, 0)
+    check_sent(bench, 0)
     assert bench.rows == rows
 
 
@@ -72,38 +72,38 @@ def test_a_finished_run_sends_nothing_and_gives_its_code_again(bench: Bench) -> 
         ({"service": {"kind": "emulator"}}, "service.kind was 'http', is 'emulator'"),
     ],
 )
-def test_what_is_asked_may_not_change(bench: Bench, changes: dict[str, Any], word: str) -> None:
+def test_the_requests_may_not_change(bench: Bench, changes: dict[str, Any], word: str) -> None:
     bench.run()
-    refused(bench, changes, word, str(bench.directory), "--run-dir", "--fresh")
+    check_refused(bench, changes, word, str(bench.directory), "--run-dir", "--fresh")
 
 
-def test_rows_of_the_emulator_never_join_those_of_a_service() -> None:
-    real, practice = {"service.kind": "http"}, {"service.kind": "emulator"}
-    for before, now in (({"a": real}, {"a": real, "b": practice}), ({}, {"a": real, "b": practice})):
+def test_rows_of_the_emulator_and_of_a_service_are_never_mixed() -> None:
+    real, emulated = {"service.kind": "http"}, {"service.kind": "emulator"}
+    for before, now in (({"a": real}, {"a": real, "b": emulated}), ({}, {"a": real, "b": emulated})):
         with pytest.raises(RunDirectoryError, match="rows of the emulator and of a real service never share"):
             check_request_fingerprint("here", before, now)
-    check_request_fingerprint("here", {"a": practice}, {"a": practice, "b": practice})
+    check_request_fingerprint("here", {"a": emulated}, {"a": emulated, "b": emulated})
 
 
-def test_growing_asks_what_is_missing(bench: Bench) -> None:
-    asks(bench, 2, limit=2)
-    asks(bench, 3, limit=5)
-    asks(bench, 0, limit=1)
+def test_a_larger_run_sends_only_the_missing_requests(bench: Bench) -> None:
+    check_sent(bench, 2, limit=2)
+    check_sent(bench, 3, limit=5)
+    check_sent(bench, 0, limit=1)
     assert len(bench.rows) == 5
-    asks(bench, 1)
+    check_sent(bench, 1)
     bench.write(8)
-    asks(bench, 2)
-    asks(bench, 8, {"judge.repeats": 2})
+    check_sent(bench, 2)
+    check_sent(bench, 8, {"judge.repeats": 2})
     second = [{**TEMPLATE, "name": "judge", "repeats": 2}, {**TEMPLATE, "name": "second"}]
-    asks(bench, 8, {"judge": ..., "judges": second})
+    check_sent(bench, 8, {"judge": ..., "judges": second})
     assert len(bench.rows) == 24
-    asks(bench, 0, {"judge": ..., "judges": second[1:]})
+    check_sent(bench, 0, {"judge": ..., "judges": second[1:]})
     assert [len(line["votes"]) for line in bench.samples] == [1] * 8
-    asks(bench, 0, {"judge": ..., "judges": second[::-1]})
+    check_sent(bench, 0, {"judge": ..., "judges": second[::-1]})
     assert [len(line["votes"]) for line in bench.samples] == [3] * 8
 
 
-def test_a_judge_that_joins_does_not_make_others_be_read_again(bench: Bench) -> None:
+def test_an_additional_judge_does_not_rewrite_the_rows_of_others(bench: Bench) -> None:
     bench.run()
     part = bench.directory / "results" / "part-00000.parquet"
     before = part.stat().st_ino
@@ -111,50 +111,50 @@ def test_a_judge_that_joins_does_not_make_others_be_read_again(bench: Bench) -> 
     assert part.stat().st_ino == before
 
 
-def test_swapping_asks_the_other_order(bench: Bench) -> None:
+def test_swap_sends_the_other_order(bench: Bench) -> None:
     bench.config["dataset"]["fields"] = {"answer1": "question", "answer2": "answer"}
     bench.config["judge"] = PAIR
-    asks(bench, 6)
-    asks(bench, 6, {"judge.swap": True})
+    check_sent(bench, 6)
+    check_sent(bench, 6, {"judge.swap": True})
     assert {row["swapped"] for row in bench.rows} == {False, True}
     assert all(line["consistent"] is not None for line in bench.samples)
 
 
-def test_new_files_that_sort_last_are_asked_and_others_are_compared(bench: Bench) -> None:
+def test_new_files_that_sort_last_are_sent_and_others_are_compared(bench: Bench) -> None:
     (bench.folder / "many").mkdir()
     bench.config["dataset"]["path"] = "many"
     bench.write(3, name="many/b.jsonl")
-    asks(bench, 3)
+    check_sent(bench, 3)
     bench.write(5, first=3, name="many/c.jsonl")
-    asks(bench, 2)
+    check_sent(bench, 2)
     bench.write(9, first=8, name="many/a.jsonl")
-    refused(bench, {}, "5 of 5 requests would differ now", "0-judge-o-0", "--fresh")
+    check_refused(bench, {}, "5 of 5 requests would differ now", "0-judge-o-0", "--fresh")
 
 
 def test_a_changed_dataset_is_compared_request_by_request(bench: Bench) -> None:
     bench.run()
     bench.write(6, topic="new column")
-    asks(bench, 0)
+    check_sent(bench, 0)
     lines = bench.data.read_text().splitlines()
     changed = json.loads(lines[4])
     changed["answer"] = "another"
     bench.data.write_text("\n".join([*lines[:4], json.dumps(changed), lines[5]]) + "\n")
-    refused(bench, {}, "1 of 6 requests", "(4-judge-o-0)")
+    check_refused(bench, {}, "1 of 6 requests", "(4-judge-o-0)")
     bench.write(3)
-    refused(bench, {}, "3 of 6 requests", "3-judge-o-0", "4-judge-o-0", "5-judge-o-0")
+    check_refused(bench, {}, "3 of 6 requests", "3-judge-o-0", "4-judge-o-0", "5-judge-o-0")
 
 
-def test_a_changed_datasets_labels_and_kept_columns_reach_the_rows(bench: Bench) -> None:
+def test_changed_labels_and_kept_columns_are_written_to_the_rows(bench: Bench) -> None:
     bench.config["dataset"] |= {"keep": ["topic"], "human_label": "people"}
     bench.write(6, topic="wrong", people=2)
     bench.run()
     bench.write(6, topic="right", people=3)
-    asks(bench, 0)
+    check_sent(bench, 0)
     assert {(row["topic"], row["human_score"]) for row in bench.rows} == {("right", 3.0)}
     assert {line["topic"] for line in bench.samples} == {"right"}
 
 
-def test_kept_columns_may_come_go_and_change_their_type(bench: Bench) -> None:
+def test_kept_columns_may_be_added_removed_and_change_their_type(bench: Bench) -> None:
     bench.write(6, rank="7", note="n")
     bench.run()
     for keep, expected in [
@@ -163,82 +163,82 @@ def test_kept_columns_may_come_go_and_change_their_type(bench: Bench) -> None:
         ({"note": "note", "rank": {"column": "rank", "type": "double"}}, {"note": "n", "rank": 7.0}),
         ({}, {}),
     ]:
-        asks(bench, 0, {"dataset.keep": keep})
+        check_sent(bench, 0, {"dataset.keep": keep})
         schemas = {pq.read_schema(path).to_string() for path in bench.directory.glob("results/*.parquet")}
         assert len(schemas) == 1
         for row in (*bench.rows, *bench.samples):
             assert {name: value for name, value in row.items() if name in ("rank", "note")} == expected
 
 
-def test_rows_left_in_the_journal_are_recovered_with_the_types_they_had(bench: Bench) -> None:
+def test_journal_rows_are_recovered_with_their_original_types(bench: Bench) -> None:
     """A killed run whose `keep` was changed before the next start."""
     bench.write(6, rank="7")
     bench.run({"dataset.keep": {"rank": {"column": "rank", "type": "int64"}}})
-    place = RunDirectory(bench.directory)
-    (last,) = place.results.glob("part-00001.parquet")
+    run_directory = RunDirectory(bench.directory)
+    (last,) = run_directory.results.glob("part-00001.parquet")
     lines = [{**row, "finished_at": row["finished_at"].isoformat()} for row in pq.read_table(last).to_pylist()]
-    (place.journal / "segment-00001.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run_directory.journal / "segment-00001.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     last.unlink()
-    asks(bench, 0, {"dataset.keep": ["rank"]})
+    check_sent(bench, 0, {"dataset.keep": ["rank"]})
     assert [row["rank"] for row in bench.rows] == ["7"] * 6
 
 
-def test_parquet_columns_of_another_type_are_made_one_schema(bench: Bench) -> None:
+def test_a_kept_parquet_column_of_another_type_changes_the_schema_of_all_parts(bench: Bench) -> None:
     texts = {"question": [f"q{n}" for n in range(6)], "answer": [f"a{n}" for n in range(6)]}
     path = bench.folder / "data.parquet"
     bench.config["dataset"] = {"path": "data.parquet", "keep": ["rank"]}
     pq.write_table(pa.table({**texts, "rank": pa.array(range(6), pa.int64())}), path)
     bench.run()
     pq.write_table(pa.table({**texts, "rank": pa.array([[n] for n in range(6)], pa.list_(pa.int8()))}), path)
-    asks(bench, 0)
+    check_sent(bench, 0)
     assert [row["rank"] for row in bench.rows] == [[n] for n in range(6)]
     assert [line["rank"] for line in bench.samples] == [[n] for n in range(6)]
 
 
-def test_what_is_free_is_free(bench: Bench) -> None:
+def test_other_settings_may_change_freely(bench: Bench) -> None:
     bench.run()
-    asks(bench, 0, {"service.limits": {"concurrency": 2, "rpm": 600}, "name": "renamed", "tags": {"a": "b"}})
-    asks(bench, 0, {"judge.reask": 3, "output.compression": "snappy", "output.texts": False})
+    check_sent(bench, 0, {"service.limits": {"concurrency": 2, "rpm": 600}, "name": "renamed", "tags": {"a": "b"}})
+    check_sent(bench, 0, {"judge.reask": 3, "output.compression": "snappy", "output.texts": False})
     assert "question" not in bench.samples[0]
 
 
-def test_a_moved_directory_goes_on(bench: Bench) -> None:
+def test_a_moved_directory_is_resumed(bench: Bench) -> None:
     bench.run(limit=4)
     moved = bench.folder / "elsewhere" / "run"
     moved.parent.mkdir()
     shutil.move(bench.directory, moved)
     bench.directory = moved
-    asks(bench, 2, {"output.directory": "elsewhere/run"})
+    check_sent(bench, 2, {"output.directory": "elsewhere/run"})
     assert len(bench.rows) == 6
 
 
 def test_a_run_directory_is_its_own_configuration(bench: Bench) -> None:
     bench.run(limit=4)
-    place = RunDirectory(bench.directory)
-    summary = run(load_config(place.config, base=Path(place.read_run()["base"])))
+    run_directory = RunDirectory(bench.directory)
+    summary = run(load_config(run_directory.config, base=Path(run_directory.read_run()["base"])))
     assert (summary.asked, summary.directory) == (2, bench.directory)
 
 
 def test_fresh_moves_the_old_run_aside(bench: Bench) -> None:
     bench.run()
-    asks(bench, 6, fresh=True)
+    check_sent(bench, 6, fresh=True)
     (aside,) = bench.folder.glob("out.*Z")
     assert len(list(aside.glob("results/*.parquet"))) == 2
 
 
-def test_rows_without_their_run_json_are_not_touched(bench: Bench) -> None:
+def test_rows_without_their_run_json_are_refused(bench: Bench) -> None:
     bench.run()
     (bench.directory / "run.json").unlink()
-    refused(bench, {}, "there are rows but no run.json")
+    check_refused(bench, {}, "there are rows but no run.json")
 
 
 @pytest.mark.parametrize("name", ["votes", "agreement", "consistent"])
-def test_a_kept_column_may_not_be_called_like_one_of_the_samples(bench: Bench, name: str) -> None:
+def test_a_kept_column_may_not_have_the_name_of_a_samples_column(bench: Bench, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"'{name}' is a column of samples\.parquet; keep it under another name"):
         bench.run({"dataset.keep": {name: "question"}})
 
 
-def test_a_kept_column_called_like_a_text_stands_once_in_the_samples(bench: Bench) -> None:
+def test_a_kept_column_with_the_name_of_a_text_appears_once_in_the_samples(bench: Bench) -> None:
     bench.write(6, other="kept")
     bench.run({"dataset.keep": {"question": "other"}})
     assert [(line["question"], line["answer"]) for line in bench.samples][:2] == [
@@ -247,7 +247,7 @@ def test_a_kept_column_called_like_a_text_stands_once_in_the_samples(bench: Benc
     ]
 
 
-def test_stale_is_what_is_read_otherwise_and_was_asked_here() -> None:
+def test_stale_columns_are_those_with_changed_settings_of_judges_with_rows() -> None:
     before = {"judges": {"a": {"scale": None}}, "columns": {"keep": []}, "prices": None}
     earlier = {"reading": before, "asking": {"a": {}, "left": {}}}
     assert find_stale_columns(earlier, before) == StaleColumns(False, False)
@@ -260,7 +260,7 @@ def test_stale_is_what_is_read_otherwise_and_was_asked_here() -> None:
     assert find_stale_columns({**earlier, "reading": None}, before) == StaleColumns(True, True)
 
 
-def test_every_difference_of_every_judge_is_named() -> None:
+def test_every_difference_of_every_judge_is_reported() -> None:
     before = {"a": {"model": "m", "kind": "k"}, "b": {"model": "m", "kind": "k"}}
     now = {"a": {"model": "n", "kind": "l"}, "b": {"model": "x" * 200, "kind": "k"}, "c": {"model": "m", "kind": "k"}}
     with pytest.raises(RunDirectoryError) as caught:

@@ -1,4 +1,4 @@
-"""What `plan` says of a dataset and of a run that was begun; saying it asks nothing and writes nothing."""
+"""`plan` for a dataset and for a started run; it sends nothing and writes nothing."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Bench:
         self.directory = RunDirectory(folder / "out")
 
     def write(self, samples: int, **sections: Any) -> RunInputs:
-        """Write so many samples and a judge.yaml (JSON is YAML) with these sections."""
+        """Write a dataset of `samples` samples and a judge.yaml (JSON is YAML) with these sections."""
         rows = [{"id": f"s{n}", "question": f"Why {n}?", "answer": "因为。" * (n % 7 + 1)} for n in range(samples)]
-        self.rows([json.dumps(row, ensure_ascii=False) for row in rows])
+        self.write_lines([json.dumps(row, ensure_ascii=False) for row in rows])
         document = {"dataset": {"path": "data.jsonl"}, "judge": {}, "output": {"directory": "out"}, **sections}
         if "judges" in sections:
             del document["judge"]
@@ -52,59 +52,57 @@ class Bench:
             here = {"token_env": None, "base_url": "http://127.0.0.1:9/v1"}
             document["service"] = {**here, **sections.get("service", {})}
         (self.folder / "judge.yaml").write_text(json.dumps(document), encoding="utf-8")
-        return self.checked
+        return self.inputs
 
-    def rows(self, lines: list[str]) -> None:
+    def write_lines(self, lines: list[str]) -> None:
         """Replace the dataset."""
         (self.folder / "data.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     @property
-    def checked(self) -> RunInputs:
-        """The configuration, checked."""
+    def inputs(self) -> RunInputs:
+        """The inputs inputs."""
         return check_inputs(load_config(self.folder / "judge.yaml"))
 
     def plan(self, samples: int, **sections: Any) -> Plan:
-        """Write and plan."""
+        """Write the dataset and the configuration, and plan a run."""
         return make_plan(self.write(samples, **sections), RunOptions())
 
     def requests(self) -> list[JudgeRequest]:
-        """All requests, made as the lanes make them."""
-        checked = self.checked
-        samples = [checked.reader.sample(raw) for raw in chain.from_iterable(chunks(checked.files))]
+        """Build all requests as the lanes do."""
+        inputs = self.inputs
+        samples = [inputs.reader.sample(raw) for raw in chain.from_iterable(chunks(inputs.files))]
         return [
-            checked.panel.request(sample, variant)
-            for sample in samples
-            for variant in range(len(checked.panel.variants))
+            inputs.panel.request(sample, variant) for sample in samples for variant in range(len(inputs.panel.variants))
         ]
 
-    def begin(self) -> None:
-        """Make a run directory without a row."""
-        checked = self.checked
+    def start(self) -> None:
+        """Create a run directory without a row."""
+        inputs = self.inputs
         self.directory.prepare()
         self.directory.write_run(
-            {"asking": request_fingerprint(checked.config), "dataset": take_fingerprint(checked.files).to_data()}
+            {"asking": request_fingerprint(inputs.config), "dataset": take_fingerprint(inputs.files).to_data()}
         )
 
-    def part(self, rows: list[Row]) -> None:
+    def write_part(self, rows: list[Row]) -> None:
         """Write part 0."""
-        writer = PartWriter(part_path(self.directory.results, 0), self.checked.schema, "zstd")
+        writer = PartWriter(part_path(self.directory.results, 0), self.inputs.schema, "zstd")
         writer.add(rows)
         writer.finish()
 
-    def journal(self, number: int, rows: list[Row]) -> None:
+    def write_segment(self, number: int, rows: list[Row]) -> None:
         """Write a segment."""
         segment = Segment(segment_path(self.directory.journal, number))
         for row in rows:
             segment.append(row)
         segment.close()
 
-    def seen(self) -> dict[str, int]:
-        """Every file below, with the time it was last changed."""
+    def modification_times(self) -> dict[str, int]:
+        """Returns the modification time of every file in the folder."""
         return {str(path): path.stat().st_mtime_ns for path in self.folder.rglob("*")}
 
 
 def row(ordinal: int, status: str = "ok", error_type: str | None = None, completion: int | None = 100) -> Row:
-    """The row of a request of the only judge."""
+    """Returns a row of the only judge."""
     return {
         "sample_id": f"s{ordinal}",
         "ordinal": ordinal,
@@ -127,7 +125,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_the_figures_of_a_small_dataset_are_those_of_its_requests(bench):
+def test_the_figures_of_a_small_dataset_are_exact(bench):
     plan = bench.plan(40, prices=PRICES, service={"limits": {"rpm": 20, "tpm": 10_000}})
     prompt = sum(TEMPLATE_TOKENS + estimate_body(request.body) for request in bench.requests())
     completion = 40 * COMPLETION_TOKENS
@@ -142,13 +140,13 @@ def test_the_figures_of_a_small_dataset_are_those_of_its_requests(bench):
     assert plan.reason.startswith("40 open requests, fewer than 20,000 (router.batch_from); online takes about")
 
 
-def test_without_prices_and_limits_nothing_is_made_up(bench):
+def test_without_prices_and_limits_cost_and_time_are_unknown(bench):
     plan = bench.plan(3)
     assert (plan.currency, plan.online.cost, plan.batch.cost, plan.online.seconds) == (None, None, None, None)
     assert bench.plan(3, prices={"models": {"other": {"input": 1, "output": 1}}}).online.cost is None
 
 
-def test_each_judge_has_its_requests_model_and_length_of_answer(bench):
+def test_each_judge_has_its_requests_model_and_answer_length(bench):
     judges = [
         {"name": "a", "parameters": {"max_tokens": 20}},
         {"name": "b", "model": "pai-judge-plus", "repeats": 3, "parameters": {"max_tokens": 9000}},
@@ -165,7 +163,7 @@ def test_each_judge_has_its_requests_model_and_length_of_answer(bench):
 
 @pytest.mark.parametrize("batch", [{}, {"shard_lines": 7}, {"shard_mb": 0.002}, {"shard_mb": 0.002, "shard_lines": 4}])
 @pytest.mark.parametrize("dialect", ["pai", "openai", "dashscope"])
-def test_shards_and_bytes_agree_with_a_plain_recount(bench, dialect, batch):
+def test_shards_and_bytes_equal_a_recount(bench, dialect, batch):
     judges = [{"name": "a"}, {"name": "b", "model": "pai-judge-plus"}, {"name": "c"}]
     plan = bench.plan(30, judges=judges, batch=batch, service={"dialect": dialect})
     extra = {} if dialect == "pai" else {"method": "POST", "url": "/v1/chat/completions"}
@@ -200,44 +198,46 @@ def test_a_large_dataset_is_sampled_evenly(bench):
     assert "30,000 open requests" in sampled.reason
 
 
-def test_limit_is_about_the_first_samples(bench):
+def test_limit_plans_only_the_first_samples(bench):
     plan = make_plan(bench.write(30_000), RunOptions(limit=25))
     assert (plan.samples, plan.requests, plan.samples_read, plan.exact) == (25, 25, 25, True)
 
 
-def test_rows_that_cannot_be_asked_are_counted_and_shown(bench):
+def test_rows_that_give_no_request_are_counted_and_shown(bench):
     bench.write(4)
-    bench.rows(
+    bench.write_lines(
         ['{"question": "Why?", "answer": "So."}', "{broken", '{"question": "Why?"}', '{"question": 1, "answer": 2}']
     )
-    plan = make_plan(bench.checked, RunOptions())
+    plan = make_plan(bench.inputs, RunOptions())
     assert (plan.requests, plan.open, plan.bad_rows) == (4, 4, 2)
     assert plan.completion_tokens == 2 * COMPLETION_TOKENS
     assert [problem.split()[0] for problem in plan.problems] == ["data.jsonl:2:", "data.jsonl:3:"]
     assert "2 of them give no request" in plan.as_text()
 
 
-def test_what_is_answered_or_in_a_batch_is_not_asked_again(bench):
+def test_answered_and_submitted_requests_are_not_open(bench):
     bench.write(12)
-    bench.begin()
-    bench.part([row(0), row(1, "unparsed"), row(2, "failed", "bad_request", None), row(3, "failed", "timeout", None)])
-    bench.journal(0, [row(0)])
-    bench.journal(1, [row(4, completion=300), row(5, "failed", "connection", None)])
+    bench.start()
+    bench.write_part(
+        [row(0), row(1, "unparsed"), row(2, "failed", "bad_request", None), row(3, "failed", "timeout", None)]
+    )
+    bench.write_segment(0, [row(0)])
+    bench.write_segment(1, [row(4, completion=300), row(5, "failed", "connection", None)])
     _submit(bench, [6, 7])
-    before = bench.seen()
-    plan = make_plan(bench.checked, RunOptions())
-    assert bench.seen() == before
+    before = bench.modification_times()
+    plan = make_plan(bench.inputs, RunOptions())
+    assert bench.modification_times() == before
     assert (plan.requests, plan.answered, plan.in_batches, plan.open) == (12, 4, 2, 6)
     assert plan.samples_read == 6
     judge = plan.judges[0]
     assert (judge.requests, judge.completion_from) == (12, "the mean of 3 answers")
     assert judge.completion_tokens == round(6 * 500 / 3)
     assert "12 requests (judge 12), 4 already answered, 2 in batches, 6 open" in plan.as_text()
-    assert make_plan(bench.checked, RunOptions(retry=("failed",))).open == 7
+    assert make_plan(bench.inputs, RunOptions(retry=("failed",))).open == 7
 
 
 def _submit(bench: Bench, ordinals: list[int], reserved: Spend | None = None) -> None:
-    """Put these requests into a batch that is under way."""
+    """Put these requests into an open batch."""
     ledger = Ledger(bench.directory.path / "batches")
     ledger.create()
     members = [{"custom_id": f"{n}-judge-o-0", "request_hash": "", "sample_id": "", "columns": {}} for n in ordinals]
@@ -246,11 +246,11 @@ def _submit(bench: Bench, ordinals: list[int], reserved: Spend | None = None) ->
     ledger.save(Shard(0, "poll", "default", "http://127.0.0.1:9/v1", requests=len(ordinals), size=1, reserved=reserved))
 
 
-def test_a_finished_run_has_nothing_left(bench):
+def test_a_finished_run_has_no_open_requests(bench):
     bench.write(2)
-    bench.begin()
-    bench.part([row(0), row(1)])
-    plan = make_plan(bench.checked, RunOptions())
+    bench.start()
+    bench.write_part([row(0), row(1)])
+    plan = make_plan(bench.inputs, RunOptions())
     assert (plan.answered, plan.open, plan.samples_read, plan.batch.shards) == (2, 0, 0, 0)
     assert (plan.prompt_tokens, plan.route, plan.reason) == (0, "online", "no open requests")
 
@@ -258,13 +258,13 @@ def test_a_finished_run_has_nothing_left(bench):
 MAX = {"judge": {"parameters": {"max_tokens": 100}}, "prices": PRICES}
 
 
-def test_without_a_budget_nothing_is_said_of_it(bench):
+def test_without_a_budget_the_plan_has_none(bench):
     plan = bench.plan(3)
     assert plan.budget == ()
     assert "budget" not in plan.as_text()
 
 
-def test_the_budget_fits_or_says_how_many_requests_do(bench):
+def test_a_cap_that_is_too_low_shows_how_many_requests_fit(bench):
     plan = bench.plan(40, **MAX, budget={"requests": 40, "tokens": 16_000, "cost": 1000})
     needed = plan.prompt_tokens + plan.completion_tokens
     requests, tokens, cost = plan.budget
@@ -277,26 +277,26 @@ def test_the_budget_fits_or_says_how_many_requests_do(bench):
     assert lines[2].endswith("0.00 EUR of 1,000.00 EUR used: fits")
 
 
-def test_the_cost_is_that_of_the_route_that_would_be_taken(bench):
+def test_the_budgets_cost_is_that_of_the_chosen_lane(bench):
     plan = bench.plan(40, **MAX, budget={"cost": 1000}, router={"mode": "batch"})
     assert plan.budget[0].needed == pytest.approx(plan.batch.cost)
 
 
-def test_what_a_run_directory_used_counts_and_what_open_batches_hold(bench):
+def test_used_and_reserved_amounts_count_against_the_budget(bench):
     bench.write(12, **MAX, budget={"requests": 20, "tokens": 100_000, "cost": 5})
-    bench.begin()
-    bench.part([{**row(0), "attempts": 3, "cost": 0.5}, row(1)])
-    bench.journal(1, [row(4, completion=300)])
-    (used,) = [{cap.name: cap.used for cap in make_plan(bench.checked, RunOptions()).budget}]
+    bench.start()
+    bench.write_part([{**row(0), "attempts": 3, "cost": 0.5}, row(1)])
+    bench.write_segment(1, [row(4, completion=300)])
+    (used,) = [{cap.name: cap.used for cap in make_plan(bench.inputs, RunOptions()).budget}]
     assert used == {"requests": 5, "tokens": 3 * 800 + 500, "cost": 0.5}
     (bench.directory.path / "budget.json").write_text('{"requests": 9, "tokens": 2000, "cost": 0.75}')
     _submit(bench, [6, 7], reserved=Spend(2, 5000, 10**11))
-    plan = make_plan(bench.checked, RunOptions())
+    plan = make_plan(bench.inputs, RunOptions())
     assert {cap.name: cap.used for cap in plan.budget} == {"requests": 11, "tokens": 7900, "cost": 0.85}
     assert plan.budget[0].needed == plan.open == 7
     (bench.directory.path / "budget.json").write_text("{")
     with pytest.raises(RunDirectoryError, match=r"budget\.json: cannot be read"):
-        make_plan(bench.checked, RunOptions())
+        make_plan(bench.inputs, RunOptions())
 
 
 def test_several_services_are_planned_together(bench):
@@ -312,7 +312,7 @@ def test_several_services_are_planned_together(bench):
     ]
     judges = [{"name": "x", "service": ["a", "b"]}, {"name": "y", "service": "b"}]
     plan = bench.plan(45, judges=judges, services=services, batch={"shard_lines": 10})
-    assert plan.online.seconds == 90.0  # what only b may answer; together they would take 60
+    assert plan.online.seconds == 90.0  # the requests that only b can answer; both services together would need 60 s
     assert (plan.batch.available, plan.batch.shards) == (False, 10)
     assert plan.reason == "no service of the judge 'y' has a Batch API (service.batch)"
     services[1]["batch"] = True
@@ -321,18 +321,18 @@ def test_several_services_are_planned_together(bench):
     sizes = {len(request_line(request, "openai")) - len(request_line(request, "pai")) for request in bench.requests()}
     only_b = sum(len(request_line(request, "openai")) for request in bench.requests() if "-y-" in request.custom_id)
     turns = [len(request_line(request, "pai")) for request in bench.requests() if "-x-" in request.custom_id]
-    assert plan.batch.bytes == only_b + sum(turns) + 20 * sizes.pop()  # two of five files go to b
+    assert plan.batch.bytes == only_b + sum(turns) + 20 * sizes.pop()  # two of judge x's five files go to b
 
 
 def test_plan_prints_json_with_every_key(cli, bench):
     bench.write(5, prices=PRICES)
-    before = bench.seen()
-    done = cli(
+    before = bench.modification_times()
+    process = cli(
         "plan", "judge.yaml", "--json", "--limit", "3", "--set", "router.batch_from=3", "--set", "judge.repeats=2"
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert bench.seen() == before
-    plan = json.loads(done.stdout)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert bench.modification_times() == before
+    plan = json.loads(process.stdout)
     assert list(plan) == KEYS
     assert list(plan["online"]) == ["seconds", "cost"]
     assert list(plan["batch"]) == ["available", "shards", "bytes", "seconds_at_most", "cost"]
@@ -343,31 +343,31 @@ def test_plan_prints_json_with_every_key(cli, bench):
     )
 
 
-def test_plan_prints_text_and_looks_into_the_run_directory_it_is_given(cli, bench):
+def test_plan_prints_text_and_reads_the_given_run_directory(cli, bench):
     bench.write(5)
-    bench.begin()
-    bench.part([row(0), row(1)])
+    bench.start()
+    bench.write_part([row(0), row(1)])
     bench.directory.path.rename(bench.folder / "elsewhere")
-    done = cli("plan", "judge.yaml", "--run-dir", "elsewhere")
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    process = cli("plan", "judge.yaml", "--run-dir", "elsewhere")
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = process.stdout.splitlines()
     assert lines[0] == "judge: 5 samples, 5 requests (judge 5), 2 already answered, 3 open"
     assert [line.split()[0] for line in lines[1:]] == ["tokens", "online", "batch", "route", "read"]
-    assert "cost unknown (no price), time unknown (no rpm or tpm)" in done.stdout
+    assert "cost unknown (no price), time unknown (no rpm or tpm)" in process.stdout
 
 
 def test_a_run_directory_of_another_run_is_refused(cli, bench):
     bench.write(2)
-    bench.begin()
-    done = cli("plan", "judge.yaml", "--set", "judge.model=pai-judge-plus")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "belongs to another run: judge 'judge': model was 'pai-judge', is 'pai-judge-plus'" in done.stderr
+    bench.start()
+    process = cli("plan", "judge.yaml", "--set", "judge.model=pai-judge-plus")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert "belongs to another run: judge 'judge': model was 'pai-judge', is 'pai-judge-plus'" in process.stderr
 
 
-def test_a_part_that_cannot_be_read_is_named(cli, bench):
+def test_an_unreadable_part_is_reported(cli, bench):
     bench.write(2)
-    bench.begin()
+    bench.start()
     part_path(bench.directory.results, 0).write_bytes(b"PAR1 not really")
-    done = cli("plan", "judge.yaml")
-    assert done.returncode == 2
-    assert f"results{os.sep}part-00000.parquet: this part cannot be read" in done.stderr
+    process = cli("plan", "judge.yaml")
+    assert process.returncode == 2
+    assert f"results{os.sep}part-00000.parquet: this part cannot be read" in process.stderr

@@ -1,4 +1,4 @@
-"""The choice of the route: every rule, on both sides of its boundary, with the figures in its reason."""
+"""The choice of the lane: every rule on both sides of its threshold, with the figures in the reason."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ MANY = "20,000 open requests, at least 20,000 (router.batch_from)"
 FEW = "19,999 open requests, fewer than 20,000 (router.batch_from)"
 
 CHOICES = [
-    # what the YAML demands counts before everything else
+    # a mode in the YAML overrides everything else
     (RouterConfig(mode="online"), True, 90_000, 90 * HOUR, None, "online", "router.mode is online"),
     (RouterConfig(mode="batch"), True, 1, 1.0, 9.0, "batch", "router.mode is batch"),
     (RouterConfig(mode="batch"), False, 1, None, None, "batch", "router.mode is batch"),
-    # auto, without a choice
+    # auto, but only one lane is possible
     (AUTO, True, 0, None, None, "online", "no open requests"),
     (RouterConfig(batch_from=0), True, 0, None, None, "online", "no open requests"),
     (AUTO, False, 90_000, 90 * HOUR, 0.5, "online", "the service has no Batch API (service.batch)"),
-    # how many are open
+    # the number of open requests
     (AUTO, True, 19_999, None, None, "online", FEW),
     (AUTO, True, 20_000, None, None, "batch", MANY),
     (AUTO, True, 20_000, 10.0, 0.5, "batch", MANY),
     (RouterConfig(batch_from=0), True, 1, None, None, "batch", "1 open request, at least 0 (router.batch_from)"),
     (AUTO, True, 19_999, 185.0, 0.5, "online", f"{FEW}; online takes about 3m05s"),
-    # how long it takes
+    # the estimated time
     (AUTO, True, 19_999, 6 * HOUR, None, "online", f"{FEW}; online takes about 6h00m"),
     (
         *(AUTO, True, 19_999, 6 * HOUR + 60, None, "batch"),
         "19,999 open requests would take 6h01m online, longer than 6h00m (router.online_within)",
     ),
     (RouterConfig(online_within=60), True, 1, 61.0, None, "batch", "1 open request would take 1m01s online"),
-    # what it costs
+    # the price of batches
     (AUTO, True, 20_000, HOUR, 1.0, "batch", MANY),
     (
         *(AUTO, True, 20_000, HOUR, 1.5, "online"),
@@ -51,9 +51,9 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("router", "has_batch", "requests", "online_s", "factor", "lane", "reason"), CHOICES)
-def test_the_route_and_its_reason(router, has_batch, requests, online_s, factor, lane, reason):
-    lack = None if has_batch else "the service has no Batch API (service.batch)"
-    route = choose_route(router, lack, requests, online_s, factor)
+def test_the_chosen_lane_and_its_reason(router, has_batch, requests, online_s, factor, lane, reason):
+    no_batch = None if has_batch else "the service has no Batch API (service.batch)"
+    route = choose_route(router, no_batch, requests, online_s, factor)
     assert isinstance(route, Route)
     assert route.lane == lane
     assert reason in route.reason
@@ -73,7 +73,7 @@ def test_the_route_and_its_reason(router, has_batch, requests, online_s, factor,
         ({"batch": False}, False),
     ],
 )
-def test_who_has_a_batch_api(service, expected):
+def test_which_services_have_a_batch_api(service, expected):
     assert has_batch_api(ServiceConfig.model_validate(service)) is expected
 
 
@@ -106,29 +106,29 @@ A, B, C = (frozenset({name}) for name in "abc")
         ([(A | B, 120)], {"a": 60, "b": 180}, 30.0),
         # a judge each: the slower one
         ([(A, 120), (B, 60)], {"a": 60, "b": 60}, 120.0),
-        # a shared service is no help to who has only the other
+        # a shared service does not help a judge that cannot use it
         ([(A, 120), (A | B, 0)], {"a": 60, "b": 600}, 120.0),
-        # nor does it come free: all three together are the slowest
+        # and its own requests count too: all three judges together are the slowest
         ([(A, 60), (B, 60), (A | B, 240)], {"a": 60, "b": 60}, 180.0),
         ([(A | B, 60), (B | C, 60)], {"a": 30, "b": 30, "c": 30}, 80.0),
-        # a service without a limit: only who cannot use it is held up by a quota
+        # a service without a limit: only judges that cannot use it are limited by a quota
         ([(A | B, 900)], {"a": 60, "b": None}, None),
         ([(A, 60), (A | B, 900)], {"a": 60, "b": None}, 60.0),
         ([], {"a": 60}, None),
     ],
 )
-def test_services_add_up_for_those_who_may_use_them(demands, rpm, expected):
+def test_quotas_add_up_for_the_judges_that_can_use_them(demands, rpm, expected):
     limits = {name: LimitsConfig(rpm=limit) for name, limit in rpm.items()}
     assert online_seconds([Demand(*demand) for demand in demands], limits) == expected
 
 
-def test_services_that_count_tokens_apart_add_up_with_those_that_do_not():
+def test_separate_and_joint_token_limits_add_up():
     limits = {"a": LimitsConfig(tpm=TokenLimits(input=500, output=100)), "b": LimitsConfig(tpm=600)}
     assert online_seconds([Demand(A | B, 1, Usage(600, 600, 1200))], limits) == 60.0
     assert online_seconds([Demand(A | B, 1, Usage(0, 1400, 1400))], limits) == 120.0
 
 
-def test_each_judge_needs_a_service_that_takes_batches():
+def test_each_judge_needs_a_service_with_a_batch_api():
     services = [
         ServiceConfig(name="a"),
         ServiceConfig(name="b", dialect="openai", base_url="http://127.0.0.1:9/v1"),
@@ -143,7 +143,7 @@ def test_each_judge_needs_a_service_that_takes_batches():
     assert why_not_batch([JudgeConfig()], only) == "the service has no Batch API (service.batch)"
 
 
-def test_the_dearest_model_says_what_batches_cost():
+def test_the_batch_price_factor_is_that_of_the_most_expensive_model():
     prices = PricesConfig(
         models={"a": ModelPrice(input=1, output=1, batch=0.5), "b": ModelPrice(input=1, output=1, batch=1.5)}
     )

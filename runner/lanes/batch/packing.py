@@ -207,7 +207,7 @@ class ShardPacker:
         columns = encode_columns(sample, self._float_columns)
         entry = ShardEntry(request.custom_id, request.request_hash, sample.id, sample.ordinal, columns)
         shard.add(line, entry_line(entry), (sample.ordinal, request.variant))
-        shard.replaces = shard.replaces or request.custom_id in done.owners
+        shard.replaces = shard.replaces or done.replaces_row(request.custom_id)
         if amount is not None:
             shard.reserved = (shard.reserved or ZERO_SPEND) + amount
         done.submit(sample.ordinal, request.variant)

@@ -49,7 +49,7 @@ def mark_submitted(ledger: Ledger, panel: Panel, done: CompletionIndex, director
     """
     for custom_id in ledger.leftovers():
         place = panel.place(custom_id)
-        if place is not None and place[0] < done.samples and custom_id not in done.owners:
+        if place is not None and place[0] < done.samples and not done.replaces_row(custom_id):
             done.mark_unanswered(*place)
     for shard in ledger.open_shards:
         if shard.is_collected:
