@@ -1,4 +1,4 @@
-"""The columns that a sample's result rows carry: human labels, models and kept columns."""
+"""Converts the columns that result rows carry: human labels, models and kept columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.dataset.decode import as_text, kind_of
 from runner.errors import BadRow
 
 Human = tuple[str | None, float | None, str | None]
-"""Winner, score and label as people gave them; at most one of them is not None."""
+"""The human winner, score and label; at most one of them is not None."""
 
 _NOTHING: Human = (None, None, None)
 _WINNERS = frozenset({"1", "2", "tie"})
@@ -23,9 +23,9 @@ _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0"})
 def human_reader(label: HumanLabel, pairwise: bool) -> Callable[[Any], Human]:
     """Return the function that reads one human label.
 
-    With a map, its values decide for the whole dataset: all of `1`, `2`, `tie` are winners, numbers are scores (so are
-    a lone 1 and 2 where answers are not compared). A label that the map does not name is kept as text.
-    Without a map, 1, 2 and tie are winners where answers are compared, numbers are scores where not, all else is text.
+    With a map, its values decide for the whole dataset: if all of them are `1`, `2` or `tie`, they are winners; numbers
+    are scores (so are 1 and 2 if answers are not compared). A label that the map does not name is kept as text.
+    Without a map, 1, 2 and tie are winners if answers are compared, numbers are scores if not; the rest is text.
     """
     if label.map is not None:
         return _by_map(label.map, pairwise)
@@ -67,7 +67,7 @@ def _by_map(meanings: Mapping[str, Any], pairwise: bool) -> Callable[[Any], Huma
 
 
 def _spellings(value: Any) -> tuple[str, ...]:
-    """Give the texts under which a map may name a value: YAML writes 1, true and 1.0 in its own way."""
+    """Return the texts under which a map may name a value: YAML has its own spellings of 1, true and 1.0."""
     if isinstance(value, bool):
         return (str(value).lower(), str(value))
     if isinstance(value, float) and value.is_integer():

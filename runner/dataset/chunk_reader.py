@@ -1,4 +1,4 @@
-"""Read the rows of a dataset a chunk at a time, leaving out those that nobody wants."""
+"""Iterate over all files of a dataset in chunks, skipping rows that are not wanted."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ from runner.dataset.readers import (
 )
 from runner.errors import DatasetError
 
-NEVER = sys.maxsize
-"""The next wanted ordinal when there is none."""
+NEVER = sys.maxsize  # the next wanted ordinal if there is none
 
 
 def pending(done: bytes | bytearray, limit: int | None = None) -> NextWanted:
-    """Want every row whose flag in `done` is 0, and all behind the flags, up to `limit` rows.
+    """Want every row whose flag in `done` is 0, and all rows after the flags, up to `limit` rows.
 
-    The flags are one byte for each ordinal, and are looked at when the reader gets there.
+    The flags are one byte per ordinal; the reader looks at a flag when it reaches the row.
     """
     stop = NEVER if limit is None else limit
 
@@ -55,21 +54,21 @@ def chunks(
     chunk_rows: int = 256,
     chunk_bytes: int = 4_000_000,
 ) -> Iterator[list[RawRow]]:
-    """Give the wanted rows in their order, a list at a time.
+    """Yield the wanted rows in order, in lists.
 
-    It is a plain generator that blocks on the disk: pull it in a thread (`Feed` does).
+    This is a plain generator that blocks on the disk: iterate over it in a thread, as `Prefetcher` does.
 
     Args:
         files: as `discover` lists them.
-        wanted: gives the next wanted ordinal; called with ordinals that never fall.
-        known: the files as surveyed. One that has grown since is read up to there, so that ordinals stay; in one that
-            is as it was, what nobody wants is skipped from mark to mark.
-        columns: the top-level columns to read; only Parquet heeds it.
-        chunk_rows: most rows of a chunk.
+        wanted: returns the next wanted ordinal; called with ordinals that never decrease.
+        known: the fingerprint of the files. A file that has grown since is read up to its old end, so that ordinals
+            stay the same; in an unchanged file, unwanted stretches are skipped from seek point to seek point.
+        columns: the top-level columns to read; only the Parquet reader uses it.
+        chunk_rows: the largest number of rows in a chunk.
         chunk_bytes: a chunk that has reached this many bytes is not extended.
 
     Raises:
-        DatasetError: a file cannot be read to its end, or has fewer rows than surveyed.
+        DatasetError: a file cannot be read to its end, or has fewer rows than its fingerprint says.
     """
     chunk: list[RawRow] = []
     size = 0

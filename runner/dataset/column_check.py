@@ -1,4 +1,4 @@
-"""Which columns a dataset has, known before its rows are read."""
+"""Find the columns of a dataset, and check the configured names against them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Header(msgspec.Struct, frozen=True):
     """The columns of one file, or of the first rows of all.
 
     Attributes:
-        place: what was looked at, for messages.
+        place: the file, or the rows that were read, for messages.
         names: the top-level columns, in order.
-        paths: every path that leads to a value, nested ones too, with its Arrow type where the file tells it.
+        paths: every path to a value, nested ones too, with its Arrow type if the file has one.
     """
 
     place: str
@@ -45,7 +45,7 @@ class Columns(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(chain.from_iterable(header.names for header in self.headers)))
 
     def has(self, path: str) -> bool:
-        """Whether any file has a value at this path."""
+        """Return True if any file has a value at this path."""
         return any(path in header.paths for header in self.headers)
 
     def arrow_type(self, path: str) -> Any:
@@ -61,7 +61,7 @@ class Columns(msgspec.Struct, frozen=True):
         return next(iter(found), None)
 
     def roots(self, paths: Iterable[str]) -> tuple[str, ...]:
-        """Return the top-level columns that hold the paths; what no file has is left out."""
+        """Return the top-level columns that hold the paths, without those that no file has."""
         names = set(self.names)
         tops = (path if path in names else path.partition(".")[0] for path in paths)
         return tuple(dict.fromkeys(top for top in tops if top in names))
@@ -82,15 +82,15 @@ def columns(files: Sequence[DataFile]) -> Columns:
 
 
 def check_columns(config: DatasetConfig, needed: Iterable[str], found: Columns) -> None:
-    """Require that every mapped column is there, and those of the needed fields.
+    """Require that every mapped column exists, and those of the needed fields.
 
     Args:
         config: the dataset section.
         needed: the fields or columns that the judges use.
-        found: the columns there are.
+        found: the columns of the dataset.
 
     Raises:
-        DatasetError: one is missing; names file, field, column and what there is instead.
+        DatasetError: one is missing; the message names file, field, column and the existing columns.
     """
     for field, path in _claims(config, needed):
         for header in found.headers:

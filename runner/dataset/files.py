@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import io
 import os
@@ -16,6 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from runner import core
 from runner.config import DatasetConfig
 from runner.dataset.hub import HUB, HubFile, HubFolder
 from runner.errors import DatasetError
@@ -34,7 +34,7 @@ _KNOWN = "known endings: " + ", ".join(_FORMATS) + ", each text format also with
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """What tells, without reading it, that a file is as it was: its size, when it was last changed, its version."""
+    """What shows that a file is unchanged without reading it: its size, modification time and version."""
 
     size: int
     mtime_ns: int = 0
@@ -46,7 +46,7 @@ class DataFile(msgspec.Struct, frozen=True):
 
     Attributes:
         path: where it is, on the disk or at the Hub.
-        name: its path relative to the dataset's root, with `/`; messages and surveys use it.
+        name: its path relative to the dataset's root, with `/`; messages and fingerprints use it.
         format: `jsonl`, `json`, `csv`, `tsv` or `parquet`.
         compression: `gzip`, `zstd` or None.
     """
@@ -57,7 +57,7 @@ class DataFile(msgspec.Struct, frozen=True):
     compression: str | None = None
 
     def stamp(self) -> Stamp:
-        """Tell what it is without reading it; a version only where somebody else keeps it."""
+        """Return its stamp without reading it; only a file at the Hub has a version."""
         if isinstance(self.path, HubFile):
             return Stamp(self.path.size, version=self.path.version)
         stat = self.path.stat()
@@ -110,8 +110,8 @@ def open_bytes(file: DataFile, raw: BinaryIO | None = None) -> BinaryIO:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return ` (did you mean X?)` for the most similar name, or nothing."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = core.nearest(name, names)
+    return "" if close is None else f" (did you mean {close!r}?)"
 
 
 def listed(names: Iterable[str], limit: int = 20) -> str:

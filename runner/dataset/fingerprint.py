@@ -1,4 +1,4 @@
-"""Count and fingerprint the files of a dataset, and tell growth from change."""
+"""Row counts and content hashes of the files of a dataset; tells growth from change."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class FileFingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
         path: relative to the dataset's root.
         format: how its rows were counted.
         size: its bytes, as they are on disk.
-        mtime_ns: when it was last changed; 0 for one at the Hub.
-        digest: SHA-256 of its bytes, hexadecimal; of Parquet at the Hub, whose bytes are not all read, its version.
+        mtime_ns: when it was last modified, in nanoseconds; 0 for a file at the Hub.
+        digest: SHA-256 of its bytes, hexadecimal; for Parquet at the Hub, which is not read completely, its version.
         rows: how many rows it has.
-        ends_line: whether its last byte ends a line, so that what is appended begins a new one.
-        marks: places from where it can be read on.
+        ends_line: True if its last byte ends a line, so that appended text begins a new line.
+        marks: places at which reading can start.
         version: the Hub's fingerprint of its bytes.
     """
 
@@ -46,14 +46,14 @@ class FileFingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str | None = None
 
     def has(self, stamp: Stamp) -> bool:
-        """Whether a file with this stamp counts as what was seen."""
+        """Return True if a file with this stamp counts as unchanged."""
         return stamp == Stamp(self.size, self.mtime_ns, self.version)
 
 
 class DatasetFingerprint(msgspec.Struct, frozen=True):
     """The files of a dataset in their order.
 
-    `extended` names those that begin with all that the previous survey saw of them; it is not kept in `to_data`.
+    `extended` names the files that begin with their whole content of the previous fingerprint; `to_data` omits it.
     """
 
     files: tuple[FileFingerprint, ...]
@@ -75,14 +75,14 @@ class DatasetFingerprint(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> DatasetFingerprint:
-        """Read back what `to_data` gave; a `msgspec.ValidationError` says that it is something else."""
+        """Read what `to_data` returned; raises `msgspec.ValidationError` for other data."""
         return cls(msgspec.convert(data.get("files"), tuple[FileFingerprint, ...]))
 
 
 def take_fingerprint(files: Sequence[DataFile], previous: DatasetFingerprint | None = None) -> DatasetFingerprint:
     """Read every file once: rows, bytes and digest.
 
-    A file whose stamp is as in `previous` is not read again, one with the same bytes is not counted again.
+    A file with the stamp that `previous` has is not read again; one with the same bytes is not counted again.
 
     Raises:
         DatasetError: a file cannot be read, or there is no row at all.
@@ -106,10 +106,10 @@ def take_fingerprint(files: Sequence[DataFile], previous: DatasetFingerprint | N
 
 
 def growth(old: DatasetFingerprint, new: DatasetFingerprint) -> Growth:
-    """Compare two surveys by content; `new` has to be made with `old` as its `previous`.
+    """Compare two fingerprints by content; `new` must have been taken with `old` as its `previous`.
 
     `grown` means that every old row still has its ordinal: rows were appended to the last file, or files were added
-    that sort behind it. A renamed file with the same bytes in the same place counts as the same.
+    that sort after it. A renamed file with the same bytes in the same place counts as the same.
     """
     count = len(old.files)
     if len(new.files) < count:
@@ -125,7 +125,7 @@ def _equal(one: FileFingerprint, other: FileFingerprint) -> bool:
 
 
 def _look_at(file: DataFile, before: FileFingerprint | None) -> tuple[FileFingerprint, bool]:
-    """Survey one file; the second value tells whether it only extends what was seen before."""
+    """Take the fingerprint of one file; the second value is True if the file only extends its earlier content."""
     stamp = file.stamp()
     if before is not None and (before.size, before.format) == (stamp.size, file.format):
         if before.has(stamp):
@@ -133,7 +133,7 @@ def _look_at(file: DataFile, before: FileFingerprint | None) -> tuple[FileFinger
         if stamp.version is None and before.digest == _digest(file):
             return msgspec.structs.replace(before, mtime_ns=stamp.mtime_ns, version=None), False
     if stamp.version is not None and file.format == "parquet":
-        return _at_its_word(file, stamp, stamp.version), False
+        return _from_hub(file, stamp, stamp.version), False
     appendable = file.compression is None and file.format in _APPENDABLE and before is not None
     raw = _Hashed(file.raw(), before.size if appendable and before is not None else -1)
     rows, marks = _count(file, cast("BinaryIO", raw))
@@ -158,20 +158,20 @@ def _look_at(file: DataFile, before: FileFingerprint | None) -> tuple[FileFinger
     return seen, extends
 
 
-def _at_its_word(file: DataFile, stamp: Stamp, version: str) -> FileFingerprint:
-    """Survey a file at the Hub by what the Hub says of it and its last bytes."""
+def _from_hub(file: DataFile, stamp: Stamp, version: str) -> FileFingerprint:
+    """Take the fingerprint of a Parquet file at the Hub from what the Hub lists and from its footer."""
     return FileFingerprint(
         file.name, file.format, stamp.size, stamp.mtime_ns, version, _footer(file), False, (), version
     )
 
 
 def _check_arrived(raw: _Hashed, stamp: Stamp) -> None:
-    """Require that what came from the Hub is what it lists: its size, and its SHA-256 where it tells that."""
+    """Require that the bytes from the Hub match its listing: the size, and the SHA-256 if there is one."""
     if stamp.version is None:
         return
     if raw.size != stamp.size or (len(stamp.version) == _SHA256_HEX and raw.digest != stamp.version):
         raise OSError(
-            f"{raw.size} bytes with SHA-256 {raw.digest} came; {stamp.size} of version {stamp.version} are listed"
+            f"received {raw.size} bytes with SHA-256 {raw.digest}; the Hub lists {stamp.size} of version {stamp.version}"
         )
 
 
@@ -201,7 +201,7 @@ def _count(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[SeekPoint, ...]]:
 
 
 class _Hashed(io.RawIOBase):
-    """Passes a file's bytes on and hashes them; closing it reads what nobody asked for, unless reading failed.
+    """Passes a file's bytes through and hashes them; closing it reads the rest, unless reading failed.
 
     Attributes:
         size: bytes so far.

@@ -1,4 +1,4 @@
-"""Files of a dataset at the Hugging Face Hub: which there are, and their bytes. The one home of huggingface_hub."""
+"""Files of a dataset at the Hugging Face Hub. The only module that uses huggingface_hub."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ANYWHERE = {"block_size": 1 << 22, "cache_type": "blockcache", "cache_options":
 
 
 class HubFile(msgspec.Struct, frozen=True):
-    """A file as one commit has it: its bytes stay the same, wherever the branch goes.
+    """A file at one commit: its bytes do not change when the branch moves.
 
     Attributes:
-        address: where it is, in the words of the YAML; for messages.
+        address: its `hf://` address, for messages.
         place: repository, commit and path, for the file system.
         size: its bytes.
         version: the Hub's own fingerprint of them: SHA-256 of a large file, else git's blob id.
-        system: the file system that opens it.
+        system: the file system object that opens it.
     """
 
     address: str
@@ -40,10 +40,10 @@ class HubFile(msgspec.Struct, frozen=True):
         return self.address
 
     def open(self, anywhere: bool = False) -> BinaryIO:
-        """Open its bytes; whatever goes wrong under way is an OSError that holds no secret.
+        """Open its bytes; every error while reading is an OSError without secrets.
 
         Args:
-            anywhere: read here and there, not from beginning to end; up to 64 MB are held for that.
+            anywhere: optimise for random access instead of sequential reads; caches up to 64 MB.
         """
         with _as_os_error():
             file = self.system.open(self.place, "rb", **(_ANYWHERE if anywhere else _AHEAD))
@@ -76,11 +76,11 @@ class HubFolder:
         self._place = f"datasets/{found.repo_id}@{commit}"
 
     def address(self, path: str) -> str:
-        """The address of a path within the dataset."""
+        """Return the address of a path within the dataset."""
         return f"{self._named}/{path}".rstrip("/")
 
     def kind(self, path: str) -> str | None:
-        """Whether a path is a `file` or a `directory`; None where there is nothing."""
+        """Return `file` or `directory`, or None if nothing is at the path."""
         with self._explained():
             try:
                 return str(self._system.info(self._at(path))["type"])
@@ -88,7 +88,7 @@ class HubFolder:
                 return None
 
     def names(self, path: str) -> list[str]:
-        """What is in a directory, by name; nothing where there is no such directory."""
+        """Return the names in a directory; empty if there is no such directory."""
         with self._explained():
             try:
                 return [place.rpartition("/")[2] for place in self._system.ls(self._at(path), detail=False)]
@@ -96,13 +96,13 @@ class HubFolder:
                 return []
 
     def file(self, path: str) -> HubFile:
-        """The file at a path."""
+        """Return the file at a path."""
         with self._explained():
             (facts,) = self._system.ls(self._at(path))
         return self._file(facts)
 
     def files(self, folder: str, depth: int | None = None) -> Iterator[tuple[str, HubFile]]:
-        """The files below a folder, at most so many names deep, each with its path relative to it."""
+        """Yield the files below a folder, at most `depth` levels deep, each with its relative path."""
         root = self._at(folder)
         with self._explained():
             found = self._system.find(root, maxdepth=depth, detail=True)
@@ -156,10 +156,10 @@ class _Stream(io.RawIOBase):
 
 
 def _hub(address: str) -> tuple[Any, Any]:
-    """The Hub as a file system and as an interface; the token is the library's own business (HF_TOKEN).
+    """Return the Hub as a file system and as an API; the library reads the token itself (HF_TOKEN).
 
-    The library would tell the Hub what it runs in, having asked it what to look for, and warn of each retry amid our
-    own progress: it is told not to, where the user has not told it otherwise.
+    Unless the user has set these variables, the library's telemetry is off, and so are its warnings about retries,
+    which would disturb our progress display.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -186,6 +186,6 @@ def _as_os_error() -> Iterator[None]:
 
 
 def _gist(error: Exception) -> str:
-    """What happened, in one line; the query of an address may be a signature and is cut off."""
+    """Return the error in one line; the query of a URL may be a signature and is removed."""
     said = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(str(error).split()))
     return f"{type(error).__name__}: {said[:400]}" if said else type(error).__name__

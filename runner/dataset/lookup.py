@@ -30,7 +30,7 @@ class RowLookup(Generic[Read]):
         self._next = -1
 
     def at(self, ordinals: Collection[int]) -> dict[int, Read]:
-        """What these ordinals hold, as far as the dataset has them."""
+        """Return what these ordinals hold, as far as the dataset has them."""
         wanted = set(ordinals)
         if not wanted:
             return {}
@@ -43,7 +43,7 @@ class RowLookup(Generic[Read]):
         return found
 
     def _until(self, last: int) -> Iterator[RawRow]:
-        """Raw rows from where we stand through ordinal `last`; the rest of the chunk is held for the next time."""
+        """Yield raw rows from the current position through ordinal `last`; the rest of the chunk is kept."""
         while self._next <= last:
             if not self._held:
                 chunk = next(self._chunks, None)

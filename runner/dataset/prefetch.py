@@ -1,4 +1,4 @@
-"""Hand raw rows to many workers, read ahead in a thread."""
+"""Reads raw rows ahead in a thread and hands them to many workers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from runner.errors import DatasetError
 
 
 class Prefetcher:
-    """Rows for workers that pull: while one chunk is handed out, the next is being read.
+    """Hands out the rows of one chunk while a thread reads the next chunk.
 
-    A worker calls `take`, which awaits nothing; when that gives None it awaits `refill`, and goes home when that
-    gives False. Each row goes to exactly one worker. Leaving the context stops the reading and waits for nothing.
+    A worker calls `next_now`, which does not wait; if that returns None, it awaits `fill`, and ends if that returns
+    False. Each row goes to exactly one worker. Leaving the context stops the reading and waits for nothing.
 
     Args:
-        source: a generator of chunks, as `chunks` gives it; it runs in a thread of its own and is closed there.
+        source: a generator of chunks, as `chunks` returns it; it runs in a thread of its own and is closed there.
     """
 
     def __init__(self, source: Iterator[list[RawRow]]) -> None:
@@ -46,11 +46,11 @@ class Prefetcher:
         self._thread.shutdown(wait=False)
 
     def next_now(self) -> RawRow | None:
-        """Return the next row if one is at hand."""
+        """Return the next row that is already read, or None."""
         return self._rows.pop() if self._rows else None
 
     async def fill(self) -> bool:
-        """Wait until a row is at hand; False when the dataset has ended.
+        """Wait until a row is read; returns False at the end of the dataset.
 
         Raises:
             DatasetError: the dataset cannot be read any further.
@@ -60,13 +60,13 @@ class Prefetcher:
             if coming is None:
                 return False
             chunk = await asyncio.shield(coming)
-            if coming is self._coming:  # the first of those who waited takes the chunk in
+            if coming is self._coming:  # the first waiter takes the chunk
                 self._coming = None if chunk is None else self._read()
                 self._rows = [] if chunk is None else chunk[::-1]
         return True
 
     async def next(self) -> RawRow | None:
-        """Return the next row; None when the dataset has ended.
+        """Return the next row, or None at the end of the dataset.
 
         Raises:
             DatasetError: the dataset cannot be read any further.
@@ -78,11 +78,11 @@ class Prefetcher:
 
     def _read(self) -> asyncio.Future[list[RawRow] | None]:
         coming = asyncio.get_running_loop().run_in_executor(self._thread, next, self._source, None)
-        coming.add_done_callback(_look_at)
+        coming.add_done_callback(_consume_error)
         return coming
 
 
-def _look_at(coming: asyncio.Future[Any]) -> None:
-    """Keep asyncio from complaining about an error that no worker stayed to see."""
+def _consume_error(coming: asyncio.Future[Any]) -> None:
+    """Keep asyncio from complaining about an error that no worker awaited."""
     with suppress(asyncio.CancelledError, DatasetError):
         coming.result()

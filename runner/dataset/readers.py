@@ -1,7 +1,7 @@
-"""Read one file of each format, row by row; rows that are not wanted are counted, not parsed.
+"""One reader per file format. Rows that are not wanted are counted, not parsed.
 
-Every reader takes the file, the ordinal of its first row, the ordinal to stop before, and a function that gives the
-next wanted ordinal; it returns the ordinal after the last row it passed.
+Every reader takes the file, the ordinal of its first row, the ordinal to stop before, and a function that returns the
+next wanted ordinal. It returns the ordinal after the last row that it passed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from runner.dataset.files import BUFFER_BYTES, DataFile, open_bytes
 from runner.errors import BadRow, DatasetError
 
 READ_ERRORS = (OSError, EOFError, csv.Error, pa.ArrowException)
-"""What reading raises when a file vanished, is cut off or is not what its name says."""
+"""The errors of reading a file that vanished, is truncated, or has other content than its name says."""
 
 NextWanted = Callable[[int], int]
-"""Takes an ordinal, gives the smallest wanted ordinal that is not below it."""
+"""Takes an ordinal and returns the smallest wanted ordinal that is not below it."""
 
-SEEK_POINT_SPACING_BYTES = 64_000_000
-"""Bytes from one mark to the next."""
+SEEK_POINT_SPACING_BYTES = 64_000_000  # from one seek point to the next
 
 _BATCH_ROWS = 256
 _BATCH_BYTES = 4_000_000
@@ -36,7 +35,7 @@ _MAX_FIRST_LINE = 256_000_000
 
 
 class RawRow(msgspec.Struct, frozen=True, gc=False):
-    """A row as read, before anything of it is looked at.
+    """A row as read, before it is decoded.
 
     Attributes:
         ordinal: its position in the whole dataset, from 0.
@@ -54,12 +53,12 @@ class RawRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class SeekPoint(msgspec.Struct, frozen=True, array_like=True):
-    """A place in a file of lines from where it can be read on.
+    """A place in a file of lines at which reading can start.
 
     Attributes:
-        row: how many rows come before it.
-        line: how many lines.
-        offset: how many bytes.
+        row: the number of rows before it.
+        line: the number of lines before it.
+        offset: the number of bytes before it.
     """
 
     row: int
@@ -71,7 +70,7 @@ Reader = Generator[RawRow, None, int]
 
 
 def line_blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
-    """Give the lines of a text a block at a time, without a byte order mark."""
+    """Yield the lines of a text in blocks, without a byte order mark."""
     lines = [stream.readline(_MAX_FIRST_LINE)]
     if len(lines[0]) == _MAX_FIRST_LINE:
         raise OSError(f"the first line is longer than {_MAX_FIRST_LINE} bytes; is it JSON lines?")
@@ -89,7 +88,7 @@ def count_rows(lines: list[bytes]) -> int:
 
 
 def count_lines(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[SeekPoint, ...]]:
-    """Count the rows of JSON lines, and mark places on the way; a packed file has none, as it is read in one go."""
+    """Count the rows of JSON lines and collect seek points; a compressed file has none."""
     rows, lines, marks, upcoming = 0, 0, list[SeekPoint](), SEEK_POINT_SPACING_BYTES
     with open_bytes(file, raw) as stream:
         for block in line_blocks(stream):
@@ -104,7 +103,7 @@ def count_lines(file: DataFile, raw: BinaryIO) -> tuple[int, tuple[SeekPoint, ..
 def read_lines(
     file: DataFile, start: int, end: int, next_wanted: NextWanted, marks: Sequence[SeekPoint] = ()
 ) -> Reader:
-    """Read JSON lines; a block without a wanted row costs little more than its bytes, what is between marks nothing."""
+    """Read JSON lines. A block without a wanted row is only counted; seek points skip whole stretches."""
     ordinal, number, wanted = start, 0, next_wanted(start)
     with open_bytes(file) as stream:
         for lines in line_blocks(stream):
@@ -132,15 +131,15 @@ def read_lines(
 
 
 def _last(marks: Sequence[SeekPoint], row: int) -> SeekPoint | None:
-    """The last mark that is not behind the row."""
+    """Return the last seek point that is not after the row."""
     index = bisect_right(marks, row, key=lambda mark: mark.row)
     return marks[index - 1] if index else None
 
 
 def csv_records(file: DataFile, raw: BinaryIO | None = None) -> Generator[tuple[int, list[str]]]:
-    """Give each record with the line it begins on, the header first; blank lines are left out.
+    """Yield each record with the line on which it begins, the header first; blank lines are skipped.
 
-    Bytes that are not UTF-8 come as lone surrogates, so that one bad cell spoils one row.
+    Bytes that are not UTF-8 become lone surrogates, so that one bad cell makes one bad row.
     """
     csv.field_size_limit(_MAX_CELL)
     text = io.TextIOWrapper(open_bytes(file, raw), encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -154,7 +153,7 @@ def csv_records(file: DataFile, raw: BinaryIO | None = None) -> Generator[tuple[
 
 
 def csv_header(file: DataFile, records: Iterator[tuple[int, list[str]]]) -> list[str]:
-    """Take the header off the records; an empty file has no columns.
+    """Read the header from the records; an empty file has no columns.
 
     Raises:
         DatasetError: two columns have the same name.

@@ -29,7 +29,7 @@ class SampleReader:
     Args:
         config: the dataset section.
         found: the dataset's columns.
-        pairwise: whether the judges compare two answers; a human label 1 or 2 is then a winner, not a score.
+        pairwise: True if the judges compare two answers; a human label 1 or 2 is then a winner, not a score.
         also: further columns that templates name.
     """
 
@@ -53,7 +53,7 @@ class SampleReader:
             *self._constants,
             *(field for field, path in self._paths.items() if found.has(path)),
         )
-        """The fields that the dataset has: the constants, and those whose column is there."""
+        """The fields that the dataset has: the constants, and those whose column exists."""
         label = () if self._label is None else (self._label.column,)
         every = (*self._paths.values(), *label, *(kept.column for kept in config.keep), *also)
         self.columns: tuple[str, ...] = found.roots(every)
@@ -85,14 +85,14 @@ class SampleReader:
         return Sample(raw.ordinal, id_, fields, record, columns, place, problem)
 
     def mapped(self, raw: RawRow) -> Mapping[str, Any]:
-        """Read the mapped fields of one row alone; none where the row cannot be used."""
+        """Read only the mapped fields of one row; empty if the row cannot be used."""
         try:
             return self._mapped(record_of(raw.payload))
         except BadRow:
             return {}
 
     def plain_columns(self, fields: Iterable[str]) -> list[str] | None:
-        """Return the top-level column of each of some fields; None where one is a constant or may be nested."""
+        """Return the top-level column of each field; None if one is a constant or may be nested."""
         paths = [self._paths.get(field, ".") for field in fields]
         return None if any("." in path for path in paths) else paths
 
@@ -107,7 +107,7 @@ class SampleReader:
         return fields
 
     def _carried(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-        """Return the carried columns, and what is wrong with one of them."""
+        """Return the carried columns, and the problem with one of them, if any."""
         carried: dict[str, Any] = {}
         problem = None
         if self._label is not None and self._read_label is not None:

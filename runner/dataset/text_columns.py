@@ -1,4 +1,4 @@
-"""The texts of rows, column by column, for who needs nothing else of them."""
+"""Reads the large text columns of samples for samples.parquet, without the rest of their rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runner.dataset.samples import SampleReader
 
 
 class TextReader:
-    """Reads some fields as texts.
+    """Reads some fields as texts. A JSON row is decoded for these fields only, so memory holds nothing else of it.
 
     Args:
-        reader: knows what the fields mean.
-        names: of the fields.
+        reader: maps fields to columns.
+        names: the names of the fields.
     """
 
     def __init__(self, reader: SampleReader, names: Sequence[str]) -> None:
@@ -30,9 +30,9 @@ class TextReader:
         self._decode = self._decoder()
 
     def columns(self, rows: Sequence[RawRow | None]) -> list[pa.Array]:
-        """Return a column for each field; null where a row is not there, cannot be used or has no such field.
+        """Return a column for each field; null if a row is missing, cannot be used or has no such field.
 
-        What is no text stands there as `as_text` writes it.
+        Other values than texts are written by `as_text`.
         """
         found = [self._nothing if row is None else self._read(row) for row in rows]
         return [pa.array(list(map(attrgetter(name), found)), pa.string()) for name in self._names]
@@ -42,12 +42,12 @@ class TextReader:
             try:
                 return self._decode(row.payload)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass  # what is odd is read with care
+                pass  # the general reader below takes what the typed decoder refuses
         fields = self._reader.mapped(row)
         return self._texts(*(as_text(fields.get(name)) for name in self._names))
 
     def _decoder(self) -> Callable[[bytes], Any] | None:
-        """What decodes of a JSON row only these fields; None where a field is more than a column of its own."""
+        """Return a decoder of just these fields of a JSON row; None if a field is not a column of its own."""
         paths = self._reader.plain_columns(self._names)
         if paths is None or len(set(paths)) < len(paths):
             return None
