@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runner.config.problems import KeyPath, Problem, SourceLocation, place_of
+from runner.config.problems import KeyPath, Problem, SourceLocation, location_of
 
 _KEYS = re.compile(r"(api|access|auth|secret|private)?[-_ ]?(token|key|secret|password|passwd)", re.IGNORECASE)
 # The names of headers that carry a secret.
@@ -16,17 +16,17 @@ _FROM_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-)?\}")
 _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 
 
-def find_exposed_secrets(data: Mapping[str, Any], places: Mapping[KeyPath, SourceLocation]) -> Iterator[Problem]:
+def find_exposed_secrets(data: Mapping[str, Any], locations: Mapping[KeyPath, SourceLocation]) -> Iterator[Problem]:
     """Yield a problem for every secret that would be copied into the run directory; no message repeats the secret."""
     for path, service in _services(data):
         yield from _named_like_tokens(service, path)
         headers = service.get("headers")
         for name in headers if isinstance(headers, Mapping) else ():
             at = (*path, "headers", name)
-            if SECRET_HEADER.search(name) and not _comes_from_variable(at, places):
+            if SECRET_HEADER.search(name) and not _comes_from_variable(at, locations):
                 yield Problem(at, "secrets do not belong in this file; write ${VAR} and set that environment variable")
         proxy = service.get("proxy")
-        raw_proxy = _written((*path, "proxy"), places) or proxy
+        raw_proxy = _written((*path, "proxy"), locations) or proxy
         if isinstance(raw_proxy, str) and _PASSWORD.search(_FROM_VARIABLE.sub("", raw_proxy)):
             yield Problem((*path, "proxy"), "take a proxy with a password from the environment: write ${VAR}")
 
@@ -51,10 +51,10 @@ def _named_like_tokens(service: Mapping[str, Any], path: KeyPath) -> Iterator[Pr
             yield from _named_like_tokens(value, (*path, key))
 
 
-def _comes_from_variable(path: KeyPath, places: Mapping[KeyPath, SourceLocation]) -> bool:
-    return _FROM_VARIABLE.search(_written(path, places) or "") is not None
+def _comes_from_variable(path: KeyPath, locations: Mapping[KeyPath, SourceLocation]) -> bool:
+    return _FROM_VARIABLE.search(_written(path, locations) or "") is not None
 
 
-def _written(path: KeyPath, places: Mapping[KeyPath, SourceLocation]) -> str | None:
+def _written(path: KeyPath, locations: Mapping[KeyPath, SourceLocation]) -> str | None:
     """Return the text at a path, or around it, before variables were expanded; None if it has no variable."""
-    return place_of(path, places).raw
+    return location_of(path, locations).raw

@@ -107,23 +107,23 @@ def _root(document: str, label: str) -> yaml.MappingNode:
 
 
 def _validated(parsed: ParsedDocument, base: Path, name: str) -> RunConfig:
-    data, places = parsed.data, parsed.places
-    found = parsed.problems + list(find_exposed_secrets(data, places))
+    data, locations = parsed.data, parsed.locations
+    found = parsed.problems + list(find_exposed_secrets(data, locations))
     given = data.get("name")
     context = {"base": base, "name": str(getattr(given, "text", given)) if given is not None else name}
     try:
         config = RunConfig.model_validate({"name": name, **_without_empty_name(data)}, context=context)
     except ValidationError as error:
         broken = {problem.path for problem in found}
-        found += [problem for problem in plain_problems(error, data, places) if not _is_known(problem.path, broken)]
-        raise config_error(found, places) from None
+        found += [problem for problem in plain_problems(error, data, locations) if not _is_known(problem.path, broken)]
+        raise config_error(found, locations) from None
     if not found:
         found = [
             Problem(as_written(problem.path, data), problem.message)
             for problem in (*find_conflicts(config), *find_unsupported(config))
         ]
     if found:
-        raise config_error(found, places)
+        raise config_error(found, locations)
     return config
 
 

@@ -16,8 +16,8 @@ from runner.config.problems import (
     Problem,
     SourceLocation,
     as_written,
+    location_of,
     looks_like_token,
-    place_of,
     shown,
 )
 from runner.core import nearest
@@ -31,16 +31,16 @@ _ELSEWHERE = {
 
 
 def plain_problems(
-    error: ValidationError, data: Mapping[str, Any], places: Mapping[KeyPath, SourceLocation]
+    error: ValidationError, data: Mapping[str, Any], locations: Mapping[KeyPath, SourceLocation]
 ) -> Iterator[Problem]:
     """Yield every error in terms of the YAML. A value that came from the environment is not shown."""
     for detail in error.errors(include_url=False):
         path = as_written(detail["loc"], data)
-        raw = place_of(path, places).raw
+        raw = location_of(path, locations).raw
         if raw is None:
-            yield _problem(detail, path, shown(detail["input"], path), data, places)
+            yield _problem(detail, path, shown(detail["input"], path), data, locations)
         else:
-            while path not in places:
+            while path not in locations:
                 path = path[:-1]
             yield Problem(path, _sentence(detail, path, "the value of " + " and ".join(_variables(raw))))
 
@@ -50,7 +50,11 @@ def _variables(raw: str) -> list[str]:
 
 
 def _problem(
-    detail: ErrorDetails, path: KeyPath, found: str, data: Mapping[str, Any], places: Mapping[KeyPath, SourceLocation]
+    detail: ErrorDetails,
+    path: KeyPath,
+    found: str,
+    data: Mapping[str, Any],
+    locations: Mapping[KeyPath, SourceLocation],
 ) -> Problem:
     if detail["type"] == "missing":
         path = ("judge",) if path == ("judges",) else path
@@ -64,7 +68,7 @@ def _problem(
     guess = nearest(str(path[-1]).lower(), known)
     hint = f"did you mean '{guess}'?" if guess else f"expected one of: {', '.join(known)}"
     hidden = (*path[:-1], "***") if looks_like_token(str(path[-1])) else path
-    return Problem(hidden, f"unknown key; {hint}", places.get(path))
+    return Problem(hidden, f"unknown key; {hint}", locations.get(path))
 
 
 def _sentence(detail: ErrorDetails, path: KeyPath, found: str) -> str:

@@ -134,7 +134,7 @@ class OutputConfig(Frozen):
     directory: LocalPath = Field(
         default="runs/<name>",
         validate_default=True,
-        description="The run directory; <name> stands for the run's name.",
+        description="The run directory; <name> is replaced with the run's name.",
     )
     rows_per_part: PositiveInt = Field(default=50000, description="Rows in one Parquet file.")
     compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = Field(

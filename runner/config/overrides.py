@@ -33,13 +33,15 @@ def merged(root: yaml.MappingNode, overrides: tuple[str, ...]) -> yaml.MappingNo
         key, equals, text = override.partition("=")
         key = key.strip()
         is_secret = looks_private(key) or looks_like_token(text)
-        place = SourceLocation(
+        location = SourceLocation(
             f"--set {key}=***" if is_secret else f"--set {override}", _AFTER_ALL_LINES + index, key=key
         )
         if not equals or not all(key.split(".")):
             usage = "expected KEY=VALUE with a dotted key, such as judge.model=pai-judge-plus"
-            raise OverrideError(Problem((), f"{usage}, found {shown(override)}", SourceLocation("--set", place.order)))
-        changed = _with(root, key.split("."), _value(text, place), place)
+            raise OverrideError(
+                Problem((), f"{usage}, found {shown(override)}", SourceLocation("--set", location.order))
+            )
+        changed = _with(root, key.split("."), _value(text, location), location)
         root = cast("yaml.MappingNode", changed)
     return root
 
@@ -50,54 +52,54 @@ def dump(root: yaml.MappingNode) -> str:
     return text
 
 
-def _value(text: str, place: SourceLocation) -> yaml.Node:
+def _value(text: str, location: SourceLocation) -> yaml.Node:
     try:
         node = compose(text)
     except UnreadableError as error:
-        raise OverrideError(Problem((), f"the value is not valid YAML: {error}", place)) from None
+        raise OverrideError(Problem((), f"the value is not valid YAML: {error}", location)) from None
     if node is None or node.tag == _NULL:
         node = yaml.ScalarNode(_NULL, "null")
-    _mark_origin(node, place)
+    _mark_origin(node, location)
     return node
 
 
-def _mark_origin(node: yaml.Node, place: SourceLocation) -> None:
-    node.start_mark = place
+def _mark_origin(node: yaml.Node, location: SourceLocation) -> None:
+    node.start_mark = location
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            _mark_origin(key, place)
-            _mark_origin(value, place)
+            _mark_origin(key, location)
+            _mark_origin(value, location)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _mark_origin(item, place)
+            _mark_origin(item, location)
 
 
-def _with(node: yaml.Node, keys: list[str], value: yaml.Node, place: SourceLocation) -> yaml.Node:
+def _with(node: yaml.Node, keys: list[str], value: yaml.Node, location: SourceLocation) -> yaml.Node:
     """Return a copy of the node with another value at `keys`. The node itself may be shared by aliases."""
     if not keys:
         return value
     if isinstance(node, yaml.SequenceNode):
-        return _with_item(node, keys, value, place)
+        return _with_item(node, keys, value, location)
     if isinstance(node, yaml.ScalarNode) and node.tag == _NULL:
         node = yaml.MappingNode(_MAP, [])
     if not isinstance(node, yaml.MappingNode):
-        raise OverrideError(Problem((), f"cannot set '{keys[0]}' inside a single value", place))
+        raise OverrideError(Problem((), f"cannot set '{keys[0]}' inside a single value", location))
     pairs = entries(node)
     index = next((index for index, (key, _) in enumerate(pairs) if key.value == keys[0]), len(pairs))
     key, old = pairs[index] if index < len(pairs) else (None, yaml.MappingNode(_MAP, []))
     if key is None or len(keys) == 1:
         # Only a key whose whole value is replaced counts as written by the override.
         key = yaml.ScalarNode(_STR, keys[0])
-        key.start_mark = place
-    pairs[index : index + 1] = [(key, _with(old, keys[1:], value, place))]
+        key.start_mark = location
+    pairs[index : index + 1] = [(key, _with(old, keys[1:], value, location))]
     return yaml.MappingNode(_MAP, pairs, node.start_mark, node.end_mark, flow_style=node.flow_style)
 
 
-def _with_item(node: yaml.SequenceNode, keys: list[str], value: yaml.Node, place: SourceLocation) -> yaml.Node:
+def _with_item(node: yaml.SequenceNode, keys: list[str], value: yaml.Node, location: SourceLocation) -> yaml.Node:
     items = list(node.value)
     if not keys[0].isdecimal() or int(keys[0]) >= len(items):
         raise OverrideError(
-            Problem((), f"expected a position from 0 to {len(items) - 1} in the list, found '{keys[0]}'", place)
+            Problem((), f"expected a position from 0 to {len(items) - 1} in the list, found '{keys[0]}'", location)
         )
-    items[int(keys[0])] = _with(items[int(keys[0])], keys[1:], value, place)
+    items[int(keys[0])] = _with(items[int(keys[0])], keys[1:], value, location)
     return yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark, flow_style=node.flow_style)

@@ -40,7 +40,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     path: KeyPath
     message: str
-    place: SourceLocation | None = None
+    location: SourceLocation | None = None
 
 
 def dotted(path: KeyPath) -> str:
@@ -84,24 +84,24 @@ def as_written(path: KeyPath, data: Mapping[str, Any]) -> KeyPath:
     return path
 
 
-def place_of(path: KeyPath, places: Mapping[KeyPath, SourceLocation]) -> SourceLocation:
+def location_of(path: KeyPath, locations: Mapping[KeyPath, SourceLocation]) -> SourceLocation:
     """Return the location of a path; if the YAML does not contain it, that of the nearest key around it."""
-    while path and path not in places:
+    while path and path not in locations:
         path = path[:-1]
-    return places[path]
+    return locations[path]
 
 
-def config_error(problems: Iterable[Problem], places: Mapping[KeyPath, SourceLocation]) -> ConfigError:
+def config_error(problems: Iterable[Problem], locations: Mapping[KeyPath, SourceLocation]) -> ConfigError:
     """Return one error with a line for each problem, in the order of the file."""
-    placed = [(problem.place or place_of(problem.path, places), problem) for problem in problems]
+    placed = [(problem.location or location_of(problem.path, locations), problem) for problem in problems]
     placed.sort(key=lambda item: item[0].order)
-    lines = list(dict.fromkeys(_line(place, problem) for place, problem in placed))
+    lines = list(dict.fromkeys(_line(location, problem) for location, problem in placed))
     if len(lines) > _MAX_LINES:
         lines[_MAX_LINES:] = [f"... and {len(lines) - _MAX_LINES} more"]
     return ConfigError("\n".join(lines))
 
 
-def _line(place: SourceLocation, problem: Problem) -> str:
+def _line(location: SourceLocation, problem: Problem) -> str:
     key = dotted(problem.path)
-    named = "" if not key or key == place.key else f"{key}: "
-    return f"{place.label}: {named}{problem.message}"
+    named = "" if not key or key == location.key else f"{key}: "
+    return f"{location.label}: {named}{problem.message}"

@@ -188,10 +188,10 @@ class ServiceConfig(Frozen):
             return _usable(_read(self.token_file), f"the token file {self.token_file}")
         if self.token_env is None:
             return None
-        place = f"the environment variable {self.token_env}"
+        location = f"the environment variable {self.token_env}"
         if self.token_env not in environ:
-            raise ConfigError(f"{place} is not set; it should contain the token of the service '{self.name}'")
-        return _usable(environ[self.token_env], place)
+            raise ConfigError(f"{location} is not set; it should contain the token of the service '{self.name}'")
+        return _usable(environ[self.token_env], location)
 
 
 def _read(path: Path) -> str:
@@ -203,13 +203,13 @@ def _read(path: Path) -> str:
         raise ConfigError(f"cannot read the token file {path}: {os.strerror(error.errno or 0)}") from None
 
 
-def _usable(raw: str, place: str) -> Secret:
+def _usable(raw: str, location: str) -> Secret:
     """Return the bare token, without pasted quotes and without the header's name."""
     token = raw
     while (shorter := _PREFIX.sub("", token.strip(_AROUND))) != token:
         token = shorter
     if not token:
-        raise ConfigError(f"{place} is empty; it should contain the service's token")
+        raise ConfigError(f"{location} is empty; it should contain the service's token")
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(f"{place} does not contain a token: it has blanks or other characters that no token has")
+        raise ConfigError(f"{location} does not contain a token: it has blanks or other characters that no token has")
     return Secret(token)

@@ -16,7 +16,7 @@ _TAG = "tag:yaml.org,2002:"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _VERBATIM_KEYS = ("system", "user", "verdict")
-_MAX_VALUES = 100_000  # with aliases expanded; a few aliases of aliases can stand for billions of values
+_MAX_VALUES = 100_000  # with aliases expanded; a few aliases of aliases can expand to billions of values
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -93,7 +93,7 @@ class ParsedDocument:
 
     Attributes:
         data: the top-level mapping, without keys that begin with `x-`.
-        places: the location of every value by its path; the path of the root is `()`.
+        locations: the location of every value by its path; the path of the root is `()`.
         problems: duplicate keys, missing variables and the like; the value at their path is None in `data`.
     """
 
@@ -101,7 +101,7 @@ class ParsedDocument:
         self._file = file
         self._environ = environ
         self._count = 0
-        self.places: dict[KeyPath, SourceLocation] = {(): SourceLocation(f"{file}:1", 1)}
+        self.locations: dict[KeyPath, SourceLocation] = {(): SourceLocation(f"{file}:1", 1)}
         self.problems: list[Problem] = []
         self.data: dict[str, Any] = self._mapping(root, ())
 
@@ -123,31 +123,31 @@ class ParsedDocument:
             return self._wrong(path, "YAML values with a '!' tag are not supported")
 
     def _item(self, node: yaml.Node, path: KeyPath) -> Any:
-        self.places[path] = self._place(node)
+        self.locations[path] = self._location(node)
         return self._value(node, path)
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         found: dict[str, Any] = {}
         written: dict[str, SourceLocation] = {}
         for key, value in entries(node):
-            place = self._place(key)
+            location = self._location(key)
             if not isinstance(key, yaml.ScalarNode):
-                self.problems.append(Problem(path, "a key must be a text, not a list or a mapping", place))
+                self.problems.append(Problem(path, "a key must be a text, not a list or a mapping", location))
                 continue
             name: str = key.value
             if name in written:
                 here = dotted((*path, name))
-                self.problems.append(Problem((), f"{here}: the same key is already at {written[name].label}", place))
+                self.problems.append(Problem((), f"{here}: the same key is already at {written[name].label}", location))
                 continue
-            written[name] = place
+            written[name] = location
             if not path and name.startswith("x-"):
                 continue
-            self.places[(*path, name)] = place
+            self.locations[(*path, name)] = location
             found[name] = self._value(value, (*path, name))
         return found
 
     def _from_environment(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
-        self.places[path] = msgspec.structs.replace(self.places[path], raw=node.value)
+        self.locations[path] = msgspec.structs.replace(self.locations[path], raw=node.value)
         missing: list[str] = []
 
         def fill(match: re.Match[str]) -> str:
@@ -171,7 +171,7 @@ class ParsedDocument:
     def _wrong(self, path: KeyPath, message: str) -> None:
         self.problems.append(Problem(path, message))
 
-    def _place(self, node: yaml.Node) -> SourceLocation:
+    def _location(self, node: yaml.Node) -> SourceLocation:
         mark = node.start_mark
         return (
             mark if isinstance(mark, SourceLocation) else SourceLocation(f"{self._file}:{mark.line + 1}", mark.line + 1)

@@ -1,1 +1,1 @@
-"""The sample data and configurations that `init` and `quickstart` use; files are read with importlib.resources."""
+"""The sample data and configurations of `init` and `quickstart`, read with importlib.resources."""

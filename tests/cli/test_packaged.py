@@ -1,4 +1,4 @@
-"""The data and configurations the project ships: all of them load, and every sample can be asked."""
+"""The packaged data and the example configurations: all of them load, and every sample can be sent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lines(name: str) -> list[dict[str, Any]]:
 
 
 def is_chinese(row: dict[str, Any]) -> bool:
-    """Whether the question is asked in Chinese, whatever it quotes."""
+    """Returns True if the question is in Chinese, apart from quotations."""
     return re.search("[\u4e00-\u9fff]", re.sub('"[^"]*"', "", row["question"])) is not None
 
 
@@ -52,13 +52,13 @@ def samples(config: RunConfig) -> list[Sample]:
 
 
 def commented_blocks(text: str) -> Iterator[dict[str, Any]]:
-    """Give every block of settings (`#key: ...`, no blank behind the #) that can be switched on."""
+    """Yield every commented-out block of settings (`#key: ...` without a blank after the #)."""
     for block in re.findall(r"(?:^#(?:\w|  +\S).*\n)+", text, re.MULTILINE):
         if block.startswith(("#service", "#judge")):
             yield yaml.safe_load(re.sub("^#", "", block, flags=re.MULTILINE))
 
 
-def test_all_shipped_files_are_there() -> None:
+def test_all_files_are_present() -> None:
     assert [path.stem for path in EXAMPLES] == [
         "pai_batch",
         "pai_pairwise",
@@ -79,14 +79,14 @@ def test_every_config_loads_without_a_token(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_read_and_write_beside_the_configs(path: Path) -> None:
+def test_examples_use_the_folders_next_to_the_configs(path: Path) -> None:
     config = load_config(path, environ={})
     assert Path(config.dataset.path).parent.resolve() == CONFIGS.parent / "data"
     assert config.output.directory.resolve() == CONFIGS.parent / "runs" / path.stem
     assert f"`{path.name}`" in (CONFIGS / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_starter_is_short_and_its_alternatives_load(tmp_path: Path) -> None:
+def test_the_judge_yaml_of_init_is_short_and_its_alternatives_load(tmp_path: Path) -> None:
     text = (PACKAGED / "judge.yaml").read_text(encoding="utf-8")
     assert text.count("\n") < 70
     blocks = list(commented_blocks(text))
@@ -117,7 +117,7 @@ def test_every_line_has_the_columns_and_its_own_id(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_half_is_chinese_and_every_category_has_both_languages(name: str) -> None:
+def test_half_of_the_rows_are_chinese_and_every_category_has_both_languages(name: str) -> None:
     rows = lines(name)
     languages = Counter(is_chinese(row) for row in rows)
     assert languages[True] == languages[False]
@@ -131,11 +131,11 @@ def test_winners_are_balanced_in_both_languages() -> None:
     for chinese in (True, False):
         count = Counter(row["human"] for row in rows if is_chinese(row) is chinese)
         assert count == {"1": 7, "2": 7, "tie": 6}
-    longer_loses = [
+    won_by_the_shorter = [
         row for row in rows if row["human"] != "tie"
         and (len(row["answer1"]) > len(row["answer2"])) != (row["human"] == "1")
     ]  # fmt: skip
-    assert len(longer_loses) >= 5
+    assert len(won_by_the_shorter) >= 5
 
 
 def test_scores_use_the_whole_scale_and_some_rows_have_a_reference() -> None:
@@ -148,15 +148,15 @@ def test_scores_use_the_whole_scale_and_some_rows_have_a_reference() -> None:
 
 
 @pytest.mark.parametrize("path", STARTERS, ids=lambda path: path.stem)
-def test_every_packaged_sample_can_be_asked(path: Path) -> None:
+def test_every_packaged_sample_can_be_sent(path: Path) -> None:
     config = load_config(path, environ={})
     panel, label = Panel(config.judges), "human_winner" if path.stem == "quickstart" else "human_score"
     read = samples(config)
     assert len(read) == {"quickstart": 40, "judge": 30}[path.stem]
     for sample in read:
         assert sample.problem is None and sample.columns[label] is not None and sample.columns["category"]
-        sent = json.loads(panel.request(sample, 0).body)["messages"][0]["content"][0]["json"]
-        assert ("ref_answer" in sent) is (sample.fields.get("reference") is not None)
+        body = json.loads(panel.request(sample, 0).body)["messages"][0]["content"][0]["json"]
+        assert ("ref_answer" in body) is (sample.fields.get("reference") is not None)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_every_packaged_sample_can_be_asked(path: Path) -> None:
         ("template_pattern_zh", "表达清楚。\n最终得分: 7.5", 7.5),
     ],
 )
-def test_the_templates_read_the_form_they_ask_for(name: str, reply: str, score: float) -> None:
+def test_the_templates_parse_the_form_that_they_request(name: str, reply: str, score: float) -> None:
     judge = load_config(CONFIGS / f"{name}.yaml", environ={}).judges[0]
     assert reader_for(judge)(reply).score == score
     assert judge.user is not None and reader_for(judge)(judge.user).score is not None
 
 
-def test_the_pattern_refuses_what_is_outside_its_scale() -> None:
+def test_the_pattern_rejects_scores_outside_its_scale() -> None:
     judge = load_config(CONFIGS / "template_pattern_zh.yaml", environ={}).judges[0]
     assert reader_for(judge)("最终得分：11").problem == "out_of_scale"

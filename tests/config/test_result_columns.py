@@ -14,7 +14,7 @@ def test_the_schema_of_the_results_has_the_listed_columns():
 
 
 def test_the_report_reads_only_listed_columns():
-    assert set(tables._RESULTS) <= set(RESULT_COLUMNS)
+    assert set(tables._RESULT_COLUMNS) <= set(RESULT_COLUMNS)
 
 
 @pytest.mark.parametrize("name", ["votes", "score", "human_score", "model2"])

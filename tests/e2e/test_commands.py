@@ -1,4 +1,4 @@
-"""Every command as a user types it: what it prints where, its exit code, and what it leaves on the disk."""
+"""Every command as a user types it: its output on stdout and stderr, its exit code, its files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.config import load_config
 from runner.pipeline import execute
 from runner.pipeline.finish import finish_run
 
-LATENCY = 0.15
+LATENCY_SECONDS = 0.15
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -35,38 +35,38 @@ def read(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def slow_emulator(emulator_process):
-    """A service that takes its time, so that a run of it can be met while it goes on."""
-    process = emulator_process({"latency": {"median": LATENCY, "sigma": 0}})
+    """A slow service, so that a test can act while a run is in progress."""
+    process = emulator_process({"latency": {"median": LATENCY_SECONDS, "sigma": 0}})
     yield process
     process.close()
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, cli_in, plain_emulator, write_run):
-    """A folder with a finished run of 12 samples, and how the run ended."""
+    """A folder with a finished run of 12 samples, and the result of its command."""
     folder = tmp_path_factory.mktemp("finished")
     notes = {"x-notes": {"by": "me"}, "name": "first", "tags": {"team": "evaluation", "round": "2"}}
     write_run(folder, plain_emulator.url, 12, **notes, prices={"models": {"pai-judge": {"input": 4, "output": 12}}})
     return folder, cli_in("run", "judge.yaml", cwd=folder)
 
 
-def test_init_writes_what_validate_and_run_take(cli, tmp_path, plain_emulator, secret, rows):
+def test_validate_and_run_accept_the_files_of_init(cli, tmp_path, plain_emulator, secret, rows):
     made = cli("init", "first")
     assert made.returncode == 0
     assert made.stdout.splitlines() == ["first/judge.yaml", "first/answers.jsonl"]
     assert made.stderr == "next: judge-runner validate first/judge.yaml\n"
 
     headers = "service.headers={X-Api-Key: '${JUDGE_MODEL_TOKEN}'}"
-    checked = cli("validate", "first/judge.yaml", "--set", headers)
-    assert checked.returncode == 0
-    assert json.loads(checked.stdout)["services"][0]["headers"] == {"X-Api-Key": "***"}
-    assert "fits; the first 30 rows make 30 requests" in checked.stderr
-    assert secret not in checked.stdout + checked.stderr
+    validated = cli("validate", "first/judge.yaml", "--set", headers)
+    assert validated.returncode == 0
+    assert json.loads(validated.stdout)["services"][0]["headers"] == {"X-Api-Key": "***"}
+    assert "valid; the first 30 rows make 30 requests" in validated.stderr
+    assert secret not in validated.stdout + validated.stderr
 
     shown = cli("validate", "first/judge.yaml", "--show", "2")
-    asked = [json.loads(line)["messages"][0]["content"][0]["json"] for line in shown.stdout.splitlines()]
-    data = [json.loads(line) for line in (tmp_path / "first/answers.jsonl").read_text("utf-8").splitlines()[:2]]
-    assert [body["question"] for body in asked] == [line["question"] for line in data]
+    bodies = [json.loads(line)["messages"][0]["content"][0]["json"] for line in shown.stdout.splitlines()]
+    samples = [json.loads(line) for line in (tmp_path / "first/answers.jsonl").read_text("utf-8").splitlines()[:2]]
+    assert [body["question"] for body in bodies] == [sample["question"] for sample in samples]
 
     ran = cli("run", "first/judge.yaml", "--set", f"service.base_url={plain_emulator.url}")
     assert ran.returncode == 0
@@ -74,22 +74,22 @@ def test_init_writes_what_validate_and_run_take(cli, tmp_path, plain_emulator, s
     assert secret not in "".join(p.read_text("utf-8", "replace") for p in tmp_path.rglob("*") if p.is_file())
 
 
-def test_quickstart_shows_rows_and_paths(cli, tmp_path):
-    began = time.monotonic()
+def test_quickstart_prints_rows_and_paths(cli, tmp_path):
+    started = time.monotonic()
     done = cli("quickstart", env={"JUDGE_MODEL_TOKEN": None})
     assert done.returncode == 0
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - started < 60
     lines = done.stdout.splitlines()
     assert [line.split()[:2] for line in lines[:5]] == [[f"qs-00{n}", "ok"] for n in range(1, 6)]
-    places = dict(line.split(maxsplit=1) for line in lines[5:])
-    assert places["rows:"] == f"{tmp_path / 'quickstart' / 'results'}/*.parquet"
-    assert pq.read_table(places["samples:"]).num_rows == 40
-    assert "emulat" in Path(places["report:"]).read_text(encoding="utf-8")
+    paths = dict(line.split(maxsplit=1) for line in lines[5:])
+    assert paths["rows:"] == f"{tmp_path / 'quickstart' / 'results'}/*.parquet"
+    assert pq.read_table(paths["samples:"]).num_rows == 40
+    assert "emulat" in Path(paths["report:"]).read_text(encoding="utf-8")
     assert "40 of 40" in done.stderr and "error" not in done.stderr
     assert read(tmp_path / "quickstart/run.json")["emulated"] is True
 
 
-def test_version_and_schema_go_to_stdout(cli):
+def test_version_and_schema_are_printed_to_stdout(cli):
     version = cli("--version")
     assert (version.returncode, version.stderr) == (0, "")
     assert version.stdout.split()[0] == "judge-runner"
@@ -98,19 +98,19 @@ def test_version_and_schema_go_to_stdout(cli):
     assert {"dataset", "judge", "judges", "service"} <= json.loads(schema.stdout)["properties"].keys()
 
 
-def test_a_run_says_how_it_ended_on_stderr_only(finished):
+def test_a_run_prints_its_summary_only_to_stderr(finished):
     folder, done = finished
     assert (done.returncode, done.stdout) == (0, "")
-    way, *lines = done.stderr.splitlines()
-    assert way == "online: 12 open requests, fewer than 20,000 (router.batch_from)"
-    said = dict(line.split("  ", 1) for line in lines)
-    assert said["rows"].strip() == "12 of 12"
-    assert said["ok / unparsed / failed"].strip() == "12 / 0 / 0"
-    assert said["run directory"].strip() == str(folder / "out")
+    route, *lines = done.stderr.splitlines()
+    assert route == "online: 12 open requests, fewer than 20,000 (router.batch_from)"
+    summary = dict(line.split("  ", 1) for line in lines)
+    assert summary["rows"].strip() == "12 of 12"
+    assert summary["ok / unparsed / failed"].strip() == "12 / 0 / 0"
+    assert summary["run directory"].strip() == str(folder / "out")
     assert all(line == line.rstrip() for line in done.stderr.splitlines())
 
 
-def test_name_and_tags_are_carried_and_x_keys_are_not_in_the_way(finished, cli_in):
+def test_name_and_tags_are_stored_and_x_keys_are_ignored(finished, cli_in):
     folder, _ = finished
     for name in ("run.json", "status.json"):
         data = read(folder / "out" / name)
@@ -118,13 +118,13 @@ def test_name_and_tags_are_carried_and_x_keys_are_not_in_the_way(finished, cli_i
         assert (data["state"], data["exit_code"], data["stop_reason"]) == ("finished", 0, None)
     assert (folder / "out/config.yaml").read_text("utf-8") == (folder / "judge.yaml").read_text("utf-8")
 
-    said = cli_in("status", "out", cwd=folder)
-    assert (said.returncode, said.stderr) == (0, "")
-    assert said.stdout.startswith("first: finished, 12 of 12 rows (100.0 %)\n")
+    status = cli_in("status", "out", cwd=folder)
+    assert (status.returncode, status.stderr) == (0, "")
+    assert status.stdout.startswith("first: finished, 12 of 12 rows (100.0 %)\n")
     assert json.loads(cli_in("status", "out", "--json", cwd=folder).stdout) == read(folder / "out/status.json")
 
 
-def test_exports_hold_the_same_rows(finished, cli_in, rows):
+def test_exports_contain_the_same_rows(finished, cli_in, rows):
     folder, _ = finished
     expected = {row["custom_id"]: row["score"] for row in rows(folder / "out")}
     assert len(expected) == 12
@@ -143,7 +143,7 @@ def test_exports_hold_the_same_rows(finished, cli_in, rows):
         assert [row["category"] for row in csv.DictReader(lines)] == [f"c{n % 3}" for n in range(12)]
 
 
-def test_a_finished_run_directory_sends_nothing_and_fresh_moves_it_aside(finished, cli_in, plain_emulator, rows):
+def test_a_finished_run_sends_nothing_and_fresh_moves_it_aside(finished, cli_in, plain_emulator, rows):
     folder, _ = finished
     sent = plain_emulator.stats()["requests"]
     again = cli_in("run", "out", "--quiet", cwd=folder)
@@ -156,11 +156,11 @@ def test_a_finished_run_directory_sends_nothing_and_fresh_moves_it_aside(finishe
     assert [len(rows(path)) for path in (*aside, folder / "out")] == [12, 5]
 
     rest = cli_in("resume", "out", cwd=folder)
-    assert rest.returncode == 0 and "asked now               7 in" in rest.stderr
+    assert rest.returncode == 0 and "new in this run         7 in" in rest.stderr
     assert sorted(row["ordinal"] for row in rows(folder / "out")) == list(range(12))
 
 
-def test_emulate_takes_flags_and_a_file(tmp_path, spawn):
+def test_emulate_accepts_flags_and_a_file(tmp_path, spawn):
     (tmp_path / "emulator.yaml").write_text("token: right\nfaults: {500: 1}\n", encoding="utf-8")
     process = spawn("emulate", "--port", "0", "--config", "emulator.yaml", "--faults.500", "0", "--max_x=1")
     assert process.wait(30) == 2
@@ -182,7 +182,7 @@ def test_emulate_takes_flags_and_a_file(tmp_path, spawn):
     assert process.returncode == 0
 
 
-def test_rows_that_are_not_ok_end_with_1_and_can_be_asked_again(cli, tmp_path, emulator, write_run, rows):
+def test_rows_that_are_not_ok_give_exit_code_1_and_can_be_retried(cli, tmp_path, emulator, write_run, rows):
     service = emulator(seed=5, faults={"unparsable": 0.3, "refuse": 0.2})
     write_run(tmp_path, service.url, 40, judge={"reask": 0})
     first = cli("run", "judge.yaml")
@@ -211,7 +211,7 @@ def test_rows_that_are_not_ok_end_with_1_and_can_be_asked_again(cli, tmp_path, e
     assert all(after[name] == "ok" for name, status in before.items() if status == "ok")
 
 
-def test_a_wrong_token_stops_with_3_and_the_right_one_goes_on(cli, tmp_path, emulator, secret, write_run, rows, state):
+def test_a_wrong_token_stops_with_3_and_the_right_one_resumes(cli, tmp_path, emulator, secret, write_run, rows, state):
     service = emulator(token="right")
     write_run(tmp_path, service.url, 8, service={"base_url": service.url})
     wrong = cli("run", "judge.yaml")
@@ -224,11 +224,11 @@ def test_a_wrong_token_stops_with_3_and_the_right_one_goes_on(cli, tmp_path, emu
     assert len(rows(tmp_path / "out")) == 8
 
 
-def test_max_time_drains_with_4_and_the_same_command_goes_on(cli, tmp_path, slow_emulator, write_run, rows, state):
+def test_max_time_drains_with_4_and_the_same_command_resumes(cli, tmp_path, slow_emulator, write_run, rows, state):
     write_run(tmp_path, slow_emulator.url, 40)
     done = cli("run", "judge.yaml", "--max-time", "0.4s")
     assert done.returncode == 4
-    assert "error: max_time: --max-time: 0.4 s are over; run the same command again to go on" in done.stderr
+    assert "error: max_time: --max-time: 0.4 s have passed; run the same command again to resume" in done.stderr
     assert (state()["state"], state()["stop_reason"]) == ("stopped", "max_time")
     some = len(rows(tmp_path / "out"))
     assert 0 < some < 40
@@ -237,18 +237,18 @@ def test_max_time_drains_with_4_and_the_same_command_goes_on(cli, tmp_path, slow
     assert len({row["custom_id"] for row in rows(tmp_path / "out")}) == len(rows(tmp_path / "out")) == 40
 
 
-def test_a_run_can_be_watched_and_exported_while_it_goes_and_after_a_kill(
+def test_status_and_export_work_during_a_run_and_after_a_kill(
     cli, spawn, until, tmp_path, slow_emulator, write_run, rows, state
 ):
     write_run(tmp_path, slow_emulator.url, 600)
     process = spawn("run", "judge.yaml")
     until(lambda: state().get("done", 0) > 4)
-    watched = json.loads(cli("status", "out", "--json").stdout)
-    assert watched["state"] == "running" and watched["total"] == 600
-    assert 1 <= watched["in_flight"] <= 4  # a worker may be between two requests when the clock ticks
+    status = json.loads(cli("status", "out", "--json").stdout)
+    assert status["state"] == "running" and status["total"] == 600
+    assert 1 <= status["in_flight"] <= 4  # a worker may be between two requests when status.json is written
     second = cli("run", "judge.yaml")
     assert second.returncode == 2
-    assert f"another judge-runner works in this run directory (process {process.pid} on" in second.stderr
+    assert f"another judge-runner uses this run directory (process {process.pid} on" in second.stderr
     assert cli("export", "out", "now.jsonl").returncode == 0
     ids = [json.loads(line)["custom_id"] for line in (tmp_path / "now.jsonl").read_text("utf-8").splitlines()]
     assert len(ids) == len(set(ids)) > 4
@@ -257,9 +257,9 @@ def test_a_run_can_be_watched_and_exported_while_it_goes_and_after_a_kill(
     assert process.poll() is None
     process.kill()
     process.wait()
-    gone = cli("status", "out")
-    assert gone.stdout.startswith("judge: interrupted, ")
-    assert "nobody works on it; run the same command again to go on" in gone.stdout
+    killed = cli("status", "out")
+    assert killed.stdout.startswith("judge: interrupted, ")
+    assert "no process is running it; run the same command again to resume" in killed.stdout
     assert cli("run", "judge.yaml", "--set", "service.limits.concurrency=80").returncode == 0
     assert sorted(row["ordinal"] for row in rows(tmp_path / "out")) == list(range(600))
 
@@ -273,10 +273,10 @@ def test_a_signal_drains(spawn, until, tmp_path, slow_emulator, number, code, wo
     process = spawn("run", "judge.yaml")
     until(lambda: state().get("in_flight", 0) == 4)
     process.send_signal(number)
-    out, said = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (code, "")
-    assert f"{word}: waiting for 4 requests under way; once more stops at once" in said
-    assert f"error: {word}: drained; run the same command again to go on" in said
+    assert f"{word}: waiting for 4 in-flight requests; Ctrl-C again stops now" in err
+    assert f"error: {word}: drained; run the same command again to resume" in err
     assert (state()["exit_code"], state()["stop_reason"]) == (code, word)
     written = rows(tmp_path / "out")
     after = slow_emulator.stats()
@@ -291,20 +291,20 @@ def test_a_second_signal_stops_at_once(spawn, until, tmp_path, emulator, write_r
     until(lambda: service.stats()["in_flight"] == 4)
     process.send_signal(signal.SIGINT)
     until(lambda: "waiting for 4" in process.stderr.readline())
-    began = time.monotonic()
+    started = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - started < 3
     assert "Traceback" not in process.stderr.read()
 
 
-def test_a_signal_while_the_run_is_closed_does_not_break_it_off(tmp_path, plain_emulator, write_run, monkeypatch):
-    def close(*given: Any) -> Any:
+def test_a_signal_while_the_run_finishes_does_not_abort_it(tmp_path, plain_emulator, write_run, monkeypatch):
+    def finish_after_signal(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return finish_run(*given)
+        return finish_run(*arguments)
 
     write_run(tmp_path, plain_emulator.url, 5)
-    monkeypatch.setattr(execute, "finish_run", close)
+    monkeypatch.setattr(execute, "finish_run", finish_after_signal)
     assert execute.run(load_config(tmp_path / "judge.yaml")).exit_code == 0
     assert pq.read_table(tmp_path / "out/samples.parquet").num_rows == 5
 
@@ -316,14 +316,14 @@ def test_a_run_can_be_started_in_a_thread(tmp_path, plain_emulator, write_run):
     assert (summary.exit_code, summary.counts.ok) == (0, 5)
 
 
-def test_a_terminal_sees_a_live_bar(tmp_path, slow_emulator, cli_environment, write_run):
+def test_a_terminal_shows_a_live_bar(tmp_path, slow_emulator, cli_environment, write_run):
     write_run(tmp_path, slow_emulator.url, 40)
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)
         os.execve(sys.executable, [sys.executable, "-m", "runner", "run", "judge.yaml"], cli_environment())
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
-    shown = b""
+    output = b""
     while True:
         try:
             piece = os.read(terminal, 65536)
@@ -331,10 +331,10 @@ def test_a_terminal_sees_a_live_bar(tmp_path, slow_emulator, cli_environment, wr
             piece = b""
         if not piece:
             break
-        shown += piece
+        output += piece
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    text = shown.decode()
+    text = output.decode()
     assert "running" in text and "━" in text and "/40" in text and "rows/s  eta" in text and "in flight 4" in text
     assert "…" not in text
     assert text.rstrip().endswith(f"run directory           {tmp_path / 'out'}")
