@@ -1,4 +1,4 @@
-"""Judge services in a few lines on real sockets, and runs against them."""
+"""A judge service on a real socket that a test scripts, and runs against it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from aiohttp import web
 from runner import RunOptions, RunSummary, arun, load_config
 
 READABLE = "我认为该回复的综合评分为[[4]],理由如下。"
-Answer = Callable[[int, int], Awaitable[web.Response] | web.Response]
-"""From a sample's ordinal and how often it was asked to what is answered."""
+# (ordinal of the sample, number of the request for it, from 1) -> response
+Handler = Callable[[int, int], Awaitable[web.Response] | web.Response]
 
 
-def good(text: str = READABLE) -> web.Response:
+def ok(text: str = READABLE) -> web.Response:
+    """Return a chat completion with this text."""
     message = {"role": "assistant", "content": text}
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
     return web.json_response({"id": "c-1", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
 
 
-def bad(status: int, code: str = "Broken", **headers: str) -> web.Response:
-    body = {"code": code, "message": "as the test wants it", "request_id": "r-1"}
+def http_error(status: int, code: str = "Broken", **headers: str) -> web.Response:
+    """Return an error response in the service's format."""
+    body = {"code": code, "message": "requested by the test", "request_id": "r-1"}
     return web.json_response(body, status=status, headers=headers)
 
 
 class Service:
-    """A judge service in a few lines: counts what it is asked and can go away and come back."""
+    """A judge service that counts its requests. Leaving the context stops it; entering it again restarts it."""
 
-    def __init__(self, answer: Answer) -> None:
-        self.asked: Counter[int] = Counter()
-        self.in_flight = self.most = self.port = 0
-        self._answer = answer
+    def __init__(self, handler: Handler) -> None:
+        self.requests: Counter[int] = Counter()
+        self.in_flight = self.max_in_flight = self.port = 0
+        self._handler = handler
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Service:
@@ -54,18 +56,26 @@ class Service:
     async def _chat(self, request: web.Request) -> web.Response:
         body = json.loads(await request.read())
         ordinal = int(body["messages"][0]["content"][0]["json"]["question"].removeprefix("question "))
-        self.asked[ordinal] += 1
+        self.requests[ordinal] += 1
         self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            reply = self._answer(ordinal, self.asked[ordinal])
-            return reply if isinstance(reply, web.Response) else await reply
+            response = self._handler(ordinal, self.requests[ordinal])
+            return response if isinstance(response, web.Response) else await response
         finally:
             self.in_flight -= 1
 
 
 def configure(folder: Path, base_url: str, rows: int, **sections: Any) -> Path:
-    """Write a dataset and a configuration; `retry`, `judge` and `service` may be added to, or replaced by lists."""
+    """Write a dataset and a configuration, and return the path of the configuration.
+
+    Args:
+        folder: where the files are written.
+        base_url: of the service.
+        rows: number of samples.
+        sections: sections of the YAML. `retry`, `judge` and `service` extend the defaults; `judges` and `services`
+            replace them.
+    """
     lines = [{"id": f"s{i}", "question": f"question {i}", "answer": f"answer {i}"} for i in range(rows)]
     (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     retry = {"attempts": 3, "base": 0.01, "ceiling": 0.02, "patience": 20, **sections.pop("retry", {})}
@@ -80,22 +90,23 @@ def configure(folder: Path, base_url: str, rows: int, **sections: Any) -> Path:
         "monitor": {"progress": False},
         **sections,
     }
-    for one, many in (("judge", "judges"), ("service", "services")):
-        if many in config:
-            del config[one]
+    for singular, plural in (("judge", "judges"), ("service", "services")):
+        if plural in config:
+            del config[singular]
     path = folder / "judge.yaml"
     path.write_text(json.dumps(config))
     return path
 
 
-async def judge(folder: Path, answer: Answer, rows: int, **sections: Any) -> tuple[RunSummary, Service]:
-    async with Service(answer) as service:
+async def judge(folder: Path, handler: Handler, rows: int, **sections: Any) -> tuple[RunSummary, Service]:
+    """Judge `rows` samples with a service that answers with `handler`."""
+    async with Service(handler) as service:
         path = configure(folder, f"http://127.0.0.1:{service.port}/v1", rows, **sections)
         return await arun(load_config(path), RunOptions(quiet=True)), service
 
 
-def table(folder: Path) -> dict[int, dict[str, Any]]:
-    """The rows by ordinal; exactly one each."""
+def rows_by_ordinal(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the rows by ordinal, and check that there is one for each."""
     rows = [
         row
         for part in sorted((folder / "run" / "results").glob("*.parquet"))
@@ -105,5 +116,6 @@ def table(folder: Path) -> dict[int, dict[str, Any]]:
     return {row["ordinal"]: row for row in rows}
 
 
-def status(folder: Path) -> dict[int, str]:
-    return {ordinal: row["status"] for ordinal, row in table(folder).items()}
+def statuses(folder: Path) -> dict[int, str]:
+    """Return the status of each row by ordinal."""
+    return {ordinal: row["status"] for ordinal, row in rows_by_ordinal(folder).items()}

@@ -1,4 +1,4 @@
-"""Takes and releases leases step by step, where a test needs what happens between entering and leaving the block."""
+"""Acquire and release leases in separate calls, for tests that act while a lease is held."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from runner.limits import Lease, RequestLimiter
 
 
 async def acquire(limiter: RequestLimiter, variant: int = 0, body: bytes = b"") -> Lease:
-    """Enter a lease."""
+    """Acquire a lease."""
     return await limiter.acquire(variant, body).__aenter__()
 
 
 def fail(lease: Lease, error: BaseException) -> None:
-    """Leave the block of a request that was sent, with an error."""
+    """Release the lease of a request that was sent and failed."""
     lease.sent()
-    _leave(lease, error)
+    _exit(lease, error)
 
 
 def release_unsent(lease: Lease) -> None:
-    """Leave the block of a request that was not sent."""
-    _leave(lease, None)
+    """Release the lease of a request that was not sent."""
+    _exit(lease, None)
 
 
-def _leave(lease: Lease, error: BaseException | None) -> None:
-    leaving = lease.__aexit__(None if error is None else type(error), error, None)
-    with suppress(StopIteration):  # leaving awaits nothing
-        leaving.send(None)
-        raise AssertionError("leaving a lease waited for something")
+def _exit(lease: Lease, error: BaseException | None) -> None:
+    exiting = lease.__aexit__(None if error is None else type(error), error, None)
+    with suppress(StopIteration):  # __aexit__ awaits nothing
+        exiting.send(None)
+        raise AssertionError("releasing a lease awaited something")

@@ -1,4 +1,4 @@
-"""The budget: never passed by what was really used, kills included; nobody waits for ever, nobody is overtaken."""
+"""The budget: actual usage never exceeds it, even after a SIGKILL. No request waits for ever or is reordered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PRICE = price_of(4, 12, 1000, 0.5)
 
 
 class Disk:
-    """Writes files on the virtual clock, each some time after it was told to; none any more once it is dead."""
+    """Writes each file within `delay` seconds, on the virtual clock. After a kill (`dead`) it writes nothing."""
 
     def __init__(self, delay: float = 0.002) -> None:
         self.delay = delay
@@ -48,11 +48,11 @@ class Disk:
         self.dead = False
         self.full = False
 
-    def keep(self, path: Path, data: Mapping[str, Any]) -> asyncio.Future[None]:
+    def persist(self, path: Path, data: Mapping[str, Any]) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
 
-        def land() -> None:
+        def complete() -> None:
             if self.full and not self.dead:
                 written.set_exception(OSError(28, "No space left on device"))
             elif not self.dead:
@@ -60,28 +60,28 @@ class Disk:
                 self.writes += 1
                 loop.call_later(self.delay / 2, lambda: written.done() or written.set_result(None))
 
-        loop.call_later(self.delay / 2, land)
+        loop.call_later(self.delay / 2, complete)
         return written
 
 
 def body(size: int = 100, **limits: int) -> bytes:
-    """A body of about so many bytes."""
+    """Return a request body of about `size` bytes."""
     return json.dumps({"model": "m", "messages": "x" * size, **limits}).encode()
 
 
 def budget_of(folder: Path, by_rows: Spend = ZERO_SPEND, disk: Disk | None = None, **caps: float) -> Budget:
-    """A budget of one variant without a template."""
+    """Return a budget with one variant that has no template."""
     config = BudgetConfig(**caps)
     bounds = [CostBound(config, 0, PRICE)]
-    return Budget(config, folder / "budget.json", bounds, by_rows, lambda: 7, (disk or Disk()).keep)
+    return Budget(config, folder / "budget.json", bounds, by_rows, lambda: 7, (disk or Disk()).persist)
 
 
 def usage(prompt: int | None, completion: int | None) -> Usage:
     return Usage(prompt, completion, None)
 
 
-def stopped(budget: Budget, queue: BudgetQueue, sent: bytes) -> str:
-    """Enter, and be refused."""
+def stop_message(budget: Budget, queue: BudgetQueue, sent: bytes) -> str:
+    """Try to reserve a request, and return the message of the RunStopped error."""
 
     async def main() -> str:
         with pytest.raises(RunStopped) as caught:
@@ -92,10 +92,10 @@ def stopped(budget: Budget, queue: BudgetQueue, sent: bytes) -> str:
     return run(main())
 
 
-# what an attempt can take
+# the largest usage of an attempt
 
 
-def test_the_bound_is_the_body_its_own_limit_and_the_services_prompt() -> None:
+def test_the_bound_is_the_body_the_template_and_the_token_limit_of_the_body() -> None:
     bound = CostBound(BudgetConfig(tokens=1, cost=1), 2000, PRICE)
     sent = body(50, max_tokens=300)
     online = bound.at_most(sent, "online")
@@ -106,7 +106,7 @@ def test_the_bound_is_the_body_its_own_limit_and_the_services_prompt() -> None:
     assert bound.at_most(body(50, max_tokens=300, max_completion_tokens=900), "online").completion == 900
 
 
-def test_with_a_cap_on_requests_alone_bodies_are_not_looked_at() -> None:
+def test_with_a_cap_on_requests_only_bodies_are_not_parsed() -> None:
     bound = CostBound(BudgetConfig(requests=1), 2000, no_price)
     reserved = bound.at_most(b"not JSON", "online")
     assert reserved.amount == bound.counted(reserved, usage(5, 5)) == bound.counted(reserved, Usage()) == ONE_REQUEST
@@ -116,17 +116,17 @@ def test_with_a_cap_on_requests_alone_bodies_are_not_looked_at() -> None:
     ("counted", "tokens"),
     [((30, 20), 50), ((None, None), 1300), ((30, None), 330), ((None, 20), 1020), ((1000, 300), 1300)],
 )
-def test_what_the_service_did_not_count_is_taken_in_full(counted: Any, tokens: int) -> None:
+def test_usage_that_the_service_does_not_report_is_charged_in_full(counted: Any, tokens: int) -> None:
     bound = CostBound(BudgetConfig(tokens=1), 1000 - len(body(50, max_tokens=300)), no_price)
     reserved = bound.at_most(body(50, max_tokens=300), "online")
     assert bound.counted(reserved, usage(*counted)) == Spend(1, tokens)
 
 
-def test_a_service_that_counts_more_than_it_can_raises_what_is_reserved(caplog: pytest.LogCaptureFixture) -> None:
+def test_usage_above_the_bound_raises_the_bound(caplog: pytest.LogCaptureFixture) -> None:
     bound = CostBound(BudgetConfig(tokens=1), 100, no_price)
     sent = body(50, max_tokens=300)
     before = bound.at_most(sent, "online")
-    for _ in range(5):  # those that were under way
+    for _ in range(5):  # the requests in flight
         assert bound.counted(before, usage(before.prompt + 70, 310)).tokens == before.prompt + 380
     after = bound.at_most(sent, "online")
     assert (after.prompt, after.completion) == (before.prompt + 70, 310)
@@ -135,7 +135,7 @@ def test_a_service_that_counts_more_than_it_can_raises_what_is_reserved(caplog: 
     ]
 
 
-def test_judges_have_their_own_bounds_and_their_variants_share_them() -> None:
+def test_each_judge_has_one_bound_for_its_variants() -> None:
     caps = BudgetConfig(tokens=5)
     judges = [
         JudgeConfig(name="a", kind="pai_single", repeats=2, parameters={"max_tokens": 9}),
@@ -155,7 +155,7 @@ def test_judges_have_their_own_bounds_and_their_variants_share_them() -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, {"max_tokens": None}, {"max_tokens": "9"}, {"max_tokens": 0}])
-def test_an_answer_without_a_bound_is_refused_where_a_cap_needs_one(parameters: dict[str, Any]) -> None:
+def test_a_cap_on_tokens_requires_a_limit_on_the_answer(parameters: dict[str, Any]) -> None:
     judge = JudgeConfig(name="a", parameters=parameters)
     variants = Panel([judge]).variants
     assert len(bounds_of(BudgetConfig(requests=5), [judge], variants, [no_price])) == 1
@@ -163,7 +163,7 @@ def test_an_answer_without_a_bound_is_refused_where_a_cap_needs_one(parameters: 
         bounds_of(BudgetConfig(tokens=5), [judge], variants, [no_price])
 
 
-def test_rows_say_what_they_took_with_all_their_attempts() -> None:
+def test_the_usage_of_rows_includes_all_their_attempts() -> None:
     rows = [
         {"attempts": 3, "prompt_tokens": 10, "completion_tokens": 5, "cost": 0.1},
         {"attempts": 1, "prompt_tokens": None, "completion_tokens": None, "cost": None},
@@ -176,7 +176,7 @@ def test_rows_say_what_they_took_with_all_their_attempts() -> None:
 
 
 def test_money_adds_up_exactly(tmp_path: Path) -> None:
-    """A hundred times 0.012 is 1.2, whatever floating point makes of it."""
+    """A hundred times 0.012 is exactly 1.2, without floating-point error."""
     budget = budget_of(tmp_path, cost=1.2)
     amount = Spend(1, 0, units_of(0.012))
     for _ in range(100):
@@ -187,7 +187,7 @@ def test_money_adds_up_exactly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("caps", "sent", "says"),
+    ("caps", "sent", "expected"),
     [
         ({"requests": 3}, body(), "budget.requests is 3, of which 3 are used, and the next request can use up to 1."),
         (
@@ -198,7 +198,9 @@ def test_money_adds_up_exactly(tmp_path: Path) -> None:
         ({"cost": 5}, body(max_tokens=100), "budget.cost is 5.00, of which 4.54 are used"),
     ],
 )
-def test_at_the_cap_the_run_stops_and_says_why(tmp_path: Path, caps: dict[str, Any], sent: bytes, says: str) -> None:
+def test_at_the_cap_the_run_stops_and_gives_the_reason(
+    tmp_path: Path, caps: dict[str, Any], sent: bytes, expected: str
+) -> None:
     budget = budget_of(tmp_path, **caps)
     queue = budget.queue()
 
@@ -214,14 +216,14 @@ def test_at_the_cap_the_run_stops_and_says_why(tmp_path: Path, caps: dict[str, A
             count += 1
             queue.correct(reserved, usage(78, 100))
 
-    said = run(main())
-    assert says in said
-    assert said.endswith("7 requests are pending: raise the cap and run the same command again")
-    assert says.split(",")[0] in stopped(budget, queue, sent)  # and it stays so
+    message = run(main())
+    assert expected in message
+    assert message.endswith("7 requests are pending: raise the cap and run the same command again")
+    assert expected.split(",")[0] in stop_message(budget, queue, sent)  # later requests are rejected too
 
 
-def test_what_is_under_way_is_waited_for_before_the_run_stops(tmp_path: Path) -> None:
-    """The second does not fit beside the first, but beside what the first really took."""
+def test_requests_in_flight_are_awaited_before_the_run_stops(tmp_path: Path) -> None:
+    """The second does not fit beside the reservation of the first, but beside its actual usage."""
     sent = body(max_tokens=100)
     bound = CostBound(BudgetConfig(tokens=1), 0, no_price).at_most(sent, "online").amount.tokens
     budget = budget_of(tmp_path, tokens=bound + 50)
@@ -248,7 +250,7 @@ def test_what_is_under_way_is_waited_for_before_the_run_stops(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("requests_too", "used"), [(True, ZERO_SPEND), (False, ONE_REQUEST)], ids=["never sent", "429"]
 )
-def test_what_was_never_sent_costs_nothing_and_a_429_is_a_request(
+def test_an_unsent_request_is_free_and_a_429_counts_as_a_request(
     tmp_path: Path, requests_too: bool, used: Spend
 ) -> None:
     budget = budget_of(tmp_path, tokens=10_000, cost=10)
@@ -270,15 +272,15 @@ def test_the_head_of_the_queue_is_never_overtaken(tmp_path: Path) -> None:
         first = await queue.acquire(0, small)
         order: list[str] = []
 
-        async def come(name: str, sent: bytes) -> Reservation:
+        async def acquire(name: str, sent: bytes) -> Reservation:
             reserved = await queue.acquire(0, sent)
             order.append(name)
             return reserved
 
         another = await queue.acquire(0, body(10, max_tokens=400))
-        waiting = [asyncio.create_task(come(*one)) for one in (("large", large), ("a", small), ("b", small))]
+        waiting = [asyncio.create_task(acquire(*request)) for request in (("large", large), ("a", small), ("b", small))]
         await asyncio.sleep(0.01)
-        assert order == []  # there was room for the small ones
+        assert order == []  # although the small ones would fit
         queue.correct(first, usage(1, 1))
         await asyncio.sleep(0.01)
         assert order == []
@@ -292,7 +294,7 @@ def test_the_head_of_the_queue_is_never_overtaken(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_drain_sends_everybody_home_and_the_next_lane_has_its_own_till(tmp_path: Path) -> None:
+def test_a_drain_cancels_all_waiters_and_the_next_lane_gets_its_own_queue(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=2)
     queue = budget.queue()
 
@@ -312,7 +314,7 @@ def test_a_drain_sends_everybody_home_and_the_next_lane_has_its_own_till(tmp_pat
     run(main())
 
 
-def test_who_is_cancelled_takes_nothing_and_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_cancelled_waiter_reserves_nothing_and_blocks_no_other(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=2)
     queue = budget.queue()
 
@@ -322,8 +324,8 @@ def test_who_is_cancelled_takes_nothing_and_holds_nobody_up(tmp_path: Path) -> N
         waiting = [asyncio.create_task(queue.acquire(0, body())) for _ in range(3)]
         await settle()
         waiting[0].cancel()
-        queue.refund(first, requests_too=True)  # lets the second in line in
-        waiting[1].cancel()  # before it has noticed
+        queue.refund(first, requests_too=True)  # admits the second waiter
+        waiting[1].cancel()  # before it resumes
         await asyncio.gather(*waiting[:2], return_exceptions=True)
         await waiting[2]
         assert (budget.in_flight, budget.used) == (2, Spend(2))
@@ -335,34 +337,34 @@ def test_who_is_cancelled_takes_nothing_and_holds_nobody_up(tmp_path: Path) -> N
 # the disk
 
 
-def test_what_may_be_used_is_on_the_disk_before_it_is(tmp_path: Path) -> None:
+def test_a_reservation_is_on_disk_before_it_is_granted(tmp_path: Path) -> None:
     disk = Disk(delay=1.0)
     budget = budget_of(tmp_path, disk=disk, requests=1000)
     queue = budget.queue()
 
     async def main() -> None:
-        entering = asyncio.create_task(queue.acquire(0, body()))
+        acquiring = asyncio.create_task(queue.acquire(0, body()))
         await asyncio.sleep(0.9)
-        assert not entering.done()
-        await entering
-        told = read_spent(tmp_path / "budget.json")
-        assert told is not None and 1 <= told.requests <= 10
+        assert not acquiring.done()
+        await acquiring
+        persisted = read_spent(tmp_path / "budget.json")
+        assert persisted is not None and 1 <= persisted.requests <= 10
 
     run(main())
 
 
-def test_a_steady_run_seldom_waits_for_the_disk(tmp_path: Path) -> None:
-    """2,000 requests a second, 64 under way, a disk that takes 4 ms."""
+def test_a_steady_run_rarely_waits_for_the_disk(tmp_path: Path) -> None:
+    """2,000 requests per second, 64 in flight, and 4 ms per write."""
     disk = Disk(delay=0.004)
     budget = budget_of(tmp_path, disk=disk, tokens=10**9)
     queue = budget.queue()
-    loops: list[float] = []
+    waits: list[float] = []
 
     async def work() -> None:
         for _ in range(500):
-            began = asyncio.get_running_loop().time()
+            started_at = asyncio.get_running_loop().time()
             reserved = await queue.acquire(0, body(2000, max_tokens=1000))
-            loops.append(asyncio.get_running_loop().time() - began)
+            waits.append(asyncio.get_running_loop().time() - started_at)
             await asyncio.sleep(0.032)
             queue.correct(reserved, usage(600, 200))
 
@@ -371,7 +373,7 @@ def test_a_steady_run_seldom_waits_for_the_disk(tmp_path: Path) -> None:
         await budget.close()
 
     run(main())
-    assert sum(waited > 1e-4 for waited in loops[1000:]) < 0.01 * len(loops)
+    assert sum(wait > 1e-4 for wait in waits[1000:]) < 0.01 * len(waits)
     assert disk.writes < 60
     assert read_spent(tmp_path / "budget.json") == Spend(32_000, 32_000 * 800)
 
@@ -384,13 +386,13 @@ def test_a_slow_run_writes_little_ahead(tmp_path: Path) -> None:
         for _ in range(50):
             queue.correct(await queue.acquire(0, body()), Usage())
             await asyncio.sleep(1)
-        told = read_spent(tmp_path / "budget.json")
-        assert told is not None and 50 <= told.requests <= 54
+        persisted = read_spent(tmp_path / "budget.json")
+        assert persisted is not None and 50 <= persisted.requests <= 54
 
     run(main())
 
 
-def test_a_clean_end_is_exact_and_what_is_under_way_counts_in_full(tmp_path: Path) -> None:
+def test_after_close_the_file_is_exact_and_requests_in_flight_count_in_full(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, tokens=5000, cost=50)
     queue = budget.queue()
 
@@ -405,7 +407,7 @@ def test_a_clean_end_is_exact_and_what_is_under_way_counts_in_full(tmp_path: Pat
     assert budget_of(tmp_path, tokens=5000, cost=50).used == budget.used
 
 
-def test_the_larger_of_file_and_rows_counts(tmp_path: Path) -> None:
+def test_the_larger_of_the_file_and_the_rows_counts(tmp_path: Path) -> None:
     (tmp_path / "budget.json").write_text('{"requests": 10, "tokens": 500, "cost": 0.5}')
     assert budget_of(tmp_path, Spend(8, 700, units_of(0.25))).used == Spend(10, 700, units_of(0.5))
     (tmp_path / "budget.json").unlink()
@@ -428,7 +430,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
         budget_of(tmp_path, requests=5)
 
 
-def test_a_disk_that_is_full_stops_the_run(tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_run(tmp_path: Path) -> None:
     disk = Disk()
     budget = budget_of(tmp_path, disk=disk, requests=50)
     queue = budget.queue()
@@ -445,7 +447,7 @@ def test_a_disk_that_is_full_stops_the_run(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_shards_room_is_not_for_others_and_what_it_took_is_on_the_disk(tmp_path: Path) -> None:
+def test_a_shards_reservation_is_its_own_and_its_charge_is_on_disk(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=10)
     budget.reserve_shard(Spend(8))
     queue = budget.queue()
@@ -456,8 +458,8 @@ def test_a_shards_room_is_not_for_others_and_what_it_took_is_on_the_disk(tmp_pat
         with pytest.raises(RunStopped) as caught:
             await queue.acquire(0, body())
         await budget.charge(Spend(5))
-        told = read_spent(tmp_path / "budget.json")
-        assert told is not None and told.requests >= 7
+        persisted = read_spent(tmp_path / "budget.json")
+        assert persisted is not None and persisted.requests >= 7
         budget.release_shard(Spend(8))
         for _ in range(3):
             await budget.queue().acquire(0, body())
@@ -467,7 +469,7 @@ def test_a_shards_room_is_not_for_others_and_what_it_took_is_on_the_disk(tmp_pat
     assert "of which 2 are used, 8 are reserved for batches" in run(main())
 
 
-def test_what_was_written_ahead_is_no_room_once_shards_hold_it(tmp_path: Path) -> None:
+def test_an_amount_written_ahead_is_not_available_if_a_shard_reserves_it(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, requests=1000)
     queue = budget.queue()
 
@@ -475,8 +477,8 @@ def test_what_was_written_ahead_is_no_room_once_shards_hold_it(tmp_path: Path) -
         for _ in range(20):
             queue.correct(await queue.acquire(0, body()), Usage())
             await asyncio.sleep(0.1)
-        told = read_spent(tmp_path / "budget.json")
-        assert told is not None and told.requests > 20
+        persisted = read_spent(tmp_path / "budget.json")
+        assert persisted is not None and persisted.requests > 20
         budget.reserve_shard(Spend(980))
         with pytest.raises(RunStopped):
             await queue.acquire(0, body())
@@ -484,40 +486,42 @@ def test_what_was_written_ahead_is_no_room_once_shards_hold_it(tmp_path: Path) -
     run(main())
 
 
-# whatever happens
+# any schedule
 
 
-class Visit(NamedTuple):
-    """One attempt: when it comes, its size, and what becomes of it after how long."""
+class Attempt(NamedTuple):
+    """An attempt: its arrival in seconds, body size, max_tokens, latency in seconds, outcome, and used share."""
 
     arrival: float
     size: int
-    answer: int
+    max_tokens: int
     latency: float
-    fate: str
+    outcome: str
     share: float
 
 
-class Life(NamedTuple):
-    """One process: its visits, how slow its disk is, and when it is killed, if it is."""
+class Process(NamedTuple):
+    """One process: its attempts, the seconds per write, and the time of the kill in seconds, or None."""
 
-    visits: list[Visit]
-    disk: float
-    killed: float | None
+    attempts: list[Attempt]
+    write_seconds: float
+    kill_at: float | None
 
 
-FATES = ("settled", "settled", "settled", "uncounted", "unsent", "throttled", "impatient")
-VISITS = st.builds(
-    Visit,
+OUTCOMES = ("counted", "counted", "counted", "uncounted", "unsent", "throttled", "timed out")
+ATTEMPTS = st.builds(
+    Attempt,
     st.floats(0, 3),
     st.sampled_from([1, 40, 500]),
     st.sampled_from([1, 60, 700]),
     st.floats(0, 2),
-    st.sampled_from(FATES),
+    st.sampled_from(OUTCOMES),
     st.floats(0, 1),
 )
-LIVES = st.lists(
-    st.builds(Life, st.lists(VISITS, max_size=25), st.sampled_from([0.0, 0.004, 0.5]), st.none() | st.floats(0, 5)),
+PROCESSES = st.lists(
+    st.builds(
+        Process, st.lists(ATTEMPTS, max_size=25), st.sampled_from([0.0, 0.004, 0.5]), st.none() | st.floats(0, 5)
+    ),
     min_size=1,
     max_size=4,
 )
@@ -533,18 +537,18 @@ CAPS = st.sampled_from(
 )
 
 
-class Scene(NamedTuple):
-    """One process at work: its budget, and who came, was let in and was refused, in order."""
+class ProcessState(NamedTuple):
+    """A running process: its budget, and the attempts that arrived, were admitted and were rejected, in order."""
 
     budget: Budget
     queue: BudgetQueue
-    came: list[int]
-    let_in: list[int]
-    refused: list[int]
+    arrived: list[int]
+    admitted: list[int]
+    rejected: list[int]
 
 
-class Truth:
-    """What was really used, in all lives: what is under way, and was when its process was killed, in full."""
+class ActualUsage:
+    """The usage in all processes. Attempts in flight, also at a kill, count in full."""
 
     def __init__(self, caps: Mapping[str, float], folder: Path) -> None:
         self.path = folder / "budget.json"
@@ -554,118 +558,119 @@ class Truth:
         self.rows = ZERO_SPEND
         self.killed = False
 
-    def live(self, life: Life) -> None:
-        disk = Disk(life.disk)
-        budget = Budget(self.config, self.path, [CostBound(self.config, 0, PRICE)], self.rows, lambda: 1, disk.keep)
+    def run_process(self, process: Process) -> None:
+        """Run a process, and check the file against the caps and the actual usage, before and after it."""
+        disk = Disk(process.write_seconds)
+        budget = Budget(self.config, self.path, [CostBound(self.config, 0, PRICE)], self.rows, lambda: 1, disk.persist)
         assert self.used.fits_in(budget.used)
         if not self.killed:
             assert self.used == budget.used
-        run(self._live(budget, disk, life))
-        told = read_spent(self.path) or ZERO_SPEND
-        assert told.fits_in(self.caps)
-        assert self.used.fits_in(told.maximum(self.rows))
+        run(self._run_attempts(budget, disk, process))
+        persisted = read_spent(self.path) or ZERO_SPEND
+        assert persisted.fits_in(self.caps)
+        assert self.used.fits_in(persisted.maximum(self.rows))
 
-    async def _live(self, budget: Budget, disk: Disk, life: Life) -> None:
-        """Let everybody come; a kill is a moment from which on nothing reaches the disk."""
-        scene = Scene(budget, budget.queue(), [], [], [])
-        visits = [asyncio.create_task(self._visit(number, visit, scene)) for number, visit in enumerate(life.visits)]
-        if life.killed is not None:
-            await asyncio.wait([asyncio.create_task(asyncio.sleep(life.killed))])
-            if not all(visit.done() for visit in visits):
+    async def _run_attempts(self, budget: Budget, disk: Disk, process: Process) -> None:
+        """Start all attempts. From a kill on, nothing reaches the disk."""
+        state = ProcessState(budget, budget.queue(), [], [], [])
+        tasks = [asyncio.create_task(self._attempt(number, one, state)) for number, one in enumerate(process.attempts)]
+        if process.kill_at is not None:
+            await asyncio.wait([asyncio.create_task(asyncio.sleep(process.kill_at))])
+            if not all(task.done() for task in tasks):
                 self.killed = disk.dead = True
-                for visit in visits:
-                    visit.cancel()
-        for result in await asyncio.gather(*visits, return_exceptions=True):
+                for task in tasks:
+                    task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
             assert result is None or (disk.dead and isinstance(result, asyncio.CancelledError)), result
-        assert scene.let_in == [number for number in scene.came if number in set(scene.let_in)]
+        assert state.admitted == [number for number in state.arrived if number in set(state.admitted)]
         if not disk.dead:
             await budget.close()
 
-    async def _visit(self, number: int, visit: Visit, scene: Scene) -> None:
-        budget = scene.budget
-        await asyncio.sleep(visit.arrival)
-        sent = body(visit.size, max_tokens=visit.answer)
-        scene.came.append(number)
+    async def _attempt(self, number: int, attempt: Attempt, state: ProcessState) -> None:
+        budget = state.budget
+        await asyncio.sleep(attempt.arrival)
+        sent = body(attempt.size, max_tokens=attempt.max_tokens)
+        state.arrived.append(number)
         try:
-            async with asyncio.timeout(visit.latency if visit.fate == "impatient" else None):
-                reserved = await scene.queue.acquire(0, sent)
+            async with asyncio.timeout(attempt.latency if attempt.outcome == "timed out" else None):
+                reserved = await state.queue.acquire(0, sent)
         except TimeoutError:
             return
         except RunStopped:
-            if not scene.refused:  # the first to be told so was the head of the queue
+            if not state.rejected:  # the first rejected attempt was the head of the queue
                 assert budget.in_flight == 0
                 assert not budget.could_fit(budget.bounds[0].at_most(sent, "online").amount)
                 assert self.killed or self.used == budget.used
-            scene.refused.append(number)
+            state.rejected.append(number)
             return
-        scene.let_in.append(number)
+        state.admitted.append(number)
         self.used += reserved.amount
         assert self.used.fits_in(self.caps)
         assert self.used.fits_in((read_spent(self.path) or ZERO_SPEND).maximum(self.rows))
-        await asyncio.sleep(visit.latency)
-        self._end(visit, scene.queue, reserved)
+        await asyncio.sleep(attempt.latency)
+        self._finish(attempt, state.queue, reserved)
 
-    def _end(self, visit: Visit, queue: BudgetQueue, reserved: Reservation) -> None:
-        if visit.fate == "unsent":
+    def _finish(self, attempt: Attempt, queue: BudgetQueue, reserved: Reservation) -> None:
+        if attempt.outcome == "unsent":
             actual = ZERO_SPEND
             queue.refund(reserved, requests_too=True)
-        elif visit.fate == "throttled":
+        elif attempt.outcome == "throttled":
             actual = ONE_REQUEST
             queue.refund(reserved, requests_too=False)
-        elif visit.fate == "uncounted":
+        elif attempt.outcome == "uncounted":
             actual = reserved.amount
             queue.correct(reserved, Usage())
         else:
-            took = usage(int(reserved.prompt * visit.share), int(reserved.completion * visit.share))
-            actual = reserved.bound.counted(reserved, took)
+            counted = usage(int(reserved.prompt * attempt.share), int(reserved.completion * attempt.share))
+            actual = reserved.bound.counted(reserved, counted)
             self.rows += actual
-            queue.correct(reserved, took)
+            queue.correct(reserved, counted)
         self.used += actual - reserved.amount
 
 
-def visit(arrival: float, answer: int, share: float = 0.0) -> Visit:
-    return Visit(arrival, 1, answer, 0.0, "settled", share)
+def attempt(arrival: float, max_tokens: int, share: float = 0.0) -> Attempt:
+    return Attempt(arrival, 1, max_tokens, 0.0, "counted", share)
 
 
-SHRINKING = Life([visit(0, 700, 1.0), *[visit(1, 1)] * 4, *[visit(1.2, 700)] * 3], 0.5, None)
-"""Small steps after large ones: what is written for more requests is less in tokens than what is allowed already."""
+# Small attempts follow a large one: what is written ahead for more requests has fewer tokens than already allowed.
+SHRINKING = Process([attempt(0, 700, 1.0), *[attempt(1, 1)] * 4, *[attempt(1.2, 700)] * 3], 0.5, None)
 
 
 @settings(max_examples=400, deadline=None)
-@given(caps=CAPS, lives=LIVES)
-@example(caps={"tokens": 60_000}, lives=[SHRINKING])
-def test_no_schedule_passes_a_cap_or_leaves_a_waiter(caps: dict[str, float], lives: Sequence[Life]) -> None:
+@given(caps=CAPS, processes=PROCESSES)
+@example(caps={"tokens": 60_000}, processes=[SHRINKING])
+def test_no_schedule_exceeds_a_cap_or_leaves_a_waiter(caps: dict[str, float], processes: Sequence[Process]) -> None:
     with TemporaryDirectory() as folder:
-        truth = Truth(caps, Path(folder))
-        for life in lives:
-            truth.live(life)
+        actual_usage = ActualUsage(caps, Path(folder))
+        for process in processes:
+            actual_usage.run_process(process)
 
 
 # speed
 
 
-def test_an_attempt_costs_few_microseconds() -> None:
-    """Two cores are shared here, so the bound is far above what it takes (about 10 µs on a machine of 2024)."""
+def test_the_budget_takes_microseconds_per_attempt() -> None:
+    """The test machine may be busy, so the bound is far above the usual time (about 10 µs on a machine of 2024)."""
 
     async def main(folder: Path) -> float:
         config = BudgetConfig(requests=10**9, tokens=10**12, cost=10**6)
         budget = Budget(config, folder / "budget.json", [CostBound(config, 2000, PRICE)])
-        queue, sent, took = budget.queue(), body(3000, max_tokens=1000), usage(900, 300)
+        queue, sent, counted = budget.queue(), body(3000, max_tokens=1000), usage(900, 300)
         for _ in range(2000):
-            queue.correct(await queue.acquire(0, sent), took)
-        began = time.process_time()
+            queue.correct(await queue.acquire(0, sent), counted)
+        started_at = time.process_time()
         for _ in range(5000):
-            queue.correct(await queue.acquire(0, sent), took)
-        spent = (time.process_time() - began) / 5000
+            queue.correct(await queue.acquire(0, sent), counted)
+        seconds = (time.process_time() - started_at) / 5000
         await budget.close()
-        return spent
+        return seconds
 
     with TemporaryDirectory() as folder:
         assert asyncio.run(main(Path(folder))) < 100e-6
 
 
-def test_real_threads_write_the_same(tmp_path: Path) -> None:
-    """With the real disk, and many at once."""
+def test_the_cap_holds_with_writes_in_real_threads(tmp_path: Path) -> None:
+    """Writes go to the real disk, and 16 workers compete for the budget."""
 
     async def main() -> None:
         config = BudgetConfig(requests=700)
@@ -679,8 +684,8 @@ def test_real_threads_write_the_same(tmp_path: Path) -> None:
                     reserved = await queue.acquire(0, b"")
                 except RunStopped:
                     return count
-                told = read_spent(tmp_path / "budget.json")
-                assert told is not None and budget.used.fits_in(told)
+                persisted = read_spent(tmp_path / "budget.json")
+                assert persisted is not None and budget.used.fits_in(persisted)
                 if rng.random() < 0.5:
                     await asyncio.sleep(0)
                 queue.correct(reserved, Usage())
@@ -694,7 +699,7 @@ def test_real_threads_write_the_same(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_spend_is_a_value() -> None:
+def test_arithmetic_of_spend() -> None:
     some = Spend(1, 20, 3 * UNITS_PER_CURRENCY)
     assert some + some - some == some
     assert some * 3 == Spend(3, 60, 9 * UNITS_PER_CURRENCY)

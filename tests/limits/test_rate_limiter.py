@@ -1,4 +1,4 @@
-"""Never more a minute than the quota, nearly all of it, first come first served; never more at once than the size."""
+"""The rate limiter uses nearly the whole quota, never exceeds it, and is FIFO; so is the concurrency limiter."""
 
 from __future__ import annotations
 
@@ -18,41 +18,46 @@ from runner.limits.token_quota import QuotaSet
 MINUTE = 60.0
 
 
-def most_in_a_minute(times: Sequence[float], weights: Sequence[int] | None = None) -> int:
-    """The largest sum of weights that falls into any 60 seconds."""
+def max_in_a_minute(times: Sequence[float], weights: Sequence[int] | None = None) -> int:
+    """Return the largest sum of weights in any 60 seconds."""
     sizes = weights or [1] * len(times)
-    most = total = first = 0
-    for moment, size in zip(times, sizes, strict=True):
+    maximum = total = first = 0
+    for at, size in zip(times, sizes, strict=True):
         total += size
-        while moment - times[first] >= MINUTE:
+        while at - times[first] >= MINUTE:
             total -= sizes[first]
             first += 1
-        most = max(most, total)
-    return most
+        maximum = max(maximum, total)
+    return maximum
 
 
 async def grants(limiter: RateLimiter, arrivals: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
-    """Let visitors come, after each gap so many at once; the times and numbers of those let through, in order."""
+    """Start requests in groups, and return the times and the numbers of the grants, in order.
+
+    Args:
+        limiter: grants the permits.
+        arrivals: for each group, the seconds since the previous group and the number of requests.
+    """
     times: list[float] = []
     order: list[int] = []
 
-    async def visit(number: int) -> None:
+    async def request(number: int) -> None:
         await limiter.acquire()
         times.append(now())
         order.append(number)
 
     server = asyncio.create_task(limiter.run())
-    visitors: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Task[None]] = []
     for gap, count in arrivals:
         await asyncio.sleep(gap)
-        visitors += [asyncio.create_task(visit(len(visitors) + i)) for i in range(count)]
-    await asyncio.gather(*visitors)
+        tasks += [asyncio.create_task(request(len(tasks) + i)) for i in range(count)]
+    await asyncio.gather(*tasks)
     server.cancel()
     return times, order
 
 
 async def saturate(limiter: RateLimiter, seconds: float, workers: int = 40) -> list[float]:
-    """Times of all grants while more is wanted than allowed."""
+    """Return the times of all grants while the workers request more than the quota allows."""
     times: list[float] = []
 
     async def work() -> None:
@@ -72,27 +77,27 @@ async def saturate(limiter: RateLimiter, seconds: float, workers: int = 40) -> l
     rpm=st.sampled_from([1, 2, 6, 59, 60, 61]) | st.integers(1, 300),
     arrivals=st.lists(st.tuples(st.floats(0, 200), st.integers(1, 90)), min_size=1, max_size=6),
 )
-def test_no_minute_holds_more_requests_than_the_quota(rpm: int, arrivals: list[tuple[float, int]]) -> None:
+def test_no_minute_has_more_requests_than_the_quota(rpm: int, arrivals: list[tuple[float, int]]) -> None:
     times, order = run(grants(RateLimiter(rpm), arrivals))
-    assert most_in_a_minute(times) <= rpm
+    assert max_in_a_minute(times) <= rpm
     assert order == sorted(order)
 
 
 @pytest.mark.parametrize("rpm", [1, 6, 60, 600, 6000, 12_100, 30_000])
-def test_a_saturated_quota_is_used_but_never_overdrawn(rpm: int) -> None:
+def test_a_saturated_quota_is_used_but_never_exceeded(rpm: int) -> None:
     minutes = 20 if rpm < 1000 else 1.2
     times = run(saturate(RateLimiter(rpm), minutes * MINUTE))
-    assert most_in_a_minute(times) <= rpm
+    assert max_in_a_minute(times) <= rpm
     assert len(times) >= 0.97 * rpm * minutes
 
 
-def test_a_pause_leaves_no_credit_beyond_the_quota() -> None:
+def test_a_pause_saves_no_permits_beyond_the_quota() -> None:
     rpm = 13_000
     times, _ = run(grants(RateLimiter(rpm), [(0, 3), (300, rpm + 50)]))
-    assert most_in_a_minute(times) <= rpm
+    assert max_in_a_minute(times) <= rpm
 
 
-def test_both_quotas_hold_together() -> None:
+def test_the_request_and_the_token_quota_hold_together() -> None:
     async def main(rpm: int, tpm: int, weight: int) -> list[float]:
         limiter, times = RateLimiter(rpm, QuotaSet([tpm])), list[float]()
         server = asyncio.create_task(limiter.run())
@@ -109,30 +114,30 @@ def test_both_quotas_hold_together() -> None:
         return times
 
     times = run(main(30, 6000, 100))
-    assert most_in_a_minute(times) <= 30
+    assert max_in_a_minute(times) <= 30
     assert len(times) >= 0.97 * 300
     times = run(main(600, 6000, 100))
-    assert most_in_a_minute(times, [100] * len(times)) <= 6000
+    assert max_in_a_minute(times, [100] * len(times)) <= 6000
     assert len(times) >= 0.97 * 600
 
 
-def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
+def test_a_cancelled_waiter_takes_no_permit_from_others() -> None:
     async def main() -> list[float]:
         limiter = RateLimiter(6)
         server = asyncio.create_task(limiter.run())
         await limiter.acquire()
         times: list[float] = []
 
-        async def visit() -> None:
+        async def request() -> None:
             await limiter.acquire()
             times.append(now())
 
-        visitors = [asyncio.create_task(visit()) for _ in range(8)]
-        await asyncio.sleep(5)  # the first permit is being bought for the first visitor
-        for visitor in (*visitors[:3], visitors[5]):
-            visitor.cancel()
+        tasks = [asyncio.create_task(request()) for _ in range(8)]
+        await asyncio.sleep(5)  # the next permit is being bought for the first waiter
+        for task in (*tasks[:3], tasks[5]):
+            task.cancel()
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(*visitors, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         server.cancel()
         return times
 
@@ -140,14 +145,14 @@ def test_who_gives_up_waiting_costs_nobody_a_permit() -> None:
     assert times == pytest.approx([10, 20, 30, 40], abs=0.1)
 
 
-def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
+def test_a_drain_cancels_waiters_and_rejects_new_requests() -> None:
     async def main() -> list[object]:
         limiter = RateLimiter(6)
         server = asyncio.create_task(limiter.run())
-        visitors = [asyncio.create_task(limiter.acquire()) for _ in range(4)]
+        tasks = [asyncio.create_task(limiter.acquire()) for _ in range(4)]
         await asyncio.sleep(1)
         limiter.drain()
-        results = await asyncio.gather(*visitors, limiter.acquire(), return_exceptions=True)
+        results = await asyncio.gather(*tasks, limiter.acquire(), return_exceptions=True)
         server.cancel()
         return list(results)
 
@@ -157,67 +162,67 @@ def test_drain_sends_waiters_home_and_lets_nobody_in() -> None:
     assert all(isinstance(other, Drained) for other in others)
 
 
-def test_without_quotas_the_turnstile_is_open() -> None:
+def test_without_a_quota_the_rate_is_unlimited() -> None:
     assert RateLimiter(None).is_unlimited
     assert not RateLimiter(1).is_unlimited
 
 
-Stay = tuple[float, float, float | None]
-stays = st.tuples(st.floats(0, 5), st.floats(0, 5), st.none() | st.floats(0, 5))
+ScheduledRequest = tuple[float, float, float | None]  # seconds: of arrival, held, and until it is cancelled
+schedules = st.tuples(st.floats(0, 5), st.floats(0, 5), st.none() | st.floats(0, 5))
 
 
 @settings(max_examples=150, deadline=None)
-@given(size=st.integers(1, 5), visits=st.lists(stays, min_size=1, max_size=40))
-def test_slots_never_hold_more_than_their_size(size: int, visits: list[Stay]) -> None:
+@given(size=st.integers(1, 5), requests=st.lists(schedules, min_size=1, max_size=40))
+def test_the_concurrency_limit_is_never_exceeded(size: int, requests: list[ScheduledRequest]) -> None:
     async def main() -> tuple[int, bool]:
-        slots = ConcurrencyLimiter(size)
-        inside = most = 0
+        limiter = ConcurrencyLimiter(size)
+        in_flight = max_in_flight = 0
 
-        async def visit(arrival: float, stay: float) -> None:
-            nonlocal inside, most
+        async def request(arrival: float, duration: float) -> None:
+            nonlocal in_flight, max_in_flight
             await asyncio.sleep(arrival)
-            await slots.acquire()
+            await limiter.acquire()
             try:
-                inside += 1
-                most = max(most, inside)
-                await asyncio.sleep(stay)
+                in_flight += 1
+                max_in_flight = max(max_in_flight, in_flight)
+                await asyncio.sleep(duration)
             finally:
-                inside -= 1
-                slots.release()
+                in_flight -= 1
+                limiter.release()
 
         loop = asyncio.get_running_loop()
         tasks = []
-        for arrival, stay, cancelled in visits:
-            task = asyncio.create_task(visit(arrival, stay))
+        for arrival, duration, cancel_after in requests:
+            task = asyncio.create_task(request(arrival, duration))
             tasks.append(task)
-            if cancelled is not None:
-                loop.call_later(cancelled, task.cancel)
+            if cancel_after is not None:
+                loop.call_later(cancel_after, task.cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(size):  # every slot was given back
-            await asyncio.wait_for(slots.acquire(), 1)
-        another = asyncio.create_task(slots.acquire())
+        for _ in range(size):  # all slots are free again
+            await asyncio.wait_for(limiter.acquire(), 1)
+        waiter = asyncio.create_task(limiter.acquire())
         await settle()
-        full = not another.done()
-        another.cancel()
-        return most, full
+        full = not waiter.done()
+        waiter.cancel()
+        return max_in_flight, full
 
-    most, full = run(main())
-    assert most <= size
+    max_in_flight, full = run(main())
+    assert max_in_flight <= size
     assert full
 
 
-def test_slots_are_first_come_first_served() -> None:
+def test_the_concurrency_limiter_is_fifo() -> None:
     async def main() -> list[int]:
-        slots = ConcurrencyLimiter(2)
+        limiter = ConcurrencyLimiter(2)
         order: list[int] = []
 
-        async def visit(number: int) -> None:
-            await slots.acquire()
+        async def request(number: int) -> None:
+            await limiter.acquire()
             order.append(number)
             await asyncio.sleep(1)
-            slots.release()
+            limiter.release()
 
-        tasks = [asyncio.create_task(visit(number)) for number in range(9)]
+        tasks = [asyncio.create_task(request(number)) for number in range(9)]
         await asyncio.sleep(0.5)
         tasks[4].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -226,28 +231,28 @@ def test_slots_are_first_come_first_served() -> None:
     assert run(main()) == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
-def test_a_slot_handed_to_one_who_was_cancelled_goes_on_to_the_next() -> None:
+def test_a_slot_of_a_cancelled_waiter_passes_to_the_next_one() -> None:
     async def main() -> bool:
-        slots = ConcurrencyLimiter(1)
-        await slots.acquire()
-        first, second = (asyncio.create_task(slots.acquire()) for _ in range(2))
+        limiter = ConcurrencyLimiter(1)
+        await limiter.acquire()
+        first, second = (asyncio.create_task(limiter.acquire()) for _ in range(2))
         await settle()
-        slots.release()
-        first.cancel()  # in the same turn of the loop: it holds the slot, but never learns of it
+        limiter.release()
+        first.cancel()  # in the same loop iteration: it has the slot, but never resumes
         await settle()
         return first.cancelled() and second.done()
 
     assert run(main())
 
 
-def test_draining_slots_sends_waiters_home() -> None:
+def test_draining_the_concurrency_limiter_cancels_waiters() -> None:
     async def main() -> list[object]:
-        slots = ConcurrencyLimiter(1)
-        await slots.acquire()
-        waiting = [asyncio.create_task(slots.acquire()) for _ in range(3)]
+        limiter = ConcurrencyLimiter(1)
+        await limiter.acquire()
+        waiting = [asyncio.create_task(limiter.acquire()) for _ in range(3)]
         await settle()
-        slots.drain()
-        slots.release()
-        return list(await asyncio.gather(*waiting, slots.acquire(), return_exceptions=True))
+        limiter.drain()
+        limiter.release()
+        return list(await asyncio.gather(*waiting, limiter.acquire(), return_exceptions=True))
 
     assert all(isinstance(result, Drained) for result in run(main()))

@@ -1,4 +1,4 @@
-"""A share of failures in a window stops a run: the window slides, 429s and outages are no part of it."""
+"""The breaker stops a run if too large a share of the last calls failed; 429s and outages do not count."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fake_service import bad, good, judge, status
+from fake_service import http_error, judge, ok, statuses
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,20 +21,20 @@ from runner.lanes.online.breaker import Breaker
 @given(
     st.integers(1, 12), st.sampled_from([0.1, 0.25, 0.5, 0.9, 1.0]), st.lists(st.booleans(), min_size=1, max_size=80)
 )
-def test_it_opens_when_more_than_the_share_of_the_last_calls_failed(
+def test_the_breaker_opens_if_the_failed_share_of_the_last_calls_is_above_the_limit(
     window: int, share: float, calls: list[bool]
 ) -> None:
     breaker, last = Breaker(BreakerConfig(window=window, share=share), "default"), deque[bool](maxlen=window)
-    for fails in calls:
-        last.append(fails)
-        if not fails:
+    for is_failure in calls:
+        last.append(is_failure)
+        if not is_failure:
             breaker.on_success()
             continue
         stop = breaker.on_failure(ServerFault("HTTP 500"))
         assert (stop is not None) == (len(last) == window and sum(last) > share * window)
 
 
-def test_it_says_what_was_seen() -> None:
+def test_the_message_gives_the_share_the_service_and_the_errors() -> None:
     breaker = Breaker(BreakerConfig(window=4, share=0.5), "prod")
     breaker.on_success()
     for _ in range(2):
@@ -42,8 +42,8 @@ def test_it_says_what_was_seen() -> None:
     stop = breaker.on_failure(ServerFault("HTTP 500: the last"))
     assert stop is not None
     assert (stop.reason, stop.exit_code) == ("breaker", 4)
-    for words in ("3 of the last 4", "'prod'", "server_error 3", "HTTP 500: the last"):
-        assert words in str(stop)
+    for part in ("3 of the last 4", "'prod'", "server_error 3", "HTTP 500: the last"):
+        assert part in str(stop)
 
 
 @pytest.fixture
@@ -52,45 +52,46 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send probes after milliseconds."""
     monkeypatch.setattr(outage, "PROBE_DELAY_MIN_SECONDS", 0.01)
     monkeypatch.setattr(outage, "PROBE_DELAY_MAX_SECONDS", 0.02)
 
 
-def often_broken(ordinal: int, times: int) -> Awaitable[web.Response] | web.Response:
-    return good() if (ordinal + times) % 4 == 0 else bad(500)
+def mostly_failing(ordinal: int, attempt: int) -> Awaitable[web.Response] | web.Response:
+    return ok() if (ordinal + attempt) % 4 == 0 else http_error(500)
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("brisk")
-async def test_a_run_stops_with_4_keeps_its_rows_and_goes_on_later(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("fast_probes")
+async def test_a_run_exits_with_4_keeps_its_rows_and_can_be_resumed(tmp_path: Path) -> None:
     sections = {"breaker": {"window": 20, "share": 0.5}, "retry": {"attempts": 6, "base": 0.001}}
-    summary, service = await judge(tmp_path, often_broken, 400, **sections)
+    summary, service = await judge(tmp_path, mostly_failing, 400, **sections)
     assert (summary.exit_code, summary.stop_reason) == (4, "breaker")
     assert "of the last 20 calls" in (summary.message or "")
-    assert service.asked.total() < 200
-    kept = status(tmp_path)
+    assert service.requests.total() < 200
+    kept = statuses(tmp_path)
     assert set(kept.values()) <= {"ok"}
-    summary, service = await judge(tmp_path, lambda *_: good(), 400, **sections)
+    summary, service = await judge(tmp_path, lambda *_: ok(), 400, **sections)
     assert summary.exit_code == 0
-    assert not kept.keys() & service.asked.keys()
-    assert len(status(tmp_path)) == 400
+    assert not kept.keys() & service.requests.keys()
+    assert len(statuses(tmp_path)) == 400
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("brisk")
-async def test_429s_refusals_and_an_outage_do_not_open_it(tmp_path: Path) -> None:
-    seen = 0
+@pytest.mark.usefixtures("fast_probes")
+async def test_429s_rejected_requests_and_an_outage_do_not_open_the_breaker(tmp_path: Path) -> None:
+    requests = 0
 
-    def answer(ordinal: int, times: int) -> web.Response:
-        nonlocal seen
-        seen += 1
-        if 60 < seen < 110:
-            return bad(503)
+    def answer(ordinal: int, attempt: int) -> web.Response:
+        nonlocal requests
+        requests += 1
+        if 60 < requests < 110:
+            return http_error(503)
         if ordinal % 3 == 0:
-            return bad(400)
-        return bad(429) if times < 3 else good()
+            return http_error(400)
+        return http_error(429) if attempt < 3 else ok()
 
     summary, _ = await judge(tmp_path, answer, 90, breaker={"window": 20, "share": 0.3}, retry={"base": 0.001})
     assert (summary.exit_code, summary.stop_reason) == (1, None)
-    assert list(status(tmp_path).values()).count("ok") == 60
+    assert list(statuses(tmp_path).values()).count("ok") == 60

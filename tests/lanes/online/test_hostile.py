@@ -1,4 +1,4 @@
-"""Servers that make it hard: one that refuses everything for a minute, one that never refuses and only gets slower."""
+"""Difficult services: one rejects every request for a minute, another rejects none and only becomes slower."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, cast
 import anyio
 import pytest
 from aiohttp import web
-from fake_service import READABLE, Service, bad, configure, good, judge, status
+from fake_service import READABLE, Service, configure, http_error, judge, ok, statuses
 from virtual_clock import now, run
 
 from runner import RunOptions, arun, load_config
@@ -39,44 +39,44 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
-# on a virtual clock, at full length
+# on a virtual clock, with realistic durations
 
 
-class Scripted:
-    """In the client's place; keeps when it was asked and when it answered."""
+class ScriptedClient:
+    """Replaces the HTTP client. It records when each request was sent and answered, and how many were in flight."""
 
     def __init__(self, serve: Callable[[], Awaitable[None]]) -> None:
         self.sent: list[float] = []
         self.answered: list[float] = []
-        self.in_flight: list[int] = []
+        self.in_flight_at_send: list[int] = []
         self._serve = serve
-        self._now = 0
+        self._in_flight = 0
 
     async def chat(self, _: bytes) -> JudgeResponse:
         self.sent.append(now())
-        self._now += 1
-        self.in_flight.append(self._now)
+        self._in_flight += 1
+        self.in_flight_at_send.append(self._in_flight)
         try:
             await self._serve()
         finally:
-            self._now -= 1
+            self._in_flight -= 1
         self.answered.append(now())
         return JudgeResponse(READABLE, "stop")
 
-    def rate(self, begin: float, end: float) -> float:
-        """Answers a second."""
-        return sum(begin <= at < end for at in self.answered) / (end - begin)
+    def rate(self, start: float, end: float) -> float:
+        """Return the answers per second between two times."""
+        return sum(start <= at < end for at in self.answered) / (end - start)
 
 
-class Unwritten:
-    """Takes rows and writes none."""
+class NullRecorder:
+    """Replaces the recorder. It discards all rows."""
 
-    def record(self, request: JudgeRequest, asked: RequestResult) -> None:
-        assert asked.verdict is not None
+    def record(self, request: JudgeRequest, result: RequestResult) -> None:
+        assert result.verdict is not None
 
 
 class OneBackendLane:
-    """The lane of a single backend: equal requests, of which it counts those that are answered."""
+    """A lane with one backend and `rows` equal requests. It counts the answered ones."""
 
     backend: Backend
 
@@ -97,41 +97,41 @@ class OneBackendLane:
         return False
 
     def on_lost(self, backend: int, error: Transient) -> None:
-        pytest.fail(f"given up: {error}")
+        pytest.fail(f"reported lost: {error}")
 
     def on_resumed(self, backend: int) -> None:
         self.backend.limiter.resume()
 
 
-async def work_through(client: Scripted, concurrency: int | AdaptiveController, rows: int) -> int:
-    """Have one backend send this many requests; returns how many were answered."""
+async def run_backend(client: ScriptedClient, concurrency: int | AdaptiveController, rows: int) -> int:
+    """Let one backend send `rows` requests, and return how many were answered."""
     panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
-    committer = GroupCommitter(panel, cast(ResultRecorder, Unwritten()))
+    committer = GroupCommitter(panel, cast(ResultRecorder, NullRecorder()))
     lane = OneBackendLane(rows)
     spec = BackendSpec("default", cast(Client, client), concurrency)
     lane.backend = Backend(0, spec, OnlinePolicy(RetryConfig()), committer, lane)
-    async with anyio.create_task_group() as helpers:
-        helpers.start_soon(committer.run)
-        helpers.start_soon(lane.backend.limiter.run)
+    async with anyio.create_task_group() as background:
+        background.start_soon(committer.run)
+        background.start_soon(lane.backend.limiter.run)
         async with anyio.create_task_group() as workers:
             WorkerPool.start(workers, lane.backend.workers)
-        helpers.cancel_scope.cancel()
+        background.cancel_scope.cancel()
     return lane.answered
 
 
 @pytest.fixture
 def virtual_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have latencies measured on the loop's clock."""
+    """Let the executor measure latencies on the clock of the event loop."""
     monkeypatch.setattr(executor, "time", SimpleNamespace(perf_counter=lambda: asyncio.get_running_loop().time()))
 
 
 @pytest.mark.usefixtures("virtual_latency")
 @pytest.mark.parametrize("hint", [None, 5.0])
 @pytest.mark.parametrize(
-    ("concurrency", "most"), [(64, 64), (AdaptiveController(20, 128, 1800), 128)], ids=["fixed", "adaptive"]
+    ("concurrency", "max_limit"), [(64, 64), (AdaptiveController(20, 128, 1800), 128)], ids=["fixed", "adaptive"]
 )
-def test_a_minute_of_429s_loses_nothing_and_is_mostly_silence(
-    concurrency: int | AdaptiveController, most: int, hint: float | None
+def test_a_minute_of_429s_loses_no_request_and_few_are_sent_in_it(
+    concurrency: int | AdaptiveController, max_limit: int, hint: float | None
 ) -> None:
     async def serve() -> None:
         await asyncio.sleep(0.005)
@@ -139,16 +139,16 @@ def test_a_minute_of_429s_loses_nothing_and_is_mostly_silence(
             raise RateLimited("busy", retry_after=hint)
         await asyncio.sleep(0.5)
 
-    client = Scripted(serve)
-    assert run(work_through(client, deepcopy(concurrency), 9000)) == 9000
-    assert sum(10 <= at < 70 for at in client.sent) < 8 * most
+    client = ScriptedClient(serve)
+    assert run(run_backend(client, deepcopy(concurrency), 9000)) == 9000
+    assert sum(10 <= at < 70 for at in client.sent) < 8 * max_limit
     assert sum(20 <= at < 70 for at in client.sent) < 10
-    assert client.rate(90, 95) > 0.9 * most / 0.505  # nothing of it is left
+    assert client.rate(90, 95) > 0.9 * max_limit / 0.505  # the full rate is reached again
 
 
-def workers(count: int, seconds: float) -> Callable[[], Awaitable[None]]:
-    """A server of so many workers, each busy for so long with a request; others wait."""
-    free = asyncio.Semaphore(count)
+def queueing_service(slots: int, seconds: float) -> Callable[[], Awaitable[None]]:
+    """Return a service in which each request occupies one of the slots for `seconds`; further requests queue."""
+    free = asyncio.Semaphore(slots)
 
     async def serve() -> None:
         async with free:
@@ -158,28 +158,28 @@ def workers(count: int, seconds: float) -> Callable[[], Awaitable[None]]:
 
 
 @pytest.mark.usefixtures("virtual_latency")
-@pytest.mark.parametrize(("count", "seconds"), [(8, 2.0), (64, 1.0)])
-def test_who_never_refuses_is_found_out_by_the_throughput(count: int, seconds: float) -> None:
-    rows = int(180 * count / seconds)
+@pytest.mark.parametrize(("slots", "seconds"), [(8, 2.0), (64, 1.0)])
+def test_a_service_that_never_rejects_is_limited_by_its_throughput(slots: int, seconds: float) -> None:
+    rows = int(180 * slots / seconds)
 
     async def main(concurrency: int | AdaptiveController) -> tuple[float, list[int]]:
-        client = Scripted(workers(count, seconds))
-        assert await work_through(client, concurrency, rows) == rows
-        return rows / now(), client.in_flight
+        client = ScriptedClient(queueing_service(slots, seconds))
+        assert await run_backend(client, concurrency, rows) == rows
+        return rows / now(), client.in_flight_at_send
 
-    fixed = {size: run(main(size))[0] for size in (count // 2, count, 512)}
+    fixed = {size: run(main(size))[0] for size in (slots // 2, slots, 512)}
     rate, in_flight = run(main(AdaptiveController(20, 512, 1800)))
     assert rate > 0.9 * max(fixed.values())
-    later = sorted(in_flight[rows // 2 :])
-    assert later[len(later) // 2] <= 3.5 * count
+    second_half = sorted(in_flight[rows // 2 :])
+    assert second_half[len(second_half) // 2] <= 3.5 * slots
 
 
-# on real sockets, in short
+# on real sockets, with short durations
 
 
 @pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probe soon; and no proxy of the machine's own."""
+def fast_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send probes early, and ignore the proxy of the machine."""
     monkeypatch.setattr(outage, "PROBE_DELAY_MIN_SECONDS", 0.05)
     monkeypatch.setattr(outage, "PROBE_DELAY_MAX_SECONDS", 0.2)
     for name in ("http_proxy", "HTTP_PROXY"):
@@ -187,20 +187,20 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("brisk")
-@pytest.mark.parametrize("hint", [{}, {"retry-after-ms": "100"}], ids=["untold", "told"])
+@pytest.mark.usefixtures("fast_probes")
+@pytest.mark.parametrize("hint", [{}, {"retry-after-ms": "100"}], ids=["no hint", "hint"])
 @pytest.mark.parametrize("concurrency", CONCURRENCIES, ids=str)
-async def test_a_service_that_refuses_everything_for_a_while(
+async def test_no_row_is_lost_to_a_service_that_rejects_every_request_for_a_second(
     tmp_path: Path, concurrency: Any, hint: dict[str, str]
 ) -> None:
-    refused: list[float] = []
+    throttled_at: list[float] = []
 
     def answer(_: int, __: int) -> web.Response:
-        moment = time.monotonic()
-        if not refused or moment - refused[0] < 1.0:
-            refused.append(moment)
-            return bad(429, "Throttling", **hint)
-        return good()
+        at = time.monotonic()
+        if not throttled_at or at - throttled_at[0] < 1.0:
+            throttled_at.append(at)
+            return http_error(429, "Throttling", **hint)
+        return ok()
 
     summary, service = await judge(
         tmp_path,
@@ -210,45 +210,45 @@ async def test_a_service_that_refuses_everything_for_a_while(
         retry={"attempts": 1, "base": 0.1, "ceiling": 1},
     )
     assert summary.exit_code == 0
-    assert status(tmp_path) == dict.fromkeys(range(200), "ok")
-    assert summary.throttled == len(refused) == service.asked.total() - 200
-    assert len(refused) < 150
+    assert statuses(tmp_path) == dict.fromkeys(range(200), "ok")
+    assert summary.throttled == len(throttled_at) == service.requests.total() - 200
+    assert len(throttled_at) < 150
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("brisk")
-async def test_a_service_that_only_gets_slower(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("fast_probes")
+async def test_the_limit_stays_low_for_a_service_that_only_becomes_slower(tmp_path: Path) -> None:
     free = asyncio.Semaphore(8)
 
     async def answer(_: int, __: int) -> web.Response:
         async with free:
             await asyncio.sleep(0.03)
-        return good()
+        return ok()
 
     limits = {"limits": {"concurrency": {"start": 2, "max": 256}}}
     summary, service = await judge(tmp_path, answer, 800, service=limits)
     assert summary.exit_code == 0
-    assert status(tmp_path) == dict.fromkeys(range(800), "ok")
-    assert 8 <= service.most <= 64
-    assert summary.elapsed_s < 2 * 800 * 0.03 / 8  # so much the machine may be busy with other things
+    assert statuses(tmp_path) == dict.fromkeys(range(800), "ok")
+    assert 8 <= service.max_in_flight <= 64
+    assert summary.elapsed_s < 2 * 800 * 0.03 / 8  # twice the ideal time: the machine may be busy
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("brisk")
+@pytest.mark.usefixtures("fast_probes")
 @pytest.mark.parametrize("concurrency", CONCURRENCIES, ids=str)
-async def test_429s_of_one_service_do_not_slow_another_one_down(tmp_path: Path, concurrency: Any) -> None:
-    began = time.monotonic()
-    answered: list[float] = []
+async def test_429s_of_one_service_do_not_slow_down_another(tmp_path: Path, concurrency: Any) -> None:
+    started_at = time.monotonic()
+    answered_at: list[float] = []
 
-    def refuse(_: int, __: int) -> web.Response:
-        return good() if len(answered) == 300 else bad(429, "Throttling", **{"retry-after-ms": "200"})
+    def throttle(_: int, __: int) -> web.Response:
+        return ok() if len(answered_at) == 300 else http_error(429, "Throttling", **{"retry-after-ms": "200"})
 
     async def answer(_: int, __: int) -> web.Response:
         await asyncio.sleep(0.002)
-        answered.append(time.monotonic() - began)
-        return good()
+        answered_at.append(time.monotonic() - started_at)
+        return ok()
 
-    async with Service(refuse) as one, Service(answer) as other:
+    async with Service(throttle) as one, Service(answer) as other:
         services = [
             {"name": name, "base_url": f"http://127.0.0.1:{service.port}/v1", "token_env": None, "batch": False}
             | {"limits": {"concurrency": concurrency}}
@@ -260,5 +260,5 @@ async def test_429s_of_one_service_do_not_slow_another_one_down(tmp_path: Path, 
     assert summary.exit_code == 0
     assert summary.counts.ok == 600
     assert summary.throttled >= 1
-    assert other.asked.total() == 300
-    assert answered[-1] - answered[0] < 0.19 + 300 * 0.02 / 8  # a pause for the other's sake would show
+    assert other.requests.total() == 300
+    assert answered_at[-1] - answered_at[0] < 0.19 + 300 * 0.02 / 8  # the other service caused no pause

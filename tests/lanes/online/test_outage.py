@@ -1,4 +1,4 @@
-"""An outage is noticed, waited out by all and probed by one; no failure of it counts."""
+"""The outage detector pauses all workers and lets one at a time probe; failures in an outage do not count."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from runner.lanes.online.outage import OUTAGE_FAILURES, OutageDetector, may_be_c
 PATIENCE = 1800.0
 
 
-class Watched:
-    """An outage detector, with a record of when waiters passed and of when it reported the service lost."""
+class Harness:
+    """An outage detector, and the times at which waiters passed and at which it reported the service lost."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self.lost: list[tuple[float, Transient]] = []
@@ -23,7 +23,7 @@ class Watched:
         self.outage = OutageDetector(patience, lambda error: self.lost.append((now(), error)))
 
     def succeed(self) -> None:
-        """Answer a request that is sent now."""
+        """Send a request, and report its success at once."""
         self.outage.on_success(self.outage.on_send())
 
     def fail(self, count: int = OUTAGE_FAILURES, error: Transient | None = None) -> None:
@@ -35,150 +35,150 @@ class Watched:
         self.passed.append(now())
 
     async def probe_forever(self, error: Transient | None = None) -> None:
-        """One of many workers: passes the gate and fails, over and over."""
+        """Act as one of many workers: wait until the service is up and report a failure, repeatedly."""
         while True:
             await self.wait()
             await asyncio.sleep(0.01)
             self.outage.on_failure(error or ConnectFailed("refused"))
 
 
-def test_five_failures_in_a_row_pause_and_four_do_not() -> None:
+def test_five_consecutive_failures_are_an_outage_and_four_are_not() -> None:
     async def main() -> None:
-        watched = Watched()
-        watched.fail(4)
-        watched.succeed()
-        watched.fail(4)
-        assert not watched.outage.paused
-        await asyncio.wait_for(watched.wait(), 0.001)
-        watched.fail(1)
-        assert watched.outage.paused
+        harness = Harness()
+        harness.fail(4)
+        harness.succeed()
+        harness.fail(4)
+        assert not harness.outage.paused
+        await asyncio.wait_for(harness.wait(), 0.001)
+        harness.fail(1)
+        assert harness.outage.paused
 
     run(main())
 
 
-def test_429s_are_an_outage_only_when_nothing_succeeds_for_a_while() -> None:
+def test_429s_are_an_outage_only_if_no_request_succeeds_for_a_while() -> None:
     async def main() -> None:
-        watched = Watched()
-        watched.fail(100, RateLimited("busy"))
+        harness = Harness()
+        harness.fail(100, RateLimited("busy"))
         await asyncio.sleep(0.9)
-        watched.fail(100, RateLimited("busy"))
-        assert not watched.outage.paused
+        harness.fail(100, RateLimited("busy"))
+        assert not harness.outage.paused
         await asyncio.sleep(0.2)
-        watched.fail(1, RateLimited("busy"))
-        assert watched.outage.paused
+        harness.fail(1, RateLimited("busy"))
+        assert harness.outage.paused
 
     run(main())
 
 
-def test_one_at_a_time_goes_out_to_look_at_growing_intervals() -> None:
+def test_one_worker_at_a_time_probes_at_growing_intervals() -> None:
     async def main() -> list[float]:
-        watched = Watched()
-        watched.fail()
-        workers = [asyncio.create_task(watched.probe_forever()) for _ in range(50)]
+        harness = Harness()
+        harness.fail()
+        workers = [asyncio.create_task(harness.probe_forever()) for _ in range(50)]
         await asyncio.sleep(150)
         for worker in workers:
             worker.cancel()
-        return watched.passed
+        return harness.passed
 
     passed = run(main())
     gaps = [later - earlier for earlier, later in zip([0.0, *passed], passed, strict=False)]
     assert gaps == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30], abs=0.05)
 
 
-def test_the_service_may_ask_for_a_longer_wait_but_not_for_a_shorter_one() -> None:
-    async def main(hint: float) -> float:
-        watched = Watched()
-        watched.fail(error=ServerFault("503", retry_after=hint))
-        await watched.wait()
-        return watched.passed[0]
+def test_a_retry_after_delays_the_first_probe_but_never_brings_it_forward() -> None:
+    async def main(retry_after: float) -> float:
+        harness = Harness()
+        harness.fail(error=ServerFault("503", retry_after=retry_after))
+        await harness.wait()
+        return harness.passed[0]
 
     assert run(main(45)) == pytest.approx(45, abs=0.01)
     assert run(main(0.1)) == pytest.approx(1, abs=0.01)
     assert run(main(1e8)) == pytest.approx(PATIENCE, abs=0.01)
 
 
-def test_a_hint_of_the_probe_lengthens_the_next_interval() -> None:
+def test_a_retry_after_of_a_probe_lengthens_the_next_interval() -> None:
     async def main() -> list[float]:
-        watched = Watched()
-        watched.fail()
-        worker = asyncio.create_task(watched.probe_forever(ServerFault("busy", retry_after=100)))
+        harness = Harness()
+        harness.fail()
+        worker = asyncio.create_task(harness.probe_forever(ServerFault("busy", retry_after=100)))
         await asyncio.sleep(210)
         worker.cancel()
-        return watched.passed
+        return harness.passed
 
     assert run(main()) == pytest.approx([1, 101, 201], abs=0.1)
 
 
-def test_who_comes_after_the_probe_is_due_looks_at_once() -> None:
+def test_the_first_worker_after_the_probe_is_due_probes_at_once() -> None:
     async def main() -> list[float]:
-        watched = Watched()
-        watched.fail()
+        harness = Harness()
+        harness.fail()
         await asyncio.sleep(10)
-        assert await watched.outage.wait_until_up()  # this one looks
-        waiting = asyncio.create_task(watched.wait())
+        assert await harness.outage.wait_until_up()  # this is the probe
+        waiting = asyncio.create_task(harness.wait())
         await asyncio.sleep(100)
-        assert not waiting.done()  # nobody knows yet what it saw
-        watched.outage.on_failure(ConnectFailed("refused"))
+        assert not waiting.done()  # the probe has no result yet
+        harness.outage.on_failure(ConnectFailed("refused"))
         await waiting
-        return watched.passed
+        return harness.passed
 
     assert run(main()) == pytest.approx([112], abs=0.01)
 
 
-def test_the_first_success_resumes_everybody() -> None:
+def test_the_first_success_resumes_all_workers() -> None:
     async def main() -> None:
-        watched = Watched()
-        watched.fail()
-        waiting = [asyncio.create_task(watched.outage.wait_until_up()) for _ in range(30)]
+        harness = Harness()
+        harness.fail()
+        waiting = [asyncio.create_task(harness.outage.wait_until_up()) for _ in range(30)]
         await asyncio.sleep(1.5)
         assert [task.done() for task in waiting].count(True) == 1
-        watched.succeed()
+        harness.succeed()
         await settle()
-        assert not watched.outage.paused
+        assert not harness.outage.paused
         assert [task.result() for task in waiting] == [True] + [False] * 29
         await asyncio.sleep(2 * PATIENCE)
-        assert watched.lost == []
+        assert harness.lost == []
 
     run(main())
 
 
-def test_a_cancelled_prober_is_skipped() -> None:
+def test_a_cancelled_waiter_does_not_become_the_probe() -> None:
     async def main() -> list[float]:
-        watched = Watched()
-        watched.fail()
-        first, second = (asyncio.create_task(watched.wait()) for _ in range(2))
+        harness = Harness()
+        harness.fail()
+        first, second = (asyncio.create_task(harness.wait()) for _ in range(2))
         await settle()
         first.cancel()
         await second
-        return watched.passed
+        return harness.passed
 
     assert run(main()) == pytest.approx([1], abs=0.01)
 
 
-def test_patience_runs_from_the_first_failure_and_then_anew() -> None:
+def test_the_patience_starts_at_the_first_failure_and_restarts_when_it_runs_out() -> None:
     async def main() -> list[tuple[float, Transient]]:
-        watched = Watched(patience=600)
-        watched.fail(1, TimedOut("early"))
+        harness = Harness(patience=600)
+        harness.fail(1, TimedOut("early"))
         await asyncio.sleep(100)
-        watched.fail(4, ServerFault("late", status=502))
-        worker = asyncio.create_task(watched.probe_forever(ServerFault("later", status=503)))
+        harness.fail(4, ServerFault("late", status=502))
+        worker = asyncio.create_task(harness.probe_forever(ServerFault("later", status=503)))
         await asyncio.sleep(5000)
         worker.cancel()
-        return watched.lost
+        return harness.lost
 
     lost = run(main())
-    assert [moment for moment, _ in lost] == pytest.approx([600 * n for n in range(1, 9)], abs=0.01)
+    assert [at for at, _ in lost] == pytest.approx([600 * n for n in range(1, 9)], abs=0.01)
     assert str(lost[0][1]) == "later"
 
 
-def test_a_failure_counts_once_a_request_that_was_sent_after_it_is_answered() -> None:
+def test_a_failure_counts_when_a_request_sent_after_it_is_answered() -> None:
     async def main() -> None:
-        outage = Watched().outage
+        outage = Harness().outage
         early = outage.on_send()
         outage.on_failure(ServerFault("a bad row"))
         bad_row = outage.last_sent
         assert not outage.counts(bad_row)
-        outage.on_success(early)  # it was sent before the failure, so it proves nothing about the time after it
+        outage.on_success(early)  # sent before the failure, so it does not show that the service was up after it
         assert not outage.counts(bad_row)
         outage.on_success(outage.on_send())
         assert outage.counts(bad_row)
@@ -186,23 +186,24 @@ def test_a_failure_counts_once_a_request_that_was_sent_after_it_is_answered() ->
     run(main())
 
 
-def test_failures_of_an_outage_never_count_not_even_those_before_it_was_detected() -> None:
+def test_failures_of_an_outage_never_count_nor_do_those_before_its_detection() -> None:
     async def main() -> None:
-        outage = Watched().outage
+        outage = Harness().outage
         outage.on_success(outage.on_send())
-        stamps = []
+        sent = []
         in_flight = [outage.on_send() for _ in range(3)]
-        for number in range(2 * OUTAGE_FAILURES):
+        for index in range(2 * OUTAGE_FAILURES):
             outage.on_send()
             outage.on_failure(ConnectFailed("refused"))
-            stamps.append(outage.last_sent)
-            if number < 3:
-                outage.on_success(in_flight[number])  # a service that shuts down answers what it had accepted
+            sent.append(outage.last_sent)
+            if index < 3:
+                # A service that shuts down answers the requests that it has accepted.
+                outage.on_success(in_flight[index])
         assert outage.paused
         for _ in range(2):
             outage.on_success(outage.on_send())
         assert not outage.paused
-        assert not any(outage.counts(stamp) for stamp in stamps)
+        assert not any(outage.counts(number) for number in sent)
         outage.on_failure(ServerFault("a bad row"))
         bad_row = outage.last_sent
         outage.on_success(outage.on_send())
@@ -211,24 +212,24 @@ def test_failures_of_an_outage_never_count_not_even_those_before_it_was_detected
     run(main())
 
 
-def test_drain_wakes_everybody_and_lets_nobody_pass() -> None:
+def test_a_drain_cancels_all_waiters_and_no_later_waiter_passes() -> None:
     async def main() -> None:
-        watched = Watched()
-        watched.fail()
-        waiting = [asyncio.create_task(watched.outage.wait_until_up()) for _ in range(5)]
+        harness = Harness()
+        harness.fail()
+        waiting = [asyncio.create_task(harness.outage.wait_until_up()) for _ in range(5)]
         await settle()
-        watched.outage.drain()
-        results = await asyncio.gather(*waiting, watched.outage.wait_until_up(), return_exceptions=True)
+        harness.outage.drain()
+        results = await asyncio.gather(*waiting, harness.outage.wait_until_up(), return_exceptions=True)
         assert [type(result) for result in results] == [Drained] * 6
-        watched.fail()
+        harness.fail()
         await asyncio.sleep(2 * PATIENCE)
-        assert watched.passed == []
+        assert harness.passed == []
 
     run(main())
 
 
 @pytest.mark.parametrize(
-    ("error", "guilty"),
+    ("error", "may_be_cause"),
     [
         (ServerFault("x", status=500), True),
         (ServerFault("x", status=503), False),
@@ -239,5 +240,5 @@ def test_drain_wakes_everybody_and_lets_nobody_pass() -> None:
         (RateLimited("x", status=429), False),
     ],
 )
-def test_what_a_request_can_have_caused_itself(error: Transient, guilty: bool) -> None:
-    assert may_be_caused_by_request(error) is guilty
+def test_which_errors_the_request_may_have_caused(error: Transient, may_be_cause: bool) -> None:
+    assert may_be_caused_by_request(error) is may_be_cause

@@ -1,4 +1,4 @@
-"""As many awake as the size, stand-ins for sleepers up to a bound, and an end when the work ends."""
+"""A worker pool keeps its size, replaces suspended workers up to a bound, and finishes when the work is done."""
 
 from __future__ import annotations
 
@@ -14,94 +14,105 @@ from virtual_clock import now, run
 from runner.lanes.online.worker_pool import MIN_REPLACEMENTS, WorkerPool
 
 
-class Site:
-    """Pieces of work that take a second each; every so many of them sleep for a while in between."""
+class Harness:
+    """A worker pool with items of work that take a second each.
 
-    def __init__(self, size: int, pieces: int, sleepy: Callable[[int], float]) -> None:
-        self.crew = WorkerPool(size, self.work)
-        self.left = iter(range(pieces))
-        self.sleepy = sleepy
-        self.awake = self.asleep = self.done = 0
-        self.most_awake = self.most_alive = 0
+    Args:
+        size: of the pool.
+        items: number of items.
+        suspension: returns the seconds for which the worker of an item is suspended.
+    """
+
+    def __init__(self, size: int, items: int, suspension: Callable[[int], float]) -> None:
+        self.pool = WorkerPool(size, self.work)
+        self._numbers = iter(range(items))
+        self.suspension = suspension
+        self.active = self.suspended = self.done = 0
+        self.max_active = self.max_workers = 0
         self.busy_s = 0.0
 
     async def work(self) -> bool:
-        number = next(self.left, None)
+        number = next(self._numbers, None)
         if number is None:
             return False
-        self.awake += 1
-        self.note()
+        self.active += 1
+        self.update_maxima()
         try:
             await asyncio.sleep(1)
             self.busy_s += 1
-            if nap := self.sleepy(number):
-                self.awake -= 1
-                self.asleep += 1
-                with self.crew.suspended():
-                    self.note()
-                    await asyncio.sleep(nap)
-                self.asleep -= 1
-                self.awake += 1
+            if seconds := self.suspension(number):
+                self.active -= 1
+                self.suspended += 1
+                with self.pool.suspended():
+                    self.update_maxima()
+                    await asyncio.sleep(seconds)
+                self.suspended -= 1
+                self.active += 1
         finally:
-            self.awake -= 1
+            self.active -= 1
         self.done += 1
         return True
 
-    def note(self) -> None:
-        self.most_awake = max(self.most_awake, self.awake)
-        self.most_alive = max(self.most_alive, self.awake + self.asleep)
+    def update_maxima(self) -> None:
+        self.max_active = max(self.max_active, self.active)
+        self.max_workers = max(self.max_workers, self.active + self.suspended)
 
     async def run(self) -> float:
+        """Do all the work, and return the seconds that it took."""
         async with anyio.create_task_group() as group:
-            WorkerPool.start(group, self.crew)
+            WorkerPool.start(group, self.pool)
         return now()
 
 
-def test_sleepers_are_stood_in_for() -> None:
-    site = Site(10, 1000, lambda number: 5.0 if number % 10 == 0 else 0.0)
-    took = run(site.run())
-    assert site.done == 1000
-    assert took < 1.1 * 100 + 6  # ten at a time, as if nobody had slept
+def test_suspended_workers_are_replaced() -> None:
+    harness = Harness(10, 1000, lambda number: 5.0 if number % 10 == 0 else 0.0)
+    took = run(harness.run())
+    assert harness.done == 1000
+    assert took < 1.1 * 100 + 6  # ten at a time, as if no worker had been suspended
 
 
 @pytest.mark.parametrize("size", [1, 4, 20])
-def test_there_is_a_bound_to_the_stand_ins(size: int) -> None:
-    site = Site(size, 500, lambda number: 1000.0 if number < 400 else 0.0)
-    run(site.run())
-    assert site.done == 500
-    assert site.most_alive == size + max(MIN_REPLACEMENTS, size)
+def test_the_number_of_replacements_is_bounded(size: int) -> None:
+    harness = Harness(size, 500, lambda number: 1000.0 if number < 400 else 0.0)
+    run(harness.run())
+    assert harness.done == 500
+    assert harness.max_workers == size + max(MIN_REPLACEMENTS, size)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    size=st.integers(1, 12), pieces=st.integers(0, 120), naps=st.lists(st.sampled_from([0.0, 0.5, 3, 40]), min_size=1)
+    size=st.integers(1, 12),
+    items=st.integers(0, 120),
+    suspensions=st.lists(st.sampled_from([0.0, 0.5, 3, 40]), min_size=1),
 )
-def test_all_work_is_done_once_whoever_sleeps(size: int, pieces: int, naps: list[float]) -> None:
-    site = Site(size, pieces, lambda number: naps[number % len(naps)])
-    run(site.run())
-    assert site.done == pieces
-    assert site.most_alive <= size + max(MIN_REPLACEMENTS, size)
-    assert site.crew.finished
+def test_each_item_is_done_once_whichever_workers_are_suspended(
+    size: int, items: int, suspensions: list[float]
+) -> None:
+    harness = Harness(size, items, lambda number: suspensions[number % len(suspensions)])
+    run(harness.run())
+    assert harness.done == items
+    assert harness.max_workers <= size + max(MIN_REPLACEMENTS, size)
+    assert harness.pool.finished
 
 
-def test_who_wakes_into_a_full_house_goes_home() -> None:
-    site = Site(5, 300, lambda number: 3.0 if number < 5 else 0.0)
-    took = run(site.run())
-    assert site.done == 300
-    assert site.busy_s / took <= 5.2
+def test_a_worker_that_resumes_in_a_full_pool_ends() -> None:
+    harness = Harness(5, 300, lambda number: 3.0 if number < 5 else 0.0)
+    took = run(harness.run())
+    assert harness.done == 300
+    assert harness.busy_s / took <= 5.2
 
 
-def test_stop_ends_the_crew_after_the_piece_in_hand() -> None:
-    async def main(site: Site) -> float:
-        asyncio.get_running_loop().call_later(4.5, site.crew.stop)
-        return await site.run()
+def test_stop_ends_each_worker_after_its_current_item() -> None:
+    async def main(harness: Harness) -> float:
+        asyncio.get_running_loop().call_later(4.5, harness.pool.stop)
+        return await harness.run()
 
-    site = Site(3, 1000, lambda _: 0.0)
-    assert run(main(site)) == pytest.approx(5, abs=0.01)
-    assert site.done == 15
+    harness = Harness(3, 1000, lambda _: 0.0)
+    assert run(main(harness)) == pytest.approx(5, abs=0.01)
+    assert harness.done == 15
 
 
-def test_an_error_in_the_work_ends_the_crew() -> None:
+def test_an_error_in_the_work_ends_the_pool() -> None:
     async def fail() -> bool:
         await asyncio.sleep(1)
         raise LookupError("broken")
