@@ -171,7 +171,8 @@ def _check_arrived(raw: _Hashed, stamp: Stamp) -> None:
         return
     if raw.size != stamp.size or (len(stamp.version) == _SHA256_HEX and raw.digest != stamp.version):
         raise OSError(
-            f"received {raw.size} bytes with SHA-256 {raw.digest}; the Hub lists {stamp.size} of version {stamp.version}"
+            f"received {raw.size} bytes with SHA-256 {raw.digest}; "
+            f"the Hub lists {stamp.size} of version {stamp.version}"
         )
 
 

@@ -150,7 +150,7 @@ class RequestLimiter:
         Tokens go back to the quota only if the service certainly counted none. After a timeout or a broken connection
         it may have counted them.
         """
-        self._tell_driver(lease, error if isinstance(error, Transient) and not self._in_outage() else None)
+        self._notify_driver(lease, error if isinstance(error, Transient) and not self._in_outage() else None)
         if isinstance(error, RateLimited | ConnectFailed | Refused):
             self._refund_tokens(lease)
         if lease.reservation is not None and self._budget is not None:
@@ -161,13 +161,13 @@ class RequestLimiter:
         self._concurrency.release()
 
     def _release_unsent(self, lease: Lease) -> None:
-        self._tell_driver(lease, None)
+        self._notify_driver(lease, None)
         self._refund_tokens(lease)
         if lease.reservation is not None and self._budget is not None:
             self._budget.refund(lease.reservation, requests_too=True)
         self._concurrency.release()
 
-    def _tell_driver(self, lease: Lease, error: Transient | None) -> None:
+    def _notify_driver(self, lease: Lease, error: Transient | None) -> None:
         if lease.grant is None or self._driver is None:
             return
         if error is None:

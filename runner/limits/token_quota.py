@@ -235,10 +235,10 @@ class TokenQuota:
             variant, size, (prompt, completion) if self._input_output_apart else (prompt + completion,)
         )
 
-    def correct(self, paid: TokenReservation, usage: Usage, granted: float, now: float) -> None:
+    def correct(self, reservation: TokenReservation, usage: Usage, granted: float, now: float) -> None:
         """Charge what an answer used, and learn from it; if the service does not say, the estimate stays charged."""
-        self._estimators[paid.variant].update(paid.size, usage)
-        self.quotas.correct(paid.amounts, _counted(paid.amounts, usage), granted, now)
+        self._estimators[reservation.variant].update(reservation.size, usage)
+        self.quotas.correct(reservation.amounts, _counted(reservation.amounts, usage), granted, now)
 
     def refund(self, reservation: TokenReservation, granted: float, now: float) -> None:
         """Give back the reservation of a request that the service did not count."""
