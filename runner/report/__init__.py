@@ -1,7 +1,7 @@
-"""The report: reads Parquet and run.json, and imports nothing of the runner.
+"""The report: reads a run's Parquet files and run.json, and imports nothing else of the runner.
 
-`summarize` makes the numbers, `render` the page from them, `write_report` both on the disk; docs/agreement.md says what
-each number is, docs/report.md what the page shows.
+`summarize` computes the numbers, `render` makes the page from them, and `write_report` writes both to disk.
+docs/agreement.md defines each number, docs/report.md describes the page.
 """
 
 from __future__ import annotations

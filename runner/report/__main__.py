@@ -1,4 +1,4 @@
-"""`python -m runner.report OPTIONS`: the report as a program of its own. OPTIONS is a JSON object, see `Options`."""
+"""`python -m runner.report OPTIONS`: the report as a separate program. OPTIONS is a JSON object, see `Options`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.report.write import write_report
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the numbers of a run are made of, see `summarize`."""
+    """The arguments of `write_report`; `summarize` describes them."""
 
     run_dir: str
     group_by: Sequence[str] = ()
@@ -23,7 +23,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the report; 2 where that cannot be done, with the reason on standard error."""
+    """Write the report. Returns 0, or 2 with the reason on standard error if it cannot be written."""
     try:
         options = msgspec.json.decode(arguments[0], type=Options)
         scales = Scales(human=options.human_scale, judges=options.judge_scales)

@@ -1,4 +1,4 @@
-"""The values that `summary.json` is made of; docs/agreement.md describes them for readers of the file."""
+"""The objects of `summary.json`; docs/agreement.md describes them for readers of the file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-Span = tuple[float, float]
-"""Lowest and highest score of a scale."""
+Span = tuple[float, float]  # lowest and highest score of a scale
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One number with what it rests on.
+    """One number with its interval and the number of cases behind it.
 
     Attributes:
-        value: the number; None where it is not defined, and `reason` says why.
-        low: the lower end of its 95 % interval; None where there is none.
+        value: the number; None if it is not defined (`reason` then says why).
+        low: the lower end of its 95 % interval; None if there is none.
         high: the upper end.
-        n: how many rows, pairs or units it is about.
-        left_out: how many more there were whose verdict could not be read or is missing.
-        count: of a share, how many of `n`.
+        n: how many rows, pairs or units it is computed from.
+        left_out: how many more have no readable verdict.
+        count: for a share, the numerator (out of `n`).
         reason: why there is no value, or no interval.
     """
 
@@ -33,11 +32,11 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Scales(msgspec.Struct, frozen=True):
-    """What is known of the scales on which was scored.
+    """The known scoring scales.
 
     Attributes:
-        human: lowest and highest score that people could give.
-        judges: the same by judge; a judge without a scale is not named.
+        human: lowest and highest possible human score.
+        judges: the same by judge; judges without a scale are absent.
     """
 
     human: Span | None = None
@@ -45,15 +44,16 @@ class Scales(msgspec.Struct, frozen=True):
 
 
 class Accuracies(msgspec.Struct, frozen=True):
-    """How often a winner is the one that people name, counted in each of the ways the field does.
+    """How often the winner matches the human label, by each definition in use in the field.
 
     Attributes:
-        accuracy: over all rows, whatever their order.
-        accuracy_original: over rows asked in the dataset's order.
-        accuracy_swapped: over rows asked with the answers exchanged.
+        accuracy: over all rows of both orders.
+        accuracy_original: over rows in the dataset's order.
+        accuracy_swapped: over rows with the answers swapped.
         accuracy_mean_of_orders: the mean of these two (LLMBar).
-        accuracy_both_orders: pairs of orders that both name the label (JudgeBench: both orders must agree with it).
-        accuracy_orders_combined: pairs of orders that name the label together; a tie and the label make the label.
+        accuracy_both_orders: share of pairs of orders in which both match the label (JudgeBench).
+        accuracy_orders_combined: share of pairs of orders whose combined verdict matches; a tie and the label count as
+            the label.
         kappa: Cohen's kappa over all rows.
     """
 
@@ -67,9 +67,9 @@ class Accuracies(msgspec.Struct, frozen=True):
 
 
 class Confusion(msgspec.Struct, frozen=True):
-    """Labels against verdicts: `counts[i][j]` rows that people call `classes[i]` and the judge `classes[j]`.
+    """Labels against verdicts: `counts[i][j]` rows have the human label `classes[i]` and the verdict `classes[j]`.
 
-    `unread[i]` is how many rows that people call `classes[i]` have no readable verdict.
+    `unread[i]` is the number of rows with the human label `classes[i]` and no readable verdict.
     """
 
     classes: Sequence[str]
@@ -78,7 +78,7 @@ class Confusion(msgspec.Struct, frozen=True):
 
 
 class WinnerAgreement(msgspec.Struct, frozen=True):
-    """Winners against people's; `without_ties` leaves out every row where either says tie."""
+    """Winners against human labels; `without_ties` excludes every row in which the label or the verdict is a tie."""
 
     with_ties: Accuracies
     without_ties: Accuracies
@@ -88,7 +88,7 @@ class WinnerAgreement(msgspec.Struct, frozen=True):
 
 
 class ScalePair(msgspec.Struct, frozen=True):
-    """The scales of a judge and of people, and whether the judge's scores were mapped linearly onto people's."""
+    """The scales of a judge and of the human scores; `mapped` is True if judge scores were mapped linearly."""
 
     judge: Span
     human: Span
@@ -96,11 +96,13 @@ class ScalePair(msgspec.Struct, frozen=True):
 
 
 class ScoreAgreement(msgspec.Struct, frozen=True):
-    """Scores against people's.
+    """Scores against human scores.
 
-    `pairwise_accuracy` is about pairs of rows of one question that people score differently: the share that the judge
-    orders as people do (a tie of the judge's is wrong). `pairwise_accuracy_with_ties` is about all pairs: a pair that
-    both score equal is right, too. `sampled` is how many rows the rank correlations are from, where not from all.
+    Attributes:
+        pairwise_accuracy: over pairs of rows of one question with different human scores, the share that the judge puts
+            in the same order. If the judge scores both the same, it counts as wrong.
+        pairwise_accuracy_with_ties: over all pairs of rows of one question; equal scores on both sides count as right.
+        sampled: how many rows the rank correlations are computed from; None if from all.
     """
 
     pearson: Figure
@@ -117,7 +119,7 @@ class ScoreAgreement(msgspec.Struct, frozen=True):
 
 
 class LabelAgreement(msgspec.Struct, frozen=True):
-    """Free labels against people's."""
+    """Free labels against human labels."""
 
     accuracy: Figure
     kappa: Figure
@@ -126,7 +128,7 @@ class LabelAgreement(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Verdicts against human labels, of each kind that there is."""
+    """Verdicts against human labels, by kind; None for a kind without data."""
 
     winners: WinnerAgreement | None = None
     scores: ScoreAgreement | None = None
@@ -134,14 +136,14 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class GroupComparison(msgspec.Struct, frozen=True):
-    """The comparison within one value of a grouping column."""
+    """The comparison for one value of a grouping column."""
 
     value: str | None
     comparison: Comparison
 
 
 class Agreement(msgspec.Struct, frozen=True):
-    """One judge (or, with `judge` None, the aggregated verdict) against people, overall and by group."""
+    """One judge (or the aggregated verdict, if `judge` is None) against human labels, overall and by group."""
 
     judge: str | None
     overall: Comparison
@@ -149,17 +151,17 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """What the place of an answer does to the verdict.
+    """Position bias: how the order of the answers affects the verdict.
 
     Attributes:
-        balanced: whether both orders were asked; else the share is that of answer 1, whatever it deserves.
-        first_shown_wins: the share of the answer shown first among verdicts that name one; 0.5 is unbiased.
-        people_first_share: the share of answer 1 among people's labels of the same rows, where they name an answer.
-        orders_agree: pairs of orders with the same verdict.
-        flips_to_first: pairs in which whichever answer is shown first wins.
-        flips_to_second: pairs in which whichever answer is shown second wins.
-        flips_with_tie: pairs in which one order is a tie and the other is not.
-        preference: flips to first less flips to second, as a share of all pairs; 0 is unbiased.
+        balanced: True if both orders were judged. If not, the share below is just how often answer 1 wins.
+        first_shown_wins: share of the answer shown first among verdicts that name one; 0.5 is unbiased.
+        people_first_share: share of answer 1 among the human labels of the same rows that name an answer.
+        orders_agree: share of pairs of orders with the same verdict.
+        flips_to_first: share of pairs in which the answer shown first wins both times.
+        flips_to_second: share of pairs in which the answer shown second wins both times.
+        flips_with_tie: share of pairs with a tie in exactly one order.
+        preference: `flips_to_first` minus `flips_to_second`; 0 is unbiased.
     """
 
     balanced: bool
@@ -174,7 +176,7 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Repeats(msgspec.Struct, frozen=True):
-    """How alike the answers to the same request are, asked again; a unit is a sample in one order.
+    """How consistent a judge is over repeats; a unit is a sample in one order.
 
     `spread` is the mean difference between a unit's highest and lowest score.
     """
@@ -188,14 +190,14 @@ class Repeats(msgspec.Struct, frozen=True):
 
 
 class Steadiness(msgspec.Struct, frozen=True):
-    """How a judge agrees with itself; what was not asked for is None."""
+    """How a judge agrees with itself; None for what the run did not measure."""
 
     position: Position | None = None
     repeats: Repeats | None = None
 
 
 class GroupSteadiness(msgspec.Struct, frozen=True):
-    """The same within one value of a grouping column."""
+    """A judge's agreement with itself for one value of a grouping column."""
 
     value: str | None
     steadiness: Steadiness
@@ -210,7 +212,7 @@ class JudgeConsistency(msgspec.Struct, frozen=True):
 
 
 class JudgePair(msgspec.Struct, frozen=True):
-    """Two judges on the same samples; a judge's orders and repeats are put together first."""
+    """Two judges on the same samples; each judge's orders and repeats are aggregated first."""
 
     first: str
     second: str
@@ -230,14 +232,14 @@ class PanelAlpha(msgspec.Struct, frozen=True):
 
 
 class GroupPanel(msgspec.Struct, frozen=True):
-    """The same within one value of a grouping column."""
+    """The panel's alpha for one value of a grouping column."""
 
     value: str | None
     panel: PanelAlpha
 
 
 class Panel(msgspec.Struct, frozen=True):
-    """How the judges agree with each other; `judges` are those it is about."""
+    """Agreement between judges; `judges` are the ones compared."""
 
     judges: Sequence[str]
     overall: PanelAlpha
@@ -246,7 +248,7 @@ class Panel(msgspec.Struct, frozen=True):
 
 
 class Consistency(msgspec.Struct, frozen=True):
-    """Of each judge with itself and of the judges with each other; `panel` is None for a single judge."""
+    """Consistency of each judge, and agreement between judges; `panel` is None for a single judge."""
 
     judges: Sequence[JudgeConsistency]
     panel: Panel | None
@@ -258,17 +260,17 @@ class Ranked(msgspec.Struct, frozen=True):
     Attributes:
         model: its name.
         rank: 1 is best; equal scores share a rank.
-        rank_low: the best rank that it has in 95 % of the resamples.
-        rank_high: the worst.
+        rank_low: the best rank in the central 95 % of the resamples.
+        rank_high: the worst rank in the central 95 % of the resamples.
         score: pairwise: 1000 + 400 / ln 10 times the strength; single: the mean score.
-        strength: pairwise: the natural logarithm of its odds; None for single.
+        strength: pairwise: in natural log odds; None for single.
         games: comparisons (pairwise) or scored samples (single).
-        wins: comparisons won; None for single, and so are the next three.
+        wins: comparisons won; None for single, as are the next three.
         losses: comparisons lost.
         ties: comparisons without a winner.
-        win_rate: wins and half of the ties, as a share of the comparisons.
-        component: models are only comparable within the same one.
-        note: what to know of this score.
+        win_rate: wins plus half of the ties, as a share of the comparisons.
+        component: only models of the same component can be compared.
+        note: a caveat about this score.
     """
 
     model: str
@@ -287,7 +289,7 @@ class Ranked(msgspec.Struct, frozen=True):
 
 
 class WinMatrix(msgspec.Struct, frozen=True):
-    """Who beat whom: `wins[i][j]` of `models[i]` over `models[j]`; `rate` counts ties half, None without a game."""
+    """Pairwise results: `wins[i][j]` of `models[i]` over `models[j]`; `rate` counts ties half, None without a game."""
 
     models: Sequence[str]
     wins: Sequence[Sequence[int]]
@@ -299,15 +301,15 @@ class Table(msgspec.Struct, frozen=True):
     """One ranking.
 
     Attributes:
-        by: `verdict` (the judges' aggregated one) or `people` (their labels).
+        by: `verdict` (the aggregated verdict) or `people` (human labels).
         method: `bradley_terry` or `mean_score`.
         models: best first.
         matrix: pairwise only.
         tie_parameter: Davidson's nu; 0 without ties, None for single.
-        samples: how many it is from.
-        left_out: samples whose verdict could not be read, that name no model, or one model twice.
-        models_left_out: models that are not ranked, since there are too many.
-        notes: what to know of the whole ranking.
+        samples: how many samples it is computed from.
+        left_out: samples that have no readable verdict, name no model, or name the same model twice.
+        models_left_out: models that are not ranked because there are too many.
+        notes: caveats about the whole ranking.
     """
 
     by: str
@@ -322,7 +324,7 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Ranking(msgspec.Struct, frozen=True):
-    """The rankings that the columns allow, and how far the judges' order is that of people (Kendall's tau)."""
+    """The rankings that the columns allow, and how well they agree (Kendall's tau)."""
 
     tables: Sequence[Table]
     kendall_tau: Figure

@@ -1,4 +1,4 @@
-"""The numbers of a run, ready for `summary.json`: docs/agreement.md describes every one of them."""
+"""All numbers of a run as `summary.json` holds them; docs/agreement.md defines each of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from runner.report.data.query import RunTables, open_store
+from runner.report.data.query import RunTables, open_tables
 from runner.report.data.tables import Clusters, Group, Judge, ReportError
 from runner.report.models import Agreement, Consistency, Ranking, Scales
 from runner.report.sections.agreement import agreements, label_counts
@@ -17,7 +17,7 @@ from runner.report.sections.counts import Counts, Throughput, Usage, counts, thr
 from runner.report.sections.disputed import Disputed, disputed
 from runner.report.sections.distributions import Distributions, distributions
 from runner.report.sections.ranking import ranking
-from runner.report.stats.bootstrap import LEVEL, REPLICATES, Resampler
+from runner.report.stats.bootstrap import CONFIDENCE_LEVEL, REPLICATES, Resampler
 
 SCHEMA_VERSION = 1
 _RUN = (
@@ -27,9 +27,10 @@ _RUN = (
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How the numbers were made.
+    """How the numbers were computed.
 
-    `counts` in `run` may be higher than `counts` here: rows in the journal of a run that has not ended are in no part.
+    While a run has not ended, `run.counts` may be higher than the summary's `counts`: the report does not read rows
+    that are still in the journal.
     """
 
     confidence: float
@@ -69,50 +70,50 @@ def summarize(
 
     Args:
         run_dir: the run directory; nothing in it is changed.
-        group_by: columns carried from the dataset, by which agreement and consistency are broken down.
-        scales: the scales of the judges and of people, as far as they are known; some figures need them.
-        seed: of the resamples that intervals are from.
+        group_by: columns carried from the dataset; agreement and consistency are also computed per value of each.
+        scales: the known scales of the judges and of the human labels; some figures need them.
+        seed: of the bootstrap resamples.
 
-    Returns plain data for JSON, without any number that is not one.
+    Returns plain data for JSON, in which NaN and infinity are null.
 
     Raises:
-        ReportError: there is no run, a grouping column is not there, or a file cannot be read.
+        ReportError: there is no run, a grouping column does not exist, or a file cannot be read.
     """
     scales = scales or Scales()
     run = _read_run(run_dir)
-    with open_store(run_dir, group_by) as store:
-        summary = _summary(store, run, scales, Resampler(seed), seed)
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))  # what is no number becomes null
+    with open_tables(run_dir, group_by) as tables:
+        summary = _summary(tables, run, scales, Resampler(seed), seed)
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))  # encoding turns NaN into null
     return plain
 
 
-def _summary(store: RunTables, run: Mapping[str, Any], scales: Scales, resampler: Resampler, seed: int) -> Summary:
-    tables, criteria = store.tables, _criteria(run)
+def _summary(tables: RunTables, run: Mapping[str, Any], scales: Scales, resampler: Resampler, seed: int) -> Summary:
+    facts, criteria = tables.facts, _criteria(run)
     return Summary(
         schema_version=SCHEMA_VERSION,
-        settings=Settings(LEVEL, REPLICATES, seed, tables.clusters, tables.groups, scales, criteria),
+        settings=Settings(CONFIDENCE_LEVEL, REPLICATES, seed, facts.clusters, facts.groups, scales, criteria),
         run={name: run.get(name) for name in _RUN} | {"currency": _currency(run)},
-        judges=tables.judges,
-        labels=label_counts(store),
-        counts=counts(store),
-        usage=usage(store),
-        throughput=throughput(store, run.get("created_at")),
-        distributions=distributions(store, resampler),
-        agreement=agreements(store, scales, resampler),
-        consistency=consistency(store, criteria, scales, resampler),
-        ranking=ranking(store, resampler),
-        disputed=disputed(store),
+        judges=facts.judges,
+        labels=label_counts(tables),
+        counts=counts(tables),
+        usage=usage(tables),
+        throughput=throughput(tables, run.get("created_at")),
+        distributions=distributions(tables, resampler),
+        agreement=agreements(tables, scales, resampler),
+        consistency=consistency(tables, criteria, scales, resampler),
+        ranking=ranking(tables, resampler),
+        disputed=disputed(tables),
     )
 
 
 def _criteria(run: Mapping[str, Any]) -> list[str]:
-    """The judges that had a `dimension`: their score is one criterion, and they are no part of the panel."""
+    """Returns the judges with a `dimension`: they score one criterion and are not part of the panel."""
     judges = (run.get("reading") or {}).get("judges") or {}
     return sorted(name for name, judge in judges.items() if judge.get("dimension") is not None)
 
 
 def _currency(run: Mapping[str, Any]) -> str | None:
-    """Of all costs; None where no prices were set."""
+    """Returns the currency of all costs; None if no prices were set."""
     prices = (run.get("reading") or {}).get("prices") or {}
     currency: str | None = prices.get("currency")
     return currency

@@ -1,4 +1,4 @@
-"""The report on the disk: `report/summary.json` and `report/index.html` in the run directory."""
+"""Write the report to disk: `report/summary.json` and `report/index.html` in the run directory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from runner.report.summary import summarize
 
 
 def write_report(run_dir: Path, group_by: Sequence[str] = (), scales: Scales | None = None) -> Path:
-    """Summarize a run and write its numbers and its page; what was there is replaced whole or not at all.
+    """Summarize a run and write its numbers and its page. Each existing file is replaced atomically.
 
-    Args: those of `summarize`.
+    Args:
+        run_dir: the run directory.
+        group_by: as in `summarize`.
+        scales: as in `summarize`.
 
     Returns the path of the page.
 
     Raises:
-        ReportError: there is no run, a grouping column is not there, or a file cannot be read.
+        ReportError: there is no run, a grouping column does not exist, or a file cannot be read.
         OSError: the report cannot be written.
     """
     summary = summarize(run_dir, group_by, scales)
@@ -34,6 +37,6 @@ def write_report(run_dir: Path, group_by: Sequence[str] = (), scales: Scales | N
 
 
 def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_bytes(content)
-    beside.replace(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

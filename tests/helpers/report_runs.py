@@ -1,4 +1,4 @@
-"""Run directories as a run leaves them, from a few columns of each row."""
+"""Write run directories from a few columns of each row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TYPES = {
 
 
 def row(ordinal: int, judge: str = "j", swapped: bool = False, repeat: int = 0, **more: Any) -> Row:
-    """One row: `ok` unless told otherwise, with no verdict."""
+    """Returns one row without a verdict; its status is `ok` unless `more` says otherwise."""
     return {
         "sample_id": f"s{ordinal}",
         "ordinal": ordinal,
@@ -45,38 +45,38 @@ def row(ordinal: int, judge: str = "j", swapped: bool = False, repeat: int = 0, 
 
 
 def make_run(
-    place: Path,
+    directory: Path,
     rows: Sequence[Row],
     extra: Iterable[str] = ("human_winner", "human_score", "human_label", "category"),
     questions: Mapping[int, str | None] | None = None,
     samples: bool = True,
     score: str = "mean",
 ) -> Path:
-    """Write rows into two parts, samples.parquet by the runner's own code, and a short run.json.
+    """Write a run directory: rows in two parts, samples.parquet (by the runner's own code) and a short run.json.
 
     Args:
-        place: the run directory to make.
-        rows: of `row`.
-        extra: the dataset's own columns; those whose type is not known are texts.
-        questions: by ordinal; None leaves texts out, so that every sample is its own question.
-        samples: whether samples.parquet is there.
-        score: how scores are put together in it.
+        directory: the run directory to create.
+        rows: made by `row`.
+        extra: the dataset's own columns; columns of unknown type are strings.
+        questions: texts by ordinal; None omits them, which makes every sample its own question.
+        samples: False omits samples.parquet.
+        score: how scores are aggregated.
     """
     fields = [pa.field(name, _TYPES.get(name, pa.string())) for name in extra]
     schema = results_schema(fields)
-    (place / "results").mkdir(parents=True)
+    (directory / "results").mkdir(parents=True)
     for number, begin in enumerate(range(0, len(rows), max(1, -(-len(rows) // 2)))):
-        writer = PartWriter(part_path(place / "results", number), schema, "zstd")
+        writer = PartWriter(part_path(directory / "results", number), schema, "zstd")
         writer.add(rows[begin : begin + -(-len(rows) // 2)])
         writer.finish()
     if samples:
         variants = frozenset((one["judge"], one["swapped"], one["repeat"]) for one in rows)
-        how = Aggregation(score, 1, variants, any(swapped for _, swapped, _ in variants))
+        aggregation = Aggregation(score, 1, variants, any(swapped for _, swapped, _ in variants))
         known = questions or {}
 
         def texts(ordinals: Sequence[int]) -> list[pa.Array]:
             return [] if questions is None else [pa.array([known.get(n) for n in ordinals], pa.string())]
 
-        write_samples(place, fields, how, "zstd", [] if questions is None else ["question"], texts)
-    (place / "run.json").write_text(json.dumps({"schema_version": 1, "name": "test", "emulated": True}))
-    return place
+        write_samples(directory, fields, aggregation, "zstd", [] if questions is None else ["question"], texts)
+    (directory / "run.json").write_text(json.dumps({"schema_version": 1, "name": "test", "emulated": True}))
+    return directory

@@ -1,4 +1,4 @@
-"""Intervals from sums: against SciPy's bootstrap of the rows, and by what must hold of any."""
+"""Bootstrap intervals from sums, compared with SciPy's bootstrap of the rows, and their general properties."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def resampled(values: np.ndarray, clusters: np.ndarray | None = None, seed: int 
     return Resampler(seed).resample(sums)
 
 
-def figure(of: Resampled) -> Figure:
-    return of.figure(mean, of.total[0], 0, "nothing")
+def figure(resampled: Resampled) -> Figure:
+    return resampled.figure(mean, resampled.total[0], 0, "nothing")
 
 
 @pytest.mark.parametrize("draw", ["normal", "exponential"])
-def test_interval_is_scipys_within_chance(draw: str) -> None:
+def test_intervals_match_scipys_within_chance(draw: str) -> None:
     values = getattr(np.random.default_rng(1), draw)(size=60)
     ours = [figure(resampled(values, seed=seed)) for seed in range(5)]
     theirs = [
@@ -44,41 +44,41 @@ def test_interval_is_scipys_within_chance(draw: str) -> None:
     assert np.mean([one.high for one in ours]) == pytest.approx(np.mean([one.high for one in theirs]), abs=0.1 * error)
 
 
-def test_bias_and_acceleration_are_scipys() -> None:
-    """The same resamples give the same interval, not only one that is alike."""
+def test_bias_and_acceleration_match_scipys() -> None:
+    """The same resamples give exactly the same interval."""
     generator = np.random.default_rng(2)
     values = generator.exponential(size=25)
     picks = generator.integers(25, size=(3000, 25))
-    again = values[picks].mean(axis=1)
-    without = (values.sum() - values) / 24
-    given = stats.bootstrap((values,), np.mean, n_resamples=0, bootstrap_result=_Result(again), method="BCa")
-    assert bca(float(values.mean()), again, without) == pytest.approx(given.confidence_interval, abs=1e-9)
+    resamples = values[picks].mean(axis=1)
+    leave_one_out = (values.sum() - values) / 24
+    given = stats.bootstrap((values,), np.mean, n_resamples=0, bootstrap_result=_Result(resamples), method="BCa")
+    assert bca(float(values.mean()), resamples, leave_one_out) == pytest.approx(given.confidence_interval, abs=1e-9)
 
 
 class _Result:
-    """What SciPy takes for resamples made before."""
+    """Passes existing resamples to SciPy."""
 
-    def __init__(self, again: np.ndarray) -> None:
-        self.bootstrap_distribution = again
+    def __init__(self, resamples: np.ndarray) -> None:
+        self.bootstrap_distribution = resamples
 
 
-def test_what_belongs_together_is_drawn_together() -> None:
+def test_clusters_are_drawn_as_a_whole() -> None:
     values = np.random.default_rng(3).normal(size=40)
-    alone = figure(resampled(values))
+    single = figure(resampled(values))
     copied = figure(resampled(np.repeat(values, 5), np.repeat(np.arange(40), 5)))
-    careless = figure(resampled(np.repeat(values, 5)))
+    unclustered = figure(resampled(np.repeat(values, 5)))
     assert copied.n == 200
-    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
-    assert careless.high - careless.low < 0.6 * (copied.high - copied.low)
+    assert (copied.low, copied.high) == pytest.approx((single.low, single.high), abs=1e-9)
+    assert unclustered.high - unclustered.low < 0.6 * (copied.high - copied.low)
 
 
-def test_seed_decides() -> None:
+def test_the_seed_determines_the_interval() -> None:
     values = np.random.default_rng(4).normal(size=30)
     assert figure(resampled(values, seed=7)) == figure(resampled(values, seed=7))
     assert figure(resampled(values, seed=7)) != figure(resampled(values, seed=8))
 
 
-def test_draws_are_as_many_as_units() -> None:
+def test_each_resample_draws_as_many_units_as_there_are() -> None:
     resampler = Resampler(0)
     for units in (1, 2, 37, 1024):
         weights = resampler.weights(units)
@@ -88,7 +88,7 @@ def test_draws_are_as_many_as_units() -> None:
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 12), (12, 12), (1, 1), (0, 300)])
-def test_shares_of_all_or_none_have_the_exact_interval(right: int, n: int) -> None:
+def test_shares_of_0_and_1_have_the_exact_interval(right: int, n: int) -> None:
     sums = np.zeros((n, 2))
     sums[:, 0] = np.arange(n) < right
     sums[:, 1] = np.arange(n) >= right
@@ -97,19 +97,18 @@ def test_shares_of_all_or_none_have_the_exact_interval(right: int, n: int) -> No
     assert (found.value, found.count, found.n) == (right / n, right, n)
     if n == 1:
         assert found.low is None
-        assert found.reason == "no interval: everything belongs to one question"
+        assert found.reason == "no interval: all rows belong to one question"
     else:
         assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
 
 
-def test_no_interval_says_why() -> None:
-    assert figure(resampled(np.ones(9))).reason == "no interval: the same in every resample"
-    assert figure(resampled(np.arange(9.0), np.zeros(9))).reason == "no interval: everything belongs to one question"
+def test_a_missing_interval_has_a_reason() -> None:
+    assert figure(resampled(np.ones(9))).reason == "no interval: every resample gives the same value"
+    assert figure(resampled(np.arange(9.0), np.zeros(9))).reason == "no interval: all rows belong to one question"
     rare = np.zeros((20, 2))
     rare[0] = 1, 5
-    assert (
-        Resampler(0).resample(rare).figure(mean, 1, 0, "nothing").reason == "no interval: not defined in most resamples"
-    )
+    reason = Resampler(0).resample(rare).figure(mean, 1, 0, "nothing").reason
+    assert reason == "no interval: undefined in too many resamples"
     assert Resampler(0).resample(np.zeros((3, 2))).figure(mean, 0, 4, "nothing") == Figure(left_out=4, reason="nothing")
 
 

@@ -1,4 +1,4 @@
-"""What to know: each rule says what the numbers say, and no more."""
+"""Key findings: each rule states what the numbers show, and no more."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from report_runs import Row, make_run, row
 
 from runner.report import summarize
 from runner.report.page import formatting
-from runner.report.page.findings import MOST, findings
+from runner.report.page.findings import MAX_FINDINGS, findings
 
 EXTRA = ("human_winner", "human_score", "human_label", "model", "category")
 
 
-def said(rows: list[Row], group_by: tuple[str, ...] = ()) -> list[str]:
-    """The sentences about a run, with ordinary spaces."""
-    with tempfile.TemporaryDirectory() as place:
-        summary = summarize(make_run(Path(place) / "run", rows, EXTRA, samples=bool(rows)), group_by)
+def finding_texts(rows: list[Row], group_by: tuple[str, ...] = ()) -> list[str]:
+    """Returns the findings about a run, with ordinary spaces."""
+    with tempfile.TemporaryDirectory() as directory:
+        summary = summarize(make_run(Path(directory) / "run", rows, EXTRA, samples=bool(rows)), group_by)
     found = findings(summary)
-    assert 0 < len(found) <= MOST
+    assert 0 < len(found) <= MAX_FINDINGS
     assert all(one.tone in ("warn", "good", "note") for one in found)
     return [one.text.replace("\N{NO-BREAK SPACE}", " ") for one in found]
 
@@ -30,61 +30,76 @@ def pair(n: int, winners: str, **more: Any) -> list[Row]:
     return [row(n, swapped=swapped, winner=winners[swapped], **more) for swapped in (False, True)]
 
 
-def test_nothing_there() -> None:
-    assert said([]) == ["There are no rows yet: nothing can be said."]
+def test_no_rows() -> None:
+    assert finding_texts([]) == ["There are no rows yet."]
 
 
-def test_what_was_read() -> None:
-    assert said([row(n, score=1.0) for n in range(4)])[0] == "Each of the 4 rows has a verdict that could be read."
+def test_rows_without_a_verdict() -> None:
+    assert finding_texts([row(n, score=1.0) for n in range(4)])[0] == "All 4 rows have a readable verdict."
     failed = [row(n, status="failed", error_type="timeout") for n in range(3)]
-    assert said(failed)[0] == "Nothing could be read: none of 3 rows has a verdict."
+    assert finding_texts(failed)[0] == "No verdict could be read (3 rows)."
     some = [row(n, score=1.0) for n in range(3, 9)]
-    assert said([*failed, *some])[0].startswith("33.3 % of the rows have no verdict (0 not readable, 3 failed).")
+    assert finding_texts([*failed, *some])[0] == (
+        "33.3 % of the rows have no verdict (0 not readable, 3 failed). They are excluded from all averages; "
+        "if they differ from the other rows, the figures below describe only the other rows."
+    )
+    assert finding_texts([row(0, score=1.0)])[0] == "The only row has a readable verdict."
 
 
-def test_a_judge_that_follows_the_place_and_one_that_does_not() -> None:
-    """The first answer shown wins: answer 1 in the given order, answer 2 with the answers exchanged."""
-    following = [one for n in range(40) for one in pair(n, "12" if n % 8 else "11")]
-    text = said(following)[1]
-    assert text.startswith("j prefers the answer shown first: in 87.5 %")
-    assert text.endswith("in 0.0 % whichever stood second. Its verdicts follow the place more than the answers.")
-    second = said([one for n in range(40) for one in pair(n, "21" if n % 8 else "11")])[1]
-    assert second.startswith("j prefers the answer shown second: in 87.5 %")
-    steady = [one for n in range(40) for one in pair(n, ("12", "21", "11", "22")[n % 4])]
-    assert said(steady)[1] == "No preference for a place can be told from chance (j)."
-    assert said([row(n, winner="1") for n in range(4)])[1].startswith("Only one order was asked")
+def test_position_bias() -> None:
+    """If the answer shown first always wins, answer 1 wins in the original order and answer 2 in the swapped one."""
+    biased = [one for n in range(40) for one in pair(n, "12" if n % 8 else "11")]
+    text = finding_texts(biased)[1]
+    assert text.startswith("j prefers the answer shown first: the first answer won both times in 87.5 % (")
+    assert text.endswith(
+        ") of the pairs of orders, the second in 0.0 %. "
+        "Its verdicts depend more on the position of the answers than on their content."
+    )
+    second = finding_texts([one for n in range(40) for one in pair(n, "21" if n % 8 else "11")])[1]
+    assert second.startswith("j prefers the answer shown second: the second answer won both times in 87.5 %")
+    unbiased = [one for n in range(40) for one in pair(n, ("12", "21", "11", "22")[n % 4])]
+    assert finding_texts(unbiased)[1] == "No significant position bias (j)."
+    assert finding_texts([row(n, winner="1") for n in range(4)])[1] == (
+        "Only one order was judged. Position bias cannot be measured; set swap: true."
+    )
 
 
 @pytest.mark.parametrize(
     ("wrong", "expected"),
-    [(4, "j agrees with people beyond chance"), (40, "no better than chance"), (76, "less than chance would")],
+    [
+        (4, "j agrees with human labels better than by chance: "),
+        (40, "j agrees with human labels not significantly better than by chance: "),
+        (76, "j agrees with human labels less than by chance: "),
+    ],
 )
-def test_agreement_with_people(wrong: int, expected: str) -> None:
+def test_agreement_with_human_labels(wrong: int, expected: str) -> None:
     rows = [
         row(n, winner="12"[(n + (n * 37 % 80 < wrong)) % 2], human_winner="12"[n % 2], category="a") for n in range(80)
     ]
-    assert any(expected in text for text in said(rows))
+    assert any(expected in text for text in finding_texts(rows))
 
 
-def test_labels_are_called_as_they_are() -> None:
-    """Labels 1 and 2 are no answers; none of them right is no agreement, with or without an interval."""
-    texts = said([row(n, label="21"[n % 4 == 0], human_label="ab"[n % 2]) for n in range(60)])
-    assert "j agrees with people no better than chance would: 0.0 % (0.0 % to 6.0 %) right, 60 rows." in texts[1]
-    assert any("they say “b”, the verdict is “2”" in text for text in texts)
+def test_labels_keep_their_names() -> None:
+    """Labels 1 and 2 are not answers. Without any match there is no agreement, with or without an interval."""
+    texts = finding_texts([row(n, label="21"[n % 4 == 0], human_label="ab"[n % 2]) for n in range(60)])
+    assert "j agrees with human labels no better than by chance: 0.0 % (0.0 % to 6.0 %) correct, 60 rows." in texts[1]
+    assert any("the label is “b”, the verdict is “2”" in text for text in texts)
 
 
-def test_few_rows_are_a_hint() -> None:
+def test_few_rows_have_a_warning() -> None:
     rows = [row(n, winner="12"[n % 2 if n % 3 else 0], human_winner="12"[n % 2]) for n in range(12)]
-    assert any("With only 12 rows, take this as a hint." in text for text in said(rows))
+    assert any("This rests on only 12 rows: treat it as a rough indication." in text for text in finding_texts(rows))
 
 
-def test_scores_against_people() -> None:
-    alike = said([row(n, score=float(n % 7), human_score=float(n % 7 + n % 2)) for n in range(60)])
-    assert any(text.startswith("Scores of j rise with people's: Spearman 0.9") for text in alike)
-    against = said([row(n, score=-float(n % 7 + n % 2), human_score=float(n % 7)) for n in range(60)])
-    assert any("fall where people's rise" in text for text in against)
-    apart = said([row(n, score=float(n * 7 % 11), human_score=float(n * 5 % 13)) for n in range(143)])
-    assert any(text.startswith("No relation between the scores of j and people's can be told") for text in apart)
+def test_scores_against_human_scores() -> None:
+    rising = finding_texts([row(n, score=float(n % 7), human_score=float(n % 7 + n % 2)) for n in range(60)])
+    assert any(text.startswith("The scores of j rise with human scores: Spearman 0.9") for text in rising)
+    falling = finding_texts([row(n, score=-float(n % 7 + n % 2), human_score=float(n % 7)) for n in range(60)])
+    assert any("The scores of j fall as human scores rise" in text for text in falling)
+    unrelated = finding_texts([row(n, score=float(n * 7 % 11), human_score=float(n * 5 % 13)) for n in range(143)])
+    assert any(
+        text.startswith("No significant correlation between the scores of j and human scores") for text in unrelated
+    )
 
 
 def test_groups_that_differ_are_named() -> None:
@@ -92,8 +107,9 @@ def test_groups_that_differ_are_named() -> None:
         row(n, winner="12"[(n // 2 + (n % 2 and n % 20 < 15)) % 2], human_winner="12"[n // 2 % 2], category="ab"[n % 2])
         for n in range(200)
     ]
-    (text,) = [text for text in said(rows, ("category",)) if text.startswith("It differs by category")]
-    assert "100.0 % on a" in text and "on b and" in text
+    (text,) = [text for text in finding_texts(rows, ("category",)) if text.startswith("Results differ by category")]
+    assert text.startswith("Results differ by category. Accuracy against human labels: ")
+    assert "for b and 100.0 % for a; the intervals do not overlap." in text
 
 
 def test_judges_and_models() -> None:
@@ -108,10 +124,10 @@ def test_judges_and_models() -> None:
         for n in range(90)
         for judge in "jk"
     ]
-    texts = said(rows)
+    texts = finding_texts(rows)
     assert any(text.startswith("The 2 judges agree with each other: Krippendorff's alpha 0.9") for text in texts)
-    assert any(text.startswith("Of the judges, j (1.000) agrees most with people and k (") for text in texts)
-    assert "c is first, also in 95 % of the resamples." in texts
+    assert any(text.startswith("Of the judges, j (1.000) agrees most with human labels and k (") for text in texts)
+    assert "c ranks first, and in at least 95 % of the resamples too." in texts
 
 
 @pytest.mark.parametrize(
@@ -140,5 +156,5 @@ def test_judges_and_models() -> None:
         (formatting.plural(1, "row"), "1 row"),
     ],
 )
-def test_numbers_for_people(written: str, expected: str) -> None:
+def test_formatting(written: str, expected: str) -> None:
     assert written.replace("\N{NO-BREAK SPACE}", " ") == expected

@@ -1,6 +1,7 @@
-"""No score that could not be read is in any mean: zeros, nulls and failures mixed, every mean counted again by hand.
+"""Unreadable scores are excluded from all averages: zeros, nulls and failures are mixed, every average recounted.
 
-Rows that could not be read hold values, too, which no run writes: whoever took them would be far off.
+The rows that could not be read also contain values, which no real run writes: an average that used them would be far
+off.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from runner.report import Scales, summarize
 
 SAMPLES = range(40)
 JUDGES = ("a", "b")
-POISON = 1e6
+INVALID_SCORE = 1e6
 CAUSES = {
     "unparsed": ["no_verdict", "conflict", "out_of_scale", "truncated"],
     "failed": ["bad_row", "content_filter", "timeout", "batch_lost"],
@@ -30,11 +31,11 @@ SCALES = Scales((0, 10), {"a": (0, 10), "b": (0, 10)})
 
 
 def mixed(draw: random.Random, ordinal: int, judge: str, repeat: int, human: float | None) -> Row:
-    """A row of one of the kinds; only the first three kinds hold a score that was read."""
-    kind = draw.choice(MIXED) if ordinal else "unparsed"  # of the first sample nothing could be read
+    """Returns a row of a random kind; only the first three kinds have a score that was read."""
+    kind = draw.choice(MIXED) if ordinal else "unparsed"  # no row of the first sample is readable
     status = kind if kind in CAUSES else "ok"
-    score = {"zero": 0.0, "read": float(draw.randint(0, 10)), "no score": None}.get(kind, POISON)
-    depth = draw.choice([0.0, 3.0, None]) if status == "ok" else POISON
+    score = {"zero": 0.0, "read": float(draw.randint(0, 10)), "no score": None}.get(kind, INVALID_SCORE)
+    depth = draw.choice([0.0, 3.0, None]) if status == "ok" else INVALID_SCORE
     failed = status == "failed"
     return row(
         ordinal,
@@ -68,18 +69,18 @@ def score(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, rows: list[Row], score: str) -> Path:
+def run_directory(tmp_path_factory: pytest.TempPathFactory, rows: list[Row], score: str) -> Path:
     questions = {ordinal: f"question {ordinal}" for ordinal in SAMPLES}
     return make_run(tmp_path_factory.mktemp("nulls") / "run", rows, EXTRA, questions, score=score)
 
 
 @pytest.fixture(scope="module")
-def data(place: Path) -> dict[str, Any]:
-    return summarize(place, scales=SCALES)
+def data(run_directory: Path) -> dict[str, Any]:
+    return summarize(run_directory, scales=SCALES)
 
 
 def read(rows: list[Row], judge: str | None = None, ordinal: int | None = None, name: str = "score") -> list[float]:
-    """The values that were read, of a judge and of a sample where they are given."""
+    """Returns the values that were read, optionally of one judge and of one sample."""
     return [
         one[name]
         for one in rows
@@ -91,14 +92,14 @@ def read(rows: list[Row], judge: str | None = None, ordinal: int | None = None, 
 
 
 def by_sample(rows: list[Row], score: str) -> dict[int, float]:
-    """The aggregated score of every sample that has one."""
+    """Returns the aggregated score of every sample that has one."""
     middle = statistics.fmean if score == "mean" else statistics.median
     found = {ordinal: read(rows, ordinal=ordinal) for ordinal in SAMPLES}
     return {ordinal: middle(values) for ordinal, values in found.items() if values}
 
 
-def test_of_samples(place: Path, rows: list[Row], score: str) -> None:
-    lines = pq.read_table(place / "samples.parquet").to_pylist()
+def test_averages_of_samples(run_directory: Path, rows: list[Row], score: str) -> None:
+    lines = pq.read_table(run_directory / "samples.parquet").to_pylist()
     expected = by_sample(rows, score)
     assert 0 not in expected
     assert 0.0 in expected.values()
@@ -111,10 +112,10 @@ def test_of_samples(place: Path, rows: list[Row], score: str) -> None:
         assert (line["status"] == "ok") is any(
             one["status"] == "ok" for one in rows if one["ordinal"] == line["ordinal"]
         )
-        assert POISON not in [item["score"] for item in line["dimensions"]]
+        assert INVALID_SCORE not in [item["score"] for item in line["dimensions"]]
 
 
-def test_of_distributions(data: dict[str, Any], rows: list[Row], score: str) -> None:
+def test_averages_of_distributions(data: dict[str, Any], rows: list[Row], score: str) -> None:
     expected = {judge: read(rows, judge) for judge in JUDGES} | {None: [*by_sample(rows, score).values()]}
     every = {judge: 2 * len(SAMPLES) for judge in JUDGES} | {None: len(SAMPLES)}
     found = {one["judge"]: one for one in data["distributions"]["scores"] if one["of"] != "people"}
@@ -131,7 +132,7 @@ def test_of_distributions(data: dict[str, Any], rows: list[Row], score: str) -> 
         assert sum(found[judge]["histogram"]["counts"]) == len(values)
 
 
-def test_of_criteria(data: dict[str, Any], rows: list[Row]) -> None:
+def test_averages_of_criteria(data: dict[str, Any], rows: list[Row]) -> None:
     assert len(data["distributions"]["criteria"]) == len(JUDGES)
     for one in data["distributions"]["criteria"]:
         mine = [row for row in rows if row["judge"] == one["judge"] and row["status"] == "ok"]
@@ -139,7 +140,7 @@ def test_of_criteria(data: dict[str, Any], rows: list[Row]) -> None:
         assert (one["n"], one["mean"], one["max"]) == (len(values), pytest.approx(statistics.fmean(values)), 3.0)
 
 
-def test_of_agreement(data: dict[str, Any], rows: list[Row], score: str) -> None:
+def test_averages_of_agreement(data: dict[str, Any], rows: list[Row], score: str) -> None:
     human = {one["ordinal"]: one["human_score"] for one in rows if one["human_score"] is not None}
     sampled = by_sample(rows, score)
     pairs = {
@@ -153,20 +154,20 @@ def test_of_agreement(data: dict[str, Any], rows: list[Row], score: str) -> None
     found = {one["judge"]: one["overall"]["scores"] for one in data["agreement"]}
     assert found.keys() == pairs.keys()
     for judge, values in pairs.items():
-        told, judged = zip(*values, strict=True)
-        apart = [b - a for a, b in values]
+        labels, judged = zip(*values, strict=True)
+        differences = [b - a for a, b in values]
         for name, expected in (
-            ("mean_difference", statistics.fmean(apart)),
-            ("mean_absolute_error", statistics.fmean(map(abs, apart))),
-            ("pearson", statistics.correlation(told, judged)),
-            ("spearman", scipy.stats.spearmanr(told, judged).statistic),
+            ("mean_difference", statistics.fmean(differences)),
+            ("mean_absolute_error", statistics.fmean(map(abs, differences))),
+            ("pearson", statistics.correlation(labels, judged)),
+            ("spearman", scipy.stats.spearmanr(labels, judged).statistic),
         ):
             assert found[judge][name]["value"] == pytest.approx(expected), (judge, name)
             every = len(human) * (1 if judge is None else 2)
             assert (found[judge][name]["n"], found[judge][name]["left_out"]) == (len(values), every - len(values))
 
 
-def test_of_rankings(data: dict[str, Any], rows: list[Row], score: str) -> None:
+def test_averages_of_rankings(data: dict[str, Any], rows: list[Row], score: str) -> None:
     (by_verdict,) = (table for table in data["ranking"]["tables"] if table["by"] == "verdict")
     sampled = by_sample(rows, score)
     for model in by_verdict["models"]:
@@ -175,7 +176,7 @@ def test_of_rankings(data: dict[str, Any], rows: list[Row], score: str) -> None:
     assert by_verdict["left_out"] == len(SAMPLES) - len(sampled)
 
 
-def test_of_consistency(data: dict[str, Any], rows: list[Row]) -> None:
+def test_averages_of_consistency(data: dict[str, Any], rows: list[Row]) -> None:
     for one in data["consistency"]["judges"]:
         units = [read(rows, one["judge"], ordinal) for ordinal in SAMPLES]
         twice = [values for values in units if len(values) == 2]
@@ -186,17 +187,17 @@ def test_of_consistency(data: dict[str, Any], rows: list[Row]) -> None:
             len(twice),
         )
     means = {judge: {n: read(rows, judge, n) for n in SAMPLES} for judge in JUDGES}
-    apart = [
+    differences = [
         statistics.fmean(means["b"][n]) - statistics.fmean(means["a"][n])
         for n in SAMPLES
         if means["a"][n] and means["b"][n]
     ]
     (pair,) = data["consistency"]["panel"]["pairs"]
-    assert pair["mean_difference"]["value"] == pytest.approx(statistics.fmean(apart))
-    assert pair["mean_difference"]["n"] == len(apart)
+    assert pair["mean_difference"]["value"] == pytest.approx(statistics.fmean(differences))
+    assert pair["mean_difference"]["n"] == len(differences)
 
 
-def test_of_cost_and_time(data: dict[str, Any], rows: list[Row]) -> None:
+def test_averages_of_cost_and_time(data: dict[str, Any], rows: list[Row]) -> None:
     costs = [one["cost"] for one in rows if one["cost"] is not None]
     usage = next(one for one in data["usage"] if one["judge"] is None)
     assert (usage["cost"], usage["unpriced"]) == (pytest.approx(sum(costs)), len(rows) - len(costs))
@@ -210,8 +211,8 @@ def test_of_cost_and_time(data: dict[str, Any], rows: list[Row]) -> None:
         assert (latency["n"], latency["p50"], latency["max"]) == (len(known), statistics.median(known), max(known))
 
 
-def test_of_winners(tmp_path: Path) -> None:
-    """The same for winners: an unreadable one is neither right, wrong nor a tie."""
+def test_averages_of_winners(tmp_path: Path) -> None:
+    """An unreadable winner is neither right, wrong nor a tie."""
     draw = random.Random(3)
     rows = [
         row(

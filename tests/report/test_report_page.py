@@ -1,4 +1,4 @@
-"""The page: whole and well-formed whatever a run holds, the summary's own numbers, nothing from elsewhere."""
+"""The page: complete and well-formed for any run, with the summary's numbers, and without external resources."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from report_runs import Row, make_run, row
 
 from runner.report import Scales, render, summarize, write_report
-from runner.report.page.agreement import group_name, heat
+from runner.report.page.agreement import confusion_table, group_name
 from runner.report.page.charts import CLASSES
+from runner.report.page.samples import disputed_samples
 
 EVIL = "</script></style></title><img src=//evil.example/x onerror=alert(1)>\"'&amp;{{ 7 * 7 }}"
 EXTRA = ("human_winner", "human_score", "human_label", "model", "model1", "model2", "category")
@@ -28,7 +29,7 @@ DRAWN = {"line", "rect", "circle", "polygon", "polyline"}
 
 
 class Page(HTMLParser):
-    """Reads a page strictly: every element is closed in its place, and no attribute comes twice."""
+    """Parses a page strictly: every element is closed in order, and no attribute is repeated."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -65,12 +66,12 @@ class Page(HTMLParser):
 
 
 def check(page: str) -> Page:
-    """What holds of any page."""
+    """Check what must hold for any page."""
     read = Page(page)
     names = [tag for tag, _ in read.tags]
     assert names[: names.index("body")].count("title") == 1
-    for once in ("html", "head", "style", "body", "main", "h1", "script"):
-        assert names.count(once) == 1, once
+    for tag_name in ("html", "head", "style", "body", "main", "h1", "script"):
+        assert names.count(tag_name) == 1, tag_name
     for tag, attributes in read.tags:
         assert not {"src", "srcset", "action", "background", "data", "poster"} & attributes.keys(), (tag, attributes)
         assert all(not name.startswith("on") for name in attributes), (tag, attributes)
@@ -91,10 +92,10 @@ def check(page: str) -> Page:
 
 
 def pairs(text: str = "x") -> list[Row]:
-    """Two judges over pairs in both orders, with people's winners, models, groups, criteria and failures."""
+    """Returns pairs judged by two judges in both orders, with human labels, models, groups, criteria and failures."""
     rows = []
     for n in range(24):
-        people = {"human_winner": ("1", "2", "tie")[n % 3], "category": text + "ab"[n % 2]}
+        labels = {"human_winner": ("1", "2", "tie")[n % 3], "category": text + "ab"[n % 2]}
         models = {"model1": f"{text}m{n % 3}", "model2": f"{text}m{(n + 1) % 3}"}
         for judge, swapped in [(text + "j", False), (text + "j", True), (text + "k", False), (text + "k", True)]:
             first = "2" if swapped else "1"
@@ -105,12 +106,12 @@ def pairs(text: str = "x") -> list[Row]:
                 more = {"status": "unparsed", "error_type": "no_verdict", "error_message": text, "response": text}
             if n % 8 == 6 and judge.endswith("k"):
                 more = {"status": "failed", "error_type": "timeout", "error_message": text + "slow"}
-            rows.append(row(n, judge, swapped, **people, **models, **more, latency_s=1.5, total_tokens=7))
+            rows.append(row(n, judge, swapped, **labels, **models, **more, latency_s=1.5, total_tokens=7))
     return rows
 
 
 def scores() -> list[Row]:
-    """One judge that scores each answer twice, with people's scores and models."""
+    """Returns answers scored twice by one judge, with human scores and models."""
     return [
         row(n, repeat=repeat, score=float((n * 3 + repeat) % 5), human_score=float(n % 5), model=f"m{n % 3}", cost=0.5)
         for n in range(30)
@@ -132,9 +133,9 @@ MADE: dict[str, Callable[[], list[Row]]] = {
 
 
 def summary_of(rows: list[Row], text: str = "q ") -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as directory:
         texts = {n: f"{text}{n}" for n in range(40)}
-        run = make_run(Path(place) / "run", rows, EXTRA, texts, samples=bool(rows))
+        run = make_run(Path(directory) / "run", rows, EXTRA, texts, samples=bool(rows))
         return summarize(run, ["category"] if rows else [], Scales((0, 4), {"j": (0, 4)}))
 
 
@@ -155,7 +156,7 @@ def figures(data: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_every_run_has_a_whole_page(name: str) -> None:
+def test_every_run_has_a_complete_page(name: str) -> None:
     summary = made(name)
     before = copy.deepcopy(summary)
     read = check(render(summary))
@@ -172,21 +173,21 @@ def test_every_run_has_a_whole_page(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_the_same_page_from_the_file(name: str) -> None:
+def test_the_page_of_the_file_is_the_same(name: str) -> None:
     assert render(json.loads(json.dumps(made(name)))) == render(made(name))
 
 
-def test_numbers_are_the_summarys() -> None:
+def test_winner_figures_equal_the_summary() -> None:
     summary = summary_of(pairs())
     text = check(render(summary)).text
     rows = summary["counts"]["all"]
-    assert f"{100 * rows['ok'] / rows['rows']:.1f} % {rows['ok']} rows read" in text
-    assert f"{rows['unparsed']} rows not readable" in text
+    assert f"Verdicts read {100 * rows['ok'] / rows['rows']:.1f} % {rows['ok']} rows" in text
+    assert f"{rows['unparsed']} rows without a readable verdict" in text
     for entry in summary["agreement"]:
         found = entry["overall"]["winners"]
-        for ways in ("with_ties", "without_ties"):
+        for ties in ("with_ties", "without_ties"):
             for key in ("accuracy", "accuracy_mean_of_orders", "accuracy_both_orders", "accuracy_orders_combined"):
-                figure = found[ways][key]
+                figure = found[ties][key]
                 if figure["value"] is not None:
                     low, high = (f"{100 * end:.1f} %" for end in (figure["low"], figure["high"]))
                     assert f"{100 * figure['value']:.1f} % {low} to {high}" in text
@@ -201,18 +202,18 @@ def test_numbers_are_the_summarys() -> None:
         assert f"{score['value']:,.0f}" in text and beside in text
 
 
-def test_scores_are_the_summarys() -> None:
+def test_score_figures_equal_the_summary() -> None:
     summary = summary_of(scores())
     text = check(render(summary)).text
     found = summary["agreement"][0]["overall"]["scores"]
     for key in ("pearson", "spearman", "kendall_tau_b", "quadratic_kappa", "mean_absolute_error"):
         assert f"{found[key]['value']:.3f}".replace("-", "−") in text
     assert f"{summary['usage'][0]['cost']:.2f}" in text
-    assert "asked again" in text.lower()
+    assert "Repeat consistency" in text
 
 
-def test_what_has_no_value_says_why() -> None:
-    """A dash and its reason, for what the page shows of a run in one order and of one without anything readable."""
+def test_missing_values_have_a_reason() -> None:
+    """The page shows a dash with the reason, for a run in one order and for a run without readable verdicts."""
     one_order = [row(n, winner="1", human_winner="12"[n % 2]) for n in range(9)]
     for rows in (one_order, unread()):
         summary = summary_of(rows)
@@ -223,16 +224,16 @@ def test_what_has_no_value_says_why() -> None:
         for figure in figures(shown):
             if figure["value"] is None:
                 assert f"– {figure['reason']}" in text
-    assert "Nothing could be read" in text
+    assert "No verdict could be read" in text
 
 
-def test_bands_for_what_is_emulated_or_not_finished() -> None:
+def test_bands_of_emulated_and_unfinished_runs() -> None:
     summary = summary_of(labels())
     summary["run"] |= {"emulated": True, "state": "stopped", "exit_code": 3, "stop_reason": "quota"}
     text = check(render(summary)).text
-    assert "the emulator's verdicts mean nothing" in text
+    assert "These verdicts come from the built-in emulator. They mean nothing" in text
     assert "Not finished." in text
-    assert "Stopped: a person has to act before it can go on – reason: quota (exit code 3)" in text
+    assert "Stopped: action is needed before the run can resume – reason: quota (exit code 3)" in text
     summary["run"] |= {"emulated": False, "state": "finished", "exit_code": 0, "stop_reason": None}
     text = check(render(summary)).text
     assert "emulator" not in text
@@ -243,14 +244,14 @@ def test_bands_for_what_is_emulated_or_not_finished() -> None:
 @pytest.mark.parametrize(
     ("state", "code", "style"), [("finished", 0, "state"), ("finished", 1, "state open"), ("stopped", 3, "state open")]
 )
-def test_only_a_run_that_went_well_looks_so(state: str, code: int, style: str) -> None:
+def test_only_a_successful_run_is_green(state: str, code: int, style: str) -> None:
     summary = summary_of(labels())
     summary["run"] |= {"state": state, "exit_code": code}
     assert ("p", {"class": style}) in check(render(summary)).tags
 
 
 def test_hostile_texts_stay_texts() -> None:
-    """In names of judges, models, groups and criteria, in questions, responses, messages, rules and the run itself."""
+    """Hostile texts in names, questions, responses, messages, rules and the run itself are escaped."""
     summary = summary_of(pairs(EVIL), EVIL)
     summary["run"] |= {"name": EVIL, "id": EVIL, "tags": {EVIL: EVIL}, "versions": {EVIL: EVIL}, "stop_reason": EVIL}
     summary["run"]["currency"] = EVIL
@@ -286,7 +287,7 @@ texts = st.text(st.characters(), max_size=30) | st.sampled_from(
 
 
 def replaced(data: Any, text: str) -> Any:
-    """The same summary with a text in every place where one may come from a dataset, a judge or a configuration."""
+    """Returns the summary with every text replaced that may come from a dataset, a judge or a configuration."""
     free = {
         *(
             "name",
@@ -312,13 +313,13 @@ def replaced(data: Any, text: str) -> Any:
 @settings(max_examples=20, deadline=None)
 @given(text=texts)
 def test_no_text_changes_the_shape_of_the_page(name: str, text: str) -> None:
-    """Whatever stands in a text, the page has the elements that it has with a plain one in its place."""
+    """With any text, the page has the same elements as with a plain text."""
     page = render(replaced(made(name), "x" + text))
     page.encode()
     assert check(page).shape() == check(render(replaced(made(name), "x"))).shape()
 
 
-def test_the_report_is_written_whole(tmp_path: Path) -> None:
+def test_the_report_is_written_completely(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", pairs(), EXTRA)
     page = write_report(run, ["category"])
     assert page == run / "report" / "index.html"
@@ -330,20 +331,43 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
     assert write_report(run, ["category"]).read_bytes() == before
 
 
-def test_heat_names_answers_only_where_they_are_answers() -> None:
+def test_the_confusion_table_renames_only_answers() -> None:
     confusion = {"classes": ["1", "x"], "counts": [[1, 2], [3, 4]], "unread": [0, 0]}
-    assert heat(confusion).classes == ["1", "x"]
-    assert heat(confusion, CLASSES).classes == ["answer 1", "x"]
+    assert confusion_table(confusion).classes == ["1", "x"]
+    assert confusion_table(confusion, CLASSES).classes == ["answer 1", "x"]
 
 
-def test_a_value_that_shows_nothing_has_a_name() -> None:
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ("1122", ("votes", "no majority (2:2)")),
+        ("11tt", ("votes", "no majority (2:0 and 2 ties)")),
+        ("1tt", ("votes for the verdict", "66.7 %")),
+        ("112", ("votes for the verdict", "66.7 %")),
+    ],
+)
+def test_votes_of_a_disputed_sample(votes: str, expected: tuple[str, str]) -> None:
+    winners = [{"t": "tie"}.get(vote, vote) for vote in votes]
+    rows = [row(0, judge, winner=winner) for judge, winner in zip("abcd", winners, strict=False)]
+    rows.append(row(0, "e", status="failed", error_type="timeout"))
+    (sample,) = disputed_samples(summary_of(rows))
+    assert tuple(text.replace("\N{NO-BREAK SPACE}", " ") for text in sample.facts[1]) == expected
+
+
+def test_the_aggregated_verdict_has_no_orders() -> None:
+    text = check(render(summary_of([one for one in pairs() if one["judge"] == "xj"]))).text
+    assert "All votes combined" in text and "Accuracy over all samples" in text
+    assert "only one order was judged" not in text
+
+
+def test_blank_group_values_have_a_name() -> None:
     assert [group_name(value) for value in (None, "", " ", "x")] == ["(none)", "(empty)", "(empty)", "x"]
 
 
-def test_costs_that_are_not_there_and_rows_that_are_to_come() -> None:
+def test_missing_costs_and_pending_rows() -> None:
     summary = summary_of([row(n, score=float(n)) for n in range(3)])
-    assert "no prices given" in render(summary)
+    assert "no prices configured" in render(summary)
     summary["run"] |= {"currency": "CNY", "counts": {"total": 1440}}
     page = render(summary)
     assert "no row has a cost" in page
-    assert "of 1,440 rows that there are so far" in page
+    assert "This report covers 3 of 1,440 rows." in page

@@ -1,4 +1,4 @@
-"""Rankings: strengths against choix, statsmodels and a plain optimiser; a model that never lost wrecks nothing."""
+"""Rankings: strengths compared with choix, statsmodels and a general optimiser; models that never lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scipy import optimize, stats
 
 from runner.report import summarize
 from runner.report.sections import ranking as module
-from runner.report.stats.bradley_terry import PRIOR, TIE_PRIOR, fit
+from runner.report.stats.bradley_terry import PRIOR_SD, TIE_PRIOR_SD, fit
 
 Tables = tuple[np.ndarray, np.ndarray]
 EXTRA = ("human_winner", "human_score", "human_label", "model1", "model2")
@@ -39,19 +39,19 @@ def games(seed: int, models: int = 6, n: int = 400, tie: float = 0.0) -> Tables:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_without_ties_it_is_choix(seed: int) -> None:
-    """The same likelihood and the same prior as its L2 penalty."""
+def test_without_ties_strengths_match_choix(seed: int) -> None:
+    """The likelihood is the same, and the prior equals choix's L2 penalty."""
     wins, ties = games(seed)
     data = [(i, j) for i, j in zip(*np.nonzero(wins), strict=True) for _ in range(int(wins[i, j]))]
-    theirs = choix.opt_pairwise(6, data, alpha=1 / (2 * PRIOR**2), tol=1e-12)
+    theirs = choix.opt_pairwise(6, data, alpha=1 / (2 * PRIOR_SD**2), tol=1e-12)
     found = fit(wins, ties)
     assert found.strength == pytest.approx(theirs, abs=1e-6)
     assert found.nu == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_with_ties_it_is_a_loglinear_model(seed: int) -> None:
-    """With next to no prior, Davidson's model is a Poisson regression with a term for each pair of models."""
+def test_with_ties_strengths_match_a_loglinear_model(seed: int) -> None:
+    """With a negligible prior, Davidson's model is a Poisson regression with a term for each pair of models."""
     wins, ties = games(seed, models=4, n=600, tie=0.3)
     counts, terms = [], []
     pairs = [(i, j) for i in range(4) for j in range(i)]
@@ -74,12 +74,12 @@ def test_with_ties_it_is_a_loglinear_model(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_with_ties_and_prior_it_is_the_optimum(seed: int) -> None:
+def test_with_ties_and_prior_strengths_are_the_optimum(seed: int) -> None:
     wins, ties = games(seed, models=5, n=120, tie=0.2)
 
     def loss(parameters: np.ndarray) -> float:
         strength, drawn = parameters[:5], parameters[5]
-        value = (strength**2).sum() / (2 * PRIOR**2) + drawn**2 / (2 * TIE_PRIOR**2)
+        value = (strength**2).sum() / (2 * PRIOR_SD**2) + drawn**2 / (2 * TIE_PRIOR_SD**2)
         for i in range(5):
             for j in range(i):
                 odds = np.array([strength[i], strength[j], drawn + (strength[i] + strength[j]) / 2])
@@ -95,7 +95,7 @@ def test_with_ties_and_prior_it_is_the_optimum(seed: int) -> None:
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_any_table_has_a_fit(data: st.DataObject) -> None:
-    """Never lost, never met, only ties, a million wins: strengths are finite, and nothing could be better near them."""
+    """Strengths are finite and optimal for any table: never lost, never met, only ties, a million wins."""
     models = data.draw(st.integers(2, 5))
     count = st.sampled_from([0, 0, 1, 2, 30, 1_000_000])
     wins, ties = np.zeros((2, models, models))
@@ -112,11 +112,11 @@ def test_any_table_has_a_fit(data: st.DataObject) -> None:
     tie = found.nu * np.ones_like(half)
     share = (np.exp(half) + tie / 2) / (np.exp(half) + np.exp(-half) + tie)
     played = wins + wins.T + ties
-    slope = points - (played * share).sum(axis=1) - found.strength / PRIOR**2
-    assert np.abs(slope).max() <= 1e-5 * max(1, played.sum())
+    gradient = points - (played * share).sum(axis=1) - found.strength / PRIOR_SD**2
+    assert np.abs(gradient).max() <= 1e-5 * max(1, played.sum())
 
 
-def test_many_tables_at_once_are_each_their_own() -> None:
+def test_many_tables_at_once_give_the_same_fits() -> None:
     tables = [games(seed, tie=0.1) for seed in range(4)]
     wins, ties = (np.stack(each) for each in zip(*tables, strict=True))
     ties[2] = 0
@@ -124,27 +124,29 @@ def test_many_tables_at_once_are_each_their_own() -> None:
     for start, exact in ((None, 1e-9), (near, 1e-4)):
         together = fit(wins, ties, start)
         for place in range(4):
-            alone = fit(wins[place], ties[place])
-            assert together.strength[place] == pytest.approx(alone.strength, abs=exact)
-            assert together.nu[place] == pytest.approx(alone.nu, abs=exact)
+            single = fit(wins[place], ties[place])
+            assert together.strength[place] == pytest.approx(single.strength, abs=exact)
+            assert together.nu[place] == pytest.approx(single.nu, abs=exact)
 
 
-def pairs(rows: list[tuple[str | None, str | None, str | None]], people: list[str | None] | None = None) -> list[Row]:
+def pairs(
+    rows: list[tuple[str | None, str | None, str | None]], human_winners: list[str | None] | None = None
+) -> list[Row]:
     return [
         row(n, winner=winner, status="ok" if winner else "failed", model1=one, model2=other)
-        | {"human_winner": None if people is None else people[n]}
+        | {"human_winner": None if human_winners is None else human_winners[n]}
         for n, (one, other, winner) in enumerate(rows)
     ]
 
 
-def ranked(place: Path, rows: list[Row]) -> dict:
-    found = summarize(make_run(place, rows, EXTRA))["ranking"]
+def ranked(directory: Path, rows: list[Row]) -> dict:
+    found = summarize(make_run(directory, rows, EXTRA))["ranking"]
     assert isinstance(found, dict)
     return found
 
 
 def test_a_model_that_never_lost(tmp_path: Path) -> None:
-    """It is first, its score is finite, it has no upper bound, and the others are as they were."""
+    """It ranks first with a finite score and no upper bound, and the other models keep their distance."""
     others = [("b", "c", winner) for winner in ("1", "2", "1", "2", "1", "tie")] * 5
     champion = [("a", name, "1") for name in ("b", "c")] * 10
     table = ranked(tmp_path / "run", pairs([*others, *champion]))["tables"][0]
@@ -171,7 +173,7 @@ def test_models_that_never_met(tmp_path: Path) -> None:
 
 
 def test_matrix_and_counts(tmp_path: Path) -> None:
-    """The order of the two models in a row does not matter; who names none, or itself, or is unread is left out."""
+    """The order of the two models does not matter; rows without two different models or a verdict are left out."""
     rows = [("a", "b", "1"), ("b", "a", "2"), ("b", "a", "1"), ("a", "b", "tie")]
     rows += [("a", "b", None), ("a", None, "1"), ("a", "a", "1")]
     table = ranked(tmp_path / "run", pairs(rows))["tables"][0]
@@ -184,8 +186,8 @@ def test_matrix_and_counts(tmp_path: Path) -> None:
     assert (first["wins"], first["losses"], first["ties"], first["win_rate"]["value"]) == (2, 1, 1, 0.625)
 
 
-def test_intervals_and_spread_of_ranks(tmp_path: Path) -> None:
-    """Many games tell models apart, few don't; intervals are near to what the likelihood's curvature says."""
+def test_intervals_and_rank_ranges(tmp_path: Path) -> None:
+    """Many games separate the models, few do not; intervals are close to those from the likelihood's curvature."""
     generator = np.random.default_rng(3)
     strength = {"a": 1.0, "b": 0.0, "c": -1.0}
     widths = {}
@@ -209,14 +211,14 @@ def test_intervals_and_spread_of_ranks(tmp_path: Path) -> None:
     assert 3 < widths[60] / widths[1500] < 8
 
 
-def test_people_rank_too(tmp_path: Path) -> None:
+def test_human_labels_give_a_second_ranking(tmp_path: Path) -> None:
     rows = [("a", "b", "1"), ("b", "c", "1"), ("a", "c", "1")] * 8 + [
         ("b", "a", "1"),
         ("c", "b", "1"),
         ("c", "a", "1"),
     ] * 3
-    people = ["2" if winner == "1" else "1" for _, _, winner in rows]
-    found = ranked(tmp_path / "run", pairs(rows, people))
+    human_winners = ["2" if winner == "1" else "1" for _, _, winner in rows]
+    found = ranked(tmp_path / "run", pairs(rows, human_winners))
     assert [table["by"] for table in found["tables"]] == ["verdict", "people"]
     assert [model["model"] for model in found["tables"][1]["models"]] == ["c", "b", "a"]
     assert found["kendall_tau"]["value"] == pytest.approx(-1)
@@ -244,7 +246,7 @@ def test_mean_scores(tmp_path: Path) -> None:
         assert (found["low"], found["high"]) == pytest.approx(exact, abs=0.1)
 
 
-def test_too_many_models_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_beyond_the_limit_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_MODELS", 2)
     rows = [("a", "b", "1"), ("a", "b", "2")] * 3 + [("c", "a", "1")]
     table = ranked(tmp_path / "run", pairs(rows))["tables"][0]
@@ -252,8 +254,8 @@ def test_too_many_models_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (table["samples"], table["left_out"]) == (6, 1)
 
 
-def test_no_model_no_ranking(tmp_path: Path) -> None:
+def test_without_models_there_is_no_ranking(tmp_path: Path) -> None:
     found = summarize(make_run(tmp_path / "run", [row(0, winner="1")]))["ranking"]
-    assert (found["tables"], found["reason"]) == ([], "the dataset's fields name no model")
+    assert (found["tables"], found["reason"]) == ([], "dataset.fields maps no model column")
     found = ranked(tmp_path / "none", pairs([("a", "b", None)]))
-    assert (found["tables"], found["reason"]) == ([], "nothing readable is about a named model")
+    assert (found["tables"], found["reason"]) == ([], "no readable verdict is about a named model")

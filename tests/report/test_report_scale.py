@@ -1,4 +1,4 @@
-"""The benchmark of the report makes a run that the report can be made of."""
+"""The report's benchmark creates a valid run and its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole summary: what it counts, that it stands anything a run may leave, and that it never holds a NaN."""
+"""The whole summary: its counts, any content that a run may have, and no NaN anywhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from report_runs import Row, make_run, row
 
 from runner.report import ReportError, Scales, summarize
 from runner.report.data import query, tables
-from runner.report.sections.disputed import RESPONSE, TEXT
+from runner.report.sections.disputed import MAX_RESPONSE_CHARS, MAX_TEXT_CHARS
 
 FIGURE = {"value", "low", "high", "n", "left_out", "count", "reason"}
 EXTRA = ("human_winner", "human_score", "human_label", "model", "model1", "model2", "category")
@@ -32,7 +32,7 @@ names = st.none() | st.sampled_from(["a", "b", "c"])
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[Row]:
-    """Whatever may stand in rows, all kinds of verdicts and labels mixed."""
+    """Draws rows with any content, all kinds of verdicts and labels mixed."""
     variants = st.tuples(st.integers(0, 7), st.sampled_from(["j", "k"]), st.booleans(), st.sampled_from([0, 0, 1]))
     columns = st.fixed_dictionaries(
         {
@@ -62,7 +62,7 @@ def runs(draw: st.DrawFn) -> list[Row]:
 
 
 def figures(data: Any) -> Iterator[dict[str, Any]]:
-    """Every figure in a summary."""
+    """Yields every figure of a summary."""
     if isinstance(data, dict):
         if data.keys() == FIGURE:
             yield data
@@ -87,8 +87,8 @@ def check(data: dict[str, Any]) -> None:
 @given(runs(), st.booleans(), st.booleans())
 def test_any_run_can_be_summarized(rows: list[Row], samples: bool, questions: bool) -> None:
     texts = {n: f"q{n % 3}" for n in range(8)} if questions else None
-    with tempfile.TemporaryDirectory() as place:
-        run = make_run(Path(place) / "run", rows, EXTRA, texts, samples)
+    with tempfile.TemporaryDirectory() as directory:
+        run = make_run(Path(directory) / "run", rows, EXTRA, texts, samples)
         data = summarize(run, ["category"], Scales((0, 5), {"j": (0, 10)}))
     check(data)
     assert data["counts"]["all"]["rows"] == len(rows)
@@ -111,19 +111,19 @@ def test_a_run_without_rows(tmp_path: Path) -> None:
     assert data["run"]["name"] == "x"
 
 
-def test_no_run_at_all(tmp_path: Path) -> None:
+def test_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"run\.json: cannot be read"):
         summarize(tmp_path)
 
 
-def test_a_part_that_is_no_parquet(tmp_path: Path) -> None:
+def test_a_part_that_is_not_parquet(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [row(0, winner="1")])
     (run / "results" / "part-00000.parquet").write_bytes(b"PAR1 but not really PAR1")
     with pytest.raises(ReportError, match=r"part-00000\.parquet"):
         summarize(run)
 
 
-def test_a_group_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unknown_grouping_column(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [row(0, winner="1", category="x")])
     with pytest.raises(ReportError, match=r"'categroy' is not a column .* did you mean 'category'\?"):
         summarize(run, ["categroy"])
@@ -131,7 +131,7 @@ def test_a_group_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["it's a [run] *?", 'quo"te', "%s {x} 中文"])
 def test_names_need_no_escaping(tmp_path: Path, name: str) -> None:
-    """Of the directory, of a grouping column, of its values and of a judge."""
+    """Names of the directory, of a grouping column, of its values and of a judge."""
     rows = [row(n, name, winner="1", human_winner="1", **{name: name}, status="ok") for n in range(3)]
     rows.append(row(3, name, status="failed", error_type="timeout", error_message="m", **{name: None}))
     data = summarize(make_run(tmp_path / name, rows, ("human_winner", name)), [name])
@@ -168,8 +168,8 @@ def test_counts_usage_and_causes(tmp_path: Path) -> None:
     assert sum(data["throughput"]["timeline"]) == 5
 
 
-def test_examples_are_the_first_by_name_of_a_sample_with_many(tmp_path: Path) -> None:
-    """The same run has the same report, in whatever order its rows are read."""
+def test_examples_are_the_first_by_name(tmp_path: Path) -> None:
+    """The report of a run does not depend on the order in which rows are read."""
     rows = [
         row(n, judge, s, status="failed", error_type="timeout")
         for n in range(8)
@@ -186,8 +186,8 @@ def test_examples_are_the_first_by_name_of_a_sample_with_many(tmp_path: Path) ->
     ("created_at", "seconds"),
     [("2026-01-02T03:03:00+00:00", 64), ("2027-01-01T00:00:00+00:00", 4), ("some day", 4), (None, 4)],
 )
-def test_a_run_takes_from_its_begin_to_its_last_row(tmp_path: Path, created_at: str | None, seconds: int) -> None:
-    """The rows of one batch are all finished when it is collected."""
+def test_the_time_of_a_run_starts_with_the_run(tmp_path: Path, created_at: str | None, seconds: int) -> None:
+    """All rows of one batch are finished at the same moment, when it is collected."""
     run = make_run(tmp_path / "run", [row(n, score=1.0) for n in range(5)])
     (run / "run.json").write_text(json.dumps({"schema_version": 1, "created_at": created_at}))
     time = summarize(run)["throughput"]
@@ -225,13 +225,13 @@ def test_a_histogram_of_many_values_has_bins(tmp_path: Path) -> None:
 
 
 def test_most_disputed_first(tmp_path: Path) -> None:
-    """Votes split evenly, then unevenly, then a verdict against people's; what is undisputed is not there."""
+    """Even splits of votes come first, then uneven ones, then contradicted labels; undisputed samples are absent."""
     votes = {0: "1111", 1: "1122", 2: "1112", 3: "2222", 4: "1111"}
     people = {0: "1", 1: "1", 2: "1", 3: "1", 4: None}
     rows = [
-        row(n, "ab"[place // 2], bool(place % 2), winner=winner, human_winner=people[n], response=f"{n}" * 999)
-        for n, said in votes.items()
-        for place, winner in enumerate(said)
+        row(n, "ab"[position // 2], bool(position % 2), winner=winner, human_winner=people[n], response=f"{n}" * 999)
+        for n, winners in votes.items()
+        for position, winner in enumerate(winners)
     ]
     run = make_run(tmp_path / "run", rows, questions=dict.fromkeys(votes, "why? " * 999))
     found = summarize(run)["disputed"]
@@ -239,17 +239,17 @@ def test_most_disputed_first(tmp_path: Path) -> None:
     assert [one["why"] for one in found] == [["votes", "people"], ["votes", "orders"], ["people"]]
     assert [one["dispute"] for one in found] == [1, 0.25, 0]
     assert found[0]["fields"]["human_winner"] == "1"
-    assert len(found[0]["texts"]["question"]) == TEXT
+    assert len(found[0]["texts"]["question"]) == MAX_TEXT_CHARS
     assert [(vote["judge"], vote["swapped"], vote["winner"]) for vote in found[1]["votes"]] == [
         ("a", False, "1"),
         ("a", True, "1"),
         ("b", False, "1"),
         ("b", True, "2"),
     ]
-    assert all(len(vote["response"]) == RESPONSE for vote in found[0]["votes"])
+    assert all(len(vote["response"]) == MAX_RESPONSE_CHARS for vote in found[0]["votes"])
 
 
-def test_scores_apart_are_disputed(tmp_path: Path) -> None:
+def test_different_scores_are_disputed(tmp_path: Path) -> None:
     scores = {0: (1, 2), 1: (1, 9), 2: (5, 5)}
     people = {0: 1.0, 1: 5.0, 2: 9.0}
     rows = [
@@ -265,11 +265,11 @@ def test_scores_apart_are_disputed(tmp_path: Path) -> None:
     ]
 
 
-def test_labels_against_labels(tmp_path: Path) -> None:
-    said = [("good", "good"), ("good", "bad"), ("bad", "bad"), ("bad", None), (None, "bad")]
+def test_labels_against_human_labels(tmp_path: Path) -> None:
+    verdicts = [("good", "good"), ("good", "bad"), ("bad", "bad"), ("bad", None), (None, "bad")]
     rows = [
         row(n, label=label, status="ok" if label else "unparsed", human_label=human)
-        for n, (human, label) in enumerate(said)
+        for n, (human, label) in enumerate(verdicts)
     ]
     judge, verdict = summarize(make_run(tmp_path / "run", rows))["agreement"]
     for entry in (judge, verdict):
@@ -279,7 +279,7 @@ def test_labels_against_labels(tmp_path: Path) -> None:
         assert found["kappa"]["value"] == pytest.approx(0.4)
 
 
-def test_clusters_are_questions_where_texts_are_kept(tmp_path: Path) -> None:
+def test_clusters_are_questions_if_texts_are_kept(tmp_path: Path) -> None:
     rows = [row(n, winner="1", human_winner="12"[n % 2]) for n in range(6)]
     by_text = summarize(make_run(tmp_path / "a", rows, questions={n: "q" if n < 3 else None for n in range(6)}))
     by_sample = summarize(make_run(tmp_path / "b", rows))
@@ -293,15 +293,15 @@ def test_clusters_are_questions_where_texts_are_kept(tmp_path: Path) -> None:
 def test_blocks_change_nothing_but_intervals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, shared: bool
 ) -> None:
-    """With many questions these are put together, in equal or in random blocks."""
+    """Many questions are merged into blocks, of equal size or at random."""
     rows = [
         row(n, score=float(n * 7 % 5), human_score=float(n * 7 % 5 if n % 3 else n % 5), category="ab"[n % 2])
         for n in range(300)
     ]
     run = make_run(tmp_path / "run", rows, questions={n: f"q{n % 60}" for n in range(300)} if shared else None)
     plain = summarize(run, ["category"])
-    monkeypatch.setattr(tables, "BLOCKS", 20)
-    monkeypatch.setattr(tables, "_MANY", many)
+    monkeypatch.setattr(tables, "MAX_BLOCKS", 20)
+    monkeypatch.setattr(tables, "_MAX_EQUAL_BLOCK_CLUSTERS", many)
     blocked = summarize(run, ["category"])
     assert plain["settings"]["clusters"]["blocks"] == plain["settings"]["clusters"]["n"] == (60 if shared else 300)
     assert blocked["settings"]["clusters"] == {**plain["settings"]["clusters"], "blocks": 20}
@@ -316,22 +316,22 @@ def test_blocks_change_nothing_but_intervals(
     assert 0.5 < widths[1] / widths[0] < 2
 
 
-def test_of_very_many_values_quantiles_are_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantiles_of_many_values_are_approximate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "run", [row(n, score=float(n), latency_s=n / 10) for n in range(200)])
-    monkeypatch.setattr(query, "EXACT", 100)
+    monkeypatch.setattr(query, "MAX_EXACT_QUANTILE_VALUES", 100)
     data = summarize(run)
     assert data["throughput"]["latency"][0]["p50"] == pytest.approx(9.95, abs=0.3)
     assert data["distributions"]["scores"][0]["quartiles"] == pytest.approx([0, 49.75, 99.5, 149.25, 199], abs=3)
 
 
-def test_what_does_not_fit_into_memory_goes_to_the_disk(tmp_path: Path) -> None:
-    """The directory for it is DuckDB's own; it is gone afterwards."""
+def test_data_beyond_the_memory_limit_is_spilled_to_disk(tmp_path: Path) -> None:
+    """DuckDB creates the directory for it and removes it afterwards."""
     run = make_run(tmp_path / "run", [row(0, winner="1")])
-    with query.open_store(run, memory="30MB") as store:
-        store.run(
+    with query.open_tables(run, memory="30MB") as opened:
+        opened.run(
             "CREATE TABLE wide AS SELECT i, hash(i) AS a, hash(i, 1) AS b, hash(i, 2) AS c FROM range(3000000) t(i)"
         )
-        assert store.row("SELECT count(*) FROM (SELECT DISTINCT a FROM wide)") == (3000000,)
+        assert opened.row("SELECT count(*) FROM (SELECT DISTINCT a FROM wide)") == (3000000,)
         assert (run / ".report.tmp").is_dir()
     assert not (run / ".report.tmp").exists()
 
@@ -364,7 +364,7 @@ def test_the_docs_name_every_key(tmp_path: Path) -> None:
 
 
 def keys(data: Any) -> Iterator[str]:
-    """Every key in a summary."""
+    """Yields every key of a summary."""
     if isinstance(data, dict):
         yield from data
     for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():

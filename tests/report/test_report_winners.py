@@ -1,4 +1,4 @@
-"""Winners against people's: every figure counted again from the rows, and against scikit-learn."""
+"""Winners against human labels: every figure is recounted from the rows or compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from runner.report.sections.winner_agreement import CELLS, agreement, position
 from runner.report.stats.bootstrap import Resampler
 
 WINNERS = ("1", "2", "tie", None)
-UNIT = st.tuples(st.sampled_from(WINNERS), st.sampled_from(WINNERS), st.sampled_from([*WINNERS, "not asked"]))
+UNIT = st.tuples(st.sampled_from(WINNERS), st.sampled_from(WINNERS), st.sampled_from([*WINNERS, "not judged"]))
 Units = list[tuple[str | None, str | None, str | None]]
 
 
 def cells(units: Units) -> np.ndarray:
-    """Units as the report counts them, each its own cluster; None is a verdict that could not be read."""
-    code = {"1": 0, "2": 1, "tie": 2, None: 3, "not asked": 4}
+    """Returns units in the report's cells, each its own cluster; None is a verdict that could not be read."""
+    code = {"1": 0, "2": 1, "tie": 2, None: 3, "not judged": 4}
     sums = np.zeros((len(units), CELLS))
     for line, (human, original, swapped) in zip(sums, units, strict=True):
         line[code[human] * 25 + code[original] * 5 + code[swapped]] = 1
@@ -36,9 +36,9 @@ def cells(units: Units) -> np.ndarray:
 
 def random_units(seed: int, n: int = 300) -> Units:
     generator = np.random.default_rng(seed)
-    people = generator.choice(["1", "2", "tie", ""], n, p=[0.45, 0.35, 0.1, 0.1])
+    labels = generator.choice(["1", "2", "tie", ""], n, p=[0.45, 0.35, 0.1, 0.1])
     units: Units = []
-    for human in people:
+    for human in labels:
         verdicts = [
             human if human and generator.random() < 0.6 else generator.choice(["1", "2", "tie", ""]) for _ in "ab"
         ]
@@ -47,7 +47,7 @@ def random_units(seed: int, n: int = 300) -> Units:
 
 
 def pooled(units: Units) -> list[tuple[str, str]]:
-    """Label and verdict of each row that has both."""
+    """Returns label and verdict of each row that has both."""
     rows = [
         (human, verdict) for human, *verdicts in units for verdict in verdicts if human and verdict in ("1", "2", "tie")
     ]
@@ -55,24 +55,24 @@ def pooled(units: Units) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_kappa_and_confusion_are_scikit_learns(seed: int) -> None:
+def test_kappa_and_confusion_match_scikit_learn(seed: int) -> None:
     units = random_units(seed)
     found = agreement(Resampler(0).resample(cells(units)))
     rows = pooled(units)
-    people, verdicts = zip(*rows, strict=True)
-    assert found.with_ties.kappa.value == pytest.approx(cohen_kappa_score(people, verdicts), abs=1e-9)
-    assert found.confusion.counts == confusion_matrix(people, verdicts, labels=["1", "2", "tie"]).tolist()
+    labels, verdicts = zip(*rows, strict=True)
+    assert found.with_ties.kappa.value == pytest.approx(cohen_kappa_score(labels, verdicts), abs=1e-9)
+    assert found.confusion.counts == confusion_matrix(labels, verdicts, labels=["1", "2", "tie"]).tolist()
     decided = [pair for pair in rows if "tie" not in pair]
-    people, verdicts = zip(*decided, strict=True)
-    assert found.without_ties.kappa.value == pytest.approx(cohen_kappa_score(people, verdicts), abs=1e-9)
+    labels, verdicts = zip(*decided, strict=True)
+    assert found.without_ties.kappa.value == pytest.approx(cohen_kappa_score(labels, verdicts), abs=1e-9)
     assert found.without_ties.accuracy.value == pytest.approx(
-        np.mean(np.array(people) == np.array(verdicts)), abs=1e-12
+        np.mean(np.array(labels) == np.array(verdicts)), abs=1e-12
     )
     assert found.without_ties.accuracy.n == len(decided)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_accuracies_are_counted_right(seed: int) -> None:
+def test_accuracies_match_a_recount(seed: int) -> None:
     units = random_units(seed)
     found = agreement(Resampler(0).resample(cells(units))).with_ties
     labelled = [unit for unit in units if unit[0]]
@@ -91,13 +91,13 @@ def test_accuracies_are_counted_right(seed: int) -> None:
 
 
 def combined(one: str | None, other: str | None) -> str:
-    """A verdict of two votes: a tie adds nothing, opposite ones make a tie."""
+    """Returns the verdict of two votes: a tie adds nothing, opposite votes make a tie."""
     votes = Counter(vote for vote in (one, other) if vote != "tie")
     return next(iter(votes)) if len(votes) == 1 else "tie"
 
 
 def test_position_bias_by_hand() -> None:
-    """Six pairs to the first shown, two to the second, three steady, one with a tie, one unread, one never swapped."""
+    """Six pairs favour the first answer, two the second; three agree, one has a tie, one is unread, one not swapped."""
     units: Units = [
         *[("1", "1", "2")] * 6,
         *[(None, "2", "1")] * 2,
@@ -106,7 +106,7 @@ def test_position_bias_by_hand() -> None:
         (None, "tie", "tie"),
         ("1", "1", "tie"),
         ("1", None, "1"),
-        ("2", "1", "not asked"),
+        ("2", "1", "not judged"),
     ]
     found = position(Resampler(0).resample(cells(units)))
     assert found.balanced
@@ -117,20 +117,20 @@ def test_position_bias_by_hand() -> None:
     assert (found.people_first_share.count, found.people_first_share.n) == (8, 9)
 
 
-def test_without_swap_the_share_is_answer_ones() -> None:
-    units: Units = [("2", "1", "not asked")] * 3 + [("1", "2", "not asked"), ("1", None, "not asked")]
+def test_without_swap_the_share_is_that_of_answer_1() -> None:
+    units: Units = [("2", "1", "not judged")] * 3 + [("1", "2", "not judged"), ("1", None, "not judged")]
     found = position(Resampler(0).resample(cells(units)))
     assert not found.balanced
     assert (found.first_shown_wins.count, found.first_shown_wins.n, found.first_shown_wins.left_out) == (3, 4, 1)
     assert found.orders_agree.value is None
-    assert found.orders_agree.reason == "asked in one order only"
+    assert found.orders_agree.reason == "only one order was judged"
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(UNIT, min_size=1, max_size=12))
-def test_any_units_give_numbers_or_reasons(units: Units) -> None:
-    of = Resampler(0, replicates=40).resample(cells(units))
-    found = agreement(of)
+def test_all_figures_are_finite_or_have_a_reason(units: Units) -> None:
+    resampled = Resampler(0, replicates=40).resample(cells(units))
+    found = agreement(resampled)
     figures = [
         *(
             getattr(accuracies, name)
@@ -138,37 +138,41 @@ def test_any_units_give_numbers_or_reasons(units: Units) -> None:
             for name in accuracies.__struct_fields__
         ),
         found.orders_agree,
-        *(value for name in position(of).__struct_fields__ if hasattr(value := getattr(position(of), name), "reason")),
+        *(
+            value
+            for name in position(resampled).__struct_fields__
+            if hasattr(value := getattr(position(resampled), name), "reason")
+        ),
     ]
     for figure in figures:
         assert figure.value is None or math.isfinite(figure.value)
         assert figure.value is not None or figure.reason
         assert figure.n >= 0 <= figure.left_out
         assert figure.count is None or 0 <= figure.count <= figure.n
-    rows = [human for human, *verdicts in units for verdict in verdicts if human and verdict != "not asked"]
+    rows = [human for human, *verdicts in units for verdict in verdicts if human and verdict != "not judged"]
     assert found.with_ties.accuracy.n + found.with_ties.accuracy.left_out == len(rows)
 
 
 def test_published_counts_of_llmbar(shared: Path, tmp_path: Path) -> None:
-    """The paper's own counts for its recorded judges, by subset, from their bare verdicts."""
+    """The figures equal the paper's own counts for its recorded judges, by subset."""
     source = shared / "replay"
     if not source.is_dir():
-        pytest.skip("no recorded judges beside the repository")
+        pytest.skip("the recorded judges are not available")
     labels = {}
     for line in (shared / "datasets" / "llmbar" / "llmbar.jsonl").read_text(encoding="utf-8").splitlines():
         item = json.loads(line)
         labels[item["id"]] = (len(labels), item["label"])
     rows = []
     for line in (source / "llmbar_judges.jsonl").read_text(encoding="utf-8").splitlines():
-        said = json.loads(line)
-        if said["method"] != "Vanilla_NoRules":
+        reply = json.loads(line)
+        if reply["method"] != "Vanilla_NoRules":
             continue
-        ordinal, label = labels[said["id"]]
-        shown = {"Output (a)": 1, "Output (b)": 2}.get(said["text"].strip().rstrip("."))
-        winner = None if shown is None else str(3 - shown if said["swapped"] else shown)
+        ordinal, label = labels[reply["id"]]
+        shown = {"Output (a)": 1, "Output (b)": 2}.get(reply["text"].strip().rstrip("."))
+        winner = None if shown is None else str(3 - shown if reply["swapped"] else shown)
         status = "unparsed" if winner is None else "ok"
-        facts = {"winner": winner, "status": status, "human_winner": label, "category": said["subset"]}
-        rows.append(row(ordinal, said["judge"], said["swapped"], **facts))
+        facts = {"winner": winner, "status": status, "human_winner": label, "category": reply["subset"]}
+        rows.append(row(ordinal, reply["judge"], reply["swapped"], **facts))
     run = make_run(tmp_path / "run", rows)
     published = json.loads((source / "llmbar_published.json").read_text(encoding="utf-8"))
     checked = 0
@@ -191,15 +195,15 @@ def test_published_counts_of_llmbar(shared: Path, tmp_path: Path) -> None:
 
 
 def compare(figure: dict[str, Any], published: str) -> bool:
-    """Whether a figure is `count / n = share` as published."""
+    """Check that a figure has the published `count / n = share`."""
     count, n = (int(part) for part in published.partition("=")[0].split("/"))
     assert (figure["count"], figure["n"]) == (count, n)
     return True
 
 
 def test_every_cell_is_a_unit() -> None:
-    """All hundred cells, one unit each: what is read and what is not adds up."""
-    units = list(itertools.product(WINNERS, [*WINNERS, "not asked"], [*WINNERS, "not asked"]))
+    """With one unit in each of the hundred cells, read and unread rows add up."""
+    units = list(itertools.product(WINNERS, [*WINNERS, "not judged"], [*WINNERS, "not judged"]))
     found = agreement(Resampler(0).resample(cells(units)))
     assert sum(map(sum, found.confusion.counts)) == 3 * 2 * 3 * 5
     assert sum(found.confusion.unread) == 3 * 2 * 5

@@ -1,1 +1,1 @@
-"""The Parquet files, read with DuckDB."""
+"""Reads the run's Parquet files with DuckDB."""

@@ -1,6 +1,6 @@
-"""The rows of a run as DuckDB sees them: what the report asks is asked here, and only sums come back.
+"""Queries on the rows of a run. DuckDB does the aggregation, and only sums are loaded into Python.
 
-Nothing is known of a run but the columns of its Parquet files. DuckDB reads them out of core, within a memory limit.
+This module knows only the columns of the run's Parquet files. DuckDB reads them out of core, within a memory limit.
 """
 
 from __future__ import annotations
@@ -15,75 +15,73 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.report.data.tables import MAX_GROUPS, ReportError, Tables, make_codes, make_tables
+from runner.report.data.tables import MAX_GROUPS, ReportError, RunFacts, make_codes, make_tables
 from runner.report.stats.bootstrap import Floats
 
-MEMORY = "320MB"
-THREADS = 4
-"""Each thread needs memory of its own; more would not fit into so little."""
+MEMORY_LIMIT = "320MB"
+MAX_THREADS = 4  # each thread needs its own memory; more would not fit into the limit
+# Quantiles of more values than this are approximate: exact ones would need all values in memory.
+MAX_EXACT_QUANTILE_VALUES = 1_000_000
 
-EXACT = 1_000_000
-"""Quantiles of more values than this are near ones: exact ones would have to hold all values in memory."""
-
-Key = tuple[int, int | None]
-"""Judge and value of the grouping column (None: all rows), by their codes."""
-
-Made = TypeVar("Made")
+Key = tuple[int, int | None]  # codes of the judge and of the grouping column's value (None: all rows)
+T = TypeVar("T")
 
 
 class RunTables:
-    """A run's tables, and the ways to ask them.
+    """Runs queries on the tables of a run.
 
     Attributes:
-        tables: what there is.
+        facts: the judges, groups and columns of the run.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
-        self.tables = tables
+    def __init__(self, connection: duckdb.DuckDBPyConnection, facts: RunFacts) -> None:
+        self.facts = facts
         self._connection = connection
 
     def run(self, sql: str) -> None:
-        """Execute what gives nothing."""
+        """Execute a statement without a result."""
         self._connection.execute(sql)
 
     def code(self, table: str, values: Sequence[str]) -> None:
-        """Make a table that gives each value its place."""
+        """Create a table that maps each value to its position in `values`."""
         make_codes(self._connection, table, values)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """What a query gives, as tuples."""
+        """Returns the result of a query as tuples."""
         return self._connection.execute(sql).fetchall()
 
     def row(self, sql: str) -> tuple[Any, ...]:
-        """The one line that a query gives."""
+        """Returns the single row of a query."""
         (row,) = self.rows(sql)
         return row
 
     def lowest_score(self) -> float:
-        """The lowest score there is, to sum up squares from; 0 where there is none."""
+        """Returns the lowest score, to be subtracted before squares are summed; 0 if there are no scores."""
         (lowest,) = self.row("SELECT min(score) FROM rows")
         return 0.0 if lowest is None else float(lowest)
 
     def records(self, sql: str) -> list[dict[str, Any]]:
-        """What a query gives, by column name."""
+        """Returns the result of a query as dicts by column name."""
         found = self._connection.execute(sql)
         names = [column[0] for column in found.description or ()]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
     def arrays(self, sql: str) -> dict[str, NDArray[Any]]:
-        """What a query gives, an array for each column of numbers; a null is not a number."""
+        """Returns the result of a query as an array per column; null becomes NaN."""
         found = self._connection.execute(sql).fetchnumpy()
         return {name: _filled(column) for name, column in found.items()}
 
     def cells(self, table: str, cell: str, width: int, by: int | None, where: str = "true") -> dict[Key, Floats]:
-        """Count rows by cell: for each judge and group, (blocks, width).
+        """Count rows by cell.
 
         Args:
-            table: has `judge`, `block` and the group codes.
-            cell: SQL for the number of a row's cell.
-            width: how many cells there are.
-            by: the grouping column's place; None for all rows.
-            where: SQL for the rows that count.
+            table: a table with `judge`, `block` and the group codes.
+            cell: SQL for the cell number of a row.
+            width: the number of cells.
+            by: index of the grouping column; None for all rows.
+            where: SQL condition for the rows to count.
+
+        Returns an array (blocks, width) for each judge and group.
         """
         found = self.arrays(
             f"SELECT judge, {grouped(by)} AS g, block, ({cell})::INTEGER AS cell, count(*)::DOUBLE AS n "
@@ -91,14 +89,14 @@ class RunTables:
         )
         sums: dict[Key, Floats] = {}
         for key, here in _by_key(found):
-            blocks, place = np.unique(found["block"][here], return_inverse=True)
+            blocks, index = np.unique(found["block"][here], return_inverse=True)
             matrix = np.zeros((len(blocks), width))
-            np.add.at(matrix, (place, found["cell"][here]), found["n"][here])
+            np.add.at(matrix, (index, found["cell"][here]), found["n"][here])
             sums[key] = matrix
         return sums
 
     def sums(self, table: str, terms: Sequence[str], by: int | None, where: str = "true") -> dict[Key, Floats]:
-        """Sum up terms (SQL aggregates; null is 0): for each judge and group, (blocks, terms)."""
+        """Compute SQL aggregates (null becomes 0); returns an array (blocks, terms) for each judge and group."""
         names = [f"t{index}" for index in range(len(terms))]
         listed = ", ".join(f"coalesce({term}, 0)::DOUBLE AS {name}" for term, name in zip(terms, names, strict=True))
         found = self.arrays(
@@ -108,30 +106,40 @@ class RunTables:
         matrix = np.column_stack([found[name] for name in names])
         return {key: matrix[here] for key, here in _by_key(found)}
 
-    def by_group(self, make: Callable[[int | None], Mapping[Key, Made]], judge: int) -> ByGroup[Made]:
-        """What `make` makes of all rows, and of the rows of each value of each grouping column."""
+    def by_group(self, compute: Callable[[int | None], Mapping[Key, T]], judge: int) -> ByGroup[T]:
+        """Compute something for all rows of a judge, and for each value of each grouping column.
+
+        Args:
+            compute: takes the index of a grouping column (None: all rows) and returns results by judge and value.
+            judge: code of the judge.
+        """
         groups = {}
-        for index, group in enumerate(self.tables.groups):
-            made = make(index)
-            found = [(value, made.get((judge, code))) for code, value in enumerate(group.values)]
-            groups[group.column] = [(value, one) for value, one in found if one is not None]
-        return make(None).get((judge, None)), groups
+        for index, group in enumerate(self.facts.groups):
+            results = compute(index)
+            by_value = [(value, results.get((judge, code))) for code, value in enumerate(group.values)]
+            groups[group.column] = [(value, result) for value, result in by_value if result is not None]
+        return compute(None).get((judge, None)), groups
 
 
-ByGroup = tuple[Made | None, dict[str, list[tuple[str | None, Made]]]]
-"""Something of all rows (None where there is nothing), and by grouping column, of each of its values."""
+# The result for all rows (None if there are none), and the results by grouping column and value.
+ByGroup = tuple[T | None, dict[str, list[tuple[str | None, T]]]]
 
 
 @contextmanager
-def open_store(run_dir: Path, group_by: Sequence[str] = (), memory: str = MEMORY) -> Iterator[RunTables]:
-    """Open a run's Parquet files; what does not fit into `memory` goes to the run directory's disk meanwhile.
+def open_tables(run_dir: Path, group_by: Sequence[str] = (), memory: str = MEMORY_LIMIT) -> Iterator[RunTables]:
+    """Open a run's Parquet files.
+
+    Args:
+        run_dir: the run directory.
+        group_by: columns carried from the dataset.
+        memory: DuckDB's memory limit; data beyond it is spilled to a temporary folder in the run directory.
 
     Raises:
-        ReportError: a grouping column is not there, or a file cannot be read.
+        ReportError: a grouping column does not exist, or a file cannot be read.
     """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
-        "threads": min(THREADS, os.cpu_count() or 1),
+        "threads": min(MAX_THREADS, os.cpu_count() or 1),
         "temp_directory": str(run_dir / ".report.tmp"),
         "preserve_insertion_order": "false",
         "autoinstall_known_extensions": "false",
@@ -147,22 +155,22 @@ def open_store(run_dir: Path, group_by: Sequence[str] = (), memory: str = MEMORY
 
 
 def distinct(columns: str, table: str, where: str = "true") -> str:
-    """SQL for the different values of some columns; counted this way they may go to the disk."""
+    """Returns SQL for the distinct values of columns. Counting its rows can spill to disk."""
     return f"(SELECT DISTINCT {columns} FROM {table} WHERE {where})"
 
 
 def quantiles(column: str, shares: Sequence[float], n: int) -> str:
-    """SQL for the quantiles of a column of some `n` values."""
-    return f"{'quantile_cont' if n <= EXACT else 'approx_quantile'}({column}, {list(shares)})"
+    """Returns SQL for the quantiles of a column with about `n` values."""
+    return f"{'quantile_cont' if n <= MAX_EXACT_QUANTILE_VALUES else 'approx_quantile'}({column}, {list(shares)})"
 
 
 def grouped(by: int | None) -> str:
-    """SQL for the group of a row: the code of its value in the grouping column, -1 for all rows."""
+    """Returns SQL for the code of a row's value in the grouping column; -1 if all rows are one group."""
     return "(-1)::SMALLINT" if by is None else f"g{by}"
 
 
 def having(by: int | None) -> str:
-    """SQL for whether a row has one of the values that are told apart."""
+    """Returns the SQL condition that a row has one of the grouping column's listed values."""
     return "true" if by is None else f"g{by} IS NOT NULL"
 
 
@@ -173,7 +181,7 @@ def _filled(column: Any) -> NDArray[Any]:
 
 
 def _by_key(found: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Key, NDArray[np.intp]]]:
-    """The rows of each judge and group, in the order in which they came."""
+    """Yields the row numbers of each judge and group, in their original order."""
     keys = found["judge"].astype(np.int64) * (MAX_GROUPS + 1) + found["g"].astype(np.int64) + 1
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.diff(keys[order], prepend=-1))

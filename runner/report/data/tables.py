@@ -1,13 +1,13 @@
-"""The narrow tables that the report's questions go to, made once from a run's Parquet files.
+"""The narrow tables that all queries of the report use, created once from a run's Parquet files.
 
-- `rows`: a line for each request, and for each sample (its aggregated verdict, as judge `VERDICT`):
+- `rows`: one line per request, and one per sample for its aggregated verdict (as judge `VERDICT`):
   `judge, swapped, repeat, ordinal, winner, score, human, human_score`.
-- `pairs`: both orders of a request in one line, of judges that name winners: `judge, repeat, ordinal, human, original,
-  swapped`.
-- `labels`: a line for each row with a human label, where judges give labels: `judge, human, label`.
+- `pairs`: one line per request with the verdicts of both orders, for judges that name winners: `judge, repeat, ordinal,
+  human, original, swapped`.
+- `labels`: one line per row with a human label, if judges give labels: `judge, human, label`.
 
-Each has the row's `block` (what is drawn again together) and its groups' codes `g0`, `g1`, ... Winners are codes: 0 and
-1 for the answers, 2 for a tie, `UNREAD` where there is none. Only rows that are `ok` have a winner, score or label.
+Each table also has the row's `block` (its bootstrap unit) and its group codes `g0`, `g1`, ... Winners are codes: 0 and
+1 for the answers, 2 for a tie, `UNREAD` for none. Only rows with status `ok` have a winner, score or label.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any
 import duckdb
 import msgspec
 
-from runner.report.stats.bootstrap import BLOCKS
+from runner.report.stats.bootstrap import MAX_BLOCKS
 
+# Judge code of the aggregated verdict; it is compared in the same way as a judge.
 VERDICT = 255
-"""The code of the aggregated verdict where judges have one: it is compared as they are."""
-
+# Winner codes beside 0, 1, 2 (answer 1, answer 2, tie): the verdict could not be read, or it was not requested.
 UNREAD, ABSENT = 3, 4
-"""Beside 0, 1, 2 for answer 1, answer 2 and tie: a verdict that could not be read, and one that was not asked for."""
 
 MAX_JUDGES = 200
-MAX_GROUPS = 50
+MAX_GROUPS = 50  # values per grouping column
 MAX_LABELS = 30
 
-_MANY = 64 * BLOCKS
-"""With fewer clusters, blocks get equally many of them; with more, what chance gives each is near enough."""
+# Up to this many clusters, blocks get equally many of them. With more, a random assignment is close enough to equal.
+_MAX_EQUAL_BLOCK_CLUSTERS = 64 * MAX_BLOCKS
 
-_RESULTS = {
+# Columns of the results if a run has no closed part yet: all columns that are queried, and no rows.
+_RESULT_COLUMNS = {
     "ordinal": "BIGINT", "judge": "VARCHAR", "judge_model": "VARCHAR", "kind": "VARCHAR", "service": "VARCHAR",
     "swapped": "BOOLEAN", "repeat": "SMALLINT", "custom_id": "VARCHAR", "route": "VARCHAR", "status": "VARCHAR",
     "score": "DOUBLE", "winner": "VARCHAR", "score1": "DOUBLE", "score2": "DOUBLE", "label": "VARCHAR",
@@ -45,17 +45,19 @@ _RESULTS = {
     "attempts": "SMALLINT", "prompt_tokens": "INTEGER", "completion_tokens": "INTEGER", "total_tokens": "INTEGER",
     "cost": "DOUBLE", "latency_s": "DOUBLE", "finished_at": "TIMESTAMP",
 }  # fmt: skip
-"""What a run without a closed part is taken to have: all columns that are asked for, and no row."""
 
 Connection = duckdb.DuckDBPyConnection
 
 
 class ReportError(Exception):
-    """What was asked of a report cannot be had from these files."""
+    """The report cannot be made from these files."""
 
 
 class Judge(msgspec.Struct, frozen=True):
-    """One judge as its rows tell it, and what kinds of verdicts it gives: any, where none could ever be read."""
+    """One judge, as described by its rows.
+
+    `winners`, `scores` and `labels` say which kinds of verdicts it gives; all are True if no verdict could be read.
+    """
 
     code: int
     name: str
@@ -71,7 +73,7 @@ class Judge(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """A grouping column with its most frequent values; a value's place is its code."""
+    """A grouping column with its most frequent values; a value's position is its code."""
 
     column: str
     values: Sequence[str | None]
@@ -79,13 +81,13 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Clusters(msgspec.Struct, frozen=True):
-    """What is drawn again as a whole.
+    """The bootstrap clusters: rows that are drawn together.
 
     Attributes:
-        by: `question` (its text) or `sample`, where samples.parquet has no questions.
-        n: how many there are.
-        blocks: into how many they were put together.
-        shared: whether any has several samples.
+        by: `question` (its text), or `sample` if samples.parquet has no questions.
+        n: the number of clusters.
+        blocks: the number of blocks that they were merged into.
+        shared: True if any cluster has several samples.
     """
 
     by: str
@@ -94,23 +96,23 @@ class Clusters(msgspec.Struct, frozen=True):
     shared: bool
 
 
-class _Placing(msgspec.Struct, frozen=True):
-    """SQL that adds block, question and group codes to rows named `r`."""
+class _Assignment(msgspec.Struct, frozen=True):
+    """SQL that adds block, question and group codes to rows with the alias `r`."""
 
     joins: str
     columns: str
 
 
-class Tables(msgspec.Struct, frozen=True):
-    """What was made: the tables' facts.
+class RunFacts(msgspec.Struct, frozen=True):
+    """What was found out about a run when its tables were created.
 
     Attributes:
-        columns: of the results.
-        sample_columns: of samples.parquet; empty where there is none.
+        columns: name and type of the columns of the results.
+        sample_columns: the same of samples.parquet; empty if there is no such file.
         judges: in the order of their codes.
-        groups: the columns to break figures down by.
-        clusters: what belongs together.
-        label_classes: the free labels of people and judges; None where either has none, empty where they are too many.
+        groups: the grouping columns.
+        clusters: the bootstrap clusters.
+        label_classes: the free labels used by humans and judges; None if either has none, empty if there are too many.
     """
 
     columns: Mapping[str, str]
@@ -121,51 +123,51 @@ class Tables(msgspec.Struct, frozen=True):
     label_classes: Sequence[str] | None
 
 
-def make_tables(connection: Connection, run_dir: Path, group_by: Sequence[str]) -> Tables:
-    """Open the files of a run and make the tables.
+def make_tables(connection: Connection, run_dir: Path, group_by: Sequence[str]) -> RunFacts:
+    """Open the files of a run and create the tables.
 
     Raises:
-        ReportError: a grouping column is not there, or there are too many judges.
+        ReportError: a grouping column does not exist, or there are too many judges.
     """
     columns = _open_results(connection, run_dir / "results", group_by)
-    of_samples = _open_samples(connection, run_dir / "samples.parquet")
-    _check_groups(group_by, columns, of_samples)
+    sample_columns = _open_samples(connection, run_dir / "samples.parquet")
+    _check_groups(group_by, columns, sample_columns)
     judges = _judges(connection)
     groups = tuple(_group(connection, index, column) for index, column in enumerate(group_by))
-    clusters, joins, placed = _cluster(connection, "question" in of_samples)
+    clusters, joins, row_columns = _cluster(connection, "question" in sample_columns)
     for index, group in enumerate(groups):
         value = f"CAST(r.{quoted(group.column)} AS VARCHAR)"
         joins += f" LEFT JOIN group_{index} ON group_{index}.value IS NOT DISTINCT FROM {value}"
-        placed += f", group_{index}.code AS g{index}"
-    placing = _Placing(joins, placed)
-    _make_rows(connection, columns, of_samples, placing)
+        row_columns += f", group_{index}.code AS g{index}"
+    assignment = _Assignment(joins, row_columns)
+    _make_rows(connection, columns, sample_columns, assignment)
     _make_pairs(connection, judges, len(groups))
     classes = None
     if "human_label" in columns and any(judge.labels for judge in judges):
-        classes = _make_labels(connection, bool(of_samples), placing)
-    return Tables(columns, of_samples, judges, groups, clusters, classes)
+        classes = _make_labels(connection, bool(sample_columns), assignment)
+    return RunFacts(columns, sample_columns, judges, groups, clusters, classes)
 
 
 def make_codes(connection: Connection, table: str, values: Sequence[str | None]) -> None:
-    """Make a table that gives each value its place."""
+    """Create a table that maps each value to its position in `values`."""
     connection.execute(f"CREATE TABLE {table} (value VARCHAR, code SMALLINT)")
     for code, value in enumerate(values):
         connection.execute(f"INSERT INTO {table} VALUES (?, ?)", [value, code])
 
 
 def quoted(name: str) -> str:
-    """A column's name as SQL takes it."""
+    """Returns a column's name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def _open_results(connection: Connection, results: Path, group_by: Sequence[str]) -> dict[str, str]:
-    """All rows of the closed parts; while there is no part yet nothing is known of the dataset's own columns."""
+    """Open the closed parts. Before the first one is closed, the dataset's own columns are unknown."""
     files = sorted(results.glob("part-*.parquet")) if results.is_dir() else []
     if files:
         connection.execute(f"CREATE VIEW results AS SELECT * FROM {_parquet(files)}")
     else:
-        kept = {quoted(name): "VARCHAR" for name in group_by}
-        columns = ", ".join(f"{name} {type_}" for name, type_ in {**_RESULTS, **kept}.items())
+        group_columns = {quoted(name): "VARCHAR" for name in group_by}
+        columns = ", ".join(f"{name} {type_}" for name, type_ in {**_RESULT_COLUMNS, **group_columns}.items())
         connection.execute(f"CREATE TABLE results ({columns})")
     return _columns(connection, "results")
 
@@ -186,8 +188,8 @@ def _columns(connection: Connection, table: str) -> dict[str, str]:
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
 
 
-def _check_groups(group_by: Sequence[str], columns: Mapping[str, str], of_samples: Mapping[str, str]) -> None:
-    known = [name for name in columns if name in (of_samples or columns)]
+def _check_groups(group_by: Sequence[str], columns: Mapping[str, str], sample_columns: Mapping[str, str]) -> None:
+    known = [name for name in columns if name in (sample_columns or columns)]
     for name in group_by:
         if name not in known:
             near = get_close_matches(name, known, 1)
@@ -202,66 +204,69 @@ def _judges(connection: Connection) -> tuple[Judge, ...]:
         "count(winner), count(score), count(label), bool_or(status = 'ok') FROM results GROUP BY judge ORDER BY judge"
     ).fetchall()
     if len(found) > MAX_JUDGES:
-        raise ReportError(f"{len(found)} judges are more than a report is made for ({MAX_JUDGES})")
+        raise ReportError(f"{len(found)} judges; a report can have at most {MAX_JUDGES}")
     judges = []
     for code, row in enumerate(found):
-        given = [kind > 0 for kind in row[7:10]]
-        known = any(given) or row[10]  # a judge of one criterion is read, and gives none of them
-        judges.append(Judge(code, *row[:7], *(given if known else (True, True, True))))
+        kinds = [count > 0 for count in row[7:10]]
+        known = any(kinds) or row[10]  # a judge of one criterion has `ok` rows without any of the three
+        judges.append(Judge(code, *row[:7], *(kinds if known else (True, True, True))))
     make_codes(connection, "judges", [judge.name for judge in judges])
     return tuple(judges)
 
 
 def _group(connection: Connection, index: int, column: str) -> Group:
-    every = f"SELECT CAST({quoted(column)} AS VARCHAR) AS value, count(*) AS n FROM results GROUP BY value"
-    found = connection.execute(f"{every} ORDER BY n DESC, value LIMIT {MAX_GROUPS}").fetchall()
+    counted = f"SELECT CAST({quoted(column)} AS VARCHAR) AS value, count(*) AS n FROM results GROUP BY value"
+    found = connection.execute(f"{counted} ORDER BY n DESC, value LIMIT {MAX_GROUPS}").fetchall()
     left_out = 0
     if len(found) == MAX_GROUPS:
-        left_out = _one(connection, f"SELECT count(*) FROM ({every})") - MAX_GROUPS
+        left_out = _scalar(connection, f"SELECT count(*) FROM ({counted})") - MAX_GROUPS
     values = tuple(row[0] for row in found)
     make_codes(connection, f"group_{index}", values)
     return Group(column, values, left_out)
 
 
 def _cluster(connection: Connection, by_text: bool) -> tuple[Clusters, str, str]:
-    """Find what belongs together; returns it with the join and the columns that place a row."""
+    """Find the clusters; returns them with the SQL join and columns that assign a row to its cluster."""
     if by_text:
-        text = "nullif(CAST(question AS VARCHAR), '')"  # the hash of a null is a number like any other
+        text = "nullif(CAST(question AS VARCHAR), '')"  # hash(NULL) is an ordinary number
         question = f"CASE WHEN {text} IS NULL THEN hash(ordinal) ELSE hash({text}) END"
-        places = f"SELECT DISTINCT ordinal, {question} AS question FROM samples"
+        sample_clusters = f"SELECT DISTINCT ordinal, {question} AS question FROM samples"
     else:
-        places = "SELECT DISTINCT ordinal, hash(ordinal) AS question FROM results"
-    samples = _one(connection, f"SELECT count(*) FROM ({places})")
-    n = _one(connection, f"SELECT count(*) FROM (SELECT DISTINCT question FROM ({places}))")
-    clusters = Clusters("question" if by_text else "sample", n, min(n, BLOCKS), n < samples)
-    if n == samples > _MANY:
-        return clusters, "", f"hash(r.ordinal) AS question, (hash(r.ordinal) % {BLOCKS})::USMALLINT AS block"
-    block = f"question % {BLOCKS}" if n > _MANY else f"dense_rank() OVER (ORDER BY question) % {BLOCKS}"
-    connection.execute(f"CREATE TABLE places AS SELECT *, ({block})::USMALLINT AS block FROM ({places})")
+        sample_clusters = "SELECT DISTINCT ordinal, hash(ordinal) AS question FROM results"
+    samples = _scalar(connection, f"SELECT count(*) FROM ({sample_clusters})")
+    n = _scalar(connection, f"SELECT count(*) FROM (SELECT DISTINCT question FROM ({sample_clusters}))")
+    clusters = Clusters("question" if by_text else "sample", n, min(n, MAX_BLOCKS), n < samples)
+    if n == samples > _MAX_EQUAL_BLOCK_CLUSTERS:
+        return clusters, "", f"hash(r.ordinal) AS question, (hash(r.ordinal) % {MAX_BLOCKS})::USMALLINT AS block"
+    number = "question" if n > _MAX_EQUAL_BLOCK_CLUSTERS else "dense_rank() OVER (ORDER BY question)"
+    connection.execute(
+        f"CREATE TABLE sample_clusters AS SELECT *, ({number} % {MAX_BLOCKS})::USMALLINT AS block "
+        f"FROM ({sample_clusters})"
+    )
     return (
         clusters,
-        "LEFT JOIN places ON places.ordinal = r.ordinal",
-        "coalesce(places.question, hash(r.ordinal)) AS question, "
-        f"coalesce(places.block, {2 * BLOCKS} + hash(r.ordinal) % {BLOCKS})::USMALLINT AS block",
+        "LEFT JOIN sample_clusters ON sample_clusters.ordinal = r.ordinal",
+        "coalesce(sample_clusters.question, hash(r.ordinal)) AS question, "
+        f"coalesce(sample_clusters.block, {2 * MAX_BLOCKS} + hash(r.ordinal) % {MAX_BLOCKS})::USMALLINT AS block",
     )
 
 
 def _make_rows(
-    connection: Connection, columns: Mapping[str, str], of_samples: Mapping[str, str], placing: _Placing
+    connection: Connection, columns: Mapping[str, str], sample_columns: Mapping[str, str], assignment: _Assignment
 ) -> None:
     connection.execute(
-        f"CREATE TABLE rows AS SELECT judges.code::UTINYINT AS judge, r.swapped, r.repeat, {_slim(columns)}, "
-        f"{placing.columns} FROM results r JOIN judges ON judges.value = r.judge {placing.joins}"
+        f"CREATE TABLE rows AS SELECT judges.code::UTINYINT AS judge, r.swapped, r.repeat, {_narrow(columns)}, "
+        f"{assignment.columns} FROM results r JOIN judges ON judges.value = r.judge {assignment.joins}"
     )
-    if of_samples:
+    if sample_columns:
         connection.execute(
             f"INSERT INTO rows BY NAME SELECT {VERDICT}::UTINYINT AS judge, false AS swapped, 0 AS repeat, "
-            f"{_slim(of_samples)}, {placing.columns} FROM samples r {placing.joins}"
+            f"{_narrow(sample_columns)}, {assignment.columns} FROM samples r {assignment.joins}"
         )
 
 
-def _slim(columns: Mapping[str, str]) -> str:
-    """What is read of a row: nothing but what is `ok` has a winner or a score."""
+def _narrow(columns: Mapping[str, str]) -> str:
+    """Returns SQL for the columns of a row in `rows`: only `ok` rows have a winner or a score."""
     winner = "CASE {} WHEN '1' THEN 0 WHEN '2' THEN 1 WHEN 'tie' THEN 2 ELSE 3 END::UTINYINT"
     human = winner.format("r.human_winner") if "human_winner" in columns else f"{UNREAD}::UTINYINT"
     score = "r.human_score" if "human_score" in columns else "NULL::DOUBLE"
@@ -274,41 +279,41 @@ def _slim(columns: Mapping[str, str]) -> str:
 
 def _make_pairs(connection: Connection, judges: Sequence[Judge], groups: int) -> None:
     codes = [str(judge.code) for judge in judges if judge.winners]
-    naming = ", ".join([*codes, str(VERDICT)]) if codes else "NULL"
-    kept = "".join(f", any_value(g{index}) AS g{index}" for index in range(groups))
+    judge_codes = ", ".join([*codes, str(VERDICT)]) if codes else "NULL"
+    group_columns = "".join(f", any_value(g{index}) AS g{index}" for index in range(groups))
     connection.execute(
-        f"CREATE TABLE pairs AS SELECT judge, repeat, ordinal, any_value(block) AS block{kept}, "
+        f"CREATE TABLE pairs AS SELECT judge, repeat, ordinal, any_value(block) AS block{group_columns}, "
         "any_value(human) AS human, "
         f"coalesce(min(winner) FILTER (NOT swapped), {ABSENT})::UTINYINT AS original, "
         f"coalesce(min(winner) FILTER (swapped), {ABSENT})::UTINYINT AS swapped "
-        f"FROM rows WHERE judge IN ({naming}) GROUP BY judge, repeat, ordinal"
+        f"FROM rows WHERE judge IN ({judge_codes}) GROUP BY judge, repeat, ordinal"
     )
 
 
-def _make_labels(connection: Connection, with_samples: bool, placing: _Placing) -> Sequence[str]:
+def _make_labels(connection: Connection, with_samples: bool, assignment: _Assignment) -> Sequence[str]:
     labels = "SELECT human_label AS value FROM results UNION SELECT label FROM results WHERE status = 'ok'"
     used = f"SELECT value FROM ({labels}) WHERE value IS NOT NULL LIMIT {MAX_LABELS + 1}"
     classes = sorted(value for (value,) in connection.execute(used).fetchall())
     if len(classes) > MAX_LABELS:
         return ()
     make_codes(connection, "label_codes", classes)
-    columns = f"{placing.columns}, h.code AS human, coalesce(l.code, {len(classes)}) AS label"
+    columns = f"{assignment.columns}, h.code AS human, coalesce(l.code, {len(classes)}) AS label"
     coded = (
         "JOIN label_codes h ON h.value = r.human_label LEFT JOIN label_codes l ON l.value = r.label AND r.status = 'ok'"
     )
     connection.execute(
         f"CREATE TABLE labels AS SELECT judges.code::UTINYINT AS judge, {columns} FROM results r "
-        f"JOIN judges ON judges.value = r.judge {placing.joins} {coded}"
+        f"JOIN judges ON judges.value = r.judge {assignment.joins} {coded}"
     )
     if with_samples:
         connection.execute(
-            f"INSERT INTO labels SELECT {VERDICT}::UTINYINT, {columns} FROM samples r {placing.joins} {coded}"
+            f"INSERT INTO labels SELECT {VERDICT}::UTINYINT, {columns} FROM samples r {assignment.joins} {coded}"
         )
     return classes
 
 
-def _one(connection: Connection, sql: str) -> Any:
-    """The one value that a query gives."""
+def _scalar(connection: Connection, sql: str) -> Any:
+    """Returns the single value of a query."""
     row = connection.execute(sql).fetchone()
     assert row is not None
     return row[0]

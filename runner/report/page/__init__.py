@@ -1,7 +1,7 @@
 """The page of a report: one HTML file, made from the summary alone.
 
-`render` is the door. Each module makes what one part of the page shows; the templates only lay it out. Whatever comes
-from a dataset or a judge is text to be escaped, which the templates' environment does everywhere.
+Other packages import only `render`. Each module here prepares the data of one part of the page, and the templates only
+lay it out. All text that comes from a dataset or a judge is escaped by the templates' environment.
 """
 
 from __future__ import annotations

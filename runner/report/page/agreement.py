@@ -1,4 +1,4 @@
-"""Agreement with people, of each judge and of the aggregated verdict."""
+"""Agreement with human labels, of each judge and of the aggregated verdict."""
 
 from __future__ import annotations
 
@@ -9,206 +9,235 @@ import msgspec
 
 from runner.report.page import formatting
 from runner.report.page.charts import CLASSES
-from runner.report.page.distributions import named, worth
-from runner.report.page.figures import COEFFICIENT, DIFFERENCE, NUMBER, SHARE, Block, Data, Kind, Shown, block, shown
+from runner.report.page.distributions import adds_information, source_name
+from runner.report.page.figures import (
+    COEFFICIENT,
+    DIFFERENCE,
+    NUMBER,
+    SHARE,
+    Data,
+    Entry,
+    FigureTable,
+    FigureText,
+    Kind,
+    figure_table,
+    format_figure,
+)
 from runner.report.page.header import headline_figure, main_entry
 
-Entry = tuple[str, str, Data | None, Sequence[Shown]]
-
-_COUNTED = (
-    ("accuracy", "Accuracy over all rows", "each answer counts by itself, whatever its order"),
-    ("accuracy_original", "Accuracy in the given order", ""),
-    ("accuracy_swapped", "Accuracy with the answers exchanged", ""),
-    ("accuracy_mean_of_orders", "Mean of the two orders", "the mean of the two above; LLMBar reports this"),
-    ("accuracy_both_orders", "Right in both orders", "a pair counts if both orders name people's winner"),
+_ACCURACIES = (
+    ("accuracy", "Accuracy over all rows", "each row counts by itself, in either order"),
+    ("accuracy_original", "Accuracy in the original order", ""),
+    ("accuracy_swapped", "Accuracy with the answers swapped", ""),
+    ("accuracy_mean_of_orders", "Mean of the two orders", "mean of the two figures above, as in LLMBar"),
+    ("accuracy_both_orders", "Correct in both orders", "a pair counts if both orders match the human label"),
     (
         "accuracy_orders_combined",
         "Both orders combined",
-        "JudgeBench's code counts so: right once with a tie is right, opposite winners are a tie",
+        "as in JudgeBench's code: one correct and one tie is correct, opposite winners are a tie",
     ),
 )
 _CORRELATIONS = (
-    ("pearson", "Pearson", "how near to a straight line"),
-    ("spearman", "Spearman", "of ranks"),
-    ("kendall_tau_b", "Kendall's tau-b", "of pairs, ties considered"),
+    ("pearson", "Pearson", "linear correlation"),
+    ("spearman", "Spearman", "rank correlation"),
+    ("kendall_tau_b", "Kendall's tau-b", "concordant pairs, adjusted for ties"),
 )
 _PAIRS = (
     (
         "pairwise_accuracy",
-        "Pairs ordered as people do",
-        "pairs that people score differently; a tie of the judge's is wrong",
+        "Same order as the human scores",
+        "pairs with different human scores; equal judge scores count as wrong",
     ),
-    ("pairwise_accuracy_with_ties", "The same with ties", "all pairs; a pair that both score the same is right, too"),
+    ("pairwise_accuracy_with_ties", "The same, with ties", "all pairs; equal scores on both sides count as correct"),
 )
-_APART = (
-    ("mean_difference", "Mean difference", "the judge's score less people's"),
+_DIFFERENCES = (
+    ("mean_difference", "Mean difference", "judge score minus human score"),
     ("mean_absolute_error", "Mean absolute error", ""),
 )
+_BEYOND_CHANCE = "Agreement beyond chance"
+_KAPPA_HINT = "0 is chance level, 1 is perfect agreement"
 
 
-class Heat(msgspec.Struct, frozen=True):
-    """A confusion matrix: rows are people's, each with counts, shares of its row, and unreadable ones."""
+class ConfusionTable(msgspec.Struct, frozen=True):
+    """A confusion matrix: a row per human label with counts and shares of the row, and the number not readable."""
 
     classes: Sequence[str]
     rows: Sequence[tuple[str, Sequence[tuple[int, float]], int]]
 
 
-class Compared(msgspec.Struct, frozen=True):
-    """One judge against people."""
+class JudgeAgreement(msgspec.Struct, frozen=True):
+    """The agreement of one judge with human labels; `open` says whether its part is expanded."""
 
     name: str
-    blocks: Sequence[Block]
-    heats: Sequence[Heat]
-    groups: Sequence[Block]
+    tables: Sequence[FigureTable]
+    confusions: Sequence[ConfusionTable]
+    groups: Sequence[FigureTable]
     notes: Sequence[str]
     open: bool
 
 
-class Against(msgspec.Struct, frozen=True):
-    """The whole section; `overview` compares the judges, where there are several."""
+class AgreementSection(msgspec.Struct, frozen=True):
+    """The whole section; `overview` compares the judges if there are several."""
 
-    overview: Block | None
-    entries: Sequence[Compared]
+    overview: FigureTable | None
+    entries: Sequence[JudgeAgreement]
 
 
-def against(summary: Data) -> Against | None:
+def agreement_section(summary: Data) -> AgreementSection | None:
     """Make the section; None without human labels."""
-    entries = [entry for entry in summary["agreement"] if any(entry["overall"].values()) and worth(entry, summary)]
+    entries = [
+        entry for entry in summary["agreement"] if any(entry["overall"].values()) and adds_information(entry, summary)
+    ]
     if not entries:
         return None
     main = main_entry(entries)
-    return Against(_overview(entries, summary), [_compared(entry, summary, entry is main) for entry in entries])
+    judges = [_judge_agreement(entry, summary, entry is main) for entry in entries]
+    return AgreementSection(_overview(entries, summary), judges)
 
 
-def _overview(entries: Sequence[Data], summary: Data) -> Block | None:
+def _overview(entries: Sequence[Data], summary: Data) -> FigureTable | None:
     found = [(entry, headline_figure(entry)) for entry in entries]
-    kinds = {figure[0] for _, figure in found if figure}
+    names = {figure[0] for _, figure in found if figure}
     first = next((figure for _, figure in found if figure), None)
-    if len(found) < 2 or len(kinds) != 1 or first is None:
+    if len(found) < 2 or len(names) != 1 or first is None:
         return None
     lines: list[Entry] = [
-        (named(entry, summary), "", figure[1], [_second(entry)]) for entry, figure in found if figure is not None
+        (source_name(entry, summary), "", figure[1], [_second_figure(entry)])
+        for entry, figure in found
+        if figure is not None
     ]
     second = "Cohen's kappa" if first[2] is SHARE else "Pearson"
-    return block(first[0], "Judge", lines, first[2], more=[second])
+    return figure_table(first[0], "Judge", lines, first[2], more=[second])
 
 
-def _second(entry: Data) -> Shown:
+def _second_figure(entry: Data) -> FigureText:
     overall = entry["overall"]
     if overall["winners"]:
-        return shown(overall["winners"]["with_ties"]["kappa"], COEFFICIENT)
+        return format_figure(overall["winners"]["with_ties"]["kappa"], COEFFICIENT)
     key = "scores" if overall["scores"] else "labels"
-    return shown(overall[key]["pearson" if key == "scores" else "kappa"], COEFFICIENT)
+    return format_figure(overall[key]["pearson" if key == "scores" else "kappa"], COEFFICIENT)
 
 
-def _compared(entry: Data, summary: Data, is_open: bool) -> Compared:
-    blocks, heats, notes = list[Block](), list[Heat](), list[str]()
+def _judge_agreement(entry: Data, summary: Data, is_open: bool) -> JudgeAgreement:
+    tables, confusions, notes = list[FigureTable](), list[ConfusionTable](), list[str]()
     winners, scores, labels = (entry["overall"][key] for key in ("winners", "scores", "labels"))
     if winners:
-        blocks += _winners(winners)
-        heats.append(heat(winners["confusion"], CLASSES))
+        tables += _winners(winners, aggregated=entry["judge"] is None)
+        confusions.append(confusion_table(winners["confusion"], CLASSES))
     if scores:
-        blocks += _scores(scores)
-        notes += _scale_notes(scores)
+        tables += _scores(scores)
+        notes += _score_notes(scores)
     if labels:
-        blocks.append(block("Labels", "Figure", [("Accuracy", "", labels["accuracy"], ())], SHARE))
-        blocks.append(block("Beyond chance", "Figure", [("Cohen's kappa", "", labels["kappa"], ())], COEFFICIENT))
-        heats.append(heat(labels["confusion"]))
+        tables.append(figure_table("Labels", "Measure", [("Accuracy", "", labels["accuracy"], ())], SHARE))
+        kappa: Entry = ("Cohen's kappa", _KAPPA_HINT, labels["kappa"], ())
+        tables.append(figure_table(_BEYOND_CHANCE, "Measure", [kappa], COEFFICIENT))
+        confusions.append(confusion_table(labels["confusion"]))
     left = {group["column"]: group["values_left_out"] for group in summary["settings"]["groups"]}
     groups = [one for column, found in entry["groups"].items() for one in _groups(column, found, left.get(column, 0))]
-    return Compared(named(entry, summary), blocks, heats, groups, notes, is_open)
+    return JudgeAgreement(source_name(entry, summary), tables, confusions, groups, notes, is_open)
 
 
-def _winners(winners: Data) -> list[Block]:
-    ties, none = winners["with_ties"], winners["without_ties"]
-    same = all(ties[key] == none[key] for key, *_ in _COUNTED)
-    one_order = ties["accuracy_both_orders"]["value"] is None and ties["accuracy_swapped"]["value"] is None
+def _winners(winners: Data, aggregated: bool) -> list[FigureTable]:
+    """Make the tables of winners; an aggregated verdict has one line per sample and no orders."""
+    with_ties, without_ties = winners["with_ties"], winners["without_ties"]
+    same = all(with_ties[key] == without_ties[key] for key, *_ in _ACCURACIES)
+    one_order = with_ties["accuracy_both_orders"]["value"] is None and with_ties["accuracy_swapped"]["value"] is None
+    names = _ACCURACIES[:1] if one_order else _ACCURACIES
+    if aggregated:
+        names = (("accuracy", "Accuracy over all samples", ""),)
     lines: list[Entry] = []
-    for key, name, hint in _COUNTED[:1] if one_order else _COUNTED:
+    for key, name, hint in names:
         if same:
-            lines.append((name, hint, ties[key], ()))
+            lines.append((name, hint, with_ties[key], ()))
         else:
             lines.append((name, hint, None, ()))
-            lines += [("with ties", "", ties[key], ()), ("without ties", "", none[key], ())]
-    if one_order:
-        lines.append(("By order, and both orders together", "", ties["accuracy_both_orders"], ()))
-    else:
-        lines.append(("Both orders agree", "the same verdict, right or wrong", winners["orders_agree"], ()))
-    chances: list[Entry] = [("Cohen's kappa, with ties", "0 is chance, 1 is all right", ties["kappa"], ())]
+            lines += [("with ties", "", with_ties[key], ()), ("without ties", "", without_ties[key], ())]
+    if one_order and not aggregated:
+        lines.append(("Accuracy by order and over both orders", "", with_ties["accuracy_both_orders"], ()))
+    if not one_order:
+        lines.append(("Both orders agree", "same verdict, correct or not", winners["orders_agree"], ()))
+    kappas: list[Entry] = [("Cohen's kappa, with ties", _KAPPA_HINT, with_ties["kappa"], ())]
     if not same:
-        chances.append(("Cohen's kappa, without ties", "", none["kappa"], ()))
-    note = "No row is a tie: with and without ties, figures are the same." if same else ""
+        kappas.append(("Cohen's kappa, without ties", "", without_ties["kappa"], ()))
+    note = "No row is a tie, so the figures with and without ties are the same." if same else ""
     return [
-        block("Accuracy", "Counted as", lines, SHARE, note=note),
-        block("Beyond chance", "Figure", chances, COEFFICIENT),
+        figure_table("Accuracy", "Definition", lines, SHARE, note=note),
+        figure_table(_BEYOND_CHANCE, "Measure", kappas, COEFFICIENT),
     ]
 
 
-def _scores(scores: Data) -> list[Block]:
-    made = [
-        block(
-            "Correlation", "Figure", [(name, hint, scores[key], ()) for key, name, hint in _CORRELATIONS], COEFFICIENT
-        ),
-        block("Pairs of one question", "Figure", [(name, hint, scores[key], ()) for key, name, hint in _PAIRS], SHARE),
+def _scores(scores: Data) -> list[FigureTable]:
+    correlations: list[Entry] = [(name, hint, scores[key], ()) for key, name, hint in _CORRELATIONS]
+    pairs: list[Entry] = [(name, hint, scores[key], ()) for key, name, hint in _PAIRS]
+    tables = [
+        figure_table("Correlation", "Measure", correlations, COEFFICIENT),
+        figure_table("Pairs within a question", "Measure", pairs, SHARE),
     ]
-    kappa, title = scores["quadratic_kappa"], "On people's scale"
-    if all(scores[key]["value"] is None for key in ("quadratic_kappa", *(key for key, *_ in _APART))):
-        name = "Mean difference, mean absolute error, kappa with quadratic weights"
-        return [*made, block(title, "Figure", [(name, "", kappa, ())], NUMBER)]
-    lines: list[Entry] = [(name, hint, scores[key], ()) for key, name, hint in _APART]
-    chance: Entry = ("Kappa with quadratic weights", "0 is chance, 1 is all right", kappa, ())
-    return [*made, block(title, "Figure", lines, DIFFERENCE), block("Beyond chance", "Figure", [chance], COEFFICIENT)]
+    kappa, title = scores["quadratic_kappa"], "On the human scale"
+    if all(scores[key]["value"] is None for key in ("quadratic_kappa", *(key for key, *_ in _DIFFERENCES))):
+        name = "Mean difference, mean absolute error, quadratic-weighted kappa"
+        return [*tables, figure_table(title, "Measure", [(name, "", kappa, ())], NUMBER)]
+    lines: list[Entry] = [(name, hint, scores[key], ()) for key, name, hint in _DIFFERENCES]
+    line: Entry = ("Quadratic-weighted kappa", _KAPPA_HINT, kappa, ())
+    return [
+        *tables,
+        figure_table(title, "Measure", lines, DIFFERENCE),
+        figure_table(_BEYOND_CHANCE, "Measure", [line], COEFFICIENT),
+    ]
 
 
-def _scale_notes(scores: Data) -> list[str]:
+def _score_notes(scores: Data) -> list[str]:
     notes = []
     scales = scores["scales"]
     if scales and scales["mapped"]:
         judge, human = (" to ".join(formatting.plain(end) for end in scales[key]) for key in ("judge", "human"))
-        notes.append(f"The judge's scores ({judge}) are mapped linearly onto people's scale ({human}) for these.")
+        notes.append(
+            f"For differences and kappa, judge scores ({judge}) are mapped linearly onto the human scale ({human})."
+        )
     if scores["sampled"] is not None:
-        notes.append(f"Rank correlations are from a random sample of {scores['sampled']:,} rows.")
+        notes.append(f"Rank correlations are computed from a random sample of {scores['sampled']:,} rows.")
     return notes
 
 
-def heat(confusion: Data, names: Mapping[str, str] = MappingProxyType({})) -> Heat:
-    """Make a table of labels against verdicts, of the classes that there are; `names` are what some are called."""
+def confusion_table(confusion: Data, names: Mapping[str, str] = MappingProxyType({})) -> ConfusionTable:
+    """Make a table of labels against verdicts, without unused classes; `names` gives some classes other names."""
     counts, unread = confusion["counts"], confusion["unread"]
     used = [n for n, line in enumerate(counts) if sum(line) + unread[n] + sum(other[n] for other in counts)]
-    called = [names.get(name, name) for name in confusion["classes"]]
+    classes = [names.get(name, name) for name in confusion["classes"]]
     rows = []
     for n in used:
-        every = sum(counts[n]) + unread[n]
-        cells = [(counts[n][m], round(counts[n][m] / every, 4) if every else 0.0) for m in used]
-        rows.append((called[n], cells, unread[n]))
-    return Heat([called[n] for n in used], rows)
+        total = sum(counts[n]) + unread[n]
+        cells = [(counts[n][m], round(counts[n][m] / total, 4) if total else 0.0) for m in used]
+        rows.append((classes[n], cells, unread[n]))
+    return ConfusionTable([classes[n] for n in used], rows)
 
 
-def _groups(column: str, found: Sequence[Data], left_out: int) -> list[Block]:
-    """A table for each kind of verdict, a line for each value."""
-    note = f"{formatting.plural(left_out, 'rarer value')} of {column} left out." if left_out else ""
-    made = []
+def _groups(column: str, found: Sequence[Data], left_out: int) -> list[FigureTable]:
+    """Make a table for each kind of verdict, with a line for each value of the column."""
+    are = "is" if left_out == 1 else "are"
+    note = f"{formatting.plural(left_out, 'less frequent value')} of {column} {are} not shown." if left_out else ""
+    tables = []
     for kind in ("winners", "scores", "labels"):
         lines: list[Entry] = []
         form, title, more = SHARE, "", ""
         for one in found:
             if (compared := one["comparison"][kind]) is not None:
                 main, second, form, title, more = _group_figures(kind, compared)
-                lines.append((group_name(one["value"]), "", main, [shown(second, COEFFICIENT)]))
+                lines.append((group_name(one["value"]), "", main, [format_figure(second, COEFFICIENT)]))
         if lines:
-            made.append(block(f"{title} by {column}", column, lines, form, more=[more], note=note))
-    return made
+            tables.append(figure_table(f"{title} by {column}", column, lines, form, more=[more], note=note))
+    return tables
 
 
 def _group_figures(kind: str, compared: Data) -> tuple[Data, Data, Kind, str, str]:
     if kind == "scores":
         return compared["spearman"], compared["pearson"], COEFFICIENT, "Spearman", "Pearson"
-    of = compared["with_ties"] if kind == "winners" else compared
-    return of["accuracy"], of["kappa"], SHARE, "Accuracy", "Kappa"
+    figures = compared["with_ties"] if kind == "winners" else compared
+    return figures["accuracy"], figures["kappa"], SHARE, "Accuracy", "Kappa"
 
 
 def group_name(value: str | None) -> str:
-    """The value of a grouping column."""
+    """Returns the name to show for a value of a grouping column."""
     if value is None:
         return "(none)"
     return value if value.strip() else "(empty)"

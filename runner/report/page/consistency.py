@@ -1,4 +1,4 @@
-"""Consistency: of each judge with itself, over orders and repeats, and of the judges with each other."""
+"""Consistency of each judge over orders and repeats, and agreement between judges."""
 
 from __future__ import annotations
 
@@ -7,97 +7,116 @@ from collections.abc import Sequence
 import msgspec
 
 from runner.report.page.agreement import group_name
-from runner.report.page.figures import COEFFICIENT, EVEN, LEAN, NUMBER, SHARE, Block, Data, Kind, Shown, block, shown
+from runner.report.page.figures import (
+    COEFFICIENT,
+    EVEN_SHARE,
+    NUMBER,
+    SHARE,
+    SIGNED_SHARE,
+    Data,
+    Entry,
+    FigureTable,
+    FigureText,
+    Kind,
+    figure_table,
+    format_figure,
+)
 
-Entry = tuple[str, str, Data | None, Sequence[Shown]]
-
-_ONE_ORDER = "Only one order was asked: the share of the answer shown first is that of answer 1, whatever it deserves."
+_ONE_ORDER = (
+    "Only one order was judged, so this share is simply how often answer 1 wins. "
+    "Position bias cannot be measured; set swap: true."
+)
 _FLIPS = (
-    ("orders_agree", "The same verdict in both orders", ""),
-    ("flips_to_first", "Whichever is shown first wins", "the winner changes with the order"),
-    ("flips_to_second", "Whichever is shown second wins", "the winner changes with the order"),
+    ("orders_agree", "Same verdict in both orders", ""),
+    ("flips_to_first", "The answer shown first wins both times", "the winner changes with the order"),
+    ("flips_to_second", "The answer shown second wins both times", "the winner changes with the order"),
     ("flips_with_tie", "A tie in one order only", ""),
 )
 _PANEL = (
-    ("same_winner", "All name the same winner", SHARE),
-    ("alpha_winners", "Krippendorff's alpha, winners", COEFFICIENT),
-    ("alpha_scores", "Krippendorff's alpha, scores", COEFFICIENT),
+    ("same_winner", "All judges name the same winner", SHARE),
+    ("alpha_winners", "Krippendorff's alpha of winners", COEFFICIENT),
+    ("alpha_scores", "Krippendorff's alpha of scores", COEFFICIENT),
 )
 
 
-class Steady(msgspec.Struct, frozen=True):
-    """One judge with itself."""
+class JudgeConsistency(msgspec.Struct, frozen=True):
+    """The consistency of one judge."""
 
     name: str
-    blocks: Sequence[Block]
-    groups: Sequence[Block]
+    tables: Sequence[FigureTable]
+    groups: Sequence[FigureTable]
     note: str
 
 
-class Matrix(msgspec.Struct, frozen=True):
-    """Judges against judges: a figure and how strong its colour is, None on the diagonal."""
+class JudgeMatrix(msgspec.Struct, frozen=True):
+    """A matrix of judges against judges: figures with the strength of their colour, None on the diagonal."""
 
     title: str
     names: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[tuple[Shown, float] | None]]]
+    rows: Sequence[tuple[str, Sequence[tuple[FigureText, float] | None]]]
 
 
-class Panel(msgspec.Struct, frozen=True):
-    """The judges with each other."""
+class PanelSection(msgspec.Struct, frozen=True):
+    """Agreement between judges."""
 
-    blocks: Sequence[Block]
-    matrices: Sequence[Matrix]
-    groups: Sequence[Block]
+    tables: Sequence[FigureTable]
+    matrices: Sequence[JudgeMatrix]
+    groups: Sequence[FigureTable]
 
 
-def steady(summary: Data) -> list[Steady]:
-    """Make an entry for each judge that was asked anything twice."""
-    made = []
+def judge_consistency(summary: Data) -> list[JudgeConsistency]:
+    """Make an entry for each judge that names winners or has repeats."""
+    entries = []
     for entry in summary["consistency"]["judges"]:
         position, repeats = entry["overall"]["position"], entry["overall"]["repeats"]
-        blocks = [*(_position(position) if position else ()), *(_repeats(repeats) if repeats else ())]
-        if blocks:
+        tables = [*(_position(position) if position else ()), *(_repeats(repeats) if repeats else ())]
+        if tables:
             groups = [one for column, found in entry["groups"].items() for one in _groups(column, found)]
             note = _ONE_ORDER if position and not position["balanced"] else ""
-            made.append(Steady(entry["judge"], blocks, groups, note))
-    return made
+            entries.append(JudgeConsistency(entry["judge"], tables, groups, note))
+    return entries
 
 
-def places(summary: Data) -> Block | None:
-    """What the place of an answer does to each judge, beside each other; None for a single one."""
+def position_overview(summary: Data) -> FigureTable | None:
+    """Compare the position bias of the judges; None if fewer than two judged both orders."""
     found = [(one["judge"], one["overall"]["position"]) for one in summary["consistency"]["judges"]]
     lines: list[Entry] = [
-        (judge, "", position["preference"], [shown(position["orders_agree"], SHARE)])
+        (judge, "", position["preference"], [format_figure(position["orders_agree"], SHARE)])
         for judge, position in found
         if position and position["balanced"]
     ]
-    note = "Flips to the answer shown first less flips to the second, of all pairs of orders; 0 is unbiased."
+    if len(lines) < 2:
+        return None
+    note = (
+        "Share of pairs in which the answer shown first wins both times, minus the share in which the second does; "
+        "0 is unbiased."
+    )
     title = "Preference for the answer shown first"
-    return block(title, "Judge", lines, LEAN, more=["Orders agree"], note=note) if len(lines) > 1 else None
+    return figure_table(title, "Judge", lines, SIGNED_SHARE, more=["Orders agree"], note=note)
 
 
-def _position(position: Data) -> list[Block]:
+def _position(position: Data) -> list[FigureTable]:
     first: list[Entry] = [
-        ("The answer shown first wins", "of verdicts that name one", position["first_shown_wins"], ())
+        ("The answer shown first wins", "of verdicts that name an answer", position["first_shown_wins"], ())
     ]
-    people = position["people_first_share"]
-    if people["n"]:
-        first.append(("Answer 1 wins for people", "of the same samples", people, ()))
-    made = [block("Position", "Figure", first, EVEN)]
+    human = position["people_first_share"]
+    if human["n"]:
+        first.append(("Answer 1 wins in the human labels", "of the same samples", human, ()))
+    tables = [figure_table("Position", "Measure", first, EVEN_SHARE)]
     if position["balanced"]:
         flips: list[Entry] = [(name, hint, position[key], ()) for key, name, hint in _FLIPS]
-        made.append(block("Pairs of orders", "Of all pairs", flips, SHARE))
-        lean: Entry = (
+        tables.append(figure_table("Pairs of orders", "Share of all pairs", flips, SHARE))
+        preference: Entry = (
             "Preference for the first",
-            "flips to first less flips to second; 0 is unbiased",
+            "first wins both times minus second wins both times; 0 is unbiased",
             position["preference"],
             (),
         )
-        made.append(block("Preference", "Figure", [lean], LEAN))
-    return made
+        tables.append(figure_table("Preference", "Measure", [preference], SIGNED_SHARE))
+    return tables
 
 
-def _repeats(repeats: Data) -> list[Block]:
+def _repeats(repeats: Data) -> list[FigureTable]:
     shares: list[Entry] = [
         (name, "", repeats[key], ())
         for key, name in (("same_winner", "Always the same winner"), ("same_score", "Always the same score"))
@@ -107,90 +126,95 @@ def _repeats(repeats: Data) -> list[Block]:
         for key, name in (("alpha_winners", "Alpha of winners"), ("alpha_scores", "Alpha of scores"))
     ]
     shares, alphas = ([line for line in lines if line[2] and line[2]["n"]] or lines for lines in (shares, alphas))
-    made = [block("Asked again", "Figure", shares, SHARE), block("Krippendorff's alpha", "Figure", alphas, COEFFICIENT)]
+    tables = [
+        figure_table("Repeat consistency", "Measure", shares, SHARE),
+        figure_table("Krippendorff's alpha", "Measure", alphas, COEFFICIENT),
+    ]
     if not repeats["spread"]["n"]:
-        return made
-    spread: Entry = ("Highest less lowest score", "mean over what was asked again", repeats["spread"], ())
-    return [*made, block("Spread", "Figure", [spread], NUMBER)]
+        return tables
+    spread: Entry = ("Max − min score", "mean over repeated requests", repeats["spread"], ())
+    return [*tables, figure_table("Score spread", "Measure", [spread], NUMBER)]
 
 
-def _groups(column: str, found: Sequence[Data]) -> list[Block]:
+def _groups(column: str, found: Sequence[Data]) -> list[FigureTable]:
     lines: list[Entry] = [
         (
             group_name(one["value"]),
             "",
             one["steadiness"]["position"]["first_shown_wins"],
-            [shown(one["steadiness"]["position"]["orders_agree"], SHARE)],
+            [format_figure(one["steadiness"]["position"]["orders_agree"], SHARE)],
         )
         for one in found
         if one["steadiness"]["position"]
     ]
-    made = [block(f"Shown first wins, by {column}", column, lines, EVEN, more=["Orders agree"])] if lines else []
-    again: list[Entry] = []
+    title = f"The answer shown first wins, by {column}"
+    tables = [figure_table(title, column, lines, EVEN_SHARE, more=["Orders agree"])] if lines else []
+    same: list[Entry] = []
     for one in found:
         repeats = one["steadiness"]["repeats"]
         if repeats:
             key = "same_winner" if repeats["same_winner"]["n"] else "same_score"
-            again.append((group_name(one["value"]), "", repeats[key], ()))
-    return [*made, block(f"Asked again, the same, by {column}", column, again, SHARE)] if again else made
+            same.append((group_name(one["value"]), "", repeats[key], ()))
+    return [*tables, figure_table(f"Repeat consistency by {column}", column, same, SHARE)] if same else tables
 
 
-def panel(summary: Data) -> Panel | None:
-    """Make the part about several judges; None for a single one."""
+def panel_section(summary: Data) -> PanelSection | None:
+    """Make the section on agreement between judges; None for a single judge."""
     found = summary["consistency"]["panel"]
     if found is None:
         return None
     overall = found["overall"]
-    there = [one for one in _PANEL if overall[one[0]]["n"]] or _PANEL
-    blocks = [block(kind_name, "Figure", lines, kind) for kind_name, kind, lines in _panel_lines(there, overall)]
+    measured = [one for one in _PANEL if overall[one[0]]["n"]] or _PANEL
+    tables = [figure_table(title, "Measure", lines, kind) for title, kind, lines in _panel_lines(measured, overall)]
     pairs, names = found["pairs"], found["judges"]
     matrices = [
-        _matrix("The same winner", names, pairs, "same_winner"),
+        _matrix("Same winner", names, pairs, "same_winner"),
         _matrix("Pearson correlation of scores", names, pairs, "pearson"),
     ]
-    blocks += _pairs(pairs)
+    tables += _pairs(pairs)
     groups = []
     for column, values in found["groups"].items():
         key = "alpha_winners" if overall["alpha_winners"]["n"] else "alpha_scores"
         lines: list[Entry] = [(group_name(one["value"]), "", one["panel"][key], ()) for one in values]
-        groups.append(block(f"Krippendorff's alpha by {column}", column, lines, COEFFICIENT))
-    return Panel(blocks, [one for one in matrices if one], groups)
+        groups.append(figure_table(f"Krippendorff's alpha by {column}", column, lines, COEFFICIENT))
+    return PanelSection(tables, [one for one in matrices if one], groups)
 
 
-def _panel_lines(there: Sequence[tuple[str, str, Kind]], overall: Data) -> list[tuple[str, Kind, list[Entry]]]:
-    """The panel's figures, those of one kind together."""
-    made = []
-    for title, kind in (("All judges", SHARE), ("Beyond chance", COEFFICIENT)):
-        lines: list[Entry] = [(name, "", overall[key], ()) for key, name, of in there if of is kind]
+def _panel_lines(measured: Sequence[tuple[str, str, Kind]], overall: Data) -> list[tuple[str, Kind, list[Entry]]]:
+    """Returns title, kind and lines of the panel's tables, one for each kind of figure."""
+    tables = []
+    for title, kind in (("All judges", SHARE), ("Agreement beyond chance", COEFFICIENT)):
+        lines: list[Entry] = [(name, "", overall[key], ()) for key, name, of in measured if of is kind]
         if lines:
-            made.append((title, kind, lines))
-    return made
+            tables.append((title, kind, lines))
+    return tables
 
 
-def _pairs(pairs: Sequence[Data]) -> list[Block]:
-    """Each two judges: beyond chance where they name winners, along a line where they give scores."""
-    made = []
+def _pairs(pairs: Sequence[Data]) -> list[FigureTable]:
+    """Make the tables of pairs of judges: kappa if they name winners, Pearson if they give scores."""
+    tables = []
     for key, title, other, kind in (
-        ("kappa", "Cohen's kappa of two judges", "same_winner", SHARE),
-        ("pearson", "Pearson correlation of two judges", "mean_difference", NUMBER),
+        ("kappa", "Cohen's kappa by pair of judges", "same_winner", SHARE),
+        ("pearson", "Pearson correlation by pair of judges", "mean_difference", NUMBER),
     ):
         if any(pair[key]["value"] is not None for pair in pairs):
             lines: list[Entry] = [
-                (f"{pair['first']} and {pair['second']}", "", pair[key], [shown(pair[other], kind)]) for pair in pairs
+                (f"{pair['first']} and {pair['second']}", "", pair[key], [format_figure(pair[other], kind)])
+                for pair in pairs
             ]
-            more = "Same winner" if key == "kappa" else "Second less first"
-            made.append(block(title, "Judges", lines, COEFFICIENT, more=[more]))
-    return made
+            more = "Same winner" if key == "kappa" else "Second minus first"
+            tables.append(figure_table(title, "Judges", lines, COEFFICIENT, more=[more]))
+    return tables
 
 
-def _matrix(title: str, names: Sequence[str], pairs: Sequence[Data], key: str) -> Matrix | None:
-    """Every pair of judges, shown in both halves; None where no pair has a value."""
+def _matrix(title: str, names: Sequence[str], pairs: Sequence[Data], key: str) -> JudgeMatrix | None:
+    """Make a symmetric matrix over the pairs of judges; None if no pair has a value."""
     kind = SHARE if key == "same_winner" else COEFFICIENT
-    found = {}
+    cells = {}
     for pair in pairs:
         figure = pair[key]
-        cell = (shown(figure, kind), round(max(0.0, figure["value"] or 0.0), 4))
-        found[pair["first"], pair["second"]] = found[pair["second"], pair["first"]] = cell
+        cell = (format_figure(figure, kind), round(max(0.0, figure["value"] or 0.0), 4))
+        cells[pair["first"], pair["second"]] = cells[pair["second"], pair["first"]] = cell
     if all(pair[key]["value"] is None for pair in pairs):
         return None
-    return Matrix(title, names, [(one, [found.get((one, other)) for other in names]) for one in names])
+    return JudgeMatrix(title, names, [(one, [cells.get((one, other)) for other in names]) for one in names])

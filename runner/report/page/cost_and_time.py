@@ -1,4 +1,4 @@
-"""What the run took: tokens, cost, attempts and time."""
+"""What the run used: tokens, cost, attempts and time."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from runner.report.page.charts import Area, area
 from runner.report.page.figures import Data
 
 
-class Effort(msgspec.Struct, frozen=True):
-    """The section: tables of texts, all rows first, and the rows over time."""
+class CostAndTime(msgspec.Struct, frozen=True):
+    """The section: tables of texts whose first line is about all judges, and a chart of rows over time."""
 
     usage: Sequence[Sequence[str]]
     latency: Sequence[Sequence[str]]
     timeline: Area | None
-    most: str
+    peak: str
     ends: tuple[str, str]
 
 
-def effort(summary: Data) -> Effort | None:
+def cost_and_time(summary: Data) -> CostAndTime | None:
     """Make the section; None without rows."""
     time = summary["throughput"]
     if not summary["counts"]["all"]["rows"]:
         return None
     currency = summary["run"]["currency"]
-    one = len(summary["judges"]) < 2
-    drawn = area(time["timeline"], time["step_s"])
-    return Effort(
-        usage=[_usage(line, currency) for line in _lines(summary["usage"], one)],
-        latency=[_latency(line) for line in _lines(time["latency"], one) if line["n"]],
-        timeline=drawn,
-        most=f"{formatting.number(drawn.most)} rows/s" if drawn else "",
+    single_judge = len(summary["judges"]) < 2
+    chart = area(time["timeline"], time["step_s"])
+    return CostAndTime(
+        usage=[_usage(line, currency) for line in _lines(summary["usage"], single_judge)],
+        latency=[_latency(line) for line in _lines(time["latency"], single_judge) if line["n"]],
+        timeline=chart,
+        peak=f"{formatting.number(chart.peak)} rows/s" if chart else "",
         ends=(formatting.when(time["first_at"]), formatting.when(time["last_at"])),
     )
 
 
-def _lines(lines: Sequence[Data], one: bool) -> Sequence[Data]:
-    """With one judge its line says what the first one says."""
-    return lines[:1] if one else lines
+def _lines(lines: Sequence[Data], single_judge: bool) -> Sequence[Data]:
+    """Returns the lines to show: with a single judge, its own line equals the one for all judges."""
+    return lines[-1:] if single_judge else lines
 
 
 def _usage(line: Data, currency: str | None) -> list[str]:
@@ -56,13 +56,13 @@ def _usage(line: Data, currency: str | None) -> list[str]:
 
 
 def _latency(line: Data) -> list[str]:
-    shares = (line[key] for key in ("p50", "p90", "p99", "max"))
+    quantiles = (line[key] for key in ("p50", "p90", "p99", "max"))
     return [
         _name(line),
-        *(formatting.NONE if one is None else formatting.duration(one) for one in shares),
+        *(formatting.NONE if seconds is None else formatting.duration(seconds) for seconds in quantiles),
         formatting.whole(line["n"]),
     ]
 
 
 def _name(line: Data) -> str:
-    return "All rows" if line["judge"] is None else str(line["judge"])
+    return "All judges" if line["judge"] is None else str(line["judge"])

@@ -1,4 +1,4 @@
-"""Figures of the summary as lines of a table, each with a dot and whiskers on an axis that the table shares."""
+"""Tables of figures; each line has a dot and whiskers on an axis that the table's lines share."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from runner.report.page import formatting
 Data = Mapping[str, Any]
 
 _HALF = 0.5
+_MAX_AXIS_STEPS = 6
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """A figure in words.
+class FigureText(msgspec.Struct, frozen=True):
+    """A figure as text.
 
     Attributes:
         text: its value, or a dash.
-        span: its interval; empty where there is none.
-        small: why there is no value or no interval; empty where there are both.
-        title: what it rests on.
+        span: its interval; empty if there is none.
+        small: why there is no value or no interval; empty if there are both.
+        title: interval and counts, for a tooltip.
+        n: the number of cases it is computed from.
+        left_out: the number of cases that are missing.
     """
 
     text: str
@@ -34,7 +37,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Whiskers(msgspec.Struct, frozen=True):
-    """Where a figure is on its axis, in per cent of the axis; an open end reaches the axis's end."""
+    """The position of a figure on its axis in per cent; an open end of the interval reaches the end of the axis."""
 
     at: float
     low: float | None
@@ -42,20 +45,20 @@ class Whiskers(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of a table: a name, a figure with its whiskers, and further figures without.
+    """One line of a table: a name, a figure with whiskers, and further figures without.
 
-    With `shown` None it is a heading over the lines below it.
+    If `shown` is None, the line is a heading for the lines below it.
     """
 
     name: str
     hint: str = ""
-    shown: Shown | None = None
+    shown: FigureText | None = None
     whiskers: Whiskers | None = None
-    more: Sequence[Shown] = ()
+    more: Sequence[FigureText] = ()
 
 
 class Axis(msgspec.Struct, frozen=True):
-    """What whiskers are drawn on: its ticks (place in per cent, text) and the place of the mark to compare with."""
+    """The axis of a table: `ticks` are positions in per cent with texts, `mark` is the position of the reference."""
 
     low: float
     high: float
@@ -63,7 +66,7 @@ class Axis(msgspec.Struct, frozen=True):
     mark: float | None
 
 
-class Block(msgspec.Struct, frozen=True):
+class FigureTable(msgspec.Struct, frozen=True):
     """A table of figures; `head` names the first column, `more` the further ones."""
 
     title: str
@@ -75,7 +78,7 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """What a figure is: how its value is written, the ends of its axis where they are given, and its mark."""
+    """A kind of figure: how to write its value, the fixed ends of its axis (if any), and its reference value."""
 
     write: Callable[[float], str]
     low: float | None = None
@@ -84,55 +87,58 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 SHARE = Kind(formatting.share, 0.0, 1.0)
-EVEN = Kind(formatting.share, 0.0, 1.0, 0.5)
-LEAN = Kind(formatting.share, -1.0, 1.0, 0.0)
+EVEN_SHARE = Kind(formatting.share, 0.0, 1.0, 0.5)
+SIGNED_SHARE = Kind(formatting.share, -1.0, 1.0, 0.0)
 COEFFICIENT = Kind(formatting.number, None, 1.0, 0.0)
 NUMBER = Kind(formatting.number)
 DIFFERENCE = Kind(formatting.number, None, None, 0.0)
 RATING = Kind(formatting.rating, None, None, 1000.0)
 
+# A line of a table: name, hint, figure (None: a heading) and further figures.
+Entry = tuple[str, str, Data | None, Sequence[FigureText]]
 
-def shown(figure: Data, kind: Kind) -> Shown:
-    """Put a figure into words."""
+
+def format_figure(figure: Data, kind: Kind) -> FigureText:
+    """Returns a figure as text."""
     value, low, high = figure["value"], figure["low"], figure["high"]
     span = "" if low is None and high is None else f"{_end(low, kind)} to {_end(high, kind)}"
-    rests = [f"n = {figure['n']:,}", f"left out: {figure['left_out']:,}"]
+    facts = [f"n = {figure['n']:,}", f"left out: {figure['left_out']:,}"]
     if figure["count"] is not None:
-        rests.insert(0, f"{figure['count']:,} of {figure['n']:,}")
+        facts.insert(0, f"{figure['count']:,} of {figure['n']:,}")
     if span:
-        rests.insert(0, f"95 % interval {span}")
-    return Shown(
+        facts.insert(0, f"95 % interval {span}")
+    return FigureText(
         text=formatting.NONE if value is None else kind.write(value),
         span=span,
         small=figure["reason"] or "",
-        title="; ".join(rests),
+        title="; ".join(facts),
         n=formatting.whole(figure["n"]),
         left_out=formatting.whole(figure["left_out"]),
     )
 
 
-def block(
-    title: str, head: str, entries: Sequence[tuple[str, str, Data | None, Sequence[Shown]]], kind: Kind, **more: Any
-) -> Block:
+def figure_table(title: str, head: str, entries: Sequence[Entry], kind: Kind, **more: Any) -> FigureTable:
     """Make a table of figures of one kind.
 
     Args:
-        title: over it.
-        head: names the first column.
-        entries: name, hint, figure and further figures of each line; without a figure it is a heading.
+        title: the heading of the table.
+        head: the name of the first column.
+        entries: the lines.
         kind: of the figures.
-        more: `more` and `note` of the block.
+        more: `more` and `note` of the table.
     """
     axis = make_axis([figure for _, _, figure, _ in entries if figure is not None], kind)
     lines = [
-        Line(name, hint) if figure is None else Line(name, hint, shown(figure, kind), whiskers(figure, axis), further)
+        Line(name, hint)
+        if figure is None
+        else Line(name, hint, format_figure(figure, kind), whiskers(figure, axis), further)
         for name, hint, figure, further in entries
     ]
-    return Block(title, head, lines, axis, **more)
+    return FigureTable(title, head, lines, axis, **more)
 
 
 def make_axis(figures: Sequence[Data], kind: Kind) -> Axis | None:
-    """An axis that holds all values and intervals; None where there is no value."""
+    """Make an axis that contains all values and intervals; None if there is no value."""
     ends = [
         end
         for figure in figures
@@ -152,26 +158,26 @@ def make_axis(figures: Sequence[Data], kind: Kind) -> Axis | None:
         low = -1.0 if min(ends) < -_HALF else -_HALF if min(ends) < 0 else 0.0
     if high <= low:
         high = low + step
-    mark = None if kind.mark is None or not low <= kind.mark <= high else place(kind.mark, low, high)
+    mark = None if kind.mark is None or not low <= kind.mark <= high else percent_position(kind.mark, low, high)
     ticks = (-_HALF, 0.0, _HALF, 1.0) if low == -_HALF and kind is COEFFICIENT else (low, (low + high) / 2, high)
-    return Axis(low, high, [(place(at, low, high), _tick(at, kind)) for at in ticks], mark)
+    return Axis(low, high, [(percent_position(at, low, high), _tick(at, kind)) for at in ticks], mark)
 
 
-def place(value: float, low: float, high: float) -> float:
-    """Where a value is between two ends, in per cent, never beyond."""
+def percent_position(value: float, low: float, high: float) -> float:
+    """Returns the position of a value between two ends in per cent, clamped to the ends."""
     return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 3)
 
 
 def whiskers(figure: Data, axis: Axis | None) -> Whiskers | None:
-    """Where a figure and its interval are on an axis; None without a value."""
+    """Returns the positions of a figure and its interval on an axis; None without a value."""
     if axis is None or figure["value"] is None:
         return None
     low, high = figure["low"], figure["high"]
     open_ended = (low is None) != (high is None)
     return Whiskers(
-        at=place(figure["value"], axis.low, axis.high),
-        low=(0.0 if open_ended else None) if low is None else place(low, axis.low, axis.high),
-        high=(100.0 if open_ended else None) if high is None else place(high, axis.low, axis.high),
+        at=percent_position(figure["value"], axis.low, axis.high),
+        low=(0.0 if open_ended else None) if low is None else percent_position(low, axis.low, axis.high),
+        high=(100.0 if open_ended else None) if high is None else percent_position(high, axis.low, axis.high),
     )
 
 
@@ -184,6 +190,6 @@ def _tick(at: float, kind: Kind) -> str:
 
 
 def _step(width: float) -> float:
-    """A round length, a few of which make the width."""
+    """Returns a round step that divides the width into at most `_MAX_AXIS_STEPS` steps."""
     size = float(10 ** math.floor(math.log10(width)))
-    return next(step for step in (size / 5, size / 2, size, 2 * size) if width / step <= 6)
+    return next(step for step in (size / 5, size / 2, size, 2 * size) if width / step <= _MAX_AXIS_STEPS)

@@ -1,4 +1,4 @@
-"""The page from the summary: every part's view, laid out by the templates."""
+"""Render the page: build each section from the summary and lay it out with the templates."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from typing import Any
 
 import jinja2
 
-from runner.report.page import distributions, formatting, samples
-from runner.report.page.agreement import against
-from runner.report.page.consistency import panel, places, steady
-from runner.report.page.cost_and_time import effort
+from runner.report.page import formatting, samples
+from runner.report.page.agreement import agreement_section
+from runner.report.page.consistency import judge_consistency, panel_section, position_overview
+from runner.report.page.cost_and_time import cost_and_time
+from runner.report.page.distributions import verdict_section
 from runner.report.page.findings import findings
-from runner.report.page.header import judges, top
-from runner.report.page.ranking import ranking
+from runner.report.page.header import judge_rows, page_header
+from runner.report.page.ranking import ranking_section
 
-_BAD = set(range(32)) - {ord("\t"), ord("\n")} | set(range(127, 160)) | set(range(0xD800, 0xE000)) | {0xFFFE, 0xFFFF}
-_CONTROLS = dict.fromkeys(_BAD, "\N{REPLACEMENT CHARACTER}") | {ord("\r"): ""}
+# Control characters, surrogates and noncharacters, which HTML does not allow; tab and newline are kept.
+_INVALID = (
+    set(range(32)) - {ord("\t"), ord("\n")} | set(range(127, 160)) | set(range(0xD800, 0xE000)) | {0xFFFE, 0xFFFF}
+)
+_REPLACEMENTS = dict.fromkeys(_INVALID, "\N{REPLACEMENT CHARACTER}") | {ord("\r"): ""}
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """Make the whole page of a summary, as `summarize` gives it or `summary.json` keeps it.
+    """Render the page of a summary, as returned by `summarize` or read from `summary.json`.
 
-    The page is one file: it needs no other one, and asks no network for anything.
+    The page is one self-contained file: it loads no other file and makes no network requests.
     """
     summary = _clean(summary)
     page = _environment().get_template("page.html.j2")
@@ -32,20 +36,20 @@ def render(summary: Mapping[str, Any]) -> str:
         summary=summary,
         css=_text("page.css"),
         js=_text("page.js"),
-        top=top(summary),
-        judges=judges(summary),
+        header=page_header(summary),
+        judges=judge_rows(summary),
         findings=findings(summary),
-        falls=distributions.falls(summary),
-        against=against(summary),
-        steady=steady(summary),
-        places=places(summary),
-        panel=panel(summary),
-        ranking=ranking(summary),
-        effort=effort(summary),
+        verdicts=verdict_section(summary),
+        agreement=agreement_section(summary),
+        consistency=judge_consistency(summary),
+        positions=position_overview(summary),
+        panel=panel_section(summary),
+        ranking=ranking_section(summary),
+        cost_and_time=cost_and_time(summary),
         causes=samples.causes(summary),
         rules=samples.rules(summary),
-        cases=samples.cases(summary),
-        why=samples.WHY,
+        disputed=samples.disputed_samples(summary),
+        reasons=samples.REASONS,
     )
 
 
@@ -63,14 +67,14 @@ def _environment() -> jinja2.Environment:
 
 
 def _text(name: str) -> str:
-    """A template, the style or the script, as the package keeps it."""
+    """Returns the content of a template, of the style sheet or of the script."""
     return files("runner.report.page").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _clean(value: Any) -> Any:
-    """The same data, without characters that HTML does not allow."""
+    """Returns the same data with characters replaced that HTML does not allow."""
     if isinstance(value, str):
-        return value.translate(_CONTROLS)
+        return value.translate(_REPLACEMENTS)
     if isinstance(value, Mapping):
         return {_clean(key): _clean(one) for key, one in value.items()}
     return [_clean(one) for one in value] if isinstance(value, list | tuple) else value

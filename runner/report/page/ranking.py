@@ -1,4 +1,4 @@
-"""Rankings of models, by the verdict and by people."""
+"""Rankings of models, by judge verdicts and by human labels."""
 
 from __future__ import annotations
 
@@ -14,115 +14,133 @@ from runner.report.page.figures import (
     SHARE,
     Axis,
     Data,
-    Shown,
+    FigureText,
+    Kind,
     Whiskers,
+    format_figure,
     make_axis,
-    shown,
     whiskers,
 )
 
-_BY = {"verdict": "By the judges", "people": "By people"}
-_OTHER = {"verdict": "People", "people": "Judges"}
+_TITLES = {"verdict": "By judge verdicts", "people": "By human labels"}
+_OTHER_RANKS = {"verdict": "Human rank", "people": "Judge rank"}
 _METHODS = {
-    "bradley_terry": "Strength by wins, losses and ties (Bradley-Terry with ties, after Davidson); "
-    "1000 is the average, 400 points more are odds of ten to one.",
+    "bradley_terry": "Rating from wins, losses and ties (Bradley-Terry model with ties, Davidson 1970). "
+    "1000 is the average; 400 points more mean odds of ten to one.",
     "mean_score": "Mean score.",
 }
 
 
-class Place(msgspec.Struct, frozen=True):
-    """One model of a ranking."""
+class RankedModel(msgspec.Struct, frozen=True):
+    """One model of a ranking; `other` is its rank in the other ranking."""
 
     rank: int
     span: str
     model: str
-    shown: Shown
+    shown: FigureText
     whiskers: Whiskers | None
-    games: str
     record: str
     rate: str
     other: str
     note: str
 
 
-class Cell(msgspec.Struct, frozen=True):
-    """Who beat whom: the rate, how far it is from even (0 to 1) and on which side, and what stands behind it."""
+class WinCell(msgspec.Struct, frozen=True):
+    """A cell of the win matrix.
+
+    Attributes:
+        text: the win rate in per cent.
+        strength: its distance from an even record, 0 to 1.
+        side: the CSS class: `won`, `lost` or `even`.
+        title: the counts, for a tooltip.
+    """
 
     text: str
-    far: float
+    strength: float
     side: str
     title: str
 
 
-class Standings(msgspec.Struct, frozen=True):
-    """One ranking with its win matrix, a row of cells for each model; `other` names the column of the other's ranks."""
+class RankingTable(msgspec.Struct, frozen=True):
+    """One ranking.
+
+    Attributes:
+        title: whose verdicts it is based on.
+        method: how scores are computed.
+        pairwise: True if models are ranked by comparisons with each other.
+        models: best first.
+        axis: of the scores.
+        matrix: a row of cells for each model; empty unless `pairwise`.
+        notes: caveats.
+        other: name of the column with the ranks of the other ranking; empty if there is none.
+    """
 
     title: str
     method: str
-    contests: bool
-    places: Sequence[Place]
+    pairwise: bool
+    models: Sequence[RankedModel]
     axis: Axis | None
-    matrix: Sequence[Sequence[Cell]]
-    components: bool
+    matrix: Sequence[Sequence[WinCell]]
     notes: Sequence[str]
     other: str
 
 
-class Ranking(msgspec.Struct, frozen=True):
-    """All rankings, and how alike they are."""
+class RankingSection(msgspec.Struct, frozen=True):
+    """All rankings, and their agreement if there are two."""
 
-    tables: Sequence[Standings]
-    tau: Shown | None
+    tables: Sequence[RankingTable]
+    tau: FigureText | None
 
 
-def ranking(summary: Data) -> Ranking | None:
-    """Make the section; None where nothing is ranked."""
+def ranking_section(summary: Data) -> RankingSection | None:
+    """Make the section; None if nothing is ranked."""
     found = summary["ranking"]
     if not found["tables"]:
         return None
-    both = len(found["tables"]) > 1
-    return Ranking(
+    return RankingSection(
         tables=[_table(table, found["tables"]) for table in found["tables"]],
-        tau=shown(found["kendall_tau"], COEFFICIENT) if both else None,
+        tau=format_figure(found["kendall_tau"], COEFFICIENT) if len(found["tables"]) > 1 else None,
     )
 
 
-def _table(table: Data, tables: Sequence[Data]) -> Standings:
+def _table(table: Data, tables: Sequence[Data]) -> RankingTable:
     kind = RATING if table["method"] == "bradley_terry" else NUMBER
     axis = make_axis([model["score"] for model in table["models"]], kind)
     others = {model["model"]: str(model["rank"]) for one in tables if one is not table for model in one["models"]}
-    notes = [f"From {formatting.plural(table['samples'], 'sample')}; {table['left_out']:,} left out."]
+    notes = [f"Based on {formatting.plural(table['samples'], 'sample')}; {table['left_out']:,} left out."]
     if table["models_left_out"]:
-        notes.append(f"{formatting.plural(table['models_left_out'], 'model')} with fewer samples not ranked.")
+        are = "is" if table["models_left_out"] == 1 else "are"
+        notes.append(f"{formatting.plural(table['models_left_out'], 'model')} with fewer samples {are} not ranked.")
     if table["tie_parameter"]:
         notes.append(f"Tie parameter (Davidson's nu): {formatting.number(table['tie_parameter'])}.")
-    components = len({model["component"] for model in table["models"]}) > 1
-    if components:
-        notes.append("Models of different components never met, not even through others: do not compare their scores.")
-    return Standings(
-        title=_BY.get(table["by"], str(table["by"])),
+    several_components = len({model["component"] for model in table["models"]}) > 1
+    return RankingTable(
+        title=_TITLES.get(table["by"], str(table["by"])),
         method=_METHODS.get(table["method"], ""),
-        contests=table["method"] == "bradley_terry",
-        places=[
-            Place(
-                rank=model["rank"],
-                span=_span(model),
-                model=model["model"],
-                shown=shown(model["score"], kind),
-                whiskers=whiskers(model["score"], axis),
-                games=formatting.whole(model["games"]),
-                record="" if model["wins"] is None else f"{model['wins']:,} / {model['losses']:,} / {model['ties']:,}",
-                rate="" if model["win_rate"] is None else shown(model["win_rate"], SHARE).text,
-                other=others.get(model["model"], formatting.NONE),
-                note="; ".join(filter(None, [f"component {model['component']}" if components else "", model["note"]])),
-            )
+        pairwise=table["method"] == "bradley_terry",
+        models=[
+            _ranked_model(model, kind, axis, several_components, others.get(model["model"], formatting.NONE))
             for model in table["models"]
         ],
         axis=axis,
         matrix=_matrix(table["matrix"]) if table["matrix"] else (),
-        components=components,
         notes=[*notes, *table["notes"]],
-        other=_OTHER.get(table["by"], "") if others else "",
+        other=_OTHER_RANKS.get(table["by"], "") if others else "",
+    )
+
+
+def _ranked_model(model: Data, kind: Kind, axis: Axis | None, several_components: bool, other: str) -> RankedModel:
+    component = f"component {model['component']}" if several_components else ""
+    return RankedModel(
+        rank=model["rank"],
+        span=_span(model),
+        model=model["model"],
+        shown=format_figure(model["score"], kind),
+        whiskers=whiskers(model["score"], axis),
+        record="" if model["wins"] is None else f"{model['wins']:,} / {model['losses']:,} / {model['ties']:,}",
+        rate="" if model["win_rate"] is None else format_figure(model["win_rate"], SHARE).text,
+        other=other,
+        note="; ".join(filter(None, [component, model["note"]])),
     )
 
 
@@ -131,19 +149,19 @@ def _span(model: Data) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _matrix(matrix: Data) -> list[list[Cell]]:
+def _matrix(matrix: Data) -> list[list[WinCell]]:
     models = matrix["models"]
     return [
-        [_cell(matrix, one, other) if one != other else Cell("", 0.0, "even", "") for other in range(len(models))]
+        [_cell(matrix, one, other) if one != other else WinCell("", 0.0, "even", "") for other in range(len(models))]
         for one in range(len(models))
     ]
 
 
-def _cell(matrix: Data, one: int, other: int) -> Cell:
+def _cell(matrix: Data, one: int, other: int) -> WinCell:
     first, second = matrix["models"][one], matrix["models"][other]
     rate = matrix["rate"][one][other]
     if rate is None:
-        return Cell(formatting.NONE, 0.0, "even", f"{first} and {second}: never met")
-    won, lost, ties = matrix["wins"][one][other], matrix["wins"][other][one], matrix["ties"][one][other]
-    title = f"{first} against {second}: {won:,} won, {lost:,} lost, {ties:,} ties"
-    return Cell(f"{100 * rate:.0f}", round(abs(rate - 0.5) * 2, 4), "won" if rate > 0.5 else "lost", title)
+        return WinCell(formatting.NONE, 0.0, "even", f"{first} and {second} never met")
+    won, lost, tied = matrix["wins"][one][other], matrix["wins"][other][one], matrix["ties"][one][other]
+    title = f"{first} against {second}: {won:,} won, {lost:,} lost, {tied:,} tied"
+    return WinCell(f"{100 * rate:.0f}", round(abs(rate - 0.5) * 2, 4), "won" if rate > 0.5 else "lost", title)

@@ -1,7 +1,8 @@
-"""Single rows and samples: failures with examples, parsing rules, and the most disputed samples."""
+"""Single rows and samples: rows without a verdict with examples, parsing rules, and the most disputed samples."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,11 @@ from runner.report.page import formatting
 from runner.report.page.charts import CLASSES
 from runner.report.page.figures import Data
 
-WHY = {
+REASONS = {
     "votes": "votes differ",
-    "orders": "orders differ",
-    "scores": "scores are apart",
-    "people": "against people",
+    "orders": "winner changes with the order",
+    "scores": "scores differ",
+    "people": "contradicts the human label",
 }
 _TEXTS = {
     "question": "Question",
@@ -24,10 +25,11 @@ _TEXTS = {
     "answer2": "Answer 2",
     "reference": "Reference",
 }
+_MAX_LISTED_VOTES = 24  # the summary lists at most this many votes of a sample
 
 
 class Vote(msgspec.Struct, frozen=True):
-    """What one request came to."""
+    """The result of one request."""
 
     judge: str
     order: str
@@ -36,10 +38,13 @@ class Vote(msgspec.Struct, frozen=True):
     response: str
 
 
-class Case(msgspec.Struct, frozen=True):
-    """One disputed sample; `place` is its place by dispute, `question` stands open and `texts` below it."""
+class DisputedSample(msgspec.Struct, frozen=True):
+    """One disputed sample; `position` is its index in the order of dispute.
 
-    place: int
+    `question` is always visible, `texts` are folded.
+    """
+
+    position: int
     sample_id: str
     ordinal: int
     why: Sequence[str]
@@ -50,12 +55,12 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def causes(summary: Data) -> list[dict[str, Any]]:
-    """Rows that are not ok, by cause."""
+    """Returns the rows that are not ok, by cause."""
     rows = summary["counts"]["all"]["rows"]
     return [
         {
             "status": one["status"],
-            "cause": str(one["error_type"] or "not known").replace("_", " "),
+            "cause": str(one["error_type"] or "unknown cause").replace("_", " "),
             "n": formatting.whole(one["n"]),
             "share": formatting.share(one["n"] / rows),
             "examples": one["examples"],
@@ -65,22 +70,22 @@ def causes(summary: Data) -> list[dict[str, Any]]:
 
 
 def rules(summary: Data) -> list[tuple[str, str, str, str]]:
-    """Parsing rules: judge, rule, how often it fired, and the share that could be read."""
+    """Returns the parsing rules: judge, rule, number of matches, and the share with a readable verdict."""
     return [
         (one["judge"], one["rule"], formatting.whole(one["n"]), formatting.share(one["ok"] / one["n"]))
         for one in summary["counts"]["rules"]
     ]
 
 
-def cases(summary: Data) -> list[Case]:
-    """The most disputed samples, as the summary orders them."""
-    return [_case(place, one) for place, one in enumerate(summary["disputed"])]
+def disputed_samples(summary: Data) -> list[DisputedSample]:
+    """Returns the most disputed samples in the order of the summary."""
+    return [_disputed_sample(position, one) for position, one in enumerate(summary["disputed"])]
 
 
-def _case(place: int, one: Data) -> Case:
+def _disputed_sample(position: int, one: Data) -> DisputedSample:
     texts = {name: text for name, text in one["texts"].items() if text}
-    return Case(
-        place=place,
+    return DisputedSample(
+        position=position,
         sample_id=one["sample_id"],
         ordinal=one["ordinal"],
         why=one["why"],
@@ -92,33 +97,46 @@ def _case(place: int, one: Data) -> Case:
 
 
 def _facts(one: Data) -> list[tuple[str, str]]:
-    facts = [("verdict", verdict(one)), ("people", verdict(one["fields"], "human_"))]
+    facts = [("verdict", verdict(one))]
+    human = verdict(one["fields"], "human_")
+    if human != formatting.NONE:
+        facts.append(("human label", human))
     if one["agreement"] is not None:
-        facts.append(("votes for it", formatting.share(one["agreement"])))
+        facts.append(_majority(one))
     if one["spread"]:
-        facts.append(("scores apart by", formatting.plain(one["spread"])))
-    rest = {name: value for name, value in one["fields"].items() if not name.startswith("human_")}
-    facts += [(name, str(value)) for name, value in rest.items() if value is not None]
-    return [(name, text) for name, text in facts if name != "people" or text != formatting.NONE]
+        facts.append(("max − min score", formatting.plain(one["spread"])))
+    others = {name: value for name, value in one["fields"].items() if not name.startswith("human_")}
+    return [*facts, *((name, str(value)) for name, value in others.items() if value is not None)]
+
+
+def _majority(one: Data) -> tuple[str, str]:
+    """Returns the share of votes for the verdict, or the counts of votes if two outcomes have equally many."""
+    if one["winner"] == "tie" and len(one["votes"]) < _MAX_LISTED_VOTES:
+        counts = Counter(vote["winner"] for vote in one["votes"] if vote["status"] == "ok" and vote["winner"])
+        first, second, ties = (counts[winner] for winner in ("1", "2", "tie"))
+        if ties <= max(first, second):
+            drawn = f" and {formatting.plural(ties, 'tie')}" if ties else ""
+            return "votes", f"no majority ({first}:{second}{drawn})"
+    return "votes for the verdict", formatting.share(one["agreement"])
 
 
 def verdict(one: Mapping[str, Any], prefix: str = "") -> str:
-    """Winner, score and label in words; a dash where there is none."""
+    """Returns winner, score and label as text; a dash if there is none."""
     winner, score, label = (one.get(prefix + key) for key in ("winner", "score", "label"))
-    told = []
+    parts = []
     if winner is not None:
-        told.append(CLASSES.get(winner, str(winner)))
+        parts.append(CLASSES.get(winner, str(winner)))
     if score is not None:
-        told.append(formatting.plain(score))
+        parts.append(formatting.plain(score))
     if label is not None:
-        told.append(str(label))
-    return ", ".join(told) or formatting.NONE
+        parts.append(str(label))
+    return ", ".join(parts) or formatting.NONE
 
 
 def _vote(vote: Data) -> Vote:
-    said = verdict(vote)
+    result = verdict(vote)
     if vote["status"] != "ok":
-        why = f": {str(vote['error_type']).replace('_', ' ')}" if vote["error_type"] else ""
-        said = f"{vote['status']}{why}"
-    order = "answers exchanged" if vote["swapped"] else "given order"
-    return Vote(vote["judge"], order, vote["repeat"] + 1, said, vote["response"] or "")
+        cause = f": {str(vote['error_type']).replace('_', ' ')}" if vote["error_type"] else ""
+        result = f"{vote['status']}{cause}"
+    order = "answers swapped" if vote["swapped"] else "original order"
+    return Vote(vote["judge"], order, vote["repeat"] + 1, result, vote["response"] or "")

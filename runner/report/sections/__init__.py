@@ -1,1 +1,1 @@
-"""The sections of the summary."""
+"""Computes the sections of the summary."""

@@ -1,4 +1,4 @@
-"""Agreement with people: every judge and the aggregated verdict, overall and by group."""
+"""Agreement of each judge and of the aggregated verdict with human labels, overall and by group."""
 
 from __future__ import annotations
 
@@ -25,84 +25,91 @@ from runner.report.sections.winner_agreement import CELL, CELLS, agreement, kapp
 from runner.report.stats.bootstrap import Floats, Resampled, Resampler
 
 
-def agreements(store: RunTables, scales: Scales, resampler: Resampler) -> tuple[Agreement, ...]:
-    """Compare each judge, and last the aggregated verdict, with people; empty without human labels."""
-    tables = store.tables
-    who = [(judge.code, judge.name, scales.judges.get(judge.name)) for judge in tables.judges]
-    every: list[tuple[int, str | None, Span | None]] = [*who]
-    if tables.sample_columns:
-        every.append((VERDICT, None, verdict_scale(tables.judges, scales)))
-    made = []
-    for code, name, span in every:
-        compare = _Comparing(store, code, scale_pair(span, scales.human), resampler)
-        overall, groups = store.by_group(compare.by, code)
+def agreements(tables: RunTables, scales: Scales, resampler: Resampler) -> tuple[Agreement, ...]:
+    """Compare each judge, and last the aggregated verdict, with human labels; empty if there are none."""
+    judges = tables.facts.judges
+    entries: list[tuple[int, str | None, Span | None]] = [
+        (judge.code, judge.name, scales.judges.get(judge.name)) for judge in judges
+    ]
+    if tables.facts.sample_columns:
+        entries.append((VERDICT, None, verdict_scale(judges, scales)))
+    found = []
+    for code, name, span in entries:
+        comparer = _Comparer(tables, code, scale_pair(span, scales.human), resampler)
+        overall, groups = tables.by_group(comparer.compare, code)
         if overall is not None:
-            in_groups = {column: [GroupComparison(*one) for one in found] for column, found in groups.items()}
-            made.append(Agreement(name, overall, in_groups))
-    return tuple(made)
+            in_groups = {column: [GroupComparison(*one) for one in values] for column, values in groups.items()}
+            found.append(Agreement(name, overall, in_groups))
+    return tuple(found)
 
 
 def verdict_scale(judges: Sequence[Judge], scales: Scales) -> Span | None:
-    """The scale of the aggregated score: the one that all judges that score have in common."""
+    """Returns the scale of the aggregated score: the one shared by all judges that give scores, if there is one."""
     spans = {scales.judges.get(judge.name) for judge in judges if judge.scores}
     return spans.pop() if len(spans) == 1 else None
 
 
-class _Comparing:
-    """Compares one judge's verdicts of each kind with people's."""
+class _Comparer:
+    """Compares one judge's verdicts of each kind with human labels."""
 
-    def __init__(self, store: RunTables, judge: int, scales: ScalePair | None, resampler: Resampler) -> None:
-        self._store = store
+    def __init__(self, tables: RunTables, judge: int, scales: ScalePair | None, resampler: Resampler) -> None:
+        self._tables = tables
         self._judge = judge
         self._scales = scales
         self._resampler = resampler
 
-    def by(self, by: int | None) -> dict[Key, Comparison]:
+    def compare(self, by: int | None) -> dict[Key, Comparison]:
+        """Returns the comparison for each value of a grouping column; `by` None compares all rows."""
         winners, labels = self._winners(by), self._labels(by)
-        scores = score_agreement(self._store, self._judge, by, self._scales, self._resampler)
+        scores = score_agreement(self._tables, self._judge, by, self._scales, self._resampler)
         keys = dict.fromkeys((*winners, *scores, *labels))
         return {key: Comparison(winners.get(key), scores.get(key), labels.get(key)) for key in keys}
 
     def _winners(self, by: int | None) -> dict[Key, WinnerAgreement]:
         where = f"judge = {self._judge} AND human < {UNREAD}"
-        cells = self._store.cells("pairs", CELL, CELLS, by, where)
+        cells = self._tables.cells("pairs", CELL, CELLS, by, where)
         return {key: agreement(self._resampler.resample(sums)) for key, sums in cells.items()}
 
     def _labels(self, by: int | None) -> dict[Key, LabelAgreement]:
-        classes = self._store.tables.label_classes
+        classes = self._tables.facts.label_classes
         if classes is None:
             return {}
         if not classes:
-            none = Figure(reason="not defined: too many different labels")
+            none = Figure(reason="undefined: too many different labels")
             return {(self._judge, None): LabelAgreement(none, none, Confusion((), (), ()), 0)} if by is None else {}
         width = len(classes) + 1
-        cells = self._store.cells(
+        cells = self._tables.cells(
             "labels", f"human * {width} + label", (width - 1) * width, by, f"judge = {self._judge}"
         )
         return {key: _label_agreement(self._resampler.resample(sums), classes) for key, sums in cells.items()}
 
 
-def _label_agreement(of: Resampled, classes: Sequence[str]) -> LabelAgreement:
+def _label_agreement(resampled: Resampled, classes: Sequence[str]) -> LabelAgreement:
     size = len(classes)
     human, label = np.indices((size, size + 1)).reshape(2, -1)
     read = (label < size).astype(float)
-    counts = of.total.reshape(size, size + 1).round().astype(int)
+    counts = resampled.total.reshape(size, size + 1).round().astype(int)
 
     def statistic(sums: Floats) -> Floats:
         return kappa(sums.reshape(*sums.shape[:-1], size, size + 1)[..., :size])
 
-    none = "no row has both a human label and a readable one"
+    none = "no row has both a human label and a readable verdict"
     return LabelAgreement(
-        accuracy=of.share(read * (human == label), read, 1 - read, none),
-        kappa=of.figure(statistic, of.total @ read, of.total @ (1 - read), "not defined: fewer than two labels"),
+        accuracy=resampled.share(read * (human == label), read, 1 - read, none),
+        kappa=resampled.figure(
+            statistic,
+            resampled.total @ read,
+            resampled.total @ (1 - read),
+            "undefined: fewer than two different labels",
+        ),
         confusion=Confusion(classes, counts[:, :size].tolist(), counts[:, size].tolist()),
-        resampled=of.units,
+        resampled=resampled.units,
     )
 
 
-def label_counts(store: RunTables) -> Mapping[str, int]:
-    """How many samples have a human label of each kind."""
-    columns = store.tables.columns
+def label_counts(tables: RunTables) -> Mapping[str, int]:
+    """Returns the number of samples with a human label, by kind."""
+    columns = tables.facts.columns
     kinds = [kind for kind in ("human_winner", "human_score", "human_label") if kind in columns]
     labelled = {kind: distinct("ordinal", "results", f"{kind} IS NOT NULL") for kind in kinds}
-    return {kind: store.row(f"SELECT count(*) FROM {samples}")[0] for kind, samples in labelled.items()}
+    return {kind: tables.row(f"SELECT count(*) FROM {samples}")[0] for kind, samples in labelled.items()}

@@ -1,4 +1,4 @@
-"""Consistency: of each judge with itself, over orders and repeats, and of the judges with each other."""
+"""Consistency of each judge over orders and repeats, and agreement between judges."""
 
 from __future__ import annotations
 
@@ -18,62 +18,64 @@ _SCORES = len(krippendorff.WINNER_TERMS)
 _EXTRA = ("count(*) FILTER (k >= 2 AND high = low)", "sum(high - low) FILTER (k >= 2)")
 
 
-def consistency(store: RunTables, criteria: Collection[str], scales: Scales, resampler: Resampler) -> Consistency:
-    """How each judge agrees with itself, and the judges with each other.
+def consistency(tables: RunTables, criteria: Collection[str], scales: Scales, resampler: Resampler) -> Consistency:
+    """Compute the consistency of each judge, and the agreement between judges.
 
     Args:
-        store: the run.
-        criteria: judges whose score is one criterion: they say something else, and are no part of the panel.
-        scales: of the judges, as far as they are known.
-        resampler: makes the intervals.
+        tables: the run.
+        criteria: judges that score one criterion; they measure something else and are not part of the panel.
+        scales: the known scales of the judges.
+        resampler: draws the resamples for intervals.
     """
-    judges = store.tables.judges
+    judges = tables.facts.judges
     if any(judge.repeats > 1 for judge in judges):
-        _make_repeated(store)
-    steady = []
+        _make_repeated(tables)
+    consistencies = []
     for judge in judges:
-        overall, groups = store.by_group(_Watching(store, judge, resampler).by, judge.code)
+        measurer = _SelfConsistency(tables, judge, resampler)
+        overall, groups = tables.by_group(measurer.measure, judge.code)
         in_groups = {column: [GroupSteadiness(*one) for one in found] for column, found in groups.items()}
-        steady.append(JudgeConsistency(judge.name, overall or Steadiness(), in_groups))
+        consistencies.append(JudgeConsistency(judge.name, overall or Steadiness(), in_groups))
     members = [judge for judge in judges if judge.name not in criteria]
-    return Consistency(steady, panel(store, members, scales, resampler) if len(members) > 1 else None)
+    return Consistency(consistencies, panel(tables, members, scales, resampler) if len(members) > 1 else None)
 
 
-class _Watching:
-    """Watches one judge answer the same thing several times."""
+class _SelfConsistency:
+    """Measures one judge's consistency over orders and repeats."""
 
-    def __init__(self, store: RunTables, judge: Judge, resampler: Resampler) -> None:
-        self._store = store
+    def __init__(self, tables: RunTables, judge: Judge, resampler: Resampler) -> None:
+        self._tables = tables
         self._judge = judge
         self._resampler = resampler
 
-    def by(self, by: int | None) -> dict[Key, Steadiness]:
+    def measure(self, by: int | None) -> dict[Key, Steadiness]:
+        """Returns the consistency for each value of a grouping column; `by` None uses all rows."""
         where = f"judge = {self._judge.code}"
         positions, repeats = {}, {}
         if self._judge.winners:
-            cells = self._store.cells("pairs", CELL, CELLS, by, where)
+            cells = self._tables.cells("pairs", CELL, CELLS, by, where)
             positions = {key: position(self._resampler.resample(sums)) for key, sums in cells.items()}
         if self._judge.repeats > 1:
             terms = (*krippendorff.WINNER_TERMS, *krippendorff.SCORE_TERMS, *_EXTRA)
-            found = self._store.sums("repeated", terms, by, where)
+            found = self._tables.sums("repeated", terms, by, where)
             repeats = {key: self._repeats(self._resampler.resample(sums)) for key, sums in found.items()}
         keys = dict.fromkeys((*positions, *repeats))
         return {key: Steadiness(positions.get(key), repeats.get(key)) for key in keys}
 
-    def _repeats(self, of: Resampled) -> Repeats:
-        unit = np.eye(len(of.total))
+    def _repeats(self, resampled: Resampled) -> Repeats:
+        unit = np.eye(len(resampled.total))
         scored, unscored = unit[_SCORES], unit[_SCORES + krippendorff.LEFT_OUT_SCORES]
-        n, left = float(of.total @ scored), float(of.total @ unscored)
-        none = Figure(reason="this judge names no winners")
-        unscaled = Figure(reason="this judge gives no scores")
+        n, left = float(resampled.total @ scored), float(resampled.total @ unscored)
+        no_winners = Figure(reason="this judge does not name winners")
+        no_scores = Figure(reason="this judge does not give scores")
         winners, scores = self._judge.winners, self._judge.scores
         return Repeats(
-            same_winner=krippendorff.agreed(of) if winners else none,
-            alpha_winners=krippendorff.of_winners(of) if winners else none,
-            same_score=of.share(unit[-2], scored, unscored, krippendorff.NOT_DEFINED) if scores else unscaled,
-            alpha_scores=krippendorff.of_scores(of, _SCORES) if scores else unscaled,
-            spread=of.figure(_spread, n, left, krippendorff.NOT_DEFINED) if scores else unscaled,
-            resampled=of.units,
+            same_winner=krippendorff.agreed(resampled) if winners else no_winners,
+            alpha_winners=krippendorff.of_winners(resampled) if winners else no_winners,
+            same_score=resampled.share(unit[-2], scored, unscored, krippendorff.NOT_DEFINED) if scores else no_scores,
+            alpha_scores=krippendorff.of_scores(resampled, _SCORES) if scores else no_scores,
+            spread=resampled.figure(_spread, n, left, krippendorff.NOT_DEFINED) if scores else no_scores,
+            resampled=resampled.units,
         )
 
 
@@ -81,12 +83,12 @@ def _spread(sums: Floats) -> Floats:
     return sums[..., -1] / sums[..., _SCORES]
 
 
-def _make_repeated(store: RunTables) -> None:
-    """A line for each request that was asked several times: how its answers fall out."""
-    groups = "".join(f", any_value(g{index}) AS g{index}" for index in range(len(store.tables.groups)))
-    from_zero = f"(score - {store.lowest_score()!r}::DOUBLE)"
-    codes = ", ".join(str(judge.code) for judge in store.tables.judges if judge.repeats > 1)
-    store.run(
+def _make_repeated(tables: RunTables) -> None:
+    """Create the table of repeated requests: one line per sample and order, with the counts of its verdicts."""
+    groups = "".join(f", any_value(g{index}) AS g{index}" for index in range(len(tables.facts.groups)))
+    from_zero = f"(score - {tables.lowest_score()!r}::DOUBLE)"
+    codes = ", ".join(str(judge.code) for judge in tables.facts.judges if judge.repeats > 1)
+    tables.run(
         f"CREATE TABLE repeated AS SELECT judge, ordinal, swapped, any_value(block) AS block{groups}, "
         "count(*) FILTER (winner < 3) AS m, count(*) FILTER (winner = 0) AS n1, count(*) FILTER (winner = 1) AS n2, "
         "count(*) FILTER (winner = 2) AS nt, count(score) AS k, "

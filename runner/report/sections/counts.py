@@ -1,4 +1,4 @@
-"""What was run and what it came to: rows by status and cause, tokens and cost, time."""
+"""Counts of the run: rows by status and cause, tokens and cost, time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import msgspec
 
 from runner.report.data.query import RunTables, distinct, quantiles
 
-EXAMPLES = 3
-MESSAGE, RESPONSE = 300, 600
-STRETCHES = 60
+MAX_EXAMPLES = 3  # per cause
+MAX_MESSAGE_CHARS, MAX_RESPONSE_CHARS = 300, 600
+TIMELINE_INTERVALS = 60
 
 _QUANTILES = (0.5, 0.9, 0.99)
 
 
 class Statuses(msgspec.Struct, frozen=True):
-    """How many rows there are; `judge` None is all of them."""
+    """Rows by status; `judge` None means all judges."""
 
     judge: str | None
     rows: int
@@ -27,7 +27,7 @@ class Statuses(msgspec.Struct, frozen=True):
 
 
 class Example(msgspec.Struct, frozen=True):
-    """One row that is not ok; its texts are cut."""
+    """One row that is not ok, with its texts truncated."""
 
     custom_id: str
     judge: str
@@ -36,7 +36,7 @@ class Example(msgspec.Struct, frozen=True):
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """Rows that are not ok for the same cause."""
+    """Rows that are not ok for the same reason."""
 
     status: str
     error_type: str | None
@@ -45,7 +45,7 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """How often a parsing rule fired, and how often what it found could be read."""
+    """How often a parsing rule matched, and how often the result was a readable verdict."""
 
     judge: str
     rule: str
@@ -65,9 +65,9 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What rows took, all attempts; `judge` None is all of them.
+    """Usage over all attempts; `judge` None means all judges.
 
-    `uncounted` rows were sent, but the service did not say how many tokens they took; `unpriced` rows have no cost.
+    `uncounted` rows were sent, but the service did not report their tokens; `unpriced` rows have no cost.
     """
 
     judge: str | None
@@ -83,7 +83,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Seconds of answering attempts; `judge` None is all rows. Rows by batch have none."""
+    """Latency in seconds of attempts that got a response; `judge` None means all judges. Batch rows have none."""
 
     judge: str | None
     n: int
@@ -97,13 +97,13 @@ class Throughput(msgspec.Struct, frozen=True):
     """When rows were finished.
 
     Attributes:
-        first_at: of the run's begin, else of the first row, Unix seconds; None without rows.
-        last_at: of the last row.
-        seconds: between them, breaks included.
-        rows_per_s: on average in that time; None where there is none.
-        step_s: seconds of each of the equal stretches that `timeline` counts rows in.
-        timeline: rows finished in each.
-        latency: of all rows, then of each judge's.
+        first_at: start of the run (of the first row, if unknown) in Unix seconds; None without rows.
+        last_at: when the last row was finished.
+        seconds: the time between the two, including interruptions.
+        rows_per_s: average rate over that time; None if the time is 0.
+        step_s: length of each interval of `timeline` in seconds.
+        timeline: rows finished in each of the equal intervals.
+        latency: of all rows, then of each judge.
     """
 
     first_at: float | None
@@ -115,29 +115,30 @@ class Throughput(msgspec.Struct, frozen=True):
     latency: Sequence[Latency]
 
 
-def counts(store: RunTables) -> Counts:
-    """Count rows."""
+def counts(tables: RunTables) -> Counts:
+    """Count rows by status, judge, route, cause and parsing rule."""
     lines = [
         Statuses(*row)
-        for row in store.rows(
+        for row in tables.rows(
             "SELECT judge, count(*), count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'unparsed'), "
             "count(*) FILTER (status = 'failed') FROM results GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge"
         )
     ]
-    (samples,) = store.row(f"SELECT count(*) FROM {distinct('ordinal', 'rows')}")
-    routes = store.rows("SELECT coalesce(route, 'not sent'), count(*) FROM results GROUP BY 1 ORDER BY 1")
-    rules = store.rows(
+    (samples,) = tables.row(f"SELECT count(*) FROM {distinct('ordinal', 'rows')}")
+    routes = tables.rows("SELECT coalesce(route, 'not sent'), count(*) FROM results GROUP BY 1 ORDER BY 1")
+    rules = tables.rows(
         "SELECT judge, rule, count(*) AS n, count(*) FILTER (status = 'ok') FROM results WHERE rule IS NOT NULL "
         "GROUP BY judge, rule ORDER BY judge, n DESC, rule"
     )
     every = next(line for line in lines if line.judge is None)
     judges = [line for line in lines if line.judge is not None]
-    return Counts(samples, every, judges, dict(routes), _causes(store), [Rule(*row) for row in rules])
+    return Counts(samples, every, judges, dict(routes), _causes(tables), [Rule(*row) for row in rules])
 
 
-def _causes(store: RunTables) -> list[Cause]:
-    found = store.rows(
-        "SELECT status, error_type, count(*) AS n, arg_min(custom_id, row(ordinal, custom_id), 3), min(ordinal, 3) "
+def _causes(tables: RunTables) -> list[Cause]:
+    found = tables.rows(
+        "SELECT status, error_type, count(*) AS n, "
+        f"arg_min(custom_id, row(ordinal, custom_id), {MAX_EXAMPLES}), min(ordinal, {MAX_EXAMPLES}) "
         "FROM results WHERE status <> 'ok' GROUP BY status, error_type ORDER BY n DESC, error_type, status"
     )
     wanted = [name for row in found for name in row[3]]
@@ -145,9 +146,9 @@ def _causes(store: RunTables) -> list[Cause]:
     examples = {}
     if wanted:
         names = ", ".join("'" + name.replace("'", "''") + "'" for name in wanted)
-        for row in store.rows(
-            f"SELECT custom_id, judge, left(error_message, {MESSAGE}), left(response, {RESPONSE}) FROM results "
-            f"WHERE ordinal IN ({', '.join(map(str, ordinals))}) AND custom_id IN ({names})"
+        for row in tables.rows(
+            f"SELECT custom_id, judge, left(error_message, {MAX_MESSAGE_CHARS}), left(response, {MAX_RESPONSE_CHARS}) "
+            f"FROM results WHERE ordinal IN ({', '.join(map(str, ordinals))}) AND custom_id IN ({names})"
         ):
             examples[row[0]] = Example(*row)
     return [
@@ -156,9 +157,9 @@ def _causes(store: RunTables) -> list[Cause]:
     ]
 
 
-def usage(store: RunTables) -> list[Usage]:
-    """Tokens and cost, of all rows and of each judge's."""
-    found = store.records(
+def usage(tables: RunTables) -> list[Usage]:
+    """Sum up tokens and cost of all rows and of each judge."""
+    found = tables.records(
         "SELECT judge, coalesce(sum(attempts), 0) AS attempts, "
         "coalesce(sum(greatest(attempts - 1, 0)), 0) AS retries, coalesce(sum(prompt_tokens), 0) AS prompt_tokens, "
         "coalesce(sum(completion_tokens), 0) AS completion_tokens, coalesce(sum(total_tokens), 0) AS total_tokens, "
@@ -166,42 +167,48 @@ def usage(store: RunTables) -> list[Usage]:
         "count(*) - count(cost) AS unpriced FROM results "
         "GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge NULLS FIRST"
     )
-    asked = dict(store.rows(f"SELECT judge, count(*) FROM {distinct('judge, ordinal', 'results')} GROUP BY judge"))
-    (asked[None],) = store.row(f"SELECT count(*) FROM {distinct('ordinal', 'results')}")
-    each = (None if line["cost"] is None else line["cost"] / asked[line["judge"]] for line in found)
+    samples = dict(tables.rows(f"SELECT judge, count(*) FROM {distinct('judge, ordinal', 'results')} GROUP BY judge"))
+    (samples[None],) = tables.row(f"SELECT count(*) FROM {distinct('ordinal', 'results')}")
+    each = (None if line["cost"] is None else line["cost"] / samples[line["judge"]] for line in found)
     return [Usage(**line, cost_per_sample=cost) for line, cost in zip(found, each, strict=True)]
 
 
-def throughput(store: RunTables, began: str | None) -> Throughput:
-    """When rows were finished, and how long answers took; `began` (ISO 8601) is when the run was, if that is known."""
-    first, last, n = store.row(
+def throughput(tables: RunTables, began: str | None) -> Throughput:
+    """Compute when rows were finished, and latencies.
+
+    Args:
+        tables: the run.
+        began: start of the run (ISO 8601), if known.
+    """
+    first, last, n = tables.row(
         "SELECT epoch_us(min(finished_at)), epoch_us(max(finished_at)), count(finished_at) FROM results"
     )
-    latency = store.rows(
+    latency = tables.rows(
         f"SELECT judge, count(latency_s), {quantiles('latency_s', _QUANTILES, n)}, max(latency_s) FROM results "
         "GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge NULLS FIRST"
     )
     lines = [_latency(*row) for row in latency]
     if n == 0:
         return Throughput(None, None, None, None, None, (), lines)
-    first = min(first, _microseconds(began) or first)  # a batch's rows are all finished at its very end
+    first = min(first, _microseconds(began) or first)  # all rows of a batch are finished when it is collected
     seconds = (last - first) / 1e6
     if seconds == 0:
         return Throughput(first / 1e6, last / 1e6, 0.0, None, None, (n,), lines)
-    place = f"least((epoch_us(finished_at) - {first}) * {STRETCHES} // {last - first}, {STRETCHES - 1})"
-    found = dict(store.rows(f"SELECT {place}, count(*) FROM results WHERE finished_at IS NOT NULL GROUP BY 1"))
-    timeline = [found.get(stretch, 0) for stretch in range(STRETCHES)]
-    return Throughput(first / 1e6, last / 1e6, seconds, n / seconds, seconds / STRETCHES, timeline, lines)
+    intervals = TIMELINE_INTERVALS
+    interval = f"least((epoch_us(finished_at) - {first}) * {intervals} // {last - first}, {intervals - 1})"
+    rows = dict(tables.rows(f"SELECT {interval}, count(*) FROM results WHERE finished_at IS NOT NULL GROUP BY 1"))
+    timeline = [rows.get(index, 0) for index in range(intervals)]
+    return Throughput(first / 1e6, last / 1e6, seconds, n / seconds, seconds / intervals, timeline, lines)
 
 
 def _microseconds(moment: str | None) -> int | None:
-    """Since 1970; None for what is no moment."""
+    """Returns an ISO 8601 time as microseconds since 1970; None if it cannot be parsed."""
     try:
         return None if moment is None else round(datetime.fromisoformat(moment).timestamp() * 1e6)
     except ValueError:
         return None
 
 
-def _latency(judge: str | None, n: int, shares: Sequence[float] | None, most: float | None) -> Latency:
+def _latency(judge: str | None, n: int, shares: Sequence[float] | None, longest: float | None) -> Latency:
     p50, p90, p99 = shares or (None, None, None)
-    return Latency(judge, n, p50, p90, p99, most)
+    return Latency(judge, n, p50, p90, p99, longest)

@@ -1,5 +1,5 @@
-"""The samples worth a person's look: those about which votes, orders or judges differ most, and then those about
-which the verdict differs from people's label."""
+"""The samples worth a manual review: first those whose votes, orders or judges differ most, then those whose verdict
+differs from the human label."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import msgspec
 from runner.report.data.query import RunTables
 from runner.report.data.tables import quoted
 
-MOST = 50
-TEXT, RESPONSE = 1500, 600
-VOTES = 24
-FAR = 0.25
-"""A score is against people's if their places, each in the range of all such scores, are this far apart."""
+MAX_SAMPLES = 50
+MAX_TEXT_CHARS, MAX_RESPONSE_CHARS = 1500, 600
+MAX_VOTES = 24  # per sample
+# A score contradicts the human score if their positions in the ranges of all such scores differ by this much.
+MIN_SCORE_DISTANCE = 0.25
 
 _TEXTS = ("question", "answer", "answer1", "answer2", "reference")
 _KEPT = ("human_winner", "human_score", "human_label", "model", "model1", "model2")
 
 
 class Vote(msgspec.Struct, frozen=True):
-    """What one request about a sample came to; `response` is cut."""
+    """The result of one request about a sample; `response` is truncated."""
 
     judge: str
     swapped: bool
@@ -36,11 +36,11 @@ class Vote(msgspec.Struct, frozen=True):
 
 
 class Disputed(msgspec.Struct, frozen=True):
-    """One sample, with its texts cut.
+    """One sample, with its texts truncated.
 
     Attributes:
-        why: `votes` differ, `orders` name different answers, `scores` are apart, or it is against `people`.
-        dispute: 0 to 1, how much; samples come in this order.
+        why: `votes` differ, `orders` have different winners, `scores` differ, or the verdict contradicts `people`.
+        dispute: how disputed the sample is, 0 to 1; samples are sorted by it.
         spread: the difference between the highest and the lowest score of its votes.
         fields: human label, models and grouping columns.
     """
@@ -60,48 +60,50 @@ class Disputed(msgspec.Struct, frozen=True):
     votes: Sequence[Vote]
 
 
-def disputed(store: RunTables) -> list[Disputed]:
-    """Find the most disputed samples, at most 50; none without samples.parquet."""
-    columns = store.tables.sample_columns
+def disputed(tables: RunTables) -> list[Disputed]:
+    """Find the most disputed samples, at most `MAX_SAMPLES`; none without samples.parquet."""
+    columns = tables.facts.sample_columns
     if not columns:
         return []
-    named = dict.fromkeys((*_KEPT, *(group.column for group in store.tables.groups)))
+    named = dict.fromkeys((*_KEPT, *(group.column for group in tables.facts.groups)))
     kept = [name for name in named if name in columns]
-    found = store.records(_sql(store, kept))
+    found = tables.records(_sql(tables, kept))
     if not found:
         return []
     here = f"WHERE ordinal IN ({', '.join(str(line['ordinal']) for line in found)})"
     votes: dict[int, list[Vote]] = {}
-    for ordinal, *vote in store.rows(
-        f"SELECT ordinal, judge, swapped, repeat, status, winner, score, label, error_type, left(response, {RESPONSE}) "
-        f"FROM results {here} ORDER BY ordinal, judge, swapped, repeat"
+    for ordinal, *vote in tables.rows(
+        "SELECT ordinal, judge, swapped, repeat, status, winner, score, label, error_type, "
+        f"left(response, {MAX_RESPONSE_CHARS}) FROM results {here} ORDER BY ordinal, judge, swapped, repeat"
     ):
         votes.setdefault(ordinal, []).append(Vote(*vote))
     shown = [name for name in _TEXTS if name in columns]
-    cut = "".join(f", left(CAST({name} AS VARCHAR), {TEXT}) AS {name}" for name in shown)
-    texts = {line.pop("ordinal"): line for line in store.records(f"SELECT ordinal{cut} FROM samples {here}")}
+    cut = "".join(f", left(CAST({name} AS VARCHAR), {MAX_TEXT_CHARS}) AS {name}" for name in shown)
+    texts = {line.pop("ordinal"): line for line in tables.records(f"SELECT ordinal{cut} FROM samples {here}")}
     return [_disputed(line, kept, texts[line["ordinal"]], votes.get(line["ordinal"], [])) for line in found]
 
 
-def _sql(store: RunTables, kept: Sequence[str]) -> str:
-    """The query for the most disputed samples: how much their votes differ, then how much people do."""
-    columns = store.tables.sample_columns
-    low, high = store.row("SELECT min(score), max(score) FROM rows")
-    score = _share("score", low, high)
-    against = [
+def _sql(tables: RunTables, kept: Sequence[str]) -> str:
+    """Returns the query for the most disputed samples, sorted by vote disagreement, then by distance from the label."""
+    columns = tables.facts.sample_columns
+    low, high = tables.row("SELECT min(score), max(score) FROM rows")
+    score = _position("score", low, high)
+    contradictions = [
         f"CASE WHEN {name} <> human_{name} THEN 1.0 END" for name in ("winner", "label") if f"human_{name}" in columns
     ]
     if "human_score" in columns:
-        human = _share("human_score", *store.row("SELECT min(human_score), max(human_score) FROM rows"))
-        against.append(f"CASE WHEN abs({score} - {human}) >= {FAR} THEN abs({score} - {human}) END")
-    own = ", ".join(quoted(name) for name in ("sample_id", "ordinal", "winner", "score", "label", *kept))
-    apart = f"_spread / nullif({_width(low, high)}, 0)"
+        human = _position("human_score", *tables.row("SELECT min(human_score), max(human_score) FROM rows"))
+        contradictions.append(
+            f"CASE WHEN abs({score} - {human}) >= {MIN_SCORE_DISTANCE} THEN abs({score} - {human}) END"
+        )
+    columns_sql = ", ".join(quoted(name) for name in ("sample_id", "ordinal", "winner", "score", "label", *kept))
+    spread = f"_spread / nullif({_width(low, high)}, 0)"
     return (
-        f"SELECT *, greatest(coalesce(1 - agreement, 0), coalesce({apart}, 0)) AS _dispute FROM ("
-        f"SELECT {own}, agreement, consistent, coalesce({', '.join([*against, '0.0'])}) AS _against, "
+        f"SELECT *, greatest(coalesce(1 - agreement, 0), coalesce({spread}, 0)) AS _dispute FROM ("
+        f"SELECT {columns_sql}, agreement, consistent, coalesce({', '.join([*contradictions, '0.0'])}) AS _against, "
         "list_max([v.score FOR v IN votes]) - list_min([v.score FOR v IN votes]) AS _spread "
         "FROM samples) WHERE _dispute > 0 OR _against > 0 "
-        f"ORDER BY _dispute DESC, consistent, _against DESC, ordinal LIMIT {MOST}"
+        f"ORDER BY _dispute DESC, consistent, _against DESC, ordinal LIMIT {MAX_SAMPLES}"
     )
 
 
@@ -109,8 +111,8 @@ def _width(low: float | None, high: float | None) -> str:
     return f"{0.0 if low is None or high is None else high - low!r}::DOUBLE"
 
 
-def _share(column: str, low: float | None, high: float | None) -> str:
-    """SQL for where in the range of all its values a column's value is, 0 to 1."""
+def _position(column: str, low: float | None, high: float | None) -> str:
+    """Returns SQL for the position of a column's value in the range of all its values, 0 to 1."""
     return f"(({column} - {low or 0.0!r}::DOUBLE) / nullif({_width(low, high)}, 0))"
 
 
@@ -121,15 +123,15 @@ def _disputed(line: Mapping[str, Any], kept: Sequence[str], texts: Mapping[str, 
         "scores": bool(line["_spread"]),
         "people": line["_against"] > 0,
     }
-    own = ("sample_id", "ordinal", "winner", "score", "label", "agreement", "consistent")
+    copied = ("sample_id", "ordinal", "winner", "score", "label", "agreement", "consistent")
     return Disputed(
         why=[reason for reason, holds in why.items() if holds],
         dispute=line["_dispute"],
         spread=line["_spread"],
         fields={name: _plain(line[name]) for name in kept},
         texts={name: text for name, text in texts.items() if text is not None},
-        votes=votes[:VOTES],
-        **{name: line[name] for name in own},
+        votes=votes[:MAX_VOTES],
+        **{name: line[name] for name in copied},
     )
 
 

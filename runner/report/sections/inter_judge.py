@@ -1,4 +1,4 @@
-"""How the judges of a panel agree with each other: Krippendorff's alpha over all, and figures two by two."""
+"""Agreement between the judges of a panel: Krippendorff's alpha over all judges, and figures for each pair."""
 
 from __future__ import annotations
 
@@ -13,61 +13,62 @@ from runner.report.models import Figure, GroupPanel, JudgePair, Panel, PanelAlph
 from runner.report.sections.winner_agreement import kappa
 from runner.report.stats import krippendorff
 from runner.report.stats.bootstrap import Floats, Resampler
-from runner.report.stats.moments import LEFT, N, X, Y, moment_terms, pearson
+from runner.report.stats.moments import LEFT_OUT, N, X, Y, moment_terms, pearson
 
-MAX_PANEL = 8
-"""So many judges are compared with each other at most."""
+MAX_PANEL_JUDGES = 8
 
 _SCORES = len(krippendorff.WINNER_TERMS)
-_OTHER_SCALES = "the judges' scales differ"
-_NOT_BOTH = "no sample was read from both judges"
+_DIFFERENT_SCALES = "the judges use different scales"
+_NO_COMMON_SAMPLE = "no sample has readable verdicts from both judges"
 
 
-def panel(store: RunTables, judges: Sequence[Judge], scales: Scales, resampler: Resampler) -> Panel:
-    """Compare judges with each other; each one's orders and repeats are put together first.
+def panel(tables: RunTables, judges: Sequence[Judge], scales: Scales, resampler: Resampler) -> Panel:
+    """Compare judges with each other; each judge's orders and repeats are aggregated first.
 
-    What compares scores themselves needs one scale: there is none of it where judges are known to have different ones.
+    Figures that compare the scores themselves have no value if the judges are known to use different scales.
     """
-    judges = judges[:MAX_PANEL]
-    _make_panel(store, judges)
+    judges = judges[:MAX_PANEL_JUDGES]
+    _make_panel(tables, judges)
 
-    def by(by: int | None) -> dict[Key, PanelAlpha]:
-        sums = store.sums("panel", (*krippendorff.WINNER_TERMS, *krippendorff.SCORE_TERMS), by)
+    def compare(by: int | None) -> dict[Key, PanelAlpha]:
+        sums = tables.sums("panel", (*krippendorff.WINNER_TERMS, *krippendorff.SCORE_TERMS), by)
         return {key: _alphas(judges, found, scales, resampler) for key, found in sums.items()}
 
-    overall, groups = store.by_group(by, 0)
-    none = Figure(reason=_NOT_BOTH)
+    overall, groups = tables.by_group(compare, 0)
+    none = Figure(reason=_NO_COMMON_SAMPLE)
     return Panel(
         judges=[judge.name for judge in judges],
         overall=overall or PanelAlpha(none, none, none, 0),
         groups={column: [GroupPanel(*one) for one in found] for column, found in groups.items()},
-        pairs=[_pair(store, first, second, scales, resampler) for first, second in combinations(judges, 2)],
+        pairs=[_pair(tables, first, second, scales, resampler) for first, second in combinations(judges, 2)],
     )
 
 
-def _make_panel(store: RunTables, judges: Sequence[Judge]) -> None:
-    """A line for each sample: what each judge says of it all in all, and how these fall out."""
+def _make_panel(tables: RunTables, judges: Sequence[Judge]) -> None:
+    """Create the panel table: one line per sample with each judge's aggregated verdict and their counts."""
     codes = [judge.code for judge in judges]
-    groups = "".join(f", any_value(g{index}) AS g{index}" for index in range(len(store.tables.groups)))
-    own = ", ".join(f"{_own_winner(code)} AS w{code}, avg(score) FILTER (judge = {code}) AS s{code}" for code in codes)
-    told = ", ".join(
-        f"{_adding(f'coalesce((w{{}} {test})::INTEGER, 0)', codes)} AS {name}"
+    groups = "".join(f", any_value(g{index}) AS g{index}" for index in range(len(tables.facts.groups)))
+    verdicts = ", ".join(
+        f"{_majority_winner(code)} AS w{code}, avg(score) FILTER (judge = {code}) AS s{code}" for code in codes
+    )
+    counts = ", ".join(
+        f"{_sum_over(f'coalesce((w{{}} {test})::INTEGER, 0)', codes)} AS {name}"
         for name, test in (("m", "IS NOT NULL"), ("n1", "= 0"), ("n2", "= 1"), ("nt", "= 2"))
     )
-    from_zero = f"(s{{0}} - {store.lowest_score()!r}::DOUBLE)"
+    from_zero = f"(s{{0}} - {tables.lowest_score()!r}::DOUBLE)"
     scores = (
-        f"{_adding('(s{} IS NOT NULL)::INTEGER', codes)} AS k, {_adding(f'coalesce({from_zero}, 0)', codes)} AS s, "
-        f"{_adding(f'coalesce({from_zero} * {from_zero}, 0)', codes)} AS ss"
+        f"{_sum_over('(s{} IS NOT NULL)::INTEGER', codes)} AS k, {_sum_over(f'coalesce({from_zero}, 0)', codes)} AS s, "
+        f"{_sum_over(f'coalesce({from_zero} * {from_zero}, 0)', codes)} AS ss"
     )
-    store.run(
-        f"CREATE TABLE panel AS SELECT *, {told}, {scores} FROM (SELECT 0 AS judge, ordinal, "
-        f"any_value(block) AS block{groups}, {own} FROM rows WHERE judge IN ({', '.join(map(str, codes))}) "
+    tables.run(
+        f"CREATE TABLE panel AS SELECT *, {counts}, {scores} FROM (SELECT 0 AS judge, ordinal, "
+        f"any_value(block) AS block{groups}, {verdicts} FROM rows WHERE judge IN ({', '.join(map(str, codes))}) "
         "GROUP BY ordinal)"
     )
 
 
-def _own_winner(code: int) -> str:
-    """SQL for the winner that most rows of a judge name; equal top counts are a tie, as everywhere."""
+def _majority_winner(code: int) -> str:
+    """Returns SQL for the winner that most rows of a judge name; equal top counts are a tie, as everywhere."""
     first, second, tie = (f"count(*) FILTER (judge = {code} AND winner = {winner})" for winner in range(3))
     return (
         f"CASE WHEN {first} + {second} + {tie} = 0 THEN NULL WHEN {first} > {second} AND {first} > {tie} THEN 0 "
@@ -75,69 +76,75 @@ def _own_winner(code: int) -> str:
     )
 
 
-def _adding(term: str, codes: Sequence[int]) -> str:
+def _sum_over(term: str, codes: Sequence[int]) -> str:
     return " + ".join(term.format(code) for code in codes)
 
 
-def _apart(judges: Iterable[Judge], scales: Scales) -> bool:
-    """Whether judges are known to score on different scales."""
+def _scales_differ(judges: Iterable[Judge], scales: Scales) -> bool:
+    """Returns True if judges are known to use different scales."""
     return len({scales.judges[judge.name] for judge in judges if judge.scores and judge.name in scales.judges}) > 1
 
 
 def _alphas(judges: Sequence[Judge], sums: Floats, scales: Scales, resampler: Resampler) -> PanelAlpha:
-    of = resampler.resample(sums)
+    resampled = resampler.resample(sums)
     winners = sum(judge.winners for judge in judges) > 1
     scores = sum(judge.scores for judge in judges) > 1
-    none = Figure(reason="fewer than two judges name winners")
+    no_winners = Figure(reason="fewer than two judges name winners")
     if not scores:
         scored = Figure(reason="fewer than two judges give scores")
-    elif _apart(judges, scales):
-        scored = Figure(reason=_OTHER_SCALES)
+    elif _scales_differ(judges, scales):
+        scored = Figure(reason=_DIFFERENT_SCALES)
     else:
-        scored = krippendorff.of_scores(of, _SCORES)
+        scored = krippendorff.of_scores(resampled, _SCORES)
     return PanelAlpha(
-        alpha_winners=krippendorff.of_winners(of) if winners else none,
+        alpha_winners=krippendorff.of_winners(resampled) if winners else no_winners,
         alpha_scores=scored,
-        same_winner=krippendorff.agreed(of) if winners else none,
-        resampled=of.units,
+        same_winner=krippendorff.agreed(resampled) if winners else no_winners,
+        resampled=resampled.units,
     )
 
 
-def _pair(store: RunTables, first: Judge, second: Judge, scales: Scales, resampler: Resampler) -> JudgePair:
-    none = Figure(reason="one of them names no winners")
-    same, chance = _winners(store, first, second, resampler) if first.winners and second.winners else (none, none)
-    none = Figure(reason="one of them gives no scores")
-    joint, apart = _scores(store, first, second, resampler) if first.scores and second.scores else (none, none)
-    if apart.value is not None and _apart((first, second), scales):
-        apart = Figure(reason=_OTHER_SCALES)
-    return JudgePair(first.name, second.name, same, chance, joint, apart)
+def _pair(tables: RunTables, first: Judge, second: Judge, scales: Scales, resampler: Resampler) -> JudgePair:
+    same = kappa_figure = Figure(reason="one of the two judges does not name winners")
+    if first.winners and second.winners:
+        same, kappa_figure = _winners(tables, first, second, resampler)
+    correlation = difference = Figure(reason="one of the two judges does not give scores")
+    if first.scores and second.scores:
+        correlation, difference = _scores(tables, first, second, resampler)
+        if difference.value is not None and _scales_differ((first, second), scales):
+            difference = Figure(reason=_DIFFERENT_SCALES)
+    return JudgePair(first.name, second.name, same, kappa_figure, correlation, difference)
 
 
-def _winners(store: RunTables, first: Judge, second: Judge, resampler: Resampler) -> tuple[Figure, Figure]:
+def _winners(tables: RunTables, first: Judge, second: Judge, resampler: Resampler) -> tuple[Figure, Figure]:
     cell = f"coalesce(w{first.code}, 3) * 4 + coalesce(w{second.code}, 3)"
-    (sums,) = store.cells("panel", cell, 16, None).values()
-    of = resampler.resample(sums)
+    (sums,) = tables.cells("panel", cell, 16, None).values()
+    resampled = resampler.resample(sums)
     one, other = np.indices((4, 4)).reshape(2, -1)
     read = ((one < 3) & (other < 3)).astype(float)
     left = 1 - read
-    left[-1] = 0  # neither was read
+    left[-1] = 0  # neither judge was read: not a pair
 
-    def chance_corrected(sums: Floats) -> Floats:
+    def kappa_of(sums: Floats) -> Floats:
         return kappa(sums.reshape(*sums.shape[:-1], 4, 4)[..., :3, :3])
 
     return (
-        of.share(read * (one == other), read, left, _NOT_BOTH),
-        of.figure(chance_corrected, of.total @ read, of.total @ left, "not defined: fewer than two classes"),
+        resampled.share(read * (one == other), read, left, _NO_COMMON_SAMPLE),
+        resampled.figure(
+            kappa_of, resampled.total @ read, resampled.total @ left, "undefined: fewer than two different winners"
+        ),
     )
 
 
-def _scores(store: RunTables, first: Judge, second: Judge, resampler: Resampler) -> tuple[Figure, Figure]:
+def _scores(tables: RunTables, first: Judge, second: Judge, resampler: Resampler) -> tuple[Figure, Figure]:
     x, y = f"s{first.code}", f"s{second.code}"
-    zeros = [0.0 if low is None else low for low in store.row(f"SELECT min({x}), min({y}) FROM panel")]
-    (sums,) = store.sums("panel", moment_terms(x, y, *zeros), None).values()
-    of = resampler.resample(sums)
-    n, left = of.total[N], of.total[LEFT]
+    zeros = [0.0 if low is None else low for low in tables.row(f"SELECT min({x}), min({y}) FROM panel")]
+    (sums,) = tables.sums("panel", moment_terms(x, y, *zeros), None).values()
+    resampled = resampler.resample(sums)
+    n, left = resampled.total[N], resampled.total[LEFT_OUT]
     return (
-        of.figure(pearson, n, left, "not defined: all scores of one judge are the same"),
-        of.figure(lambda s: s[..., Y] / s[..., N] - s[..., X] / s[..., N] + zeros[1] - zeros[0], n, left, _NOT_BOTH),
+        resampled.figure(pearson, n, left, "undefined: all scores of one judge are equal"),
+        resampled.figure(
+            lambda s: s[..., Y] / s[..., N] - s[..., X] / s[..., N] + zeros[1] - zeros[0], n, left, _NO_COMMON_SAMPLE
+        ),
     )

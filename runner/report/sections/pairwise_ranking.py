@@ -1,4 +1,4 @@
-"""Who beat whom among models, and how strong that makes them, with intervals."""
+"""Pairwise results between models, and their strengths with intervals."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from scipy.sparse import csgraph
 from runner.report.models import Figure, Ranked, WinMatrix
 from runner.report.stats.bootstrap import Floats, Resampler, bounds
 from runner.report.stats.bradley_terry import Fitted, fit
-from runner.report.stats.rank_intervals import Standing, rank_spans, ranks
+from runner.report.stats.rank_intervals import ModelScores, rank_spans, ranks
 
 REPLICATES = 1000
-SCALE = 400 / math.log(10)
-CENTRE = 1000.0
+RATING_SCALE = 400 / math.log(10)  # points per unit of strength: 400 points are odds of ten to one
+MEAN_RATING = 1000.0
 
-_AT_ONCE = 1_000_000
-_APART = "some models never met, not even through others: scores compare within a component only"
-_SPLIT = (
-    "some models never lost or tied against the rest of their component: only the prior says how far apart they are"
+_MAX_CELLS_AT_ONCE = 1_000_000  # cells of the tables that are fitted together, to bound memory
+_DISCONNECTED = (
+    "Some models never met, not even through other models: compare scores only between models of the same component."
+)
+_UNBOUNDED = (
+    "Some models never lost or tied against the rest of their component: "
+    "only the prior determines how far apart they are."
 )
 
 
 class Contests(msgspec.Struct, frozen=True):
-    """Comparisons of models, counted by who met and how it ended.
+    """Comparisons between models, counted by pair and outcome.
 
     Attributes:
-        models: their names.
-        first: of each pair that met, one.
-        second: the other.
-        counts: (blocks, 3 x pairs), sparse: the first won, the second won, a tie.
+        models: names of the models.
+        first: index of the first model of each pair that was compared: (pairs,).
+        second: index of the second model: (pairs,).
+        counts: sparse (blocks, 3 x pairs): wins of the first, wins of the second, ties.
     """
 
     models: Sequence[str]
@@ -44,7 +47,7 @@ class Contests(msgspec.Struct, frozen=True):
     counts: Any
 
     def tables(self, counts: Floats) -> tuple[Floats, Floats]:
-        """Wins and ties (..., models, models) from counts (..., 3 x pairs)."""
+        """Returns wins and ties (..., models, models) from counts (..., 3 x pairs)."""
         wins = np.zeros((*counts.shape[:-1], len(self.models), len(self.models)))
         ties = np.zeros_like(wins)
         pairs = len(self.first)
@@ -55,70 +58,70 @@ class Contests(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A ranking by contests."""
+    """A ranking by pairwise comparisons; `nu` is the tie parameter."""
 
-    standing: Standing
+    scores: ModelScores
     ranked: Sequence[Ranked]
     matrix: WinMatrix
     nu: float
     notes: Sequence[str]
 
 
-def contests(names: Sequence[str], blocks: int, found: Mapping[str, NDArray[Any]]) -> Contests:
-    """Put counted comparisons together; models that met nobody are no part of it.
+def count_contests(names: Sequence[str], blocks: int, found: Mapping[str, NDArray[Any]]) -> Contests:
+    """Collect counted comparisons; models without any comparison are dropped.
 
     Args:
-        names: of the models by their codes.
-        blocks: how many there are; those without a comparison are drawn, too.
-        found: arrays of `block` (its place), `first`, `second` (codes), `winner` (0, 1 or 2 for a tie) and `n`.
+        names: of the models by code.
+        blocks: the number of bootstrap blocks, including those without a comparison.
+        found: arrays `block` (index), `first`, `second` (model codes), `winner` (0, 1, or 2 for a tie) and `n`.
     """
-    codes, places = np.unique(np.stack([found["first"], found["second"]]), return_inverse=True)
-    one, other = places.reshape(2, -1)
-    turned = one > other
-    winner = np.where(turned & (found["winner"] < 2), 1 - found["winner"].astype(int), found["winner"])
-    met, pair = np.unique(np.minimum(one, other) * len(codes) + np.maximum(one, other), return_inverse=True)
-    place = winner.astype(np.int64) * len(met) + pair
-    shape = (blocks, 3 * len(met))
-    counts = sparse.csr_array((found["n"].astype(np.float64), (found["block"], place)), shape=shape)
-    return Contests([names[int(code)] for code in codes], met // len(codes), met % len(codes), counts)
+    codes, indices = np.unique(np.stack([found["first"], found["second"]]), return_inverse=True)
+    one, other = indices.reshape(2, -1)
+    reversed_order = one > other
+    winner = np.where(reversed_order & (found["winner"] < 2), 1 - found["winner"].astype(int), found["winner"])
+    pairs, pair = np.unique(np.minimum(one, other) * len(codes) + np.maximum(one, other), return_inverse=True)
+    column = winner.astype(np.int64) * len(pairs) + pair
+    shape = (blocks, 3 * len(pairs))
+    counts = sparse.csr_array((found["n"].astype(np.float64), (found["block"], column)), shape=shape)
+    return Contests([names[int(code)] for code in codes], pairs // len(codes), pairs % len(codes), counts)
 
 
-def rank_contests(of: Contests, resampler: Resampler) -> Outcome:
-    """Rank models by their strength."""
-    wins, ties = of.tables(np.asarray(of.counts.sum(axis=0), np.float64))
+def rank_contests(contests: Contests, resampler: Resampler) -> Outcome:
+    """Rank models by their strength, best first."""
+    wins, ties = contests.tables(np.asarray(contests.counts.sum(axis=0), np.float64))
     fitted = fit(wins, ties)
-    again, rates = _resampled(of, fitted, resampler)
-    place, (best, worst) = ranks(fitted.strength), rank_spans(again)
-    order = np.argsort(place, kind="stable")
+    resamples, rates = _resample(contests, fitted, resampler)
+    rank, (best, worst) = ranks(fitted.strength), rank_spans(resamples)
+    order = np.argsort(rank, kind="stable")
     component = _components(wins + ties, order)
     ranked = [
         Ranked(
-            model=of.models[model],
-            rank=int(place[model]),
+            model=contests.models[model],
+            rank=int(rank[model]),
             rank_low=int(best[model]),
             rank_high=int(worst[model]),
             component=int(component[model]),
             strength=float(fitted.strength[model]),
-            **_record(wins, ties, model, fitted.strength[model], again[:, model], rates[:, model]),
+            **_record(wins, ties, model, fitted.strength[model], resamples[:, model], rates[:, model]),
         )
         for model in order
     ]
     return Outcome(
-        standing=Standing(of.models, fitted.strength, again),
+        scores=ModelScores(contests.models, fitted.strength, resamples),
         ranked=ranked,
-        matrix=_matrix([of.models[model] for model in order], wins[order][:, order], ties[order][:, order]),
+        matrix=_matrix([contests.models[model] for model in order], wins[order][:, order], ties[order][:, order]),
         nu=float(fitted.nu),
         notes=_notes(wins, ties, component),
     )
 
 
-def _resampled(of: Contests, fitted: Fitted, resampler: Resampler) -> tuple[Floats, Floats]:
-    """Strengths and win rates in each resample (replicates, models); a rate is no number where nothing was played."""
-    weights = resampler.weights(of.counts.shape[0])[:REPLICATES]
-    chunk = max(1, _AT_ONCE // len(of.models) ** 2)
+def _resample(contests: Contests, fitted: Fitted, resampler: Resampler) -> tuple[Floats, Floats]:
+    """Returns strengths and win rates in each resample (replicates, models); a rate without any game is NaN."""
+    weights = resampler.weights(contests.counts.shape[0])[:REPLICATES]
+    chunk = max(1, _MAX_CELLS_AT_ONCE // len(contests.models) ** 2)
     strengths, rates = [], []
     for begin in range(0, len(weights), chunk):
-        wins, ties = of.tables((of.counts.T @ weights[begin : begin + chunk].T.astype(np.float64)).T)
+        wins, ties = contests.tables((contests.counts.T @ weights[begin : begin + chunk].T.astype(np.float64)).T)
         strengths.append(fit(wins, ties, fitted).strength)
         games = (wins + wins.swapaxes(-1, -2) + ties).sum(axis=-1)
         with np.errstate(invalid="ignore"):
@@ -126,11 +129,13 @@ def _resampled(of: Contests, fitted: Fitted, resampler: Resampler) -> tuple[Floa
     return np.concatenate(strengths), np.concatenate(rates)
 
 
-def _record(wins: Floats, ties: Floats, model: int, strength: float, again: Floats, rates: Floats) -> dict[str, Any]:
-    """How a model fared, with its score; a score that only the prior holds has no end on that side."""
+def _record(
+    wins: Floats, ties: Floats, model: int, strength: float, resamples: Floats, rates: Floats
+) -> dict[str, Any]:
+    """Returns the record and the score of a model. A score that only the prior limits has no bound on that side."""
     won, lost, tied = (round(float(count)) for count in (wins[model].sum(), wins[:, model].sum(), ties[model].sum()))
     games = won + lost + tied
-    low, high = bounds(CENTRE + SCALE * again) or (None, None)
+    low, high = bounds(MEAN_RATING + RATING_SCALE * resamples) or (None, None)
     rate_low, rate_high = bounds(rates) or (None, None)
     note = None
     if won == games:
@@ -138,7 +143,7 @@ def _record(wins: Floats, ties: Floats, model: int, strength: float, again: Floa
     elif lost == games:
         low, note = None, "lost every comparison: only the prior keeps its score finite"
     return {
-        "score": Figure(CENTRE + SCALE * float(strength), low, high, games, reason=note),
+        "score": Figure(MEAN_RATING + RATING_SCALE * float(strength), low, high, games, reason=note),
         "games": games,
         "wins": won,
         "losses": lost,
@@ -149,7 +154,7 @@ def _record(wins: Floats, ties: Floats, model: int, strength: float, again: Floa
 
 
 def _components(met: Floats, order: NDArray[Any]) -> NDArray[Any]:
-    """The component of each model, numbered from the best model's on."""
+    """Returns the component of each model; components are numbered in the order of their best models."""
     _, found = csgraph.connected_components(met, directed=False)
     numbers = list(dict.fromkeys(found[order].tolist()))
     return np.array([numbers.index(number) + 1 for number in found.tolist()])
@@ -167,4 +172,4 @@ def _matrix(models: Sequence[str], wins: Floats, ties: Floats) -> WinMatrix:
 def _notes(wins: Floats, ties: Floats, component: NDArray[Any]) -> list[str]:
     parts = int(component.max())
     strong, _ = csgraph.connected_components(wins + ties, directed=True, connection="strong")
-    return [note for note, holds in ((_APART, parts > 1), (_SPLIT, strong > parts)) if holds]
+    return [note for note, holds in ((_DISCONNECTED, parts > 1), (_UNBOUNDED, strong > parts)) if holds]

@@ -1,4 +1,4 @@
-"""Rank correlations: of tables of levels where there are few, of the rows themselves where there are many."""
+"""Rank correlations: from a table of counts if there are few distinct scores, else from the rows themselves."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ from runner.report.data.query import Key, RunTables, grouped, having
 from runner.report.models import Figure
 from runner.report.stats.bootstrap import Floats, Resampler
 
-LEVELS = 32
-"""Up to so many different scores on either side, a table of counts holds everything there is to know of ranks."""
-
+# Up to this many distinct scores on either side, a table of counts determines the ranks completely.
+MAX_LEVELS = 32
+# With more, the value is computed from the rows, and the interval from a table with this many bins of equal size.
 BINS = 16
-"""With more, the value is that of the rows; how it varies is found in a table of so many bins of equal size."""
+# With more levels and more rows than this, the value is computed from a random sample of about this many rows.
+MAX_ROWS = 300_000
 
-ROWS = 300_000
-"""With more levels and more rows than this, the value is that of a random sample of so many."""
-
-NOT_DEFINED = "not defined: all scores of one side are the same"
+NOT_DEFINED = "undefined: all scores on one side are equal"
 
 Codes = NDArray[np.integer[Any]]
 
 
 class Ranks(msgspec.Struct, frozen=True):
-    """Both rank correlations; `sampled` is how many rows they are from, where not from all."""
+    """Both rank correlations; `sampled` is how many rows they are computed from, None if from all."""
 
     spearman: Figure
     kendall_tau_b: Figure
@@ -37,12 +35,12 @@ class Ranks(msgspec.Struct, frozen=True):
 
 
 def rank_figures(
-    store: RunTables, judge: int, by: int | None, left_out: Mapping[Key, int], resampler: Resampler
+    tables: RunTables, judge: int, by: int | None, left_out: Mapping[Key, int], resampler: Resampler
 ) -> dict[Key, Ranks]:
-    """Spearman's and Kendall's correlations of a judge's scores with people's, for each group."""
+    """Returns Spearman's and Kendall's correlations of a judge's scores with human scores, for each group."""
     where = f"judge = {judge} AND human_score IS NOT NULL AND score IS NOT NULL"
-    sample = _sample(store, where)
-    found = store.arrays(
+    sample = _sample(tables, where)
+    found = tables.arrays(
         f"SELECT {grouped(by)} AS g, block, human_score AS x, score AS y, count(*) AS n FROM rows "
         f"WHERE {where} AND {sample} AND {having(by)} GROUP BY ALL"
     )
@@ -56,55 +54,61 @@ def rank_figures(
     return figures
 
 
-def _sample(store: RunTables, where: str) -> str:
-    """SQL for the rows that are looked at: all of them, unless they are many and have many levels."""
+def _sample(tables: RunTables, where: str) -> str:
+    """Returns the SQL condition for the rows to use: all of them, unless there are many rows and many levels."""
     levels = [
-        store.row(f"SELECT count(*) FROM (SELECT DISTINCT {column} FROM rows WHERE {where} LIMIT {LEVELS + 1})")[0]
+        tables.row(f"SELECT count(*) FROM (SELECT DISTINCT {column} FROM rows WHERE {where} LIMIT {MAX_LEVELS + 1})")[0]
         for column in ("human_score", "score")
     ]
-    (n,) = store.row(f"SELECT count(*) FROM rows WHERE {where}")
-    if max(levels) <= LEVELS or n <= ROWS:
+    (n,) = tables.row(f"SELECT count(*) FROM rows WHERE {where}")
+    if max(levels) <= MAX_LEVELS or n <= MAX_ROWS:
         return "true"
-    return f"hash(ordinal, 1) % {-(-n // ROWS)} = 0"
+    return f"hash(ordinal, 1) % {-(-n // MAX_ROWS)} = 0"
 
 
 def correlations(columns: Mapping[str, NDArray[Any]], left_out: int, resampler: Resampler) -> tuple[Figure, Figure]:
-    """Spearman's and Kendall's correlations of `x` and `y`, each line `n` times, in `block`s that belong together."""
+    """Compute Spearman's rho and Kendall's tau-b.
+
+    Args:
+        columns: arrays `x` and `y`, `n` (how often the line occurs) and `block` (its bootstrap unit).
+        left_out: rows without a readable score.
+        resampler: draws the resamples for intervals.
+    """
     x, y, n = columns["x"], columns["y"], columns["n"]
     (rows, first), (lines, second) = _levels(x), _levels(y)
-    cells, every = rows * lines, float(n.sum())
-    blocks, place = np.unique(columns["block"], return_inverse=True)
+    cells, total = rows * lines, float(n.sum())
+    blocks, index = np.unique(columns["block"], return_inverse=True)
     sums = np.zeros((len(blocks), cells))
-    np.add.at(sums, (place, first * lines + second), n)
+    np.add.at(sums, (index, first * lines + second), n)
     resampled = resampler.resample(sums)
     rho = tau = None
-    coarse = 1.0
-    if max(len(np.unique(x)), len(np.unique(y))) > LEVELS:
+    tie_correction = 1.0
+    if max(len(np.unique(x)), len(np.unique(y))) > MAX_LEVELS:
         rho, tau = _of_rows(np.repeat(x, n), np.repeat(y, n))
-        coarse = math.sqrt(_untied(first, n) * _untied(second, n) / max(1.0, _untied(x, n) * _untied(y, n)))
+        tie_correction = math.sqrt(_untied(first, n) * _untied(second, n) / max(1.0, _untied(x, n) * _untied(y, n)))
     return (
-        resampled.figure(lambda s: spearman(_table(s, rows)), every, left_out, NOT_DEFINED, rho),
-        resampled.figure(lambda s: coarse * kendall_tau_b(_table(s, rows)), every, left_out, NOT_DEFINED, tau),
+        resampled.figure(lambda s: spearman(_table(s, rows)), total, left_out, NOT_DEFINED, rho),
+        resampled.figure(lambda s: tie_correction * kendall_tau_b(_table(s, rows)), total, left_out, NOT_DEFINED, tau),
     )
 
 
 def _of_rows(x: Floats, y: Floats) -> tuple[float, float]:
-    from scipy import stats  # a third of the time of a small report, which seldom needs it
+    from scipy import stats  # the import takes a third of the time of a small report, which rarely needs it
 
     return float(stats.spearmanr(x, y).statistic), float(stats.kendalltau(x, y).statistic)
 
 
 def _untied(values: NDArray[Any], n: NDArray[Any]) -> float:
-    """How many pairs of rows differ in a column: bins tie some, and tau-b takes those out of what it divides by."""
-    _, place = np.unique(values, return_inverse=True)
-    alike = np.bincount(place, n)
+    """Returns how many pairs of rows differ in a column; bins add ties, which tau-b removes from its denominator."""
+    _, index = np.unique(values, return_inverse=True)
+    alike = np.bincount(index, n)
     return float((n.sum() ** 2 - (alike**2).sum()) / 2)
 
 
 def _levels(values: Floats) -> tuple[int, Codes]:
-    """How many levels there are and the level of each value; bins of equal size where there are too many."""
+    """Returns the number of levels and the level of each value; bins of equal size if there are too many levels."""
     levels, codes = np.unique(values, return_inverse=True)
-    if len(levels) <= LEVELS:
+    if len(levels) <= MAX_LEVELS:
         return len(levels), codes
     edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS))
     return len(edges) + 1, np.searchsorted(edges, values, side="right")
@@ -115,7 +119,7 @@ def _table(sums: Floats, rows: int) -> Floats:
 
 
 def spearman(table: Floats) -> Floats:
-    """Spearman's rho of tables of counts (..., levels, levels), ties at their middle rank."""
+    """Returns Spearman's rho of tables of counts (..., levels, levels); ties get their middle rank."""
     first, second = table.sum(axis=-1), table.sum(axis=-2)
     half = first.sum(axis=-1, keepdims=True) / 2
     ranks = np.cumsum(first, axis=-1) - first / 2 - half
@@ -126,7 +130,7 @@ def spearman(table: Floats) -> Floats:
 
 
 def kendall_tau_b(table: Floats) -> Floats:
-    """Kendall's tau-b of tables of counts (..., levels, levels)."""
+    """Returns Kendall's tau-b of tables of counts (..., levels, levels)."""
     below = np.cumsum(table, axis=-2) - table
     up_to = np.cumsum(below, axis=-1)
     concordant = (table * (up_to - below)).sum(axis=(-1, -2))

@@ -1,8 +1,8 @@
-"""Winners as counts: what the orders of a request said, and what people say.
+"""Agreement of winners with human labels, and position bias, computed from counts.
 
-A unit is one request in its orders. It falls into one of 100 cells: people's label, the verdict in the dataset's order,
-the verdict with the answers exchanged (numbered as the dataset numbers them). All figures are functions of how many
-units are in each cell.
+A unit is one request in both of its orders. It belongs to one of 100 cells, given by the human label, the verdict in
+the dataset's order, and the verdict with the answers swapped (with the dataset's answer numbers). All figures are
+functions of the number of units in each cell.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from runner.report.data.tables import ABSENT, UNREAD
 from runner.report.models import Accuracies, Confusion, Figure, Position, WinnerAgreement
 from runner.report.stats.bootstrap import Floats, Resampled, Statistic
 
-CELL = "human * 25 + original * 5 + swapped"
-"""SQL for a unit's cell."""
-
+CELL = "human * 25 + original * 5 + swapped"  # SQL for the cell of a unit
 CELLS = 100
 CLASSES = ("1", "2", "tie")
 
@@ -30,16 +28,16 @@ _READ_SWAPPED = _SWAPPED < UNREAD
 _BOTH = _READ & _READ_SWAPPED
 _HALF = (_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT) & ~_BOTH
 
-NO_PAIR = "no row has both a human label and a readable verdict"
-ONE_ORDER = "asked in one order only"
+NO_LABELLED_ROW = "no row has both a human label and a readable verdict"
+ONE_ORDER = "only one order was judged"
 
 
 def _cells(condition: NDArray[Any]) -> Floats:
     return np.asarray(condition, np.float64)
 
 
-def _confusing() -> Floats:
-    """From cells to label x verdict, rows of both orders."""
+def _confusion_matrix() -> Floats:
+    """Returns the matrix from cells to label x verdict counts, over the rows of both orders."""
     matrix = np.zeros((CELLS, 9))
     for verdict, read in ((_ORIGINAL, _READ), (_SWAPPED, _READ_SWAPPED)):
         here = np.flatnonzero(read & _LABELLED)
@@ -47,11 +45,11 @@ def _confusing() -> Floats:
     return matrix
 
 
-_CONFUSION = _confusing()
+_CONFUSION = _confusion_matrix()
 
 
 def agreement(units: Resampled) -> WinnerAgreement:
-    """Compare winners with people's."""
+    """Compare winners with human labels."""
     counts = (units.total @ _CONFUSION).reshape(3, 3)
     return WinnerAgreement(
         with_ties=_accuracies(units, np.ones(CELLS, bool), np.ones(CELLS, bool), 3),
@@ -63,29 +61,36 @@ def agreement(units: Resampled) -> WinnerAgreement:
 
 
 def _unread(total: Floats) -> list[int]:
-    """How many rows of each label have no readable verdict."""
+    """Returns the number of rows without a readable verdict for each human label."""
     lines = total * (_cells(_ORIGINAL == UNREAD) + _cells(_SWAPPED == UNREAD))
     return [round(float(count)) for count in lines.reshape(4, 25).sum(axis=1)[:3]]
 
 
 def _accuracies(units: Resampled, original: NDArray[Any], swapped: NDArray[Any], classes: int) -> Accuracies:
-    """All accuracies over the rows that count: `original` of the dataset's order, `swapped` of the other."""
+    """Compute all accuracies.
+
+    Args:
+        units: counts of units by cell.
+        original: True for cells whose row in the dataset's order counts.
+        swapped: True for cells whose swapped row counts.
+        classes: 3 with ties, 2 without.
+    """
     labelled = np.isin(_HUMAN, range(classes))
     read = _cells(labelled & original & _READ), _cells(labelled & swapped & _READ_SWAPPED)
     right = read[0] * (_ORIGINAL == _HUMAN), read[1] * (_SWAPPED == _HUMAN)
     left = _cells(labelled & (_ORIGINAL == UNREAD)), _cells(labelled & (_SWAPPED == UNREAD))
-    first = units.share(right[0], read[0], left[0], NO_PAIR)
-    second = units.share(right[1], read[1], left[1], _why_not(units))
+    first = units.share(right[0], read[0], left[0], NO_LABELLED_ROW)
+    second = units.share(right[1], read[1], left[1], _missing_reason(units))
     every = labelled & original & swapped
     return Accuracies(
-        accuracy=units.share(right[0] + right[1], read[0] + read[1], left[0] + left[1], NO_PAIR),
+        accuracy=units.share(right[0] + right[1], read[0] + read[1], left[0] + left[1], NO_LABELLED_ROW),
         accuracy_original=first,
         accuracy_swapped=second,
         accuracy_mean_of_orders=units.figure(
             lambda sums: ((sums @ right[0]) / (sums @ read[0]) + (sums @ right[1]) / (sums @ read[1])) / 2,
             first.n + second.n,
             first.left_out + second.left_out,
-            _why_not(units),
+            _missing_reason(units),
         ),
         accuracy_both_orders=_of_orders(units, (_ORIGINAL == _HUMAN) & (_SWAPPED == _HUMAN), every),
         accuracy_orders_combined=_of_orders(units, _combined() == _HUMAN, every),
@@ -93,13 +98,13 @@ def _accuracies(units: Resampled, original: NDArray[Any], swapped: NDArray[Any],
             _kappa_of(classes),
             float(units.total @ (read[0] + read[1])),
             float(units.total @ (left[0] + left[1])),
-            "not defined: fewer than two classes among labels and verdicts",
+            "undefined: fewer than two classes among labels and verdicts",
         ),
     )
 
 
 def _combined() -> NDArray[Any]:
-    """What both orders say together: the answer named more often, else a tie."""
+    """Returns the combined verdict of both orders: the answer named more often, else a tie."""
     balance = sum(
         (verdict == _FIRST).astype(int) - (verdict == _SECOND).astype(int) for verdict in (_ORIGINAL, _SWAPPED)
     )
@@ -107,13 +112,15 @@ def _combined() -> NDArray[Any]:
 
 
 def _of_orders(units: Resampled, part: NDArray[Any], whole: NDArray[Any]) -> Figure:
-    """A share of the pairs of orders that were both read."""
-    return units.share(_cells(part & whole & _BOTH), _cells(whole & _BOTH), _cells(whole & _HALF), _why_not(units))
+    """Returns a share of the pairs of orders whose verdicts could both be read."""
+    return units.share(
+        _cells(part & whole & _BOTH), _cells(whole & _BOTH), _cells(whole & _HALF), _missing_reason(units)
+    )
 
 
-def _why_not(units: Resampled) -> str:
-    asked = float(units.total @ _cells((_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT)))
-    return "no pair of orders was read, with a label" if asked else ONE_ORDER
+def _missing_reason(units: Resampled) -> str:
+    both_orders = float(units.total @ _cells((_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT)))
+    return "no usable pair of orders" if both_orders else ONE_ORDER
 
 
 def _kappa_of(classes: int) -> Statistic:
@@ -125,7 +132,7 @@ def _kappa_of(classes: int) -> Statistic:
 
 
 def kappa(counts: Floats) -> Floats:
-    """Cohen's kappa of tables (..., classes, classes); not a number where chance alone would agree always."""
+    """Returns Cohen's kappa of tables (..., classes, classes); NaN if chance alone gives full agreement."""
     n = counts.sum(axis=(-1, -2))
     agreed = np.trace(counts, axis1=-2, axis2=-1) / n
     chance = (counts.sum(axis=-1) * counts.sum(axis=-2)).sum(axis=-1) / n**2
@@ -133,7 +140,7 @@ def kappa(counts: Floats) -> Floats:
 
 
 def position(units: Resampled) -> Position:
-    """What the place of an answer does to the verdict, labelled or not."""
+    """Compute position bias over all units, labelled or not."""
     balanced = bool(units.total @ _cells((_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT)))
     of = _BOTH if balanced else _READ
     half = _cells(_HALF) if balanced else _cells(_ORIGINAL == UNREAD)
@@ -145,7 +152,7 @@ def position(units: Resampled) -> Position:
     to_second = _BOTH & (_ORIGINAL == _SECOND) & (_SWAPPED == _FIRST)
     with_tie = (_ORIGINAL != _SWAPPED) & ((_ORIGINAL == _TIE) | (_SWAPPED == _TIE))
     every = np.ones(CELLS, bool)
-    preferred = units.figure(
+    preference = units.figure(
         lambda sums: (sums @ (_cells(to_first) - _cells(to_second))) / (sums @ _cells(_BOTH)),
         float(units.total @ _cells(_BOTH)),
         float(units.total @ _cells(_HALF)),
@@ -161,6 +168,6 @@ def position(units: Resampled) -> Position:
         flips_to_first=_of_orders(units, to_first, every),
         flips_to_second=_of_orders(units, to_second, every),
         flips_with_tie=_of_orders(units, with_tie, every),
-        preference=preferred,
+        preference=preference,
         resampled=units.units,
     )

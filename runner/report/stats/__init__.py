@@ -1,1 +1,1 @@
-"""Statistics that know nothing of judges."""
+"""Statistics on arrays and sums; none of them knows about judges."""

@@ -1,4 +1,4 @@
-"""Means, spreads and Pearson's correlation of two columns, from sums that any number of rows adds up to."""
+"""Variances, covariance and Pearson's correlation of two columns, computed from sums over rows."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import numpy as np
 
 from runner.report.stats.bootstrap import Floats
 
-LEFT, N, X, Y, XX, YY, XY = range(7)
-"""Places in the sums of `moment_terms`."""
+LEFT_OUT, N, X, Y, XX, YY, XY = range(7)  # positions in the sums of `moment_terms`
 
-_ROUNDING = 1e-12
+_ROUNDING_ERROR = 1e-12  # relative to the mean square
 
 
 def moment_terms(x: str, y: str, x_zero: float, y_zero: float) -> Sequence[str]:
-    """SQL for the sums over rows in which both `x` and `y` are there, and first the number of the others.
+    """Returns SQL for the sums over rows that have both `x` and `y`, preceded by the number of rows that do not.
 
-    Values are summed up from a zero that is one of them: so squares stay small, and equal values are exactly nothing.
+    Args:
+        x: SQL for the first value.
+        y: SQL for the second value.
+        x_zero: subtracted from `x`. If it is one of the values, squares stay small and equal values give exactly 0.
+        y_zero: the same for `y`.
     """
     x, y = f"({x} - {x_zero!r}::DOUBLE)", f"({y} - {y_zero!r}::DOUBLE)"
     return (
@@ -27,17 +30,17 @@ def moment_terms(x: str, y: str, x_zero: float, y_zero: float) -> Sequence[str]:
     )
 
 
-def spreads(sums: Floats) -> tuple[Floats, Floats, Floats]:
-    """Both variances and the covariance; what is only rounding is nothing."""
+def variances(sums: Floats) -> tuple[Floats, Floats, Floats]:
+    """Returns both variances and the covariance. A variance within rounding error is set to 0."""
     n = sums[..., N]
     x, y = sums[..., X] / n, sums[..., Y] / n
     squares, others = sums[..., XX] / n, sums[..., YY] / n
     first, second = squares - x**2, others - y**2
-    first, second = (np.where(v > _ROUNDING * s, v, 0.0) for v, s in ((first, squares), (second, others)))
+    first, second = (np.where(v > _ROUNDING_ERROR * s, v, 0.0) for v, s in ((first, squares), (second, others)))
     return first, second, sums[..., XY] / n - x * y
 
 
 def pearson(sums: Floats) -> Floats:
-    """Pearson's correlation; not a number where all of one side is the same."""
-    x, y, both = spreads(sums)
+    """Returns Pearson's correlation; NaN if all values of one side are equal."""
+    x, y, both = variances(sums)
     return np.where((x > 0) & (y > 0), both / np.sqrt(x * y), np.nan)
