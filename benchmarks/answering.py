@@ -1,4 +1,4 @@
-"""What the reference server answers, how long it takes, whom it sends away, and what it counts."""
+"""The reference server's behaviour: its answers, latency, quota, faults and counts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hashlib import blake2b
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-SETTLED = 10
-"""What happens after so many seconds is counted apart: a client that has to learn the limits has done so by then."""
+# What happens later is also counted separately: by then a client must have found limits that it does not know.
+SETTLED_AFTER_SECONDS = 10
 
 COMPLETION_TOKENS = 220
 FAULTS = ("500", "429", "reset", "truncate")
 
+# Number of different answers. With few, Parquet would store each only once, and writing them would cost nothing.
 TEXTS = 2000
-"""So many different answers: with few, Parquet would keep each once and writing them would cost nothing."""
 
 SENTENCES = 9
 REMARKS = {
@@ -49,16 +49,17 @@ REMARKS = {
 
 
 class Options(NamedTuple):
-    """How the server behaves; 0 is off.
+    """How the server behaves; 0 turns an option off.
 
     Args:
-        latency: seconds until an answer; the median, where `sigma` is given.
-        sigma: of a lognormal latency.
-        rpm, burst: requests a minute, and so many at once; over it comes a 429 with Retry-After.
-        tpm: tokens a minute; the bucket holds a minute.
-        throttle_until: nothing but 429s for so many seconds from the first request on.
-        saturate: so many workers take `latency` for each request; the others wait, and no 429 is ever sent.
-        faults: shares of `FAULTS`.
+        latency: seconds until an answer; the median if `sigma` is given.
+        sigma: shape of a lognormal latency.
+        rpm, burst: requests per minute, and the largest burst; requests beyond them get a 429 with Retry-After.
+        tpm: tokens per minute; the bucket holds one minute's tokens.
+        throttle_until: seconds from the first request in which every reply is a 429.
+        saturate: number of workers, each of which takes `latency` for a request; other requests wait, and the server
+            never sends a 429.
+        faults: share of the requests that gets each of `FAULTS`.
     """
 
     latency: float = 0.0
@@ -72,7 +73,7 @@ class Options(NamedTuple):
 
 
 class Bucket:
-    """Permits that come back continuously."""
+    """A token bucket that refills continuously."""
 
     def __init__(self, per_minute: int, capacity: float) -> None:
         self._rate = per_minute / 60
@@ -80,19 +81,19 @@ class Bucket:
         self._at = time.monotonic()
 
     def wait(self, amount: float, now: float) -> float:
-        """Seconds until the amount fits; more than the bucket holds fits when it is full."""
+        """Return the seconds until the amount fits; an amount above the capacity fits when the bucket is full."""
         self._level = min(self._capacity, self._level + (now - self._at) * self._rate)
         self._at = now
         missing = min(amount, self._capacity) - self._level
         return missing / self._rate if missing > 1e-6 else 0.0
 
     def take(self, amount: float) -> None:
-        """Take it out; what the bucket does not have is a debt."""
+        """Take the amount out; the level may become negative."""
         self._level -= amount
 
 
 class Counts:
-    """What happened since the last reset; times are seconds since the first request."""
+    """Counts since the last reset; times are on the monotonic clock, in seconds."""
 
     def __init__(self, in_flight: int = 0) -> None:
         self.first = 0.0
@@ -110,7 +111,7 @@ class Counts:
         self.cpu = cpu()
 
     def as_dict(self) -> dict[str, Any]:
-        """The counts as `/stats` gives them."""
+        """Return the counts in the form of `/stats`."""
         accepted, throttled, tokens = self.accepted_per_s, self.throttled_per_s, self.tokens_per_s
         return {
             "requests": self.requests,
@@ -129,57 +130,57 @@ class Counts:
             "last_answer": self.last_answer,
             "active_s": round(max(0.0, self.last_answer - self.first), 4),
             "settled": {
-                "after_s": SETTLED,
-                "seconds": round(max(0.0, self.last_accepted - self.first - SETTLED), 4),
+                "after_s": SETTLED_AFTER_SECONDS,
+                "seconds": round(max(0.0, self.last_accepted - self.first - SETTLED_AFTER_SECONDS), 4),
                 "accepted": late(accepted),
                 "throttled": late(throttled),
                 "tokens": late(tokens),
             },
-            "accepted_per_s": spread(accepted),
-            "throttled_per_s": spread(throttled),
-            "in_flight_per_s": spread(self.in_flight_per_s),
+            "accepted_per_s": as_list(accepted),
+            "throttled_per_s": as_list(throttled),
+            "in_flight_per_s": as_list(self.in_flight_per_s),
             "cpu_s": round(cpu() - self.cpu, 4),
         }
 
 
 def late(per_second: Mapping[int, int]) -> int:
-    """The sum from SETTLED on."""
-    return sum(count for second, count in per_second.items() if second >= SETTLED)
+    """Return the sum of the seconds from SETTLED_AFTER_SECONDS on."""
+    return sum(count for second, count in per_second.items() if second >= SETTLED_AFTER_SECONDS)
 
 
-def spread(per_second: Mapping[int, int]) -> list[int]:
-    """A list with a number for every second."""
+def as_list(per_second: Mapping[int, int]) -> list[int]:
+    """Return a list with a count for every second."""
     return [per_second.get(second, 0) for second in range(max(per_second, default=-1) + 1)]
 
 
 def cpu() -> float:
-    """Seconds of CPU that this process has used."""
+    """Return the CPU time of this process in seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def chance(digest: bytes, seen: int, purpose: int) -> float:
-    """A number from 0 to 1 that is the same for every client."""
+    """Return a number between 0 and 1 that is the same for every client."""
     return (zlib.crc32(digest, seen * 40_503 + purpose) + 0.5) / 2**32
 
 
 def reply(status: str, body: bytes, headers: str = "") -> bytes:
-    """A whole HTTP response."""
+    """Return a complete HTTP response."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 def judgements() -> Iterator[str]:
-    """Texts of a judge, always the same ones, half of them Chinese."""
+    """Generate a judge's texts, the same ones in each run, half of them Chinese."""
     chance = random.Random(TEXTS)
     for number in range(TEXTS):
         space, remarks = list(REMARKS.items())[number % len(REMARKS)]
-        said = space.join(chance.choice(remarks).format(chance.randint(2, 99)) for _ in range(SENTENCES))
-        yield f"{said}\n\n[[{chance.choice('ABC')}]]"
+        text = space.join(chance.choice(remarks).format(chance.randint(2, 99)) for _ in range(SENTENCES))
+        yield f"{text}\n\n[[{chance.choice('ABC')}]]"
 
 
 def answers() -> list[bytes]:
-    """Responses with three places each, of fixed width: the id, prompt tokens and all tokens."""
+    """Return response templates with three fields of fixed width: id, prompt tokens and total tokens."""
     made = []
     for text in judgements():
         body = (
@@ -192,7 +193,7 @@ def answers() -> list[bytes]:
 
 
 def refusal(wait: float) -> bytes:
-    """A 429 that says how long to wait."""
+    """Return a 429 with the seconds to wait."""
     seconds = max(1, math.ceil(wait))
     body = b'{"error":{"message":"Too many requests, slow down.","type":"requests","code":"rate_limit_exceeded"}}'
     return reply("429 Too Many Requests", body, f"Retry-After: {seconds}\r\n")
@@ -205,7 +206,7 @@ UNSIZED = reply("411 Length Required", b'{"error":{"message":"Send a content-len
 
 
 class Judge:
-    """What all connections share: options, quota and counts."""
+    """The state that all connections share: options, quota and counts."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -214,7 +215,7 @@ class Judge:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was; buckets are full again."""
+        """Clear the counts and fill the buckets."""
         options = self.options
         self.counts = Counts(self.counts.in_flight)
         self._requests = Bucket(options.rpm, options.burst) if options.rpm else None
@@ -222,7 +223,7 @@ class Judge:
         self._workers = [0.0] * options.saturate
 
     def admit(self, tokens: int) -> float:
-        """Let a request in and count it; or the seconds after which it may come again."""
+        """Count a request; return 0 if it is accepted, else the seconds to wait."""
         counts, options, now = self.counts, self.options, time.monotonic()
         counts.requests += 1
         if not counts.first:
@@ -254,23 +255,23 @@ class Judge:
         return 0.0
 
     def see(self, body: bytes) -> tuple[bytes, int]:
-        """What stands for this body, and how often it came before."""
+        """Return the body's digest, and how often the body came before."""
         digest = blake2b(body, digest_size=8).digest()
         seen = self.counts.seen.get(digest, 0)
         self.counts.seen[digest] = seen + 1
         return digest, seen
 
     def fault(self, digest: bytes, seen: int) -> str | None:
-        """What goes wrong with this request."""
-        left = chance(digest, seen, 1)
+        """Return the fault of this request, or None."""
+        drawn = chance(digest, seen, 1)
         for name, share in self.options.faults.items():
-            if left < share:
+            if drawn < share:
                 return name
-            left -= share
+            drawn -= share
         return None
 
     def delay(self, digest: bytes, seen: int) -> float:
-        """Seconds until this request is answered."""
+        """Return the seconds until this request is answered."""
         seconds = self.options.latency
         if self.options.sigma:
             seconds *= math.exp(self.options.sigma * NormalDist().inv_cdf(chance(digest, seen, 2)))

@@ -1,6 +1,6 @@
-"""The baseline: the least a Python client can do that judges over HTTP and keeps what came in Parquet.
+"""The baseline: a minimal Python client that sends judge requests and writes the answers to Parquet.
 
-No retries, no limits, no journal, no resume, no progress: what others spend above this is what their features cost.
+It has no retries, limits, journal, resume or progress. What another client costs more is the price of its features.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from common import PROMPT, VERDICT, raise_file_limit
 FIELDS = {"id": pa.string(), "winner": pa.string(), "response": pa.string(), "prompt_tokens": pa.int32()}
 FIELDS |= {"completion_tokens": pa.int32(), "latency_s": pa.float64(), "finished_at": pa.float64()}
 SCHEMA = pa.schema(list(FIELDS.items()))
-GROUP = 10_000
+GROUP_ROWS = 10_000
 
 
 async def judge(base_url: str, data: Path, out: Path, concurrency: int) -> None:
-    """Ask for every sample once; what is not answered has no row."""
+    """Send one request for each sample; a sample without an answer has no row."""
     rows: list[tuple[object, ...]] = []
     url, timeout = f"{base_url}/chat/completions", aiohttp.ClientTimeout(total=120)
     writer = pq.ParquetWriter(out / "rows.parquet", SCHEMA, compression="zstd")
@@ -43,19 +43,19 @@ async def judge(base_url: str, data: Path, out: Path, concurrency: int) -> None:
                 for line in lines:
                     sample = orjson.loads(line)
                     messages = [{"role": "user", "content": PROMPT.format_map(sample)}]
-                    body, began = orjson.dumps({"model": "judge", "messages": messages}), time.time()
+                    body, started = orjson.dumps({"model": "judge", "messages": messages}), time.time()
                     try:
                         async with http.post(url, data=body, headers={"Content-Type": "application/json"}) as reply:
-                            status, came = reply.status, await reply.read()
+                            status, raw = reply.status, await reply.read()
                     except (aiohttp.ClientError, TimeoutError):
                         continue
                     if status != 200:
                         continue
-                    answer, now = orjson.loads(came), time.time()
+                    answer, now = orjson.loads(raw), time.time()
                     content, usage = answer["choices"][0]["message"]["content"], answer["usage"]
                     found, tokens = VERDICT.search(content), (usage["prompt_tokens"], usage["completion_tokens"])
-                    rows.append((sample["id"], found and found[1], content, *tokens, now - began, now))
-                    if len(rows) == GROUP:
+                    rows.append((sample["id"], found and found[1], content, *tokens, now - started, now))
+                    if len(rows) == GROUP_ROWS:
                         group, rows = rows, []
                         pool.submit(write, group)
 
@@ -65,7 +65,7 @@ async def judge(base_url: str, data: Path, out: Path, concurrency: int) -> None:
 
 
 def main() -> None:
-    """Read the command line and judge."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("base-url", "data", "out", "concurrency"):
         parser.add_argument(f"--{name}", required=True)

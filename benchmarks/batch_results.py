@@ -1,11 +1,11 @@
-"""How fast results of batches become rows, against a plain loop over the same lines.
+"""How fast batch results become rows, compared with a plain loop over the same lines.
 
     python benchmarks/batch_results.py --lines 1000000
 
-A local server holds batches that have ended. `judge-runner run` collects them: downloads, checks and reads every line,
-writes rows. The plain loop has the same result files on its disk already; it parses each line with orjson, finds the
-verdict with a regular expression and writes the same texts to Parquet: no check, no journal, no resume. Both run in
-processes of their own, one after the other, in several rounds. Needs orjson (`pip install -e '.[bench]'`).
+A local server holds batches that have ended. `judge-runner run` collects them: it downloads, checks and parses every
+line, and writes the rows. The plain loop already has the same result files on its disk. It parses each line with
+orjson, finds the verdict with a regular expression and writes the same texts to Parquet, without checks, journal or
+resume. Each runs in its own process, in turn, for several rounds. Needs orjson (`pip install -e '.[bench]'`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from typing import NamedTuple
 from aiohttp import web
 
 TEXTS = 2000
-LONG = 400
 KINDS = {
     "template": {
         "kind": "template",
@@ -41,7 +40,7 @@ CRITERIA = ("准确性", "相关性", "完整性", "清晰度", "无害性")
 
 
 class Took(NamedTuple):
-    """What one process took: seconds of wall time and of CPU, and its largest memory in MB."""
+    """The cost of one process: wall time and CPU time in seconds, peak memory in MB."""
 
     wall: float
     cpu: float
@@ -49,7 +48,7 @@ class Took(NamedTuple):
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Parse the command line, measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -64,7 +63,7 @@ def main() -> None:
 
 
 async def measure(folder: Path, lines: int, rounds: int, kind: str) -> None:
-    """Run both, some rounds, and print medians."""
+    """Run both in each round, and print the medians."""
     write_dataset(folder / "data.jsonl", lines)
     ours, lanes, plain = [], [], []
     for number in range(rounds):
@@ -73,9 +72,9 @@ async def measure(folder: Path, lines: int, rounds: int, kind: str) -> None:
             config.write_text(json.dumps(configuration(service.url, kind, folder / f"run-{number}")))
             submitted = await asyncio.to_thread(run, ["-m", "runner", "run", str(config), "--detach", "--quiet"])
             service.done = True
-            began = time.time()
+            started = time.time()
             ours.append(await asyncio.to_thread(run, ["-m", "runner", "run", str(config), "--quiet"]))
-            lanes.append(lane_end(folder / f"run-{number}") - began)
+            lanes.append(lane_end(folder / f"run-{number}") - started)
             plain.append(await asyncio.to_thread(run, [__file__, "--loop", str(service.folder), kind]))
             print(
                 f"round {number + 1}: submitting {submitted.wall:.1f} s, collecting {lanes[-1]:.1f} s of the run's "
@@ -84,36 +83,36 @@ async def measure(folder: Path, lines: int, rounds: int, kind: str) -> None:
     ratio = statistics.median(lane / loop_.wall for lane, loop_ in zip(lanes, plain, strict=True))
     print(f"{lines:,} lines, {kind}:")
     print(f"{'':26}{'wall s':>8}{'us/line':>9}{'CPU s':>8}{'peak MB':>9}")
-    for name, took in (("plain loop", middle(plain)), ("judge-runner, whole run", middle(ours))):
+    for name, took in (("plain loop", medians(plain)), ("judge-runner, whole run", medians(ours))):
         print(f"{name:26}{took.wall:8.1f}{1e6 * took.wall / lines:9.1f}{took.cpu:8.1f}{took.peak:9.0f}")
     lane = statistics.median(lanes)
     print(f"{'  of it until collected':26}{lane:8.1f}{1e6 * lane / lines:9.1f}")
     print(f"collected in {ratio:.2f} x the plain loop's time (median of {rounds} rounds)")
 
 
-def middle(took: Sequence[Took]) -> Took:
-    """The median of each figure."""
+def medians(took: Sequence[Took]) -> Took:
+    """Return the median of each figure."""
     return Took(*(statistics.median(column) for column in zip(*took, strict=True)))
 
 
 def run(command: list[str]) -> Took:
-    """Run a Python process to its end."""
-    began = time.perf_counter()
+    """Run a Python process to its end; exits if it fails."""
+    started = time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 4):
         raise SystemExit(f"{command} ended with {process.returncode}")
-    return Took(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Took(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def lane_end(directory: Path) -> float:
-    """When the last shard was closed: what follows is samples.parquet and the end of the run."""
+    """Return the time at which the last shard was closed; samples.parquet and the end of the run follow."""
     return max(path.stat().st_mtime for path in (directory / "batches").glob("shard-*.json"))
 
 
 def configuration(url: str, kind: str, directory: Path) -> dict[str, object]:
-    """A configuration that goes by batch and submits everything at once."""
+    """Return a configuration that uses the batch lane and submits everything at once."""
     return {
         "dataset": {"path": "data.jsonl", "keep": ["category"]},
         "judge": {"model": "judge", **KINDS[kind]},
@@ -126,7 +125,7 @@ def configuration(url: str, kind: str, directory: Path) -> dict[str, object]:
 
 
 def write_dataset(path: Path, count: int) -> None:
-    """Write so many pairs."""
+    """Write a dataset with this number of pairs."""
     chance = random.Random(1)
     words = "天空为什么是蓝色的因为空气散射短波光线比长波多得多所以我们看到蓝天而日落时光线穿过更厚的大气层"
     texts = ["".join(chance.choices(words, k=chance.randint(60, 200))) for _ in range(TEXTS)]
@@ -138,7 +137,7 @@ def write_dataset(path: Path, count: int) -> None:
 
 
 def answers(kind: str) -> list[str]:
-    """Judge texts, as JSON strings."""
+    """Return judge texts as JSON strings."""
     chance = random.Random(2)
     texts = []
     for _ in range(TEXTS):
@@ -158,7 +157,7 @@ def answers(kind: str) -> list[str]:
 
 
 class Service:
-    """Files and batches whose results are there at once; nothing is judged."""
+    """A batch service whose results are available at once; nothing is judged."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = Path(tempfile.mkdtemp(dir=folder))
@@ -174,7 +173,7 @@ class Service:
             [
                 web.post("/v1/files", self._upload),
                 web.post("/v1/batches", self._create),
-                web.get("/v1/batches/{id}", self._look),
+                web.get("/v1/batches/{id}", self._get_batch),
                 web.get("/v1/files/{id}/content", self._content),
                 web.delete("/v1/files/{id}", self._delete),
             ]
@@ -190,7 +189,7 @@ class Service:
             await self._runner.cleanup()
 
     async def _upload(self, request: web.Request) -> web.Response:
-        """Answer every line into a result file, in another order."""
+        """Write an answer to every line into a result file, in another order."""
         form = await request.post()
         field = form["file"]
         assert isinstance(field, web.FileField)
@@ -216,7 +215,7 @@ class Service:
         self._batches[key] = {"id": key, "input_file_id": body["input_file_id"], "status": "Running"}
         return web.json_response(self._batches[key])
 
-    async def _look(self, request: web.Request) -> web.Response:
+    async def _get_batch(self, request: web.Request) -> web.Response:
         batch = dict(self._batches[request.match_info["id"]])
         if self.done:
             batch |= {"status": "Succeeded", "output_file_id": batch["input_file_id"]}
@@ -230,7 +229,7 @@ class Service:
 
 
 def loop(folder: Path, kind: str) -> None:
-    """The plain loop."""
+    """Run the plain loop over the result files of a folder."""
     import orjson
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""The clients that can be measured, and how each is started: a command of its own, in a process of its own."""
+"""The clients that can be measured, and the command that starts each one in its own process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HERE = Path(__file__).parent
 
 
 class Task(NamedTuple):
-    """What a client is told.
+    """The settings that a client gets.
 
     Args:
-        base_url: the server's, with `/v1`.
-        data: the samples.
-        out: an empty folder for what it writes.
-        concurrency: requests at once; None: its own default.
-        rpm, tpm: the service's limits, where they are known.
+        base_url: the server's URL with `/v1`.
+        data: the file with the samples.
+        out: an empty folder for the client's output.
+        concurrency: requests in flight; None is the client's own default.
+        rpm, tpm: the service's limits per minute; None if the client does not know them.
     """
 
     base_url: str
@@ -39,9 +39,10 @@ class Client(NamedTuple):
     """One client.
 
     Args:
-        needs: packages that have to be installed.
-        command: the command line for a task.
-        peer: somebody else's: it gets fewer samples where it is slow.
+        name: its name on the command line and in the table.
+        needs: packages that must be installed.
+        command: returns the command line for a task.
+        peer: True for a third-party client, which gets fewer samples because it is slow.
     """
 
     name: str
@@ -51,12 +52,12 @@ class Client(NamedTuple):
 
     @property
     def missing(self) -> list[str]:
-        """The packages that are not installed."""
+        """Return the needed packages that are not installed."""
         return [package for package in self.needs if find_spec(package) is None]
 
 
 def judge_runner(task: Task) -> list[str]:
-    """A configuration with all that a user has on, and the console command."""
+    """Write a configuration with all features that are on by default, and return the console command."""
     limits: dict[str, object] = {"rpm": task.rpm, "tpm": task.tpm}
     if task.concurrency:
         limits["concurrency"] = task.concurrency
@@ -86,12 +87,12 @@ def judge_runner(task: Task) -> list[str]:
 
 
 def judge_runner_at(concurrency: int) -> Callable[[Task], list[str]]:
-    """The same with a fixed concurrency, whatever the workload says."""
+    """Return the same with a fixed concurrency in place of the workload's."""
     return lambda task: judge_runner(task._replace(concurrency=concurrency))
 
 
 def script(name: str) -> Callable[[Task], list[str]]:
-    """One of the programs of this folder."""
+    """Return the command of one of the programs in this folder."""
 
     def command(task: Task) -> list[str]:
         given = {"base-url": task.base_url, "data": task.data, "out": task.out, "concurrency": task.concurrency or 64}
@@ -101,7 +102,7 @@ def script(name: str) -> Callable[[Task], list[str]]:
 
 
 def templated(template: str) -> Callable[[Task], list[str]]:
-    """A command line of the user's; {base_url} {data} {out} {concurrency} {rpm} {tpm} are filled in, 0 for none."""
+    """Return a user's command line with {base_url} {data} {out} {concurrency} {rpm} {tpm} filled in, 0 for None."""
 
     def command(task: Task) -> list[str]:
         given = {key: value or 0 for key, value in task._asdict().items()}
@@ -118,7 +119,7 @@ KNOWN = (
 
 
 def find(name: str, commands: Mapping[str, str]) -> Client | None:
-    """The client of this name: a known one, `judge-runner@N` with a fixed concurrency, or one of the user's."""
+    """Return the client of this name: a known one, `judge-runner@N` with concurrency N, or one from `commands`."""
     if name in commands:
         return Client(name, (), templated(commands[name]), peer=True)
     base, at, count = name.partition("@")

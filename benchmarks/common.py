@@ -1,4 +1,4 @@
-"""What the programs of this folder share: the question that every client asks, and room for many connections."""
+"""Shared by the programs of this folder: the prompt of every client, and the limit of open files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ PROMPT = (
     "[B]\n{answer2}\n\nReason briefly, then end with [[A]], [[B]] or, if neither is better, [[C]]."
 )
 VERDICT = re.compile(r"\[\[([ABC])\]\]")
-MANY = 1 << 20
-FEW = 10_240  # what macOS lets a process have where it calls its limit unlimited
+MAX_FILES = 1 << 20
+MAX_FILES_IF_UNLIMITED = 10_240  # macOS reports its limit as unlimited but does not allow more
 
 
 def raise_file_limit() -> None:
-    """Every connection is an open file."""
+    """Raise the soft limit of open files, because every connection is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FEW if hard == resource.RLIM_INFINITY else min(hard, MANY)
+    wanted = MAX_FILES_IF_UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

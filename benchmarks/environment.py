@@ -1,4 +1,4 @@
-"""Where and with what something was measured."""
+"""The environment of a measurement: machine, versions and commit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 PACKAGES = ("judge-runner", "aiohttp", "uvloop", "orjson", "pyarrow", "msgspec", "openai")
 
 
-def about() -> dict[str, Any]:
-    """Date, machine, versions, and the commit where there is one."""
+def describe_environment() -> dict[str, Any]:
+    """Return date, machine, versions, and the commit if there is one."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "system": f"{platform.system()} {platform.machine()}",
@@ -28,7 +28,7 @@ def about() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """What the processor calls itself."""
+    """Return the processor's model name."""
     path = Path("/proc/cpuinfo")
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -37,12 +37,12 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with a plus where files differ from it."""
+    """Return the checkout's commit, with a plus if files differ from it; None without git."""
     return output("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*") or None
 
 
 def installed(package: str) -> str | None:
-    """The version that is installed."""
+    """Return the installed version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -50,7 +50,7 @@ def installed(package: str) -> str | None:
 
 
 def output(*command: str) -> str:
-    """What a command prints; nothing where it fails."""
+    """Return what a command prints, or an empty text if it fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -1,8 +1,8 @@
-"""Write pairwise samples: a question and two answers in Chinese or English, 300 to 1500 characters in all.
+"""Write pairwise samples: a question and two answers in Chinese or English, 300 to 1500 characters together.
 
     python benchmarks/generate.py pairs.jsonl --samples 20000
 
-The same seed gives the same file. `--skewed` makes one sample in a hundred fifty times as long as the median.
+The file is the same each time. `--skewed` makes one sample in a hundred fifty times as long as the median.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 SEED = 41
 SKEW_EVERY, SKEW_TIMES = 100, 50
-SHORTEST, LONGEST = 300, 1500
+MIN_CHARACTERS, MAX_CHARACTERS = 300, 1500
 CHINESE_SHARE = 0.6
 SENTENCES = 600
 
@@ -91,58 +91,58 @@ REASONS = {
 JOINTS = {"zh": ("", ",", "。"), "en": (" ", ", ", ". ")}
 
 
-def sentences(chance: random.Random, language: str) -> list[str]:
-    """A stock of sentences."""
+def sentences(draw: random.Random, language: str) -> list[str]:
+    """Return sentences to choose from."""
     space, comma, stop = JOINTS[language]
     parts = (SUBJECTS[language], DEEDS[language], REASONS[language])
     made = []
     for number in range(SENTENCES):
-        subject, deed, reason = (chance.choice(part) for part in parts)
-        figure = f"({chance.randint(2, 98)}%)" if number % 3 == 0 else ""
+        subject, deed, reason = (draw.choice(part) for part in parts)
+        figure = f"({draw.randint(2, 98)}%)" if number % 3 == 0 else ""
         text = f"{subject}{space}{deed}{figure}{comma}{reason}{stop}"
         made.append(text[0].upper() + text[1:])
     return made
 
 
-def text(chance: random.Random, stock: list[str], length: int) -> str:
-    """Sentences in any order, cut to the length."""
+def text(draw: random.Random, stock: list[str], length: int) -> str:
+    """Join random sentences and cut the text to the length."""
     parts: list[str] = []
     while length > 0:
-        parts.append(chance.choice(stock))
+        parts.append(draw.choice(stock))
         length -= len(parts[-1])
     joined = "".join(parts)
     return joined[:length] if length else joined
 
 
 def samples(count: int, *, skewed: bool = False) -> Iterator[dict[str, Any]]:
-    """So many samples, always the same ones."""
-    chance = random.Random(SEED)
-    stock = {language: sentences(chance, language) for language in JOINTS}
+    """Generate this number of samples, the same ones each time."""
+    draw = random.Random(SEED)
+    stock = {language: sentences(draw, language) for language in JOINTS}
     for number in range(count):
-        language = "zh" if chance.random() < CHINESE_SHARE else "en"
-        size = chance.randint(SHORTEST, LONGEST)
+        language = "zh" if draw.random() < CHINESE_SHARE else "en"
+        size = draw.randint(MIN_CHARACTERS, MAX_CHARACTERS)
         if skewed and number % SKEW_EVERY == SKEW_EVERY // 2:
-            size = (SHORTEST + LONGEST) // 2 * SKEW_TIMES
-        asked = f"#{number}: {text(chance, stock[language], size // 6)}"
-        rest = size - len(asked)
-        first = int(rest * chance.uniform(0.35, 0.65))
+            size = (MIN_CHARACTERS + MAX_CHARACTERS) // 2 * SKEW_TIMES
+        question = f"#{number}: {text(draw, stock[language], size // 6)}"
+        remaining = size - len(question)
+        first = int(remaining * draw.uniform(0.35, 0.65))
         yield {
             "id": f"s{number:07d}",
-            "question": asked,
-            "answer1": text(chance, stock[language], first),
-            "answer2": text(chance, stock[language], rest - first),
+            "question": question,
+            "answer1": text(draw, stock[language], first),
+            "answer2": text(draw, stock[language], remaining - first),
         }
 
 
 def write(path: Path, count: int, *, skewed: bool = False) -> None:
-    """Write so many samples as JSON lines."""
+    """Write this number of samples as JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         for sample in samples(count, skewed=skewed):
             file.write(json.dumps(sample, ensure_ascii=False) + "\n")
 
 
 def main() -> None:
-    """Read the command line and write."""
+    """Parse the command line and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
     parser.add_argument("--samples", type=int, default=20_000)

@@ -1,11 +1,11 @@
-"""How well texts that real judges wrote are read, against the verdicts that their sources keep for them.
+"""How well texts of real judges are parsed, compared with the verdicts that their sources record for them.
 
     python benchmarks/judge_outputs.py [--data ../shared/judge_outputs] [--show]
 
-A line per file: `exact` texts are read as their source reads them (also where both find nothing); `null` holds no value
-where the source has one; `wrong` holds another value, or one where the source has none. `--show` prints the latter two.
-Files that were put together from texts which the sources' own parsers misread (`hard`), or that have no verdict in the
-place of their format (`pandalm_reason`), stand below the sum.
+One line per file. `exact`: the same verdict as the source's, or none in both. `null`: no value although the source has
+one. `wrong`: another value, or a value although the source has none. `--show` prints the last two. Two files are below
+the sum: `hard` has texts that the sources' own parsers misread, and `pandalm_reason` has texts without the line in
+which their format has its verdict.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from runner.types import Verdict
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "judge_outputs"
 
+# The verdict format of texts whose `format` starts with the key.
 READ_AS: dict[str, dict[str, Any]] = {
     "mt_bench_single": {"format": "mt_bench_single"},
     "mt_bench_pair": {"format": "mt_bench_pair"},
@@ -40,40 +41,38 @@ READ_AS: dict[str, dict[str, Any]] = {
     },
     "pandalm_reason": {"format": "pandalm"},
 }
-"""The verdict of texts whose `format` begins with the key."""
-
 UNBOUNDED = ("hard", "pandalm_reason")
 VALUES = ("verdict", "score", "score1", "score2")
 
 
 class Reading(NamedTuple):
-    """One text, what its source says of it, and what is read."""
+    """One text: the row of its source, and the verdict that is parsed."""
 
     file: str
     row: dict[str, Any]
     verdict: Verdict
 
     @property
-    def said(self) -> tuple[Any, ...]:
-        """What the source keeps."""
+    def expected(self) -> tuple[Any, ...]:
+        """Return the source's values."""
         return tuple(self.row["expected"][name] for name in VALUES)
 
     @property
     def found(self) -> tuple[Any, ...]:
-        """What is read."""
+        """Return the parsed values."""
         verdict = self.verdict
         return verdict.winner, verdict.score, verdict.score1, verdict.score2
 
     @property
     def outcome(self) -> str:
-        """`exact`, `null` or `wrong`."""
-        if self.found == self.said:
+        """Return `exact`, `null` or `wrong`."""
+        if self.found == self.expected:
             return "exact"
         return "null" if self.verdict.problem is not None else "wrong"
 
 
 def readings(data: Path) -> Iterator[Reading]:
-    """Read every text of every file."""
+    """Parse every text of every file."""
     for path in sorted(data.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
@@ -83,24 +82,24 @@ def readings(data: Path) -> Iterator[Reading]:
 
 
 def share(found: list[Reading], outcome: str) -> float:
-    """The share of one outcome."""
+    """Return the share of one outcome."""
     return sum(each.outcome == outcome for each in found) / max(1, len(found))
 
 
 def bounded(found: list[Reading]) -> list[Reading]:
-    """Those that count for the sum."""
+    """Return the texts that count for the sum."""
     return [each for each in found if each.file not in UNBOUNDED]
 
 
 def main() -> None:
-    """Print the table."""
+    """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--show", action="store_true", help="print every text that is not exact")
     given = parser.parse_args()
     found = list(readings(given.data))
     if not found:
-        sys.exit(f"{given.data}: there are no judge outputs")
+        sys.exit(f"{given.data}: no judge outputs found")
     print(f"{'file':<24}{'read as':<18}{'texts':>7}{'exact':>7}{'null':>7}{'wrong':>7}{'exact %':>10}{'wrong %':>9}")
     files = list(dict.fromkeys(each.file for each in found))
     for name in [file for file in files if file not in UNBOUNDED]:
@@ -113,11 +112,11 @@ def main() -> None:
 
 
 def _line(name: str, found: list[Reading]) -> None:
-    ways = {READ_AS[_key(each.row["format"])].get("format", "pattern") for each in found}
+    formats = {READ_AS[_key(each.row["format"])].get("format", "pattern") for each in found}
     counts = [sum(each.outcome == outcome for each in found) for outcome in ("exact", "null", "wrong")]
     numbers = "".join(f"{number:>7}" for number in (len(found), *counts))
-    way = ways.pop() if len(ways) == 1 else "as each says"
-    print(f"{name:<24}{way:<18}{numbers}{share(found, 'exact'):>10.2%}{share(found, 'wrong'):>9.2%}")
+    name_of_format = formats.pop() if len(formats) == 1 else "several"
+    print(f"{name:<24}{name_of_format:<18}{numbers}{share(found, 'exact'):>10.2%}{share(found, 'wrong'):>9.2%}")
 
 
 def _show(found: list[Reading]) -> None:
@@ -127,7 +126,7 @@ def _show(found: list[Reading]) -> None:
             why = f"{verdict.problem}: {verdict.detail}" if verdict.problem else f"rule {verdict.rule}"
             text = each.row["text"]
             cut = text if len(text) <= 600 else f"{text[:250]} [...] {text[-350:]}"
-            print(f"\n{each.row['id']}: {each.outcome}; source {each.said}, read {each.found}; {why}\n  {cut!r}")
+            print(f"\n{each.row['id']}: {each.outcome}; source {each.expected}, read {each.found}; {why}\n  {cut!r}")
 
 
 @lru_cache(maxsize=256)

@@ -1,12 +1,12 @@
-"""How well a judge agrees with people: one table over several benchmarks, with published figures beside it.
+"""How well a judge agrees with human labels: one table over several benchmarks, beside published figures.
 
     python benchmarks/judge_quality.py JUDGE.yaml [--benchmarks llmbar,hhh] [--limit 100] [--data FOLDER]
 
-JUDGE.yaml says who judges: `service` (or `services`), and whatever else a configuration may hold but `dataset`. `judge`
-(or each of `judges`) is laid over the benchmark's own: `judge: {model: my-model}` keeps its prompt; one with a `kind`
-takes its place. `x-pairwise` and `x-single` are the same for sets of that type alone. Each benchmark of
-configs/benchmarks/ whose file is in the folder is run (or gone on with) in `runs/judge_quality/JUDGE/NAME`, and the
-table is made of each run's report/summary.json.
+JUDGE.yaml names the judge: `service` (or `services`), and any other key of a configuration except `dataset`. `judge`
+(or each of `judges`) overrides keys of the benchmark's own judge: `judge: {model: my-model}` keeps its prompt. A judge
+with a `kind` replaces it. `x-pairwise` and `x-single` do the same for sets of that type only. Each benchmark of
+configs/benchmarks/ whose file is in the folder is run (or resumed) in `runs/judge_quality/JUDGE/NAME`. The table is
+made from each run's report/summary.json.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ Mapped = dict[str, Any]
 
 
 class Line(NamedTuple):
-    """One line of the table: who, and the cells behind it."""
+    """One line of the table: its label and its cells."""
 
-    who: str
+    label: str
     cells: Sequence[str]
 
 
 def main() -> None:
-    """Run what is there, and print the table."""
+    """Run the available benchmarks, and print the table."""
     given = _arguments()
     judge = _read(given.judge)
     if "dataset" in judge:
-        sys.exit(f"error: {given.judge}: dataset: is the benchmarks' own; this file says who judges")
+        sys.exit(f"error: {given.judge}: dataset: is set by the benchmarks; this file names only the judge")
     runs = given.runs / given.judge.stem
     lines: list[Line] = []
     for path in _chosen(given.benchmarks, given.data):
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def merged(benchmark: Mapped, judge: Mapped, base: Path) -> Mapped:
-    """The benchmark's configuration with another judge; files that the judge names are found from its own folder."""
+    """Return the benchmark's configuration with another judge, whose file names are relative to `base`."""
     given = _rooted(judge, base)
     typed = given.get(f"x-{benchmark['x-benchmark']['type']}")
     own = benchmark["judge"]
@@ -69,20 +69,20 @@ def merged(benchmark: Mapped, judge: Mapped, base: Path) -> Mapped:
     if "services" in given:
         config.pop("service", None)
     if "judges" in given:
-        config["judges"] = [_laid_over(own, one, typed) for one in given["judges"]]
+        config["judges"] = [_overridden(own, one, typed) for one in given["judges"]]
     else:
-        config["judge"] = _laid_over(own, given.get("judge"), typed)
+        config["judge"] = _overridden(own, given.get("judge"), typed)
     return config
 
 
-def _laid_over(own: Mapped, *given: Mapped | None) -> Mapped:
+def _overridden(own: Mapped, *given: Mapped | None) -> Mapped:
     for one in filter(None, given):
         own = dict(one) if "kind" in one else {**own, **one}
     return own
 
 
 def _rooted(value: Any, base: Path) -> Any:
-    """The same with every file named from the root of the disk."""
+    """Return the same configuration with absolute file names."""
     if isinstance(value, list):
         return [_rooted(item, base) for item in value]
     if not isinstance(value, dict):
@@ -96,14 +96,14 @@ def _rooted(value: Any, base: Path) -> Any:
 
 
 def _run(config: Mapped, directory: Path, limit: int | None) -> Mapped | None:
-    """Run it; what its report found, or None where there is none."""
+    """Run a configuration; returns the report's summary, or None if there is none."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     path = directory.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "runner", "run", str(path), "--run-dir", str(directory)]
     if limit is not None:
         command += ["--limit", str(limit)]
-    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode  # the table alone goes to stdout
+    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode  # stdout is for the table only
     found = directory / "report" / "summary.json"
     if code not in (0, 1) or not found.exists():
         print(f"{path.stem}: no figures: exit code {code}", file=sys.stderr)
@@ -113,13 +113,13 @@ def _run(config: Mapped, directory: Path, limit: int | None) -> Mapped | None:
 
 
 def table(summary: Mapped, published: Iterable[Mapped]) -> Iterator[Line]:
-    """Lines of one benchmark: ours, overall and in each group that a published figure is about, and the published."""
+    """Generate the lines of one benchmark: our figures, overall and by published group, and the published figures."""
     groups: dict[tuple[str, str], list[Mapped]] = {}
     overall = []
     for one in published:
         if "where" in one:
-            (place,) = one["where"].items()
-            groups.setdefault(place, []).append(one)
+            (group,) = one["where"].items()
+            groups.setdefault(group, []).append(one)
         else:
             overall.append(one)
     yield from _ours(summary, None)
@@ -130,21 +130,21 @@ def table(summary: Mapped, published: Iterable[Mapped]) -> Iterator[Line]:
 
 
 def _ours(summary: Mapped, group: tuple[str, str] | None) -> Iterator[Line]:
-    steady = {one["judge"]: one for one in summary["consistency"]["judges"]}
-    several = len(steady) > 1
+    consistency = {one["judge"]: one for one in summary["consistency"]["judges"]}
+    several = len(consistency) > 1
     for one in summary["agreement"]:
         if one["judge"] is None and not several:
-            continue  # with a single judge this is what both its orders say together
-        place = "" if group is None else f", {group[0]} {group[1]}"
+            continue  # of a single judge this is the combined verdict of its two orders
+        suffix = "" if group is None else f", {group[0]} {group[1]}"
         compared = _part(one, "comparison", group)
         if compared is not None:
-            position = _part(steady.get(one["judge"], {}), "steadiness", group)
+            position = _part(consistency.get(one["judge"], {}), "steadiness", group)
             cells = _cells(compared, (position or {}).get("position") or {})
-            yield Line("  " + (one["judge"] or "the panel") + place, cells)
+            yield Line("  " + (one["judge"] or "the panel") + suffix, cells)
 
 
 def _part(one: Mapped, name: str, group: tuple[str, str] | None) -> Mapped | None:
-    """What a judge's entry says overall or of one group."""
+    """Return the part of a judge's entry that is about all rows, or about one group."""
     if group is None:
         return one.get("overall")
     found = [entry for entry in one.get("groups", {}).get(group[0], ()) if entry["value"] == group[1]]
@@ -183,38 +183,38 @@ def _published(one: Mapped) -> Line:
 def _figure(figure: Mapped | None) -> str:
     if not figure or figure["value"] is None:
         return ""
-    between = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
-    return f"{figure['value']:.3f}{between}"
+    interval = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure['value']:.3f}{interval}"
 
 
 def _unread(figure: Mapped) -> str:
-    every = figure["n"] + figure["left_out"]
-    return f"{figure['left_out'] / every:.1%}" if every else ""
+    total = figure["n"] + figure["left_out"]
+    return f"{figure['left_out'] / total:.1%}" if total else ""
 
 
 def rendered(lines: Sequence[Line]) -> Iterator[str]:
-    """The table as text; columns that nothing stands in are left out."""
-    full = [line for line in lines if line.cells]
-    used = [index for index in range(1, len(HEAD)) if any(line.cells[index - 1] for line in full)]
+    """Render the table as text, without its empty columns."""
+    filled = [line for line in lines if line.cells]
+    used = [index for index in range(1, len(HEAD)) if any(line.cells[index - 1] for line in filled)]
     rows = [[HEAD[0], *(HEAD[index] for index in used)]]
-    rows += [[line.who, *(line.cells[index - 1] if line.cells else "" for index in used)] for line in lines]
+    rows += [[line.label, *(line.cells[index - 1] if line.cells else "" for index in used)] for line in lines]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _chosen(names: Sequence[str], data: Path) -> Iterator[Path]:
-    """The benchmarks asked for, or all whose file is there."""
+    """Generate the named benchmarks, or all whose file exists."""
     for name in names or sorted(path.stem for path in CONFIGS.glob("*.yaml")):
         path = CONFIGS / f"{name}.yaml"
         if not path.exists():
-            sys.exit(f"error: --benchmarks: there is no {name}; there are {', '.join(sorted(_names()))}")
+            sys.exit(f"error: --benchmarks: unknown {name}; known are {', '.join(sorted(_names()))}")
         if _file(_read(path), data) is not None:
             yield path
         elif names:
             sys.exit(f"error: {name}: its file is not in {data}; configs/benchmarks/README.md says how to get it")
         else:
-            print(f"{name}: left out, its file is not in {data}", file=sys.stderr)
+            print(f"{name}: skipped, its file is not in {data}", file=sys.stderr)
 
 
 def _names() -> Iterator[str]:
@@ -222,7 +222,7 @@ def _names() -> Iterator[str]:
 
 
 def _file(benchmark: Mapped, data: Path) -> Path | None:
-    """Where the benchmark's file is: in the folder, or in one of its folders."""
+    """Return the path of the benchmark's file: in the folder, or in one of its subfolders; else None."""
     name = Path(benchmark["dataset"]["path"]).name
     return next((path.resolve() for path in (data / name, *sorted(data.glob(f"*/{name}"))) if path.exists()), None)
 
@@ -237,13 +237,13 @@ def _read(path: Path) -> Mapped:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("judge", type=Path, help="who judges")
+    parser.add_argument("judge", type=Path, help="the configuration of the judge")
     parser.add_argument(
-        "--benchmarks", type=lambda text: text.split(","), default=[], help="default: all that are there"
+        "--benchmarks", type=lambda text: text.split(","), default=[], help="default: all whose file exists"
     )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DATA", ROOT / "data")), help="default: $DATA")
     parser.add_argument("--runs", type=Path, default=Path("runs/judge_quality"))
-    parser.add_argument("--limit", type=int, help="only the first so many of each")
+    parser.add_argument("--limit", type=int, help="only this number of samples of each, from the first")
     return parser.parse_args()
 
 

@@ -1,10 +1,10 @@
-"""The LLMBar paper's table, made again through a whole run: its four judges as one panel, in both orders.
+"""Reproduce the LLMBar paper's table with a complete run: its four judges as one panel, in both orders.
 
     python benchmarks/llmbar_panel.py [--shared ../shared] [--run runs/llmbar_panel]
 
-A server answers what GPT-4 and ChatGPT answered in the paper's own runs; `judge-runner run` asks it, and the run's
-summary is compared with what the paper's pipeline kept, by subset: `here (published)` where they differ. Then come
-the answers that are read otherwise than by that pipeline, and those that name no winner, one by one. Ends with 1 where
+A server returns what GPT-4 and ChatGPT answered in the paper's own runs. `judge-runner run` sends the requests, and the
+run's summary is compared with the published counts, by subset: `here (published)` if they differ. The list below the
+table has the answers that the paper's pipeline parses differently, and those that name no winner. The exit code is 1 if
 a count differs.
 """
 
@@ -40,12 +40,12 @@ class Group(NamedTuple):
 
     @property
     def counts(self) -> dict[str, int]:
-        """The same counts as are published."""
+        """Return the counts that are also published."""
         return {key: figure["count"] for key, figure in self.figures.items() if key in COUNTS}
 
 
 def configuration(shared: Path, url: str, directory: Path) -> dict[str, Any]:
-    """The panel's YAML."""
+    """Return the panel's configuration."""
     judges = [
         {
             "name": model.replace("/", "-"),
@@ -73,7 +73,7 @@ def configuration(shared: Path, url: str, directory: Path) -> dict[str, Any]:
 
 @contextmanager
 def recorded_judges(shared: Path) -> Iterator[str]:
-    """Serve the recorded answers on a free port of this machine; gives the address."""
+    """Serve the recorded answers on a free local port; yields the base URL."""
     spec = importlib.util.spec_from_file_location("replay_serve", shared / "replay" / "serve.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -90,7 +90,7 @@ def recorded_judges(shared: Path) -> Iterator[str]:
 
 
 def judge(shared: Path, directory: Path) -> None:
-    """Run the panel by the console command; exits with its code where it does not finish."""
+    """Run the panel with the console command; exits with its code if it fails."""
     directory.mkdir(parents=True, exist_ok=True)
     with recorded_judges(shared) as url:
         path = directory.with_name(f"{directory.name}.yaml")
@@ -102,8 +102,8 @@ def judge(shared: Path, directory: Path) -> None:
         sys.exit(code)
 
 
-def groups(summary: Mapping[str, Any], theirs: Mapping[str, Mapping[str, int]]) -> list[Group]:
-    """Every judge on every subset, in the order of the published figures."""
+def groups(summary: Mapping[str, Any], published: Mapping[str, Mapping[str, int]]) -> list[Group]:
+    """Return every judge on every subset, in the order of the published figures."""
     found = []
     for one in summary["agreement"]:
         for group in one["groups"]["subset"] if one["judge"] else ():
@@ -117,14 +117,14 @@ def groups(summary: Mapping[str, Any], theirs: Mapping[str, Mapping[str, int]]) 
                 "both_right": both,
                 "orders_agree": winners["orders_agree"],
             }
-            found.append(Group(name, figures, theirs[name]))
-    return sorted(found, key=lambda group: list(theirs).index(group.name))
+            found.append(Group(name, figures, published[name]))
+    return sorted(found, key=lambda group: list(published).index(group.name))
 
 
 def table(found: list[Group]) -> Iterator[str]:
-    """The table's lines."""
-    heads = ("original", "swapped", "average", "both right", "orders agree")
-    yield f"{'judge, method, subset':<36}{'n':>5}" + "".join(f"{head:>17}" for head in heads) + f"{'unread':>8}"
+    """Generate the table's lines."""
+    headings = ("original", "swapped", "average", "both right", "orders agree")
+    yield f"{'judge, method, subset':<36}{'n':>5}" + "".join(f"{head:>17}" for head in headings) + f"{'unread':>8}"
     for group in found:
         n = group.published["n"]
         mean = (group.published["accuracy_original"] + group.published["accuracy_swapped"]) / (2 * n)
@@ -138,8 +138,8 @@ def table(found: list[Group]) -> Iterator[str]:
         yield f"{group.name:<36}{n:>5}" + "".join(f"{cell:>17}" for cell in cells) + f"{unread or '':>8}"
 
 
-def otherwise(directory: Path) -> Iterator[str]:
-    """The answers that are read otherwise than by the paper's pipeline, or that name no winner."""
+def differences(directory: Path) -> Iterator[str]:
+    """Generate the answers that the paper's pipeline parses differently, or that name no winner."""
     columns = ["sample_id", "judge", "judge_model", "swapped", "winner", "status", "error_type", "response"]
     rows = [
         row
@@ -151,12 +151,12 @@ def otherwise(directory: Path) -> Iterator[str]:
         paper = OTHER[paper] if row["swapped"] else paper
         if row["winner"] != paper or row["winner"] is None:
             order = "swapped" if row["swapped"] else "original"
-            said = f"{row['winner'] or row['error_type']}, the paper's pipeline: {paper}"
-            yield f"{row['judge']} {row['sample_id']} {order}: {said}\n    ... {row['response'].strip()[-160:]!r}"
+            difference = f"{row['winner'] or row['error_type']}, the paper's pipeline: {paper}"
+            yield f"{row['judge']} {row['sample_id']} {order}: {difference}\n    ... {row['response'].strip()[-160:]!r}"
 
 
 def main() -> None:
-    """Run what is left of the panel, and print the table."""
+    """Run or resume the panel, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--run", type=Path, default=Path("runs/llmbar_panel"), help="the run directory")
@@ -165,8 +165,8 @@ def main() -> None:
     summary = json.loads((given.run / "report" / "summary.json").read_bytes())
     found = groups(summary, published(given.shared))
     print("\n".join(table(found)))
-    print("\nread otherwise than by the paper's pipeline, or without a winner:")
-    print("\n".join(otherwise(given.run)) or "none")
+    print("\nparsed differently by the paper's pipeline, or without a winner:")
+    print("\n".join(differences(given.run)) or "none")
     differing = [group.name for group in found if group.counts != {key: group.published[key] for key in COUNTS}]
     if differing:
         sys.exit(f"counts differ: {', '.join(differing)}")

@@ -1,11 +1,11 @@
-"""The published counts of the LLMBar paper, made again from what its judges wrote, read as `output_ab`.
+"""Reproduce the published counts of the LLMBar paper from its judges' texts, parsed as `output_ab`.
 
     python benchmarks/llmbar_replay.py [--shared ../shared] [--show]
 
-For GPT-4 and ChatGPT, two prompts and five subsets: how often the judge is right in the order of the dataset and in the
-other, in both, and how often the two orders agree, beside the figures that the paper's own pipeline kept. Then each
-text that is read otherwise than that pipeline reads it, with the reason. Offline: it reads the recorded texts directly;
-llmbar_panel.py does the same through a whole run, with a server that answers with them.
+For GPT-4 and ChatGPT, two prompts and five subsets: how often the judge is right in the dataset's order, in the swapped
+order and in both, and how often the two orders agree, beside the counts of the paper's own pipeline. The list below it
+has each text that the paper's pipeline parses differently, with the reason. It parses the recorded texts directly and
+needs no network; llmbar_panel.py does the same with a complete run, against a server that replies with them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from runner.config import JudgeConfig, VerdictConfig
 from runner.judge import reader_for
-from runner.judge.panel import exchanged
+from runner.judge.panel import swap_answers
 from runner.types import Verdict
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
@@ -29,9 +29,9 @@ OTHER = {"1": "2", "2": "1", None: None}
 
 
 class Answer(NamedTuple):
-    """What a judge wrote about a pair in one order: as it is read here, and as the paper's pipeline reads it.
+    """A judge's text about a pair in one order, as it is parsed here and as the paper's pipeline parses it.
 
-    Winners are numbered as the dataset numbers them.
+    Winners have the numbers of the dataset's order.
     """
 
     row: dict[str, Any]
@@ -41,17 +41,17 @@ class Answer(NamedTuple):
 
 
 def paper_extraction(method: str, text: str) -> str | None:
-    """What princeton-nlp/LLMBar's evaluate.py finds: it looks for (a) in the whole text, then for (b).
+    """Return the winner by princeton-nlp/LLMBar's evaluate.py: it searches the whole text for (a), then for (b).
 
-    The expressions are those of its evaluators' config files, `Output \\(a\\) is better.` for CoT.
+    The patterns are those of its evaluators' config files, `Output \\(a\\) is better.` for CoT.
     """
-    wanted = r"Output \({}\) is better." if method == "CoT" else r"Output \({}\)"
+    pattern = r"Output \({}\) is better." if method == "CoT" else r"Output \({}\)"
     text = text.strip()
-    return next((number for number, side in (("1", "a"), ("2", "b")) if re.search(wanted.format(side), text)), None)
+    return next((number for number, side in (("1", "a"), ("2", "b")) if re.search(pattern.format(side), text)), None)
 
 
 def answers(shared: Path) -> Iterator[Answer]:
-    """Read every recorded text."""
+    """Parse every recorded text."""
     verdict = VerdictConfig.model_validate({"format": "output_ab"})
     read = reader_for(JudgeConfig(kind="template", user="x", verdict=verdict))
     pairs = map(json.loads, (shared / "datasets/llmbar/llmbar.jsonl").read_text(encoding="utf-8").splitlines())
@@ -60,12 +60,12 @@ def answers(shared: Path) -> Iterator[Answer]:
         row = json.loads(line)
         found, paper = read(row["text"]), paper_extraction(row["method"], row["text"])
         if row["swapped"]:
-            found, paper = exchanged(found), OTHER[paper]
+            found, paper = swap_answers(found), OTHER[paper]
         yield Answer(row, labels[row["id"]], found, paper)
 
 
 def counts(found: Sequence[Answer], of_paper: bool = False) -> dict[str, int]:
-    """The four counts over the answers of one judge, method and subset; what names no winner is never right."""
+    """Return the four counts of one judge, method and subset; an answer without a winner is never right."""
     by_pair: dict[str, dict[bool, str | None]] = defaultdict(dict)
     labels = {each.row["id"]: each.label for each in found}
     for each in found:
@@ -81,7 +81,7 @@ def counts(found: Sequence[Answer], of_paper: bool = False) -> dict[str, int]:
 
 
 def groups(found: Sequence[Answer]) -> dict[str, list[Answer]]:
-    """The answers by judge, method and subset, named as the published figures are."""
+    """Group the answers by judge, method and subset, under the names of the published figures."""
     by_name: dict[str, list[Answer]] = defaultdict(list)
     for each in found:
         by_name[f"{each.row['judge']} {each.row['method']} {each.row['subset']}"].append(each)
@@ -89,7 +89,7 @@ def groups(found: Sequence[Answer]) -> dict[str, list[Answer]]:
 
 
 def published(shared: Path) -> dict[str, dict[str, int]]:
-    """The figures that the paper's pipeline kept."""
+    """Return the counts of the paper's pipeline."""
     data = json.loads((shared / "replay/llmbar_published.json").read_text(encoding="utf-8"))
     return {
         name: {"n": figures["n"], **{key: int(figures[key].split("/")[0]) for key in COUNTS}}
@@ -98,26 +98,26 @@ def published(shared: Path) -> dict[str, dict[str, int]]:
 
 
 def differing(found: Sequence[Answer]) -> list[tuple[Answer, str]]:
-    """The texts that are read otherwise than the paper's pipeline reads them, each with the reason."""
+    """Return the texts that the paper's pipeline parses differently, each with the reason."""
     return [(each, _reason(each)) for each in found if each.verdict.winner != each.paper]
 
 
 def main() -> None:
-    """Print the table and the differences."""
+    """Parse the command line, and print the table and the differences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=SHARED)
-    parser.add_argument("--show", action="store_true", help="print the whole texts that are read otherwise")
+    parser.add_argument("--show", action="store_true", help="print the complete texts that are parsed differently")
     given = parser.parse_args()
     found = list(answers(given.shared))
     figures = published(given.shared)
-    print("read here (published where that differs)")
+    print("parsed here (published in brackets if it differs)")
     print(f"{'judge, method, subset':<36}{'n':>5}{'original':>12}{'swapped':>12}{'both right':>12}{'agree':>12}")
     for name, group in groups(found).items():
         ours = counts(group)
         cells = [_cell(ours[key], figures[name][key]) for key in COUNTS]
         print(f"{name:<36}{ours['n']:>5}" + "".join(f"{cell:>12}" for cell in cells))
     others = differing(found)
-    print(f"\n{len(others)} of {len(found)} texts are read otherwise than by the paper's pipeline")
+    print(f"\n{len(others)} of {len(found)} texts are parsed differently by the paper's pipeline")
     for each, reason in others:
         row = each.row
         order = "swapped" if row["swapped"] else "original"
@@ -137,8 +137,8 @@ def _reason(answer: Answer) -> str:
     if verdict.problem is not None:
         return f"{verdict.problem}: {verdict.detail}"
     if answer.paper is None:
-        return f"the paper's expression wants a character behind `better`; {verdict.rule}"
-    return f"the paper's pipeline takes (a) wherever the text says so; {verdict.rule}"
+        return f"the paper's pattern needs a character after `better`; {verdict.rule}"
+    return f"the paper's pipeline takes (a) if it is anywhere in the text; {verdict.rule}"
 
 
 if __name__ == "__main__":

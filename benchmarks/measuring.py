@@ -1,4 +1,4 @@
-"""Processes: the reference server, and clients with what they took. Ends only what it started."""
+"""Run the reference server and clients as processes, and measure the clients. Ends only processes that it started."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 HERE = Path(__file__).parent
-LOOK_EVERY_S = 0.1
-SAMPLE_EVERY_S = 0.5
-PATIENCE_S = 10
-PAGE = os.sysconf("SC_PAGE_SIZE")
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+CHECK_INTERVAL_SECONDS = 0.1
+MEMORY_INTERVAL_SECONDS = 0.5
+SERVER_TIMEOUT_SECONDS = 10
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class Took(NamedTuple):
-    """What a client took.
+class Cost(NamedTuple):
+    """The cost of one client.
 
     Args:
-        began: when it was started, on the clock of the server's counts.
-        wall, cpu: seconds; CPU is that of the process and of all it started.
-        peak_mb: the most memory: of the largest process, or of all together as sampled.
+        started: the start time on the clock of the server's counts.
+        wall, cpu: seconds; the CPU time includes all child processes.
+        peak_mb: the larger of two figures: the peak of the largest process, and the sampled sum of all processes.
         exit_code: negative for a signal.
-        ended: `exit`, `killed` (as wanted) or `timeout`.
-        busy: seconds of CPU that the whole machine used meanwhile; None where that cannot be told.
+        ended: `exit`, `killed` (on request) or `timeout`.
+        busy: CPU seconds that the whole machine used meanwhile; None if the system does not report them.
     """
 
-    began: float
+    started: float
     wall: float
     cpu: float
     peak_mb: float
@@ -51,28 +51,28 @@ class Server:
     """The reference server while it runs.
 
     Args:
-        url: its address.
+        url: its address, without a path.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def stats(self) -> dict[str, Any]:
-        """Its counts."""
-        with _direct.open(f"{self.url}/stats", timeout=PATIENCE_S) as reply:
+        """Return its counts."""
+        with _direct.open(f"{self.url}/stats", timeout=SERVER_TIMEOUT_SECONDS) as reply:
             counts: dict[str, Any] = json.load(reply)
         return counts
 
 
-def wind_down_on_signals() -> None:
-    """Leave by way of an exception, so that what was started is ended."""
+def exit_on_signals() -> None:
+    """Turn SIGINT and SIGTERM into an exception, which ends all started processes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 @contextmanager
 def serving(options: str) -> Iterator[Server]:
-    """Run the reference server on a free port; it also ends when this process does."""
+    """Run the reference server on a free port; it ends with this block, or with this process."""
     command = [sys.executable, str(HERE / "server.py"), "--child", *shlex.split(options)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
@@ -84,7 +84,7 @@ def serving(options: str) -> Iterator[Server]:
     finally:
         process.stdin.close()
         try:
-            process.wait(PATIENCE_S)
+            process.wait(SERVER_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -96,17 +96,18 @@ def execute(
     log: IO[bytes],
     limit: float,
     watch: Callable[[int], bool] | None = None,
-    every: float = LOOK_EVERY_S,
-) -> Took:
+    every: float = CHECK_INTERVAL_SECONDS,
+) -> Cost:
     """Run a client to its end, or until the limit.
 
     Args:
-        log: what it prints.
-        limit: seconds after which it is ended.
-        watch: called with the memory of all its processes, in bytes; SIGKILL when it says True.
-        every: seconds between two looks.
+        command: the command line.
+        log: the file for its output.
+        limit: seconds after which it is killed.
+        watch: called with the memory of all its processes, in bytes; the client is killed when it returns True.
+        every: seconds between two checks.
     """
-    began, busy = time.monotonic(), machine_busy()
+    started, busy = time.monotonic(), machine_busy()
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -114,22 +115,22 @@ def execute(
     waiter = threading.Thread(target=_wait, args=(process.pid, waited), daemon=True)
     waiter.start()
     try:
-        ended, peak = _look_on(process.pid, waiter, began + limit, watch, every)
+        ended, peak = _watch_client(process.pid, waiter, started + limit, watch, every)
     finally:
         end_session(process.pid)
         waiter.join()
-    over, status, usage = waited[0]
+    ended_at, status, usage = waited[0]
     process.returncode = os.waitstatus_to_exitcode(status)
-    largest = usage.ru_maxrss * MAXRSS_UNIT
+    largest = usage.ru_maxrss * MAXRSS_UNIT_BYTES
     cpu = usage.ru_utime + usage.ru_stime
     meanwhile = None if busy is None else (machine_busy() or busy) - busy
-    return Took(began, over - began, cpu, max(peak, largest) / 1e6, process.returncode, ended, meanwhile)
+    return Cost(started, ended_at - started, cpu, max(peak, largest) / 1e6, process.returncode, ended, meanwhile)
 
 
-def _look_on(
+def _watch_client(
     leader: int, waiter: threading.Thread, until: float, watch: Callable[[int], bool] | None, every: float
 ) -> tuple[str, int]:
-    """Look at a client now and then until it is over or is to be ended; returns why, and its most memory."""
+    """Check a client at intervals until it ends or must be killed; returns the reason, and its peak memory in bytes."""
     memory = peak = 0
     sampled = time.monotonic()
     while True:
@@ -137,7 +138,7 @@ def _look_on(
         if not waiter.is_alive():
             return "exit", peak
         now = time.monotonic()
-        if now - sampled >= SAMPLE_EVERY_S:
+        if now - sampled >= MEMORY_INTERVAL_SECONDS:
             memory, sampled = session_memory(leader), now
             peak = max(peak, memory)
         if watch and watch(memory):
@@ -152,7 +153,7 @@ def _wait(pid: int, waited: list[tuple[float, int, Any]]) -> None:
 
 
 def machine_busy() -> float | None:
-    """Seconds of CPU that all processes have used since the machine started; None where it does not say."""
+    """Return the CPU seconds of all processes since the machine started; None if the system does not report them."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return None
@@ -163,13 +164,13 @@ def machine_busy() -> float | None:
 
 
 def end_session(leader: int) -> None:
-    """End what is left of a client: all it started has its process group."""
+    """Kill all processes of a client: they share its process group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
 
 def session_memory(leader: int) -> int:
-    """Bytes of memory of a client and of all it started."""
+    """Return the memory of a client and its child processes, in bytes."""
     proc = Path("/proc")
     if (proc / "self/stat").exists():
         return sum(_resident(entry / "stat", leader) for entry in proc.iterdir() if entry.name.isdecimal())
@@ -183,4 +184,4 @@ def _resident(stat: Path, leader: int) -> int:
         fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return 0
-    return int(fields[21]) * PAGE if int(fields[2]) == leader else 0
+    return int(fields[21]) * PAGE_BYTES if int(fields[2]) == leader else 0

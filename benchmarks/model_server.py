@@ -1,4 +1,4 @@
-"""llama.cpp's server with one model file; runs in the environment that real_model.py makes, which has xllamacpp.
+"""llama.cpp's server with one model file; runs in the environment that real_model.py creates, which has xllamacpp.
 
 python model_server.py MODEL.gguf PORT
 """
@@ -15,7 +15,7 @@ TOKENS_PER_SLOT = 4096
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     params = CommonParams()
     params.model.path = sys.argv[1]
     params.model_alias = {"smollm2-135m-instruct"}
@@ -23,7 +23,7 @@ def main() -> None:
     params.port = int(sys.argv[2])
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * TOKENS_PER_SLOT
-    params.cache_ram_mib = 0  # it would keep the state of every prompt it has seen, gigabytes of it
+    params.cache_ram_mib = 0  # otherwise it caches the state of every prompt, which takes gigabytes
     params.cpuparams.n_threads = 1
     server = Server(params)
     print(server.listening_address, flush=True)

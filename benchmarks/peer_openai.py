@@ -1,4 +1,4 @@
-"""A judge loop on the openai package, as its users write one: a bounded number of workers, the client's own retries."""
+"""A typical judge loop on the openai package: a fixed number of workers, and the package's own retries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common import PROMPT, VERDICT, raise_file_limit
 
 
 async def judge(base_url: str, data: Path, out: Path, concurrency: int) -> None:
-    """Ask for every sample; what the client gives up has no line."""
+    """Send a request for each sample; a sample that the package gives up has no line."""
     async with openai.AsyncOpenAI(base_url=base_url, api_key="none", max_retries=10, timeout=120) as client:
         with data.open("rb") as lines, (out / "answers.jsonl").open("w", encoding="utf-8") as file:
 
@@ -35,7 +35,7 @@ async def judge(base_url: str, data: Path, out: Path, concurrency: int) -> None:
 
 
 def main() -> None:
-    """Read the command line and judge."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("base-url", "data", "out", "concurrency"):
         parser.add_argument(f"--{name}", required=True)

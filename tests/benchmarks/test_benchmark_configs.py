@@ -1,4 +1,4 @@
-"""The ready benchmark configurations fit their data, and their tools make of both what they promise."""
+"""The benchmark configurations match their data, and the programs for them work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Tool = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def tool() -> Tool:
-    """Run one of the programs of benchmarks/ to its end."""
+    """Return a function that runs one of the programs of benchmarks/ to its end."""
 
     def run(name: str, *args: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(TOOLS / name), *map(str, args)]
@@ -40,7 +40,7 @@ def tool() -> Tool:
 
 @pytest.fixture
 def data(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the configurations are told to read, with every set that is beside the repository."""
+    """Return the folder that the configurations read, with every dataset that is beside the repository."""
     folder = tmp_path / "data"
     folder.mkdir()
     for path in shared.glob("datasets/*/*.jsonl"):
@@ -49,13 +49,13 @@ def data(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def samples(checked: RunInputs) -> Iterator[Sample]:
-    """All samples of a configuration's dataset."""
-    return (checked.reader.sample(raw) for chunk in chunks(checked.files) for raw in chunk)
+def samples(inputs: RunInputs) -> Iterator[Sample]:
+    """Generate all samples of a configuration's dataset."""
+    return (inputs.reader.sample(raw) for chunk in chunks(inputs.files) for raw in chunk)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_it_says_where_its_data_come_from(path: Path) -> None:
+def test_a_configuration_names_the_source_of_its_data(path: Path) -> None:
     about = yaml.safe_load(path.read_text(encoding="utf-8"))["x-benchmark"]
     assert about["type"] in ("pairwise", "single")
     assert about["source"].startswith("https://")
@@ -68,29 +68,29 @@ def test_it_says_where_its_data_come_from(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_it_fits_its_data(path: Path, data: Path) -> None:
+def test_a_configuration_matches_its_data(path: Path, data: Path) -> None:
     config = load_config(path)
     about = yaml.safe_load(path.read_text(encoding="utf-8"))["x-benchmark"]
     if not Path(config.dataset.path).exists():
         pytest.skip(f"{Path(config.dataset.path).name} is not beside the repository")
-    checked = check_inputs(config)
+    inputs = check_inputs(config)
     label = "human_winner" if about["type"] == "pairwise" else "human_score"
     kept = [column.name for column in config.dataset.keep]
     count = 0
-    for sample in samples(checked):
+    for sample in samples(inputs):
         assert sample.problem is None
         assert sample.columns[label] is not None
         assert all(sample.columns[name] is not None for name in kept if name != "annotator")
-        for variant in range(len(checked.panel.variants)):
-            assert checked.panel.request(sample, variant).body
+        for variant in range(len(inputs.panel.variants)):
+            assert inputs.panel.request(sample, variant).body
         count += 1
     assert count == about["rows"]
-    assert len(checked.panel.variants) == (2 if about["type"] == "pairwise" else 1)
+    assert len(inputs.panel.variants) == (2 if about["type"] == "pairwise" else 1)
     assert set(config.report.group_by if config.report else ()) <= set(kept)
 
 
 def public_form(name: str, rows: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """A set as its public repository has it: path and content of each file."""
+    """Generate path and content of each file that a dataset has in its public repository."""
     if name in ("llmbar", "mt_bench_human"):
         parts = Counter(row["meta"]["subset"] for row in rows)
         for part in parts:
@@ -146,21 +146,21 @@ def public_form(name: str, rows: list[dict[str, Any]]) -> Iterator[tuple[str, An
         ("sfhot", "sfhot.jsonl"),
     ],
 )
-def test_a_public_set_becomes_the_file(tool: Tool, data: Path, tmp_path: Path, name: str, file: str) -> None:
-    wanted = [json.loads(line) for line in (data / file).read_text(encoding="utf-8").splitlines()]
-    for place, content in public_form(name, wanted):
-        path = tmp_path / "clone" / place
+def test_a_public_dataset_is_converted(tool: Tool, data: Path, tmp_path: Path, name: str, file: str) -> None:
+    expected = [json.loads(line) for line in (data / file).read_text(encoding="utf-8").splitlines()]
+    for relative, content in public_form(name, expected):
+        path = tmp_path / "clone" / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     done = tool("public_datasets.py", name, tmp_path / "clone")
-    made = [json.loads(line) for line in done.stdout.splitlines()]
+    converted = [json.loads(line) for line in done.stdout.splitlines()]
     fields = ("id", "question", "answer1", "answer2", "label", "answer", "label_score", "label_scale")
-    assert [{key: row.get(key) for key in fields} for row in made] == [
-        {key: row.get(key) for key in fields} for row in wanted
+    assert [{key: row.get(key) for key in fields} for row in converted] == [
+        {key: row.get(key) for key in fields} for row in expected
     ]
 
 
-def test_pandalm_and_hhh_are_taken_from_their_own_forms(tool: Tool, tmp_path: Path) -> None:
+def test_pandalm_and_hhh_are_converted_from_their_own_formats(tool: Tool, tmp_path: Path) -> None:
     votes = [(0, 0, 1), (1, 2, 2), (0, 1, 2)]
     items = [
         {"idx": n, "motivation_app": "Mail", "cmp_key": "a_b", "instruction": "Do", "input": text, "response1": one}
@@ -176,9 +176,12 @@ def test_pandalm_and_hhh_are_taken_from_their_own_forms(tool: Tool, tmp_path: Pa
         }
         for n in range(20)
     ]
-    for place, content in {"data/testset-v1.json": items, "eval/benchmark/data/hhh_alignment_eval.json": both}.items():
-        (tmp_path / place).parent.mkdir(parents=True)
-        (tmp_path / place).write_text(json.dumps(content), encoding="utf-8")
+    for relative, content in {
+        "data/testset-v1.json": items,
+        "eval/benchmark/data/hhh_alignment_eval.json": both,
+    }.items():
+        (tmp_path / relative).parent.mkdir(parents=True)
+        (tmp_path / relative).write_text(json.dumps(content), encoding="utf-8")
     rows = [json.loads(line) for line in tool("public_datasets.py", "pandalm", tmp_path).stdout.splitlines()]
     assert [(row["question"], row["answer1"], row["label"]) for row in rows] == [
         ("Do\n\nthis", "one", "tie"),
@@ -200,25 +203,25 @@ SHARES = dict.fromkeys(
     ("accuracy_original", "accuracy_swapped", "accuracy_mean_of_orders", "accuracy_both_orders"), figure(0.7)
 ) | {"accuracy": figure(0.7), "accuracy_orders_combined": figure(0.65), "kappa": figure(0.4)}
 WINNERS = {"winners": {"with_ties": SHARES}, "scores": None}
-STEADY = {"position": {"orders_agree": figure(0.9), "first_shown_wins": figure(0.55)}}
+CONSISTENCY = {"position": {"orders_agree": figure(0.9), "first_shown_wins": figure(0.55)}}
 
 
 def summary(compared: dict[str, Any], groups: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a run's summary.json holds, as far as the table is about it."""
+    """Return the parts of a run's summary.json that the table uses."""
     return {
         "agreement": [{"judge": name, "overall": compared, "groups": groups or {}} for name in ("ours", None)],
-        "consistency": {"judges": [{"judge": "ours", "overall": STEADY, "groups": {}}]},
+        "consistency": {"judges": [{"judge": "ours", "overall": CONSISTENCY, "groups": {}}]},
     }
 
 
 @pytest.fixture
 def quality(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module behind the table."""
+    """Return the module of the table."""
     monkeypatch.syspath_prepend(str(TOOLS))
     return __import__("judge_quality")
 
 
-def test_the_table_has_ours_and_the_published(quality: Any) -> None:
+def test_the_table_has_our_figures_and_the_published_ones(quality: Any) -> None:
     published = [
         {"judge": "theirs", "accuracy": 0.8},
         {"judge": "on one split", "orders_combined": 0.5, "where": {"split": "gpt"}},
@@ -242,7 +245,7 @@ def test_scores_have_their_own_columns(quality: Any) -> None:
     assert ours.split() == ["ours", "40", "0.300", "[0.200,", "0.400]", "20.0%"]
 
 
-def test_a_judge_is_laid_over_the_benchmarks_own(quality: Any, tmp_path: Path) -> None:
+def test_a_judge_overrides_keys_of_the_benchmarks_own(quality: Any, tmp_path: Path) -> None:
     benchmark = yaml.safe_load(CONFIGS[0].read_text(encoding="utf-8"))
     own = benchmark["judge"]
     merged = quality.merged(benchmark, {"judge": {"model": "m"}, "service": {"kind": "emulator"}}, tmp_path)
@@ -265,10 +268,10 @@ def test_a_judge_file_that_names_a_dataset_is_refused(tool: Tool, tmp_path: Path
     path.write_text("dataset: {path: x}\n", encoding="utf-8")
     done = tool("judge_quality.py", path)
     assert done.returncode == 1
-    assert "dataset: is the benchmarks' own" in done.stderr
+    assert "dataset: is set by the benchmarks" in done.stderr
 
 
-def test_it_runs_a_judge_over_a_benchmark(tool: Tool, data: Path, tmp_path: Path) -> None:
+def test_a_judge_runs_on_a_benchmark(tool: Tool, data: Path, tmp_path: Path) -> None:
     judge = tmp_path / "judge.yaml"
     judge.write_text(
         "judge: {kind: pai_pairwise, swap: true}\nservice: {kind: emulator, emulator: {latency: {median: 0}}}\n",

@@ -1,4 +1,4 @@
-"""The benchmark tools work: a tiny round through their real commands. What they measure is nobody's business here."""
+"""The benchmark programs work: tiny rounds with their real commands. The tests check no figures."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-ASKED = "/v1/chat/completions"
+CHAT_PATH = "/v1/chat/completions"
 
 
 def tool(*args: object, env: dict[str, str]) -> str:
-    """Run one of the programs to its end; returns what it printed."""
+    """Run one of the programs to its end; returns its output."""
     command = [sys.executable, str(BENCHMARKS / str(args[0])), *map(str, args[1:])]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-class Served:
+class ReferenceServer:
     """The reference server as a process."""
 
     def __init__(self, *options: str) -> None:
@@ -39,7 +39,7 @@ class Served:
         self._address = self.process.stdout.readline().strip().removeprefix("http://")
 
     def call(self, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and what the JSON says."""
+        """Return status, headers and the decoded body."""
         connection = http.client.HTTPConnection(self._address, timeout=10)
         try:
             connection.request(method, path, body)
@@ -48,22 +48,22 @@ class Served:
         finally:
             connection.close()
 
-    def ask(self, text: str) -> tuple[int, dict[str, str], Any]:
-        """One request."""
-        return self.call("POST", ASKED, json.dumps({"messages": [{"role": "user", "content": text}]}))
+    def chat(self, text: str) -> tuple[int, dict[str, str], Any]:
+        """Send one chat request."""
+        return self.call("POST", CHAT_PATH, json.dumps({"messages": [{"role": "user", "content": text}]}))
 
     def stats(self) -> dict[str, Any]:
-        """Its counts."""
+        """Return its counts."""
         return dict(self.call("GET", "/stats")[2])
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Served]]:
-    """Start servers: `serve("--rpm", "60")`; they leave when their standard input ends."""
-    started: list[Served] = []
+def serve() -> Iterator[Callable[..., ReferenceServer]]:
+    """Start servers: `serve("--rpm", "60")`; they exit when their standard input ends."""
+    started: list[ReferenceServer] = []
 
-    def start(*options: str) -> Served:
-        started.append(Served(*options))
+    def start(*options: str) -> ReferenceServer:
+        started.append(ReferenceServer(*options))
         return started[-1]
 
     yield start
@@ -72,7 +72,7 @@ def serve() -> Iterator[Callable[..., Served]]:
         assert server.process.returncode == 0
 
 
-def test_a_round_ends_with_a_table_and_a_line_for_each_run(
+def test_a_round_prints_a_table_and_records_each_run(
     tmp_path: Path, cli_environment: Callable[[], dict[str, str]]
 ) -> None:
     results, env = tmp_path / "results.jsonl", cli_environment()
@@ -83,10 +83,10 @@ def test_a_round_ends_with_a_table_and_a_line_for_each_run(
     assert ours["exit_code"] == 0
     assert {key: ours["output"][key] for key in ("rows", "lost", "doubled")} == {"rows": 60, "lost": 0, "doubled": 0}
     assert ours["server"]["answered"] == 60
-    assert ours["server"]["requests"] > 60, "no fault came"
+    assert ours["server"]["requests"] > 60, "no fault occurred"
     assert ours["cpu_s"] > 0 and ours["peak_mb"] > 0 and ours["versions"]["aiohttp"]
     if find_spec("orjson") is None:
-        assert "faults: baseline takes no part: orjson not installed" in printed
+        assert "faults: baseline skipped: orjson not installed" in printed
     else:
         assert runs["baseline"]["output"]["rows"] == runs["baseline"]["server"]["answered"] < 60
     table = tool("run.py", "--table", results, env=env)
@@ -94,9 +94,9 @@ def test_a_round_ends_with_a_table_and_a_line_for_each_run(
     assert table.strip() in printed
 
 
-def test_the_server_keeps_its_quota_and_counts(serve: Callable[..., Served]) -> None:
+def test_the_server_keeps_its_quota_and_counts(serve: Callable[..., ReferenceServer]) -> None:
     server = serve("--rpm", "60", "--burst", "2")
-    (first, _, answer), (second, _, _), (third, headers, _) = (server.ask(text) for text in ("a", "a", "b"))
+    (first, _, answer), (second, _, _), (third, headers, _) = (server.chat(text) for text in ("a", "a", "b"))
     assert (first, second, third) == (200, 200, 429)
     assert headers["Retry-After"] == "1"
     assert answer["choices"][0]["message"]["content"].rstrip().endswith(("[[A]]", "[[B]]", "[[C]]"))
@@ -109,50 +109,50 @@ def test_the_server_keeps_its_quota_and_counts(serve: Callable[..., Served]) -> 
     assert found == expected
     server.call("POST", "/reset")
     assert server.stats()["requests"] == 0
-    assert server.ask("b")[0] == 200
+    assert server.chat("b")[0] == 200
 
 
-def test_the_server_is_hostile_as_told(serve: Callable[..., Served]) -> None:
-    assert serve("--throttle-until", "60").ask("a")[0] == 429
+def test_the_server_sends_the_configured_faults(serve: Callable[..., ReferenceServer]) -> None:
+    assert serve("--throttle-until", "60").chat("a")[0] == 429
     broken = serve("--faults", "500=0.5,reset=0.25,truncate=0.25")
     seen = set()
     for number in range(40):
         try:
-            seen.add(str(broken.ask(str(number))[0]))
+            seen.add(str(broken.chat(str(number))[0]))
         except (http.client.IncompleteRead, ConnectionResetError) as error:
             seen.add(type(error).__name__)
     assert seen == {"500", "IncompleteRead", "ConnectionResetError"}
     assert sum(broken.stats()["faults"].values()) == 40
 
 
-def test_a_saturated_server_makes_others_wait(serve: Callable[..., Served]) -> None:
+def test_a_saturated_server_queues_requests(serve: Callable[..., ReferenceServer]) -> None:
     server = serve("--saturate", "1", "--latency-ms", "40")
     with ThreadPoolExecutor(4) as pool:
-        assert {status for status, _, _ in pool.map(server.ask, "abcd")} == {200}
+        assert {status for status, _, _ in pool.map(server.chat, "abcd")} == {200}
     counts = server.stats()
     assert counts["throttled"] == 0
     assert counts["active_s"] >= 4 * 0.04 - 0.005
 
 
 @pytest.mark.parametrize("skewed", [False, True])
-def test_samples_are_always_the_same(
+def test_the_generated_samples_are_the_same_each_time(
     tmp_path: Path, cli_environment: Callable[[], dict[str, str]], skewed: bool
 ) -> None:
     paths = [tmp_path / name for name in ("one.jsonl", "two.jsonl")]
     for path in paths:
         tool("generate.py", path, "--samples", 400, *(["--skewed"] if skewed else []), env=cli_environment())
-    one, two = (path.read_bytes() for path in paths)
-    assert one == two
-    texts = ["".join((row["question"], row["answer1"], row["answer2"])) for row in map(json.loads, one.splitlines())]
-    usual = sorted(map(len, texts))[: 396 if skewed else 400]
-    assert usual[0] >= 300 and usual[-1] <= 1500
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    texts = ["".join((row["question"], row["answer1"], row["answer2"])) for row in map(json.loads, first.splitlines())]
+    normal = sorted(map(len, texts))[: 396 if skewed else 400]
+    assert normal[0] >= 300 and normal[-1] <= 1500
     assert 100 < sum("。" in text for text in texts) < 400
     long = [len(text) for text in texts if len(text) > 1500]
     assert len(long) == (4 if skewed else 0)
-    assert all(45 < length / median(usual) < 55 for length in long)
+    assert all(45 < length / median(normal) < 55 for length in long)
 
 
-def test_lost_and_doubled_samples_are_found(tmp_path: Path, cli_environment: Callable[[], dict[str, str]]) -> None:
+def test_lost_and_doubled_samples_are_counted(tmp_path: Path, cli_environment: Callable[[], dict[str, str]]) -> None:
     tool("generate.py", tmp_path / "pairs.jsonl", "--samples", 4, env=cli_environment())
     rows = [{"id": f"s{number:07d}"} for number in (0, 1, 1)]
     (tmp_path / "out").mkdir()
@@ -161,7 +161,7 @@ def test_lost_and_doubled_samples_are_found(tmp_path: Path, cli_environment: Cal
     assert json.loads(printed) == {"rows": 3, "lost": 2, "doubled": 1, "overtaken_s": None}
 
 
-def test_a_long_sample_that_was_overtaken_is_found(
+def test_the_time_is_found_by_which_a_long_sample_is_overtaken(
     tmp_path: Path, cli_environment: Callable[[], dict[str, str]]
 ) -> None:
     tool("generate.py", tmp_path / "pairs.jsonl", "--samples", 100, "--skewed", env=cli_environment())

@@ -257,7 +257,7 @@ def bench(tmp_path: Path, plain_emulator: Any) -> Bench:
 def test_a_run_stops_where_the_hub_refuses_and_goes_on_later(hub: Hub, bench: Bench, answered: dict[str, int]) -> None:
     hub.push({"a.jsonl": lines(answers(300)), "b.jsonl": lines(answers(320, 300))})
     hub.answers.update(answered)  # a is opened for its columns, the survey and the run, b for the survey
-    before = bench.asked
+    before = bench.request_count
     stopped = bench.run()
     assert (stopped.exit_code, stopped.stop_reason) == (3, "dataset")
     assert stopped.counts.ok == 256  # the rows of one chunk; the next one was not whole
@@ -267,16 +267,16 @@ def test_a_run_stops_where_the_hub_refuses_and_goes_on_later(hub: Hub, bench: Be
     assert bench.run().exit_code == 0
     assert [row["sample_id"] for row in bench.rows] == [f"s{n}" for n in range(320)]
     assert [line["question"] for line in bench.samples] == [f"question {n}" for n in range(320)]
-    assert bench.asked - before == 320
+    assert bench.request_count - before == 320
 
 
 def test_a_run_grows_with_its_dataset(hub: Hub, bench: Bench) -> None:
     hub.push({"a.jsonl": lines(answers(20))})
     assert bench.run().exit_code == 0
-    before = bench.asked
+    before = bench.request_count
     hub.push({"a.jsonl": lines(answers(20)), "b.jsonl": lines(answers(25, 20))})
     assert bench.run().counts.ok == 25
-    assert bench.asked - before == 5
+    assert bench.request_count - before == 5
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv.zst", "a.parquet"])

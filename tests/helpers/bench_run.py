@@ -1,4 +1,4 @@
-"""A folder with a dataset, a configuration and an emulator, to run again and again."""
+"""A folder with a dataset, a configuration and an emulator, for repeated runs."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Bench:
         }
 
     def write(self, count: int, first: int = 0, name: str = "data.jsonl", **more: Any) -> None:
-        """Write a dataset of so many samples, each with further columns."""
+        """Write a dataset of the samples from `first` to `count`, each with the columns in `more`."""
         rows = [{"id": f"s{n}", "question": f"question {n}", "answer": f"answer {n}", **more} for n in range(count)]
         (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows[first:]), encoding="utf-8")
 
     def run(self, changes: dict[str, Any] | None = None, **options: Any) -> RunSummary:
-        """Run with some keys changed, `{"judge.model": "other"}`; a value of `...` takes the key away."""
+        """Run with some keys changed, `{"judge.model": "other"}`; the value `...` removes the key."""
         config = json.loads(json.dumps(self.config))
         for key, value in (changes or {}).items():
             *path, last = key.split(".")
@@ -64,7 +64,7 @@ class Bench:
 
     @property
     def rows(self) -> list[Row]:
-        """All rows, by their custom_id; none is there twice."""
+        """Return all rows in order of ordinal and custom_id, and check that no custom_id is there twice."""
         parts = sorted((self.directory / "results").glob("*.parquet"))
         rows = [row for path in parts for row in pq.read_table(path).to_pylist()]
         assert len({row["custom_id"] for row in rows}) == len(rows)
@@ -72,20 +72,20 @@ class Bench:
 
     @property
     def samples(self) -> list[Row]:
-        """The lines of samples.parquet."""
-        lines: list[Row] = pq.read_table(self.directory / "samples.parquet").to_pylist()
-        return lines
+        """Return the lines of samples.parquet."""
+        samples: list[Row] = pq.read_table(self.directory / "samples.parquet").to_pylist()
+        return samples
 
     @property
-    def asked(self) -> int:
-        """How many requests the emulator has had, ever."""
+    def request_count(self) -> int:
+        """Return the number of requests that the emulator has received since it started."""
         with urllib.request.urlopen(f"{self._url}/emulator/stats") as reply:
             return int(json.load(reply)["requests"])
 
 
 @contextmanager
 def emulator(**options: Any) -> Iterator[str]:
-    """Run an emulator in another process; gives its address."""
+    """Run an emulator in another process; yields its URL without `/v1`."""
     given = json.dumps({"port": 0, "latency": {"median": 0.0, "sigma": 0.0}, **options})
     command = [sys.executable, "-m", "runner.emulator", "--options-json", given]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

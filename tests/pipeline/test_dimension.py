@@ -54,7 +54,7 @@ def test_its_score_appears_under_its_name(bench: Bench) -> None:
 
 
 def test_it_can_become_a_vote_and_a_criterion_again_without_requests(bench: Bench) -> None:
-    before, asked = bench.samples, bench.asked
+    before, asked = bench.samples, bench.request_count
     expected = expected_scores(bench)
     config = bench.directory / "config.yaml"
     assert rescore_run(load_config(config, ["judges.1.dimension=null"], base=bench.folder)).exit_code == 0
@@ -64,7 +64,7 @@ def test_it_can_become_a_vote_and_a_criterion_again_without_requests(bench: Benc
         assert len(line["votes"]) == 3
     assert rescore_run(load_config(config, ["judges.1.dimension=politeness"], base=bench.folder)).exit_code == 0
     assert bench.samples == before
-    assert bench.asked == asked
+    assert bench.request_count == asked
 
 
 def test_the_summary_keeps_it_out_of_the_panel(bench: Bench) -> None:

@@ -39,7 +39,7 @@ def check_resume(bench: Bench, before: int, samples: int) -> None:
     assert (summary.exit_code, summary.counts.done) == (0, samples)
     assert [row["ordinal"] for row in bench.rows] == list(range(samples))
     assert len(bench.samples) == samples
-    assert bench.asked - before <= samples + IN_FLIGHT
+    assert bench.request_count - before <= samples + IN_FLIGHT
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
@@ -48,7 +48,7 @@ def test_a_journal_that_cannot_be_written(
 ) -> None:
     bench = Bench(tmp_path, url)
     bench.write(40)
-    before, real, writes = bench.asked, os.write, 0
+    before, real, writes = bench.request_count, os.write, 0
 
     def write(handle: int, data: bytes) -> int:
         nonlocal writes
@@ -70,7 +70,7 @@ def test_a_journal_that_cannot_be_written(
 def test_a_run_json_that_cannot_be_written(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(tmp_path, url)
     bench.write(5)
-    before = bench.asked
+    before = bench.request_count
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -78,14 +78,14 @@ def test_a_run_json_that_cannot_be_written(tmp_path: Path, url: str, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(RunDirectory, "write_run", full)
         summary = bench.run()
-    assert (summary.exit_code, summary.stop_reason, bench.asked) == (3, "output", before)
+    assert (summary.exit_code, summary.stop_reason, bench.request_count) == (3, "output", before)
     check_resume(bench, before, 5)
 
 
 def test_parts_that_cannot_be_put_in_place(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(tmp_path, url)
     bench.write(40)
-    before = bench.asked
+    before = bench.request_count
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -110,16 +110,16 @@ def test_a_full_file_system(tmp_path: Path, url: str) -> None:
         bench.write(2500)
         with (disk / "filler").open("wb") as filler:
             filler.write(bytes(200_000))
-        before = bench.asked
+        before = bench.request_count
         summary = bench.run()
         assert (summary.exit_code, summary.stop_reason) == (3, "output")
         assert 0 < summary.counts.done < 2500
         parts_then = part_paths(disk / "results")
         fill(disk)
-        requests_then = bench.asked
+        requests_then = bench.request_count
         with pytest.raises(RunDirectoryError, match="No space left"):
             bench.run()
-        assert bench.asked == requests_then
+        assert bench.request_count == requests_then
         assert parts_then.items() <= part_paths(disk / "results").items()
         subprocess.run(["mount", "-o", "remount,size=32m", str(disk)], check=True)
         check_resume(bench, before, 2500)

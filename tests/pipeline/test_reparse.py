@@ -38,9 +38,9 @@ def bench(tmp_path: Path, url: str) -> Bench:
 
 def rewritten_rows(bench: Bench, changes: dict[str, Any], code: int = 0) -> list[dict[str, Any]]:
     """Run with changes that send no request; returns the rows."""
-    before = bench.asked
+    before = bench.request_count
     summary = bench.run(changes)
-    assert (summary.exit_code, summary.asked, bench.asked) == (code, 0, before)
+    assert (summary.exit_code, summary.asked, bench.request_count) == (code, 0, before)
     return bench.rows
 
 
@@ -126,12 +126,12 @@ def test_a_full_disk_is_reported_and_the_old_parts_remain(bench: Bench, monkeypa
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    before, asked = bench.rows, bench.asked
+    before, asked = bench.rows, bench.request_count
     with monkeypatch.context() as patch:
         patch.setattr(parts, "put_in_place", full)
         with pytest.raises(RunDirectoryError, match=r"cannot be recovered: .*No space left"):
             bench.run(LETTERS)
-    assert (bench.rows, bench.asked) == (before, asked)
+    assert (bench.rows, bench.request_count) == (before, asked)
     assert {row["score"] for row in rewritten_rows(bench, LETTERS)} == {None}
 
 

@@ -36,10 +36,10 @@ def bench(tmp_path: Path, url: str) -> Bench:
 
 def rescore(bench: Bench, *overrides: str, code: int = 0) -> list[dict[str, Any]]:
     """Rescore with some values changed; returns the rows."""
-    before = bench.asked
+    before = bench.request_count
     config = load_config(bench.directory / "config.yaml", overrides, base=bench.folder)
     summary = rescore_run(config)
-    assert (summary.exit_code, summary.asked, bench.asked) == (code, 0, before)
+    assert (summary.exit_code, summary.asked, bench.request_count) == (code, 0, before)
     run = RunDirectory(bench.directory).read_run()
     assert (run["exit_code"], run["counts"]["total"]) == (code, summary.total)
     return bench.rows
@@ -94,9 +94,9 @@ def test_rows_that_a_run_would_replace_are_counted_as_stored(tmp_path: Path) -> 
 
 def test_an_unfinished_run_stays_unfinished(bench: Bench) -> None:
     bench.write(12)
-    before = bench.asked
+    before = bench.request_count
     summary = rescore_run(load_config(bench.directory / "config.yaml", base=bench.folder))
-    assert (summary.exit_code, summary.stop_reason, bench.asked) == (4, "incomplete", before)
+    assert (summary.exit_code, summary.stop_reason, bench.request_count) == (4, "incomplete", before)
     assert "2 requests have no row yet" in (summary.message or "")
     assert len(bench.samples) == 10
     assert bench.run().exit_code == 0

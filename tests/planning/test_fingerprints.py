@@ -37,19 +37,19 @@ def bench(tmp_path: Path, url: str) -> Bench:
 
 def check_sent(bench: Bench, expected: int, *args: Any, **options: Any) -> None:
     """Run, and check how many requests the service received."""
-    before = bench.asked
+    before = bench.request_count
     summary = bench.run(*args, **options)
-    assert (summary.exit_code, summary.asked, bench.asked - before) == (0, expected, expected)
+    assert (summary.exit_code, summary.asked, bench.request_count - before) == (0, expected, expected)
 
 
 def check_refused(bench: Bench, changes: dict[str, Any], *words: str, **options: Any) -> None:
     """Check that the run is refused with these words, that no row changes and that no request is sent."""
-    before, rows = bench.asked, bench.rows
+    before, rows = bench.request_count, bench.rows
     with pytest.raises(RunDirectoryError) as caught:
         bench.run(changes, **options)
     for word in words:
         assert word in str(caught.value)
-    assert (bench.asked, bench.rows) == (before, rows)
+    assert (bench.request_count, bench.rows) == (before, rows)
 
 
 def test_a_finished_run_sends_nothing_and_has_the_same_exit_code(bench: Bench) -> None:
