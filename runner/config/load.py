@@ -23,29 +23,31 @@ from runner.errors import ConfigError
 
 
 def load_config(
-    path: str | Path,
+    source: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     *,
     environ: Mapping[str, str] = os.environ,
     base: Path | None = None,
     name: str | None = None,
 ) -> RunConfig:
-    """Read a run's YAML.
+    """Read a run's configuration from a YAML file, or from a mapping with the same keys.
 
     Args:
-        path: the YAML file.
+        source: the YAML file, or the mapping. The run directory keeps a mapping as YAML.
         overrides: one `KEY=VALUE` each: a dotted key (`judges.0.model`) and a value that is parsed as YAML.
         environ: the environment variables for `${VAR}`.
-        base: the folder that relative paths start from; default: the folder of the file. A copy in a run directory
-            needs it.
-        name: the name of the run if the YAML has none; default: the name of the file.
+        base: the folder that relative paths start from; default: the folder of the file, or the working directory for a
+            mapping. A copy in a run directory needs it.
+        name: the name of the run if the YAML has none; default: the name of the file, or `run` for a mapping.
 
     Raises:
         ConfigError: the file cannot be read or used; the message has a line with its location for each problem.
     """
-    source = Path(path).absolute()
-    label = str(path)
-    document = _read_text(source, label)
+    if isinstance(source, Mapping):
+        path, label, document = Path("run.yaml").absolute(), "the configuration", _as_yaml(source)
+    else:
+        path, label = Path(source).absolute(), str(source)
+        document = _read_text(path, label)
     try:
         root = _root(document, label)
         if overrides:
@@ -59,8 +61,8 @@ def load_config(
         raise config_error([error.problem], {}) from None
     except RecursionError:
         raise ConfigError(f"{label}: it is nested too deeply, or an alias contains itself") from None
-    base = source.parent if base is None else base.absolute()
-    return _validated(parsed, base, name or source.stem).with_origin(source, base, document)
+    base = path.parent if base is None else base.absolute()
+    return _validated(parsed, base, name or path.stem).with_origin(path, base, document)
 
 
 def masked(config: RunConfig) -> dict[str, Any]:
@@ -70,6 +72,22 @@ def masked(config: RunConfig) -> dict[str, Any]:
         if "token" in service["emulator"]:
             service["emulator"]["token"] = "***"
     return data
+
+
+def _as_yaml(source: Mapping[str, Any]) -> str:
+    """Return a mapping as a YAML document; raises ConfigError for a value that YAML has no form for."""
+    try:
+        return yaml.safe_dump(_plain(source), allow_unicode=True, sort_keys=False)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the configuration: expected text, numbers, lists and mappings: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _read_text(source: Path, label: str) -> str:

@@ -39,4 +39,9 @@ def storable(text: str) -> str:
 
     JSON escapes can spell half of a surrogate pair, but UTF-8 cannot encode it.
     """
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

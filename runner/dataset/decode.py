@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from runner.core import storable
 from runner.errors import BadRow
 
 BOM = b"\xef\xbb\xbf"
@@ -64,21 +65,13 @@ def as_text(value: Any) -> str | None:
     A lone surrogate, which no file can hold, becomes U+FFFD.
     """
     if type(value) is str:
-        return value if value.isascii() else _storable(value)
+        return value if value.isascii() else storable(value)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     try:
         return msgspec.json.encode(value).decode()
     except (UnicodeEncodeError, OverflowError):
-        return _storable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
-
-
-def _storable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
 
 
 def _decode_slowly(text: bytes) -> Any:

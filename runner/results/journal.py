@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from runner.core import sync_directory
+from runner.core import storable, sync_directory
 from runner.results.row_block import Columns, RowBlock
 from runner.types import Row
 
@@ -173,7 +173,7 @@ def _without_non_finite(value: Any) -> Any:
 def replace_surrogates(value: Any) -> Any:
     """Returns the value with every lone surrogate in it, at any depth, replaced by U+FFFD."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return storable(value)
     if isinstance(value, dict):
         return {replace_surrogates(key): replace_surrogates(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

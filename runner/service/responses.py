@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from runner.core import storable
 from runner.errors import BadReply, Fatal, RateLimited, Refused, ServerFault, ServiceError
 from runner.types import JudgeResponse, Usage
 
@@ -106,11 +107,11 @@ def response_from_completion(reply: Completion, raw: bytes) -> JudgeResponse | N
 
 def _without_lone_surrogates(response: JudgeResponse) -> JudgeResponse:
     return JudgeResponse(
-        _replace_lone_surrogates(response.text),
-        _replace_lone_surrogates(response.finish_reason),
-        _replace_lone_surrogates(response.response_id),
+        _storable(response.text),
+        _storable(response.finish_reason),
+        _storable(response.response_id),
         response.usage,
-        _replace_lone_surrogates(response.refusal),
+        _storable(response.refusal),
     )
 
 
@@ -267,14 +268,8 @@ def _joined_text(content: str | list[Any] | None) -> str | None:
     return content
 
 
-def _replace_lone_surrogates(text: str | None) -> str | None:
-    """Replace each lone surrogate by U+FFFD: JSON's escapes can spell one, but UTF-8 cannot encode it."""
-    if text is not None and not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable(text)
 
 
 def _count(value: int | None) -> int | None:
@@ -287,9 +282,9 @@ def _lenient_count(value: Any) -> int | None:
 
 def _as_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
-        return _replace_lone_surrogates(value)
+        return _storable(value)
     try:
-        return _replace_lone_surrogates(json.dumps(value, ensure_ascii=False))
+        return storable(json.dumps(value, ensure_ascii=False))
     except RecursionError:
         return "(nested too deep)"
 

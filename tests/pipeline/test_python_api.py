@@ -76,3 +76,28 @@ def test_run_in_an_event_loop_names_arun_and_touches_nothing(config, tmp_path):
 def test_arun_works_in_an_event_loop(config):
     summary = asyncio.run(arun(config))
     assert (summary.exit_code, summary.counts.ok) == (0, 1)
+
+
+def test_a_mapping_is_a_configuration(tmp_path, monkeypatch):
+    (tmp_path / "answers.jsonl").write_text(ANSWERS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "dataset": {"path": Path("answers.jsonl"), "keep": ("question",)},
+        "judge": {"kind": "template", "user": "{question}: {answer}? 好", "verdict": {"format": "last_number"}},
+        "service": {"kind": "emulator"},
+        "output": {"directory": "there"},
+        "monitor": {"progress": False},
+    }
+    summary = run(load_config(given, ["judge.reask=0"]))
+    assert summary.total == 1
+    assert summary.directory == tmp_path / "there"
+    kept = load_config(tmp_path / "there" / "config.yaml", base=tmp_path)
+    assert kept.judges[0].user == given["judge"]["user"]
+    assert kept.judges[0].reask == 0
+
+
+def test_a_wrong_mapping_is_refused_as_a_wrong_file_is():
+    with pytest.raises(ConfigError, match=r"unknown key.*did you mean 'model'"):
+        load_config({"dataset": {"path": "x"}, "judge": {"modle": "m"}})
+    with pytest.raises(ConfigError, match="expected text, numbers, lists and mappings"):
+        load_config({"dataset": {"path": object()}})
