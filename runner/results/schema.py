@@ -97,23 +97,24 @@ def make_row(
     }
     if result.service is not None:
         row["service"] = result.service
-    row.update(_outcome_columns(result))
-    for name, value in (old_usage or {}).items():
+    _add_outcome(row, result)
+    for name, value in () if old_usage is None else old_usage.items():
         row[name] = value if row[name] is None else row[name] + (value or 0)
     return row
 
 
-def _outcome_columns(result: RequestResult) -> Row:
-    """Returns the columns of the response and its verdict, or of the failure."""
+def _add_outcome(row: Row, result: RequestResult) -> None:
+    """Add the columns of the response and its verdict, or of the failure."""
     outcome = result.outcome
     if isinstance(outcome, Failure):
-        return {"status": "failed", "error_type": outcome.error_type, "error_message": outcome.message}
-    response = {
-        "response": outcome.text,
-        "finish_reason": outcome.finish_reason,
-        "response_id": outcome.response_id,
-    }
-    return response | verdict_columns(result.verdict or Verdict(problem="no_verdict"))
+        row["status"] = "failed"
+        row["error_type"] = outcome.error_type
+        row["error_message"] = outcome.message
+    else:
+        row["response"] = outcome.text
+        row["finish_reason"] = outcome.finish_reason
+        row["response_id"] = outcome.response_id
+        row.update(verdict_columns(result.verdict or Verdict(problem="no_verdict")))
 
 
 def verdict_columns(verdict: Verdict) -> Row:
