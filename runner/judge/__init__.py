@@ -1,4 +1,4 @@
-"""What is asked of a judge, and how its reply is read."""
+"""Builds the request bodies of each judge and reads the verdicts from its replies."""
 
 from __future__ import annotations
 

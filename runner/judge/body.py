@@ -1,4 +1,4 @@
-"""The chat bodies: fixed bytes with the texts of one sample between them."""
+"""Chat request bodies: bytes that are encoded once, with slots for the texts of each sample."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Slot(NamedTuple):
-    """A place in a body: the bytes before it, and the text a sample has for it (None leaves both out)."""
+    """A slot in a body: the fixed bytes before it, and a function that returns its text (None omits both)."""
 
     before: bytes
     text: Callable[[Sample], str | None]
 
 
 class BodyTemplate:
-    """One judge's body in one order, ready to be filled.
+    """One judge's request body for one order of the answers.
 
-    `model` and `messages` come first, then the judge's parameters, as the service's page writes them.
+    `model` and `messages` come first, then the judge's parameters, as in the examples of the service's documentation.
     """
 
     __slots__ = ("_head", "_slots", "_tail")
@@ -40,7 +40,7 @@ class BodyTemplate:
         """Return the JSON body for one sample, compact and in UTF-8.
 
         Raises:
-            BadRow: a text is missing, of the wrong type, or holds half a surrogate pair.
+            BadRow: a text is missing, has the wrong type, or contains half a surrogate pair.
         """
         parts = [self._head]
         try:
@@ -50,7 +50,7 @@ class BodyTemplate:
                     parts += (before, _encode(value))
         except UnicodeEncodeError as error:
             found = f"U+{ord(error.object[error.start]):04X}"
-            raise BadRow(f"a text holds {found}, half a surrogate pair, which UTF-8 cannot carry") from None
+            raise BadRow(f"a text contains {found}, half a surrogate pair, which UTF-8 cannot encode") from None
         parts.append(self._tail)
         return b"".join(parts)
 
@@ -71,10 +71,10 @@ def template_body(judge: JudgeConfig, swapped: bool) -> BodyTemplate:
 
 
 def rendered(source: str, swapped: bool) -> Callable[[Sample], str]:
-    """Return how a template's text is made of a sample; swapped, answer1 and answer2 are exchanged."""
+    """Return a function that renders a template for a sample; `swapped` swaps answer1 and answer2."""
     template = Template(source)
     if swapped:
-        template = template.exchanged("answer1", "answer2")
+        template = template.swapped("answer1", "answer2")
 
     def text(sample: Sample) -> str:
         return template.render(lambda name: value_of(sample, name))
@@ -83,10 +83,12 @@ def rendered(source: str, swapped: bool) -> Callable[[Sample], str]:
 
 
 def value_of(sample: Sample, name: str) -> Any:
-    """Return what a name means in a sample: a field, then a column, then a path into one of them.
+    """Return the value of a name in a sample.
+
+    A field of that name comes first, then a column, then a dotted path into a field or a column.
 
     Raises:
-        BadRow: the row has neither.
+        BadRow: the row has no such field or column.
     """
     for source in (sample.fields, sample.record):
         if name in source:
@@ -99,7 +101,7 @@ def value_of(sample: Sample, name: str) -> Any:
 
 
 def _below(value: Any, path: Sequence[str]) -> Any:
-    """Follow a dotted path; what is not there is null, as it is in a nested column."""
+    """Follow a dotted path. A missing key gives None, as in a nested column."""
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

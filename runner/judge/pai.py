@@ -1,7 +1,7 @@
-"""PAI-Judge's built-in bodies: the judged texts go as one JSON part, the prompt is the service's own.
+"""Bodies of PAI-Judge's built-in kinds: the texts are sent as one JSON part, and the service adds its own prompt.
 
-The shape is that of the service's page "API调用示例" (2025-04-08); the optional keys are those of the vendor's
-Go and Java SDKs (2024-05).
+The shape comes from the service's page "API调用示例" (2025-04-08), the optional keys from the vendor's Go and Java
+SDKs (2024-05).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from runner.config import JudgeConfig
 from runner.errors import BadRow
 from runner.judge.body import BodyTemplate, Slot, rendered
 from runner.judge.rendering import as_text, strict_text
-from runner.judge.template import exchange
+from runner.judge.template import swap_name
 from runner.types import Sample
 
+# The fields that each built-in kind always sends.
 REQUIRED_FIELDS = {"pai_single": ("question", "answer"), "pai_pairwise": ("question", "answer1", "answer2")}
-"""The fields that each built-in kind sends."""
 
 _MODES = {"pai_single": b"single", "pai_pairwise": b"pairwise"}
 
 
 def pai_body(judge: JudgeConfig, swapped: bool) -> BodyTemplate:
-    """Return the body of a built-in kind, with the reference and the judge's optional keys where there are any."""
+    """Return the body of a built-in kind, with the reference and the judge's optional keys if they are set."""
     keys: dict[str, Callable[[Sample], str | None]] = {}
     for field in REQUIRED_FIELDS[judge.kind]:
-        keys[field] = _required(exchange(field, "answer1", "answer2") if swapped else field)
+        keys[field] = _required(swap_name(field, "answer1", "answer2") if swapped else field)
     keys["ref_answer"] = _reference
     for key, value in judge.pai.items():
         if value is not None:
@@ -55,7 +55,7 @@ def _reference(sample: Sample) -> str | None:
 
 
 def _option(value: Any, swapped: bool) -> Callable[[Sample], str]:
-    """Return an optional key's text; the service reads all of them, `max_score` too, as strings."""
+    """Return a function for an optional key's text. The service expects strings, also for `max_score`."""
     if isinstance(value, str):
         return rendered(value, swapped)
     constant = as_text(value)

@@ -1,4 +1,4 @@
-"""The panel: every judge of a run, in every order and repeat, and the way back from reply to verdict."""
+"""The panel: all judges of a run, with the requests that they need for each sample and the readers of their replies."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runner.judge.template import Template, unknown_names
 from runner.judge.verdict import reader_for
 from runner.types import Dimension, JudgeRequest, JudgeResponse, Sample, Verdict, Winner
 
-CONTEXTS = {"pai-judge": 32768, "pai-judge-plus": 32768}
-"""Tokens of input that a model is known to take, from the service's page."""
+# Input limit of each model in tokens, from the service's documentation.
+CONTEXT_TOKENS = {"pai-judge": 32768, "pai-judge-plus": 32768}
 
 _OTHER: dict[Winner, Winner] = {"1": "2", "2": "1", "tie": "tie"}
 
 
 class Variant(NamedTuple):
-    """One of the requests made of each sample."""
+    """One of the requests that are made for each sample."""
 
     judge_index: int
     judge: str
@@ -33,10 +33,10 @@ class Variant(NamedTuple):
 
 
 class Panel:
-    """What is asked of each sample, and how the replies are read.
+    """Builds the requests for each sample and reads their replies.
 
     Attributes:
-        variants: the requests of one sample, by judge, then order (as given, then swapped), then repeat.
+        variants: the requests of one sample, sorted by judge, then order (original, then swapped), then repeat.
 
     Raises:
         ConfigError: a judge's verdict format is unknown.
@@ -58,11 +58,11 @@ class Panel:
         self._readers = tuple(readers[v.judge_index] for v in self.variants)
 
     def custom_id(self, ordinal: int, variant: int) -> str:
-        """Return the stable name of a request, `{ordinal}-{judge}-{o|s}-{repeat}`."""
+        """Return the stable id of a request, `{ordinal}-{judge}-{o|s}-{repeat}`; `o` is original order, `s` swapped."""
         return f"{ordinal}{self._names[variant]}"
 
     def place(self, custom_id: str) -> tuple[int, int] | None:
-        """Return the ordinal and the variant that a custom_id stands for; None where no judge asks that."""
+        """Return the ordinal and the variant of a custom_id, or None if the panel makes no such request."""
         ordinal, _, name = custom_id.partition("-")
         variant = self._variant_of.get(name)
         return None if variant is None or not ordinal.isdecimal() else (int(ordinal), variant)
@@ -71,7 +71,7 @@ class Panel:
         """Return one request of a sample.
 
         Raises:
-            BadRow: the sample cannot be asked, or is certainly longer than the model's context (`too_long`).
+            BadRow: the sample cannot be sent, or is certainly longer than the model's context (`too_long`).
         """
         if sample.problem is not None:
             raise BadRow(sample.problem)
@@ -81,11 +81,11 @@ class Panel:
         return JudgeRequest(sample, variant, self.custom_id(sample.ordinal, variant), body, request_hash)
 
     def read(self, request: JudgeRequest, response: JudgeResponse) -> Verdict:
-        """Return what a reply to a request means, with the answers numbered as the dataset numbers them."""
+        """Return the verdict of a reply, with the answers numbered as in the dataset."""
         return self.read_variant(request.variant, response)
 
     def read_variant(self, variant: int, response: JudgeResponse) -> Verdict:
-        """Return what a reply to any request of a variant means; a stored reply is read again with this."""
+        """Return the verdict of a reply to a request of this variant. Rereading a stored reply uses this, too."""
         if response.text is None or not response.text.strip():
             verdict = Verdict(problem="no_verdict", detail=response.refusal or "the message is empty")
         else:
@@ -93,18 +93,18 @@ class Panel:
         if verdict.problem == "no_verdict" and response.finish_reason == "length":
             detail = "cut off at the token limit before a verdict"
             return msgspec.structs.replace(verdict, problem="truncated", detail=detail)
-        return exchanged(verdict) if self.variants[variant].swapped else verdict
+        return swap_answers(verdict) if self.variants[variant].swapped else verdict
 
     def required_fields(self) -> Mapping[str, tuple[str, ...]]:
-        """Return, by judge, the fields (built-in kinds) and names (templates) that its requests use."""
+        """Return the fields (built-in kinds) and template names that each judge's requests use, by judge."""
         return {judge.name: (*REQUIRED_FIELDS.get(judge.kind, ()), *_template_names(judge)) for judge in self.judges}
 
     def check_names(self, fields: Collection[str], columns: Collection[str]) -> None:
-        """Check that the dataset has what the judges use.
+        """Check that the dataset has all fields and columns that the judges use.
 
         Args:
-            fields: the mapped fields whose columns the dataset has.
-            columns: its columns.
+            fields: the mapped fields whose columns exist in the dataset.
+            columns: the columns of the dataset.
 
         Raises:
             ConfigError: a field or column is missing; the message names the nearest right spelling.
@@ -122,7 +122,7 @@ class Panel:
                 raise ConfigError(f"judge `{judge.name}`: `{{{name}}}` is neither a field nor a column{hint}")
 
     def _check_length(self, sample: Sample, variant: int, size: int) -> None:
-        context = CONTEXTS.get(self.judges[self.variants[variant].judge_index].model)
+        context = CONTEXT_TOKENS.get(self.judges[self.variants[variant].judge_index].model)
         if context is None or size <= context * BYTES_PER_TOKEN:
             return
         tokens = sum(map(lower_bound, self._bodies[variant].texts(sample)))
@@ -131,15 +131,15 @@ class Panel:
 
 
 def used_names(judge: JudgeConfig, dataset: DatasetConfig) -> tuple[str, ...]:
-    """Return the fields and columns that a judge's requests are made of, the reference too where it is sent."""
+    """Return the fields and columns that a judge's requests contain, including the reference if it is sent."""
     names = [*REQUIRED_FIELDS.get(judge.kind, ()), *(name.partition(".")[0] for name in _template_names(judge))]
     if judge.is_builtin and dataset.source_of("reference") is not None:
         names.append("reference")
     return tuple(dict.fromkeys(names))
 
 
-def exchanged(verdict: Verdict) -> Verdict:
-    """Return a verdict with the two answers exchanged."""
+def swap_answers(verdict: Verdict) -> Verdict:
+    """Return a verdict with the two answers swapped."""
     return msgspec.structs.replace(
         verdict,
         winner=None if verdict.winner is None else _OTHER[verdict.winner],
@@ -164,7 +164,10 @@ def _template_names(judge: JudgeConfig) -> tuple[str, ...]:
 
 
 def reask_body(body: bytes, response: JudgeResponse) -> bytes:
-    """Return the body to send again after an unreadable reply: the same, with twice the token cap if that cut it off."""
+    """Return the body to send again after an unreadable reply.
+
+    It is the same body; if the token cap cut the reply off, the cap is doubled.
+    """
     if response.finish_reason != "length":
         return body
     content: dict[str, Any] = msgspec.json.decode(body)

@@ -1,4 +1,4 @@
-"""Turn a dataset's values into the texts that a judge is shown."""
+"""Turns the values of a dataset into the text that a prompt shows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def as_text(value: Any) -> str:
-    """Return any value as a template shows it.
+    """Return any value as text for a template.
 
-    Null is empty, a list of `{role, content}` becomes turns, other lists and objects are JSON.
+    Null becomes the empty text, a list of `{role, content}` becomes turns, other lists and objects become JSON.
 
     Raises:
-        BadRow: the value has no JSON form.
+        BadRow: the value cannot be written as JSON.
     """
     if type(value) is str:
         return value
@@ -32,12 +32,12 @@ def as_text(value: Any) -> str:
 
 
 def strict_text(value: Any, field: str) -> str:
-    """Return the value of one of PAI's own text fields.
+    """Return the text of one of the fields that PAI's built-in kinds send.
 
-    A string stands as it is, a number as text, a list of `{role, content}` as turns.
+    A string is returned unchanged, a number as text, a list of `{role, content}` as turns.
 
     Raises:
-        BadRow: it is anything else; the message names the field, what was found and what is expected.
+        BadRow: the value is anything else; the message names the field, what was found and what is expected.
     """
     if type(value) is str:
         return value
@@ -51,7 +51,7 @@ def strict_text(value: Any, field: str) -> str:
 
 
 def turns_of(value: Any) -> str | None:
-    """Return a conversation as text, one paragraph a turn, or None if the value is not one."""
+    """Return a conversation as text, one paragraph per turn, or None if the value is not a conversation."""
     if not isinstance(value, list) or not value:
         return None
     if not all(isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and "content" in turn for turn in value):
@@ -60,7 +60,7 @@ def turns_of(value: Any) -> str | None:
 
 
 def kind_of(value: Any) -> str:
-    """Name the type of a value in the dataset's words: null, boolean, object, list, ..."""
+    """Return the type of a value for a message: `null`, `a boolean`, `an object`, `a list`, ..."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "null"
     if isinstance(value, bool):
@@ -73,7 +73,11 @@ def kind_of(value: Any) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Return the JSON of a value; a value that JSON writes as a string (a date) stands without its quotes."""
+    """Return the JSON of a value. A value that JSON writes as a string, such as a date, is returned without quotes.
+
+    Raises:
+        BadRow: the value cannot be written as JSON.
+    """
     try:
         plain = msgspec.to_builtins(value, str_keys=True)
         return plain if isinstance(plain, str) else _encode(plain).decode()
@@ -82,7 +86,7 @@ def json_text(value: Any) -> str:
 
 
 def _content(content: Any) -> str:
-    """Return the text of one turn; the text parts of a list are joined."""
+    """Return the text of one turn; a list of text parts is joined by line breaks."""
     if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
         return "\n".join(part["text"] for part in content)
     return as_text(content)

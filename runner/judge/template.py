@@ -1,6 +1,6 @@
-"""Texts with `{names}` in them.
+"""Prompt templates with `{name}` placeholders.
 
-Only braces around a name count, so nothing is ever doubled: `{"score": 5}` stands as it is.
+Only braces around a name are a placeholder, so braces never need escaping: `{"score": 5}` is left unchanged.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ _NAME = re.compile(r"\{([^\W\d]\w*(?:\.[^\W\d]\w*)*)\}")
 
 
 class UnknownName(NamedTuple):
-    """A name that is neither a field nor a column, and the nearest that is."""
+    """A name that is neither a field nor a column, and the most similar known name."""
 
     name: str
     nearest: str | None
 
 
 class Template:
-    """A text cut at its names once, and filled in a single pass as often as needed.
+    """A text that is split at its placeholders once and rendered in a single pass.
 
-    What is filled in is never looked at again, so a dataset's `{answer}` stays what it is.
+    Inserted values are not expanded again, so `{answer}` in a dataset's text is left unchanged.
     """
 
     __slots__ = ("_pieces", "names")
 
     def __init__(self, text: str) -> None:
-        self._pieces = tuple(_NAME.split(text))  # literals at even places, names at odd ones
+        self._pieces = tuple(_NAME.split(text))  # literals at even indexes, names at odd ones
         self.names: tuple[str, ...] = tuple(dict.fromkeys(self._pieces[1::2]))
 
     def render(self, lookup: Callable[[str], Any]) -> str:
-        """Return the text with the value that `lookup` gives for each name."""
+        """Return the text with each name replaced by the value that `lookup` returns."""
         if not self.names:
             return self._pieces[0]
         pieces = list(self._pieces)
@@ -43,18 +43,18 @@ class Template:
             pieces[place] = as_text(lookup(pieces[place]))
         return "".join(pieces)
 
-    def exchanged(self, first: str, second: str) -> Template:
-        """Return the same text with two names (and what lies below them) exchanged."""
+    def swapped(self, first: str, second: str) -> Template:
+        """Return the same template with two names swapped, including dotted paths below them."""
         other = Template("")
         pieces = list(self._pieces)
-        pieces[1::2] = [exchange(name, first, second) for name in pieces[1::2]]
+        pieces[1::2] = [swap_name(name, first, second) for name in pieces[1::2]]
         other._pieces = tuple(pieces)
         other.names = tuple(dict.fromkeys(pieces[1::2]))
         return other
 
 
-def exchange(name: str, first: str, second: str) -> str:
-    """Return the name that takes this one's place when two names are exchanged."""
+def swap_name(name: str, first: str, second: str) -> str:
+    """Return the name that replaces this one if `first` and `second` are swapped."""
     root, dot, rest = name.partition(".")
     if root == first:
         return second + dot + rest
@@ -64,7 +64,7 @@ def exchange(name: str, first: str, second: str) -> str:
 
 
 def unknown_names(names: Iterable[str], fields: Collection[str], columns: Collection[str]) -> list[UnknownName]:
-    """Return the names that no field or column answers, each with the nearest right spelling."""
+    """Return the names that match no field or column, each with the most similar known name."""
     known = dict.fromkeys([*fields, *columns])
     unknown = []
     for name in names:

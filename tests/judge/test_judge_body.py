@@ -1,4 +1,4 @@
-"""What is asked: the bodies of the service's page, and the rows that cannot be asked."""
+"""Request bodies: the examples of the service's documentation, and rows that cannot be sent."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def body(judge: JudgeConfig, row: Sample, variant: int = 0) -> Any:
     return json.loads(Panel([judge]).request(row, variant).body)
 
 
-def asked(judge: JudgeConfig, row: Sample, variant: int = 0) -> Any:
-    """The texts of a built-in body."""
+def built_in_texts(judge: JudgeConfig, row: Sample, variant: int = 0) -> Any:
+    """Return the texts in the body of a built-in kind."""
     return body(judge, row, variant)["messages"][0]["content"][0]["json"]
 
 
-def test_single_body_is_the_pages() -> None:
+def test_single_body_is_that_of_the_documentation() -> None:
     judge = JudgeConfig(model="pai-judge-plus", parameters={"temperature": 0.1, "max_tokens": 512})
     assert body(judge, sample(question="1+1?", answer="2")) == {
         "model": "pai-judge-plus",
@@ -43,7 +43,7 @@ def test_single_body_is_the_pages() -> None:
     }
 
 
-def test_body_is_compact_and_unescaped() -> None:
+def test_body_is_compact_utf8() -> None:
     request = Panel([JudgeConfig()]).request(sample(question="对联", answer='"好"\n'), 0)
     assert (
         request.body
@@ -67,7 +67,7 @@ def test_pairwise_body_with_reference_and_options() -> None:
 
 
 def test_null_reference_is_not_sent() -> None:
-    assert "ref_answer" not in asked(JudgeConfig(), sample(question="q", answer="a", reference=None))
+    assert "ref_answer" not in built_in_texts(JudgeConfig(), sample(question="q", answer="a", reference=None))
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_null_reference_is_not_sent() -> None:
         ([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "User: hi"),
     ],
 )
-def test_texts_that_a_built_in_field_takes(value: Any, sent: str) -> None:
-    assert asked(JudgeConfig(), sample(question="q", answer=value))["answer"] == sent
+def test_values_that_a_built_in_field_accepts(value: Any, sent: str) -> None:
+    assert built_in_texts(JudgeConfig(), sample(question="q", answer=value))["answer"] == sent
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_texts_that_a_built_in_field_takes(value: Any, sent: str) -> None:
         ([], "an empty list"),
     ],
 )
-def test_values_that_a_built_in_field_refuses(value: Any, found: str) -> None:
+def test_values_that_a_built_in_field_rejects(value: Any, found: str) -> None:
     with pytest.raises(BadRow, match=f"`answer` is {found}; expected a text") as caught:
         body(JudgeConfig(), sample(question="q", answer=value))
     assert caught.value.error_type == "bad_row"
 
 
-def test_missing_field_names_its_place() -> None:
+def test_missing_column_of_a_built_in_field() -> None:
     with pytest.raises(BadRow, match="there is no column for field `answer`"):
         body(JudgeConfig(), sample(question="q"))
 
@@ -128,21 +128,21 @@ def test_template_body_has_plain_messages() -> None:
     ]
 
 
-def test_variants_and_names() -> None:
+def test_variants_and_custom_ids() -> None:
     first = JudgeConfig(name="a", kind="pai_pairwise", swap=True, repeats=2)
     panel = Panel([first, JudgeConfig(name="b", kind="pai_pairwise")])
     names = [panel.custom_id(12, variant) for variant in range(len(panel.variants))]
     assert names == ["12-a-o-0", "12-a-o-1", "12-a-s-0", "12-a-s-1", "12-b-o-0"]
 
 
-def test_swap_exchanges_the_answers_everywhere_and_nothing_else() -> None:
+def test_swap_swaps_the_answers_everywhere_and_nothing_else() -> None:
     judge = JudgeConfig(kind="pai_pairwise", swap=True, pai={"scene": "{answer1}{model1}"})
     row = sample({"model1": "m"}, question="q", answer1="a", answer2="b")
-    assert asked(judge, row, 0) == {"question": "q", "answer1": "a", "answer2": "b", "scene": "am"}
-    assert asked(judge, row, 1) == {"question": "q", "answer1": "b", "answer2": "a", "scene": "bm"}
+    assert built_in_texts(judge, row, 0) == {"question": "q", "answer1": "a", "answer2": "b", "scene": "am"}
+    assert built_in_texts(judge, row, 1) == {"question": "q", "answer1": "b", "answer2": "a", "scene": "bm"}
 
 
-def test_swapped_template_and_its_verdict_read_back() -> None:
+def test_swapped_template_and_its_verdict() -> None:
     verdict = VerdictConfig(format="mt_bench_pair")
     judge = JudgeConfig(kind="template", user="{answer1.text}|{answer2.text}|{raw}", swap=True, verdict=verdict)
     row = sample({"raw": "r"}, answer1={"text": "a"}, answer2={"text": "b"})
@@ -152,7 +152,7 @@ def test_swapped_template_and_its_verdict_read_back() -> None:
     assert read == ["1", "1"]
 
 
-def test_swapped_scores_and_dimensions_are_in_the_datasets_order() -> None:
+def test_swapped_scores_and_dimensions_are_returned_in_dataset_order() -> None:
     panel = Panel([JudgeConfig(kind="pai_pairwise", swap=True)])
     text = (
         "我认为[[回复2更好]],其中回复1的综合评分为[[2]],回复2的综合评分为[[5]],理由如下:\n"
@@ -166,7 +166,7 @@ def test_swapped_scores_and_dimensions_are_in_the_datasets_order() -> None:
     assert plain.contradiction is swapped.contradiction is False
 
 
-def test_too_long_only_where_it_certainly_is() -> None:
+def test_too_long_only_if_certain() -> None:
     at_the_limit = sample(question="", answer="x" * (4 * 32768))
     over = sample(question="", answer="x" * (4 * 32769))
     assert body(JudgeConfig(), at_the_limit)
@@ -176,13 +176,13 @@ def test_too_long_only_where_it_certainly_is() -> None:
     assert body(JudgeConfig(model="other"), over)
 
 
-def test_too_long_counts_chinese_by_halves_and_not_by_bytes() -> None:
+def test_too_long_counts_half_a_token_per_chinese_character() -> None:
     assert body(JudgeConfig(), sample(question="", answer="好" * 65_000))
     with pytest.raises(BadRow):
         body(JudgeConfig(), sample(question="", answer="好" * 65_540))
 
 
-def test_reask_doubles_the_limit_only_after_a_cut() -> None:
+def test_reask_doubles_the_token_cap_only_if_it_cut_the_reply_off() -> None:
     panel = Panel([JudgeConfig(parameters={"max_tokens": 100})])
     request = panel.request(sample(question="q", answer="a"), 0)
     assert reask_body(request.body, JudgeResponse("", "stop")) == request.body
@@ -208,7 +208,7 @@ def test_replies_without_a_verdict(response: JudgeResponse, problem: str | None)
     assert response.refusal is None or verdict.detail == response.refusal
 
 
-def test_needed_names_are_checked_with_the_nearest_spelling() -> None:
+def test_missing_names_are_reported_with_the_nearest_spelling() -> None:
     judge = JudgeConfig(name="j", kind="template", user="{question} {anwser} {meta.topic}", verdict=TEMPLATE)
     panel = Panel([judge, JudgeConfig(name="p")])
     assert panel.required_fields() == {"j": ("question", "anwser", "meta.topic"), "p": ("question", "answer")}

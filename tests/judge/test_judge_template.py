@@ -1,4 +1,4 @@
-"""Templates: what counts as a name, what a value looks like, and that nothing is expanded twice."""
+"""Templates: which names are placeholders, how values are rendered, and that values are not expanded again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.errors import BadRow
 from runner.judge import Template, UnknownName, unknown_names
 
 
-def test_only_braces_around_names_count() -> None:
+def test_only_braces_around_names_are_placeholders() -> None:
     template = Template('{a} {"score": 5} {} { a } {1} {{a}} {a.b} {é} {问题} {x')
     assert template.names == ("a", "a.b", "é", "问题")
     assert template.render(lambda name: f"<{name}>") == ('<a> {"score": 5} {} { a } {1} {<a>} <a.b> <é> <问题> {x')
@@ -46,8 +46,8 @@ def test_a_value_without_json_is_a_bad_row() -> None:
         Template("{v}").render(lambda _: object())
 
 
-def test_exchange_takes_whole_names() -> None:
-    template = Template("{answer1}{answer2.text}{answer10}").exchanged("answer1", "answer2")
+def test_swap_matches_whole_names() -> None:
+    template = Template("{answer1}{answer2.text}{answer10}").swapped("answer1", "answer2")
     assert template.names == ("answer2", "answer1.text", "answer10")
 
 
@@ -71,7 +71,7 @@ def test_every_text_renders(text: str) -> None:
 
 
 @given(st.text())
-def test_token_bound_is_under_the_bytes(text: str) -> None:
+def test_token_bound_is_at_most_a_quarter_of_the_bytes(text: str) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     assert lower_bound(text) <= size / 4
     assert lower_bound(text) <= estimate(text)

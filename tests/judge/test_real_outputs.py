@@ -1,6 +1,6 @@
-"""Texts that real judges wrote, with the verdict they mean (the shared folder next to the repository).
+"""Texts of real judges with known verdicts, from the shared folder beside the repository.
 
-The same texts and the same bounds as in `benchmarks/judge_outputs.py` and `benchmarks/llmbar_replay.py`.
+The texts and the bounds are those of `benchmarks/judge_outputs.py` and `benchmarks/llmbar_replay.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What no text may do to any reader: break it, keep it busy, or get a verdict out of what was only thought."""
+"""Properties of all readers on any text: no exception, linear time, and no verdict from a thinking block."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ def test_no_text_breaks_a_reader(text: str) -> None:
 
 
 @given(TEXTS)
-def test_no_mixture_of_the_grammars_breaks_a_reader(text: str) -> None:
+def test_no_mixture_of_the_formats_breaks_a_reader(text: str) -> None:
     for read in ALL:
         check(read(text))
 
 
 @given(st.sampled_from(PIECES), st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
-def test_thought_changes_nothing(thought: str, said: str) -> None:
-    if "think" not in thought + said:
+def test_thinking_changes_nothing(thinking: str, text: str) -> None:
+    if "think" not in thinking + text:
         for read in ALL:
-            assert read(f"<think>{thought}</think>{said}") == read(said)
+            assert read(f"<think>{thinking}</think>{text}") == read(text)
 
 
 HOSTILE = [
@@ -78,7 +78,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_time_is_linear(piece: str) -> None:
-    """Ten times the text may take no more than about ten times as long; a square would take a hundred times."""
+    """A text ten times as long may take about ten times as long; quadratic time would be a hundred times."""
     prefix = "我认为[[回复1更好]]"
     for read in OWN:
         short, long = (piece * (size // len(piece)) for size in (4_000, 40_000))
@@ -98,7 +98,7 @@ def best_of(read: Reader, text: str) -> float:
     return min(times)
 
 
-def test_a_random_megabyte_is_read_at_once() -> None:
+def test_a_random_megabyte_is_read_within_seconds() -> None:
     text = "".join(random.Random(5).choices(PIECES, k=250_000)).replace("think", "thank")
     assert len(text) > 1_000_000
     for read in ALL:
@@ -128,7 +128,7 @@ def test_a_random_megabyte_is_read_at_once() -> None:
         ("prometheus_pair", "Feedback: good. [RESULT] B>A"),
     ],
 )
-def test_what_only_looks_like_a_verdict_is_none(name: str, text: str) -> None:
+def test_a_text_that_only_looks_like_a_verdict_is_not_one(name: str, text: str) -> None:
     assert reader(format=name)(text).problem == "no_verdict"
 
 
@@ -141,14 +141,14 @@ def test_what_only_looks_like_a_verdict_is_none(name: str, text: str) -> None:
         ("prometheus", "[RESULT] 4 (2 flaws)", 4),
     ],
 )
-def test_a_rating_beside_what_looks_like_one_is_read(name: str, text: str, score: float) -> None:
+def test_a_rating_is_read_beside_a_text_that_looks_like_one(name: str, text: str, score: float) -> None:
     assert reader(format=name)(text).score == score
 
 
-def test_two_bracketed_scores_are_no_numbered_list() -> None:
+def test_two_bracketed_scores_are_not_a_numbered_list() -> None:
     verdict = reader(format="judgelm")("(8) (7)\nBecause")
     assert (verdict.score1, verdict.score2) == (8, 7)
 
 
-def test_another_rating_on_the_rating_s_line_is_a_conflict() -> None:
+def test_two_ratings_on_one_line_are_a_conflict() -> None:
     assert reader(format="auto_j_single")("Rating: [[5]] or [[6]]").problem == "conflict"

@@ -1,4 +1,4 @@
-"""The short cut of the pairwise reader says what the general rules say, or nothing."""
+"""The fast path of the pairwise reader returns what the general path returns, or None."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.emulator.answers.scoring import VerdictBias, compare
 from runner.judge.verdict.answer_scores import scores
 from runner.judge.verdict.common import fitting
 from runner.judge.verdict.criteria_list import items
-from runner.judge.verdict.formats.pai_fast_path import usual_criteria
+from runner.judge.verdict.formats.pai_fast_path import fast_criteria
 
 SEED = Path(__file__).parents[2] / ".." / "shared" / "seed"
 PIECES = [
@@ -28,7 +28,9 @@ PIECES = [
 ]  # fmt: skip
 MIXTURES = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 EMULATED = st.builds(
-    lambda worth1, worth2, shade, chinese: pair_text(compare(worth1, worth2, 5, shade, VerdictBias()), chinese),
+    lambda quality1, quality2, variation, chinese: pair_text(
+        compare(quality1, quality2, 5, variation, VerdictBias()), chinese
+    ),
     st.floats(0, 0.99),
     st.floats(0, 0.99),
     st.integers(0, 2**32 - 1),
@@ -37,6 +39,7 @@ EMULATED = st.builds(
 
 
 def general(text: str) -> list[tuple[str, int, float]]:
+    """Return the criteria by the general path."""
     return [
         (name, answer, value)
         for name, start, end in items(text, 0)
@@ -49,27 +52,27 @@ def general(text: str) -> list[tuple[str, int, float]]:
 @settings(max_examples=500)
 def test_any_text(text: str) -> None:
     text = f"\n1. 甲:{text}"
-    assert usual_criteria(text, 0) in (None, general(text))
+    assert fast_criteria(text, 0) in (None, general(text))
 
 
 @given(EMULATED, st.integers(0), st.integers(0, 20), MIXTURES)
-def test_a_text_with_a_change(text: str, place: int, removed: int, put: str) -> None:
-    place %= len(text)
-    text = text[:place] + put[:40] + text[place + removed :]
-    assert usual_criteria(text, 0) in (None, general(text))
+def test_a_text_with_a_change(text: str, position: int, removed: int, inserted: str) -> None:
+    position %= len(text)
+    text = text[:position] + inserted[:40] + text[position + removed :]
+    assert fast_criteria(text, 0) in (None, general(text))
 
 
 @given(EMULATED)
-def test_the_usual_text_has_the_short_cut(text: str) -> None:
+def test_emulated_texts_take_the_fast_path(text: str) -> None:
     text = text[text.index("\n") :]
-    assert usual_criteria(text, 0) == general(text) != []
+    assert fast_criteria(text, 0) == general(text) != []
 
 
-@pytest.mark.skipif(not SEED.is_dir(), reason="the shared page is not next to the repository")
-def test_the_page() -> None:
+@pytest.mark.skipif(not SEED.is_dir(), reason="no shared page beside the repository")
+def test_the_documented_example() -> None:
     page = "".join(path.read_text(encoding="utf-8") for path in SEED.glob("*.txt"))
-    texts = [json.loads(said) for said in re.findall(r'"content": ("我认为\[\[.*"),\n', page)]
+    texts = [json.loads(content) for content in re.findall(r'"content": ("我认为\[\[.*"),\n', page)]
     assert texts
     for text in texts:
         start = text.index("\n")
-        assert usual_criteria(text[start:], 0) == general(text[start:]) != []
+        assert fast_criteria(text[start:], 0) == general(text[start:]) != []

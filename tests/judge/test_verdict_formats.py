@@ -1,4 +1,4 @@
-"""MT-Bench, and patterns."""
+"""The formats of MT-Bench, and `verdict.pattern`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_rating(text: str, score: float) -> None:
         ("Rating: [[4/5]]", "out_of_scale"),
     ],
 )
-def test_no_rating(text: str, problem: str) -> None:
+def test_rating_without_a_verdict(text: str, problem: str) -> None:
     verdict = RATING(text)
     assert (verdict.score, verdict.problem) == (None, problem)
     assert verdict.detail
@@ -110,7 +110,7 @@ def test_letter(text: str, winner: str) -> None:
         ('"[[A]]", "[[B]]" or "[[C]]"', "conflict"),
     ],
 )
-def test_no_letter(text: str, problem: str) -> None:
+def test_letter_without_a_verdict(text: str, problem: str) -> None:
     assert (LETTER(text).winner, LETTER(text).problem) == (None, problem)
 
 
@@ -161,7 +161,7 @@ def test_pattern_without_a_verdict(verdict: dict[str, Any], text: str, problem: 
     assert (read.problem, read.score, read.winner, read.label) == (problem, None, None, None)
 
 
-def test_a_format_that_there_is_not() -> None:
+def test_missing_format_is_a_config_error() -> None:
     judge = JudgeConfig(kind="template", user="x", verdict=VerdictConfig())
     with pytest.raises(ConfigError, match="expected one of pai_single"):
         reader_for(judge)

@@ -1,4 +1,4 @@
-"""`format: json`: objects as judges write them, the keys of the YAML, and what is no verdict."""
+"""`format: json`: objects in judges' texts, the configured keys, and texts without a verdict."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_objects(text: str, data: Any) -> None:
     assert first(text) == data
 
 
-def test_a_key_given_twice() -> None:
+def test_duplicate_keys() -> None:
     found = first('{"a": 1, "a": 1, "b": 1, "b": 2}')
     assert found["a"] == 1
     assert isinstance(found["b"], Ambiguous)
@@ -144,7 +144,7 @@ def test_winner_with_a_map() -> None:
     assert read('{"verdict": 1}', winner="verdict", map={"1": "2", "2": "1"}).winner == "2"
 
 
-def test_all_that_the_yaml_can_name() -> None:
+def test_all_configurable_keys() -> None:
     text = """Thus: {'verdict': 'B', 'overall': {'A': 4, 'B': 5}, 'scores': {'depth': {'A': 4, 'B': 9}, 'style': [3, 2],
     'tone': 2, 'wit': {'score': '1/5', 'why': 'dull'}, 'x': 'none'}, 'reason': ' B is\ndeeper '}"""
     keys = {"score": "overall", "winner": "verdict", "dimensions": "scores", "explanation": "reason"}
@@ -194,11 +194,11 @@ def test_several_objects() -> None:
     assert read('{"style": 3} {"score": 4}', score="score").score == 4
 
 
-def test_both_keys_must_be_there() -> None:
+def test_both_keys_are_required() -> None:
     assert read('{"s": 4}', score="s", winner="w").problem == "no_verdict"
     assert read('{"s": 4, "w": "none"}', score="s", winner="w").score is None
 
 
-def test_a_json_format_without_a_key() -> None:
+def test_json_format_without_a_key_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="needs the key"):
         reader(format="json")

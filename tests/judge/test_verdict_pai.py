@@ -1,4 +1,4 @@
-"""The built-in texts of PAI-Judge: own words in the shapes that the service's page shows."""
+"""PAI-Judge's built-in formats: own texts in the form of the examples in the service's documentation."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_single_without_a_score(text: str, problem: str) -> None:
     assert verdict.detail
 
 
-def test_own_scale_max_score_and_configured_scale() -> None:
+def test_default_scale_max_score_and_configured_scale() -> None:
     text = "综合评分为[[8]],理由如下"
     assert single(text).problem == "out_of_scale"
     assert single(text, pai={"max_score": "10"}).score == 8
@@ -100,7 +100,7 @@ def test_a_criterion_off_the_scale_is_left_out() -> None:
     assert single("综合评分为[[4]],理由如下。\n1. 甲:[[9]]\n2. 乙:[[2]]").dimensions == (Dimension("乙", None, 2),)
 
 
-def test_pair_pairs_scores_by_name() -> None:
+def test_scores_are_assigned_by_name() -> None:
     verdict = pair(PAIR)
     assert (verdict.winner, verdict.score1, verdict.score2) == ("2", 2, 4)
     assert (verdict.contradiction, verdict.rule) == (False, "pai_pairwise.first_verdict")

@@ -1,4 +1,4 @@
-"""Formats that name the better of two answers: the place, the spellings, and what is no verdict."""
+"""Pairwise formats: where the verdict is, its spellings, and texts without a verdict."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_arena_hard(text: str, winner: str, rule: str) -> None:
         (LEGEND, "conflict"),
     ],
 )
-def test_no_arena_hard(text: str, problem: str) -> None:
+def test_arena_hard_without_a_verdict(text: str, problem: str) -> None:
     assert (reader(format="arena_hard")(text).problem, reader(format="arena_hard")(text).winner) == (problem, None)
 
 
@@ -79,7 +79,7 @@ def test_auto_j_pair(text: str, winner: str) -> None:
         ("the final decision is Response 1, or the final decision is Tie", "conflict"),
     ],
 )
-def test_no_auto_j_pair(text: str, problem: str) -> None:
+def test_auto_j_pair_without_a_verdict(text: str, problem: str) -> None:
     verdict = reader(format="auto_j_pair")(text)
     assert (verdict.winner, verdict.problem) == (None, problem)
 
@@ -115,7 +115,7 @@ def test_pandalm(text: str, winner: str) -> None:
         ("Tie / 1", "conflict"),
     ],
 )
-def test_no_pandalm(text: str, problem: str) -> None:
+def test_pandalm_without_a_verdict(text: str, problem: str) -> None:
     verdict = reader(format="pandalm")(text)
     assert (verdict.winner, verdict.problem) == (None, problem)
 
@@ -160,7 +160,7 @@ def test_judgelm(text: str, winner: str, score1: float, score2: float) -> None:
         ("4/5 3/5", "out_of_scale"),
     ],
 )
-def test_no_judgelm(text: str, problem: str) -> None:
+def test_judgelm_without_a_verdict(text: str, problem: str) -> None:
     verdict = reader(format="judgelm")(text)
     assert (verdict.winner, verdict.score1, verdict.score2, verdict.problem) == (None, None, None, problem)
     assert reader((0, 9), format="judgelm")("0 9").score1 == 0
@@ -191,7 +191,7 @@ def test_prometheus_pair(text: str, winner: str) -> None:
         ("[RESULT] A [RESULT] B", "conflict"),
     ],
 )
-def test_no_prometheus_pair(text: str, problem: str) -> None:
+def test_prometheus_pair_without_a_verdict(text: str, problem: str) -> None:
     verdict = reader(format="prometheus_pair")(text)
     assert (verdict.winner, verdict.problem) == (None, problem)
 
@@ -239,6 +239,6 @@ def test_output_ab(text: str, winner: str, rule: str) -> None:
         ("In style Output (a) is better; in depth Output (b) is better.", "conflict"),
     ],
 )
-def test_no_output_ab(text: str, problem: str) -> None:
+def test_output_ab_without_a_verdict(text: str, problem: str) -> None:
     verdict = reader(format="output_ab")(text)
     assert (verdict.winner, verdict.problem) == (None, problem)

@@ -1,4 +1,4 @@
-"""Formats that give a score: the place, the spellings, the scale, and what is no score."""
+"""Score formats: where the score is, its spellings, its scale, and texts without a score."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_alignbench(text: str, score: float, rule: str) -> None:
         ("综合得分：4/5", "out_of_scale"),
     ],
 )
-def test_no_alignbench(text: str, problem: str) -> None:
+def test_alignbench_without_a_verdict(text: str, problem: str) -> None:
     verdict = reader(format="alignbench")(text)
     assert (verdict.score, verdict.dimensions, verdict.problem) == (None, (), problem)
 
@@ -80,7 +80,7 @@ def test_auto_j_single(text: str, score: float, rule: str) -> None:
         ("[[5]] [[6]]", "conflict"),
     ],
 )
-def test_no_auto_j_single(text: str, problem: str) -> None:
+def test_auto_j_single_without_a_verdict(text: str, problem: str) -> None:
     verdict = reader(format="auto_j_single")(text)
     assert (verdict.score, verdict.problem) == (None, problem)
 
@@ -121,7 +121,7 @@ def test_prometheus(text: str, score: float, rule: str) -> None:
         ("[RESULT] 4/10", "out_of_scale"),
     ],
 )
-def test_no_prometheus(text: str, problem: str) -> None:
+def test_prometheus_without_a_verdict(text: str, problem: str) -> None:
     verdict = reader(format="prometheus")(text)
     assert (verdict.score, verdict.problem) == (None, problem)
 
@@ -177,13 +177,13 @@ def test_plain_numbers(text: str, first: float, last: float) -> None:
         ("8\n1. It is right.", None, None),
     ],
 )
-def test_no_plain_number(text: str, first: str | None, last: str | None) -> None:
+def test_plain_number_without_a_verdict(text: str, first: str | None, last: str | None) -> None:
     for name, problem in (("first_number", first), ("last_number", last)):
         verdict = reader((1, 10), format=name)(text)
         assert (verdict.problem, verdict.score) == (problem, None if problem else 8)
 
 
-def test_the_rationale_where_a_format_sets_it_apart() -> None:
+def test_explanation_of_formats_that_have_one() -> None:
     for name, text, expected in (
         ("prometheus", "Feedback: It is\nright. [RESULT] 4", "It is\nright."),
         ("prometheus", "Score: 4", None),
@@ -196,7 +196,7 @@ def test_the_rationale_where_a_format_sets_it_apart() -> None:
         assert reader(format=name)(text).explanation == expected
 
 
-def test_a_criterion_is_no_vote_on_the_whole() -> None:
+def test_a_dimension_judge_gives_no_overall_verdict() -> None:
     verdict = reader(dimension="tone", format="alignbench")(DICT)
     assert (verdict.score, verdict.problem) == (None, None)
     assert verdict.dimensions[:2] == (Dimension("tone", None, 7), Dimension("事实正确性", None, 9))

@@ -14,7 +14,7 @@ import pytest
 from bench_run import Bench, emulator
 
 from runner.judge import FORMATS
-from runner.judge.verdict.scales import OWN
+from runner.judge.verdict.scales import FORMAT_SCALES
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -105,7 +105,7 @@ def test_scales_come_from_formats_and_human_labels(bench: Bench) -> None:
     bench.config["dataset"]["human_label"] = {"column": "human", "scale": [1, 5]}
     bench.run({"report": {}, "judge.verdict": "mt_bench_single"})
     assert summary(bench)["settings"]["scales"] == {"human": [1.0, 5.0], "judges": {"judge": [1.0, 10.0]}}
-    assert set(OWN) < set(FORMATS)
+    assert set(FORMAT_SCALES) < set(FORMATS)
 
 
 def test_a_run_without_a_closed_part(bench: Bench, cli: Cli) -> None:

@@ -1,8 +1,8 @@
-"""How a judge's text is read: one small module per family of formats, all of them pure functions.
+"""Reads verdicts from judges' replies; the readers of all formats are pure functions.
 
-A format is declared, never guessed. Each fixes the place where its verdict stands; what cannot be read there is
-`no_verdict`, two different verdicts there are a `conflict`, a value off the scale is `out_of_scale`. To add a
-format, write its module and name it in `FORMATS`.
+The configuration names the format; it is never guessed. Each format defines where in the text its verdict is. An
+unreadable text there is `no_verdict`, two different verdicts are a `conflict`, a value off the scale is
+`out_of_scale`. To add a format, write its module in `formats` and add it to `FORMATS`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from runner.judge.verdict.formats import (
 from runner.judge.verdict.single_criterion import as_criterion
 from runner.types import Verdict
 
+# Each format, with the function that makes its reader.
 FORMATS: dict[str, Factory] = {
     "pai_single": pai_single.reader,
     "pai_pairwise": pai_pairwise.reader,
@@ -46,24 +47,23 @@ FORMATS: dict[str, Factory] = {
     "first_number": plain_number.first_reader,
     "last_number": plain_number.last_reader,
 }
-"""The declared formats, each with what makes its reader."""
 
 
 def reader_for(judge: JudgeConfig) -> Reader:
-    """Return the function that reads this judge's texts.
+    """Return the function that reads this judge's replies.
 
     Raises:
-        ConfigError: its verdict has neither a pattern nor a format that there is.
+        ConfigError: the judge's verdict has neither a pattern nor a known format.
     """
     read = _factory(judge)(judge)
     if judge.dimension is not None:
         read = as_criterion(judge.dimension, read)
 
-    def read_said(text: str) -> Verdict:
-        said = strip_thinking(text)
-        return read(said) if said.strip() else unreadable("no_verdict", "nothing is said outside of <think>")
+    def read_without_thinking(text: str) -> Verdict:
+        spoken = strip_thinking(text)
+        return read(spoken) if spoken.strip() else unreadable("no_verdict", "there is no text outside <think>")
 
-    return read_said
+    return read_without_thinking
 
 
 def _factory(judge: JudgeConfig) -> Factory:

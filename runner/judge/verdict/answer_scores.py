@@ -1,11 +1,11 @@
-"""Which of two answers a score belongs to, told by the names before it."""
+"""Assigns each score in a text to the answer that is named before it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from runner.judge.verdict.common import MARK, NAMES
+from runner.judge.verdict.common import BRACKETED_SCORE, NAMES
 
 _BOTH = re.compile(
     r"两[个份条]回[复答]|兩[個份條]回[複覆復答]|两者|二者|兩者|双方|雙方"
@@ -15,11 +15,12 @@ _STOP = re.compile(r"[。；;！!?？\n]|\.\s")
 AND = r"[ \t*_]{0,4}(?:和|与|與|及|以及|跟|、|and|&|/)[ \t*_]{0,4}(?:the )?"
 _AND = re.compile(AND)
 _BOTH_SCORE = re.compile(r"(?:[都均皆][^，,。；;\n]{0,6}|\b[Bb]oth\b[^.;\n]{0,24})\Z")
-_NEAR = 12  # characters between two scores of one list: "[[4]] and [[2]]"
+_MAX_LIST_GAP_CHARS = 12  # characters between two scores of one list: "[[4]] and [[2]]"
 
 PLURAL = r"两|兩|二者|双方|雙方|都|均|皆|Both|both|Two |two |They |they "
-_STEP = re.compile(rf"{MARK}|{NAMES}|{PLURAL}")
-"""What scores are paired by. (Each choice begins with a plain character: the engine then skips all other text.)"""
+# A score, a name or a word for both. Each alternative begins with a literal character, so that the engine can skip
+# all other text.
+_STEP = re.compile(rf"{BRACKETED_SCORE}|{NAMES}|{PLURAL}")
 
 _OWNERS = {"1": (1,), "１": (1,), "2": (2,), "２": (2,)}
 
@@ -27,10 +28,10 @@ _Step = re.Match[str]
 
 
 def scores(text: str, start: int, end: int) -> dict[int, _Step]:
-    """Return the first score (a match of `MARK`) of each answer in a stretch of a text; one score can serve both.
+    """Return the first score of each answer (1 or 2) in a range of a text, as matches of `BRACKETED_SCORE`.
 
-    A score belongs to the answer named last before it. "Answer 1 and answer 2", "both answers" name two; then two
-    scores in a row are theirs in that order.
+    A score belongs to the answer that is named last before it. "Answer 1 and answer 2" and "both answers" name two
+    answers: one score is then the score of both, two scores in a row are theirs in that order.
     """
     found: dict[int, _Step] = {}
     names: list[_Step] = []
@@ -45,7 +46,7 @@ def scores(text: str, start: int, end: int) -> dict[int, _Step]:
             continue
         until = step.start()
         named = _named(text, since, until, names, plural)
-        if not named and previous and len(owners) == 2 and until - since <= _NEAR:
+        if not named and previous and len(owners) == 2 and until - since <= _MAX_LIST_GAP_CHARS:
             if found.get(owners[1]) is previous:
                 found[owners[1]] = step
             named = (owners[1],)
@@ -57,12 +58,12 @@ def scores(text: str, start: int, end: int) -> dict[int, _Step]:
 
 
 def answer_of(name: _Step) -> int:
-    """Return which answer a match of `NAME` names, 1 or 2."""
+    """Return the answer that a match of `NAME` names, 1 or 2."""
     return _OWNERS[name[0][-1]][0]
 
 
 def _named(text: str, since: int, until: int, names: Sequence[_Step], plural: bool) -> tuple[int, ...]:
-    """Return the answers that the words between two places name for the score that follows them."""
+    """Return the answers that the text between two positions names for the score after it."""
     if plural and _both(text, since, until, names):
         return (1, 2)
     if not names:
@@ -76,14 +77,14 @@ def _named(text: str, since: int, until: int, names: Sequence[_Step], plural: bo
 
 
 def _both(text: str, since: int, until: int, names: Sequence[_Step]) -> bool:
-    """Whether a score is about both answers.
+    """Return True if a score belongs to both answers.
 
-    Either "both answers" is said after the last name, in a sentence of its own; or "both" stands right before the
-    score, and not one answer alone was named.
+    Either "both answers" follows the last name, in a sentence of its own; or "both" is just before the score and the
+    text does not name only one of the answers.
     """
     lone = len(names) == 1 or len({answer_of(name) for name in names}) == 1
     if not lone and _BOTH_SCORE.search(text[max(since, until - 32) : until]):
         return True
-    spoken = names[-1].end() if names else since
-    both = _BOTH.search(text, spoken, until)
-    return both is not None and (not names or _STOP.search(text, spoken, both.start()) is not None)
+    after_names = names[-1].end() if names else since
+    both = _BOTH.search(text, after_names, until)
+    return both is not None and (not names or _STOP.search(text, after_names, both.start()) is not None)

@@ -1,4 +1,4 @@
-"""What all readers share: thought, numbers, scales, and the double brackets that most formats write."""
+"""Shared by all readers: thinking blocks, numbers, scales, and scores in double brackets."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ import msgspec
 from runner.config import JudgeConfig
 from runner.types import Verdict
 
+# Lowest and highest score; None allows any finite number.
 Scale = tuple[float, float] | None
-"""Lowest and highest score; None where any finite number will do."""
 
 Reader = Callable[[str], Verdict]
 Factory = Callable[[JudgeConfig], Reader]
 
 OPEN = r"\[\["
 CLOSE = r"\]\]"
+# Spaces, emphasis and quotes. Bounded and possessive, so that matching takes linear time on every text.
 PAD = r"[\s*_`\"'“”‘’]{0,8}+"
-"""Spaces, emphasis and quotes; bounded and possessive, so that no text takes more than linear time."""
 
+# The words with which judges announce a rating.
 RATING = r"(?i:rating|score|grade|评分|評分|打分|得分|分数|分數|总分|總分|評価|評点|点数|スコア|평가|평점|점수|등급)"
-"""The words with which judges announce a rating."""
 
 NUMBER = r"[-−]?\d++(?:[.．]\d++)?"
 UNIT = r"(?i:分|点|點|점|points?|pts?|stars?|星)"
 OUT_OF = rf"(?:{PAD}(?:[/／]|(?i:out of)){PAD}(?P<top>\d++(?:[.．]\d++)?){PAD}{UNIT}?)?"
+# The rest of a number in double brackets, after `[[`.
 NUMBERED = rf"{PAD}(?:{RATING}{PAD}[:：=]?{PAD}[\[【]?{PAD})?(?P<value>{NUMBER}){PAD}{UNIT}?{OUT_OF}{PAD}[\]】]?{CLOSE}"
-"""What follows the double brackets that open a number."""
 
-MARK = rf"{OPEN}(?:(?P<digit>\d){CLOSE}|{NUMBERED})"
-"""A number in double brackets: `[[5]]`, `[[ 5 ]]`, `[[8/10]]`, `[[4分]]`, `[[Rating: 7]]`, `【【７】】`.
+# A number in double brackets: `[[5]]`, `[[ 5 ]]`, `[[8/10]]`, `[[4分]]`, `[[Rating: 7]]`, `【【７】】`.
+# The common case, a single digit, comes first and has its own group, which takes half the time.
+BRACKETED_SCORE = rf"{OPEN}(?:(?P<digit>\d){CLOSE}|{NUMBERED})"
 
-The common case comes first and has its own group: it is half the time.
-"""
-
-_MARK = re.compile(MARK)
+_BRACKETED_SCORE = re.compile(BRACKETED_SCORE)
 
 NAMES = "|".join(
     rf"{word}[ \t*_]{{0,3}}[12１２](?!\d)"
@@ -48,17 +46,23 @@ NAMES = "|".join(
         *("Assistant", "assistant", "Reply", "reply", "Model", "model"),
     )
 )
+# The name of one of the two answers; its last character is the answer's number.
 NAME = re.compile(NAMES)
-"""The name of one of the two answers; the last character is its number."""
 
 _WIDE = str.maketrans("【】［］", "[][]")
 _NAMED = re.compile(r"[A-Za-z0-9_]")
 _WIDE_PAIR = re.compile("【【|［［|】】|］］")
-_THOUGHT = re.compile(r"<(/?)think>", re.IGNORECASE)
+_THINK_TAG = re.compile(r"<(/?)think>", re.IGNORECASE)
 
 
 class ScoreMention(msgspec.Struct, frozen=True):
-    """A number that a judge set apart, with the top of its scale where the judge wrote one (`8/10`)."""
+    """A score found in a text, with the top of its scale if the judge wrote one (`8/10`).
+
+    Attributes:
+        start, end: position in the text; 0 if the score is a value of an object.
+        value: the score.
+        top: the top of the scale that the judge wrote, or None.
+    """
 
     start: int
     end: int
@@ -66,7 +70,7 @@ class ScoreMention(msgspec.Struct, frozen=True):
     top: float | None
 
     def fits(self, scale: Scale) -> bool:
-        """Whether this is a score on the scale; a fraction must name the scale's own top."""
+        """Return True if the score is on the scale; the top of a fraction must be the top of the scale."""
         if scale is None:
             return math.isfinite(self.value)
         return scale[0] <= self.value <= scale[1] and (self.top is None or self.top == scale[1])
@@ -76,79 +80,88 @@ class ScoreMention(msgspec.Struct, frozen=True):
 
 
 def bracketed(match: re.Match[str]) -> ScoreMention:
-    """Return the mark of a match of `MARK`."""
+    """Return the score of a match of `BRACKETED_SCORE`."""
     digit = match["digit"]
-    return mark_of(match) if digit is None else ScoreMention(*match.span(), float(digit), None)
+    return mention_of(match) if digit is None else ScoreMention(*match.span(), float(digit), None)
 
 
 def fitting(match: re.Match[str], scale: Scale) -> float | None:
-    """Return the value of a match of `MARK` if it is on the scale."""
+    """Return the value of a match of `BRACKETED_SCORE`, or None if it is off the scale."""
     digit = match[1]
     if digit is not None:
         value = float(digit)
         return value if scale is None or scale[0] <= value <= scale[1] else None
-    mark = mark_of(match)
-    return mark.value if mark.fits(scale) else None
+    mention = mention_of(match)
+    return mention.value if mention.fits(scale) else None
 
 
-def mark_of(match: re.Match[str]) -> ScoreMention:
-    """Return the mark of a match that has the groups `value` and `top`."""
+def mention_of(match: re.Match[str]) -> ScoreMention:
+    """Return the score of a match that has the groups `value` and `top`."""
     value, top = match.group("value", "top")
     return ScoreMention(match.start(), match.end(), to_number(value), to_number(top) if top else None)
 
 
-def marks(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[ScoreMention]:
-    """Return the numbers in double brackets, in the order of the text."""
-    for match in _MARK.finditer(text, start, end):
+def mentions(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[ScoreMention]:
+    """Generate the scores in double brackets, in text order."""
+    for match in _BRACKETED_SCORE.finditer(text, start, end):
         yield bracketed(match)
 
 
 @lru_cache(maxsize=256)
 def to_number(text: str) -> float:
-    """Return a number written with any decimal digits; one too long to mean anything is infinite."""
+    """Return the value of a number in any script's decimal digits; one of more than 40 characters is infinite."""
     if len(text) > 40:
         return math.inf
     return float(text.replace("．", ".").replace("−", "-"))
 
 
 def strip_thinking(text: str) -> str:
-    """Return the text without what stands in `<think>`; a lone `</think>` ends a thought that began before it."""
-    if "<" not in text or not _THOUGHT.search(text):
+    """Return the text without its `<think>` blocks.
+
+    Text after an unclosed `<think>` and text before a lone `</think>` count as thinking.
+    """
+    if "<" not in text or not _THINK_TAG.search(text):
         return text
-    said: list[str] = []
+    kept: list[str] = []
     position, thinking = 0, False
-    for tag in _THOUGHT.finditer(text):
+    for tag in _THINK_TAG.finditer(text):
         if tag[1]:
             if not thinking:
-                said.clear()
+                kept.clear()
             thinking = False
         else:
             if not thinking:
-                said.append(text[position : tag.start()])
+                kept.append(text[position : tag.start()])
             thinking = True
         position = tag.end()
     if not thinking:
-        said.append(text[position:])
-    return "".join(said)
+        kept.append(text[position:])
+    return "".join(kept)
 
 
 def plain_brackets(text: str) -> str:
-    """Return the text with full-width double brackets as plain ones; every character keeps its place."""
+    """Return the text with full-width double brackets replaced by ASCII ones; all positions stay the same."""
     if text.isascii() or not ("【" in text or "】" in text or "［" in text or "］" in text):
-        return text  # one character is found ten times as fast as two
+        return text  # searching for one character is ten times as fast as for two
     return text.translate(_WIDE) if _WIDE_PAIR.search(text) else text
 
 
 def unreadable(problem: str, detail: str, rule: str | None = None) -> Verdict:
-    """Return the verdict of a text that has none, with the reason."""
+    """Return a verdict without a value, with the reason.
+
+    Args:
+        problem: the `error_type`.
+        detail: what was found, for `error_message`.
+        rule: the rule that fired, if any did.
+    """
     return Verdict(problem=problem, detail=detail, rule=rule)
 
 
 def is_index(text: str, start: int) -> bool:
-    """Whether brackets that open at a position are the index of a name in code: `x[[1]]`, `df[["A"]]`, `x[a>b]`."""
+    """Return True if brackets at a position are an index in code: `x[[1]]`, `df[["A"]]`, `x[a>b]`."""
     return start > 0 and _NAMED.match(text, start - 1) is not None
 
 
 def before(text: str, position: int, width: int) -> str:
-    """Return the few characters that stand before a position."""
+    """Return up to `width` characters before a position."""
     return text[max(0, position - width) : position]

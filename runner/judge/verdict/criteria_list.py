@@ -1,4 +1,4 @@
-"""The criteria below an overall verdict, as PAI-Judge lists them: `1. Accuracy: ... [[4]]`."""
+"""Splits the list of criteria that PAI-Judge writes after an overall verdict: `1. Accuracy: ... [[4]]`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from functools import lru_cache
 
 from runner.judge.verdict.common import NAME, before
 
+# The start of a line that is a list item.
 ITEM = r"[ \t#>]{0,8}+(?:[*_]{0,3}\d{1,3}[.、．)）]|[-*•·][ \t])"
-"""The start of a line that is an item of a list."""
 
+# The end of a criterion: a blank line, or the heading of the next criterion.
 BREAK = (
     r"\n(?:[ \t]*(?=\n)|[ \t#>*_•·-]{0,8}+(?:\d{1,3}[.、．)）][ \t*_]{0,4}+)?"
     r"(?P<heading>[^\s:：\[\]，。,.;；!?！？“”\"][^:：\n\[\]，。,.;；!?！？“”\"]{0,39})[:：])"
 )
-"""What ends a criterion: a blank line, or the heading of the next."""
-
 _BREAK = re.compile(BREAK)
 _OVERALL = ("综合", "綜合", "总体", "總體", "整体", "整體", "overall", "Overall")
 _OVERALL_BEFORE = re.compile(rf"(?:{'|'.join(_OVERALL)})[^\n。.\[]{{0,40}}\Z")
@@ -24,9 +23,9 @@ _REASONS = re.compile(r"(?:理由如下|理由是|理由|[Rr]easons?(?: (?:are|i
 
 
 def items(text: str, position: int) -> Iterator[tuple[str, int, int]]:
-    """Return the name, start and end of each criterion after a position that holds double brackets.
+    """Generate the name, start and end of each criterion after a position that contains double brackets.
 
-    A criterion begins with its heading on a new line and ends at the next one or at a blank line.
+    A criterion begins with its heading on a new line and ends at the next heading or at a blank line.
     """
     name: str | None = None
     start = position
@@ -43,13 +42,13 @@ def items(text: str, position: int) -> Iterator[tuple[str, int, int]]:
         yield name, start, len(text)
 
 
-def names_overall(text: str, position: int) -> bool:
-    """Whether the words right before a position announce an overall score."""
+def announces_overall(text: str, position: int) -> bool:
+    """Return True if the words just before a position announce an overall score."""
     return _OVERALL_BEFORE.search(before(text, position, 60)) is not None
 
 
 def rationale(text: str, position: int) -> str | None:
-    """Return what stands after the opening sentence: after its "for these reasons", else after its line."""
+    """Return the text after the opening sentence: after "for the following reasons", else after its line."""
     reasons = _REASONS.search(text, position, position + 400)
     start = reasons.end() if reasons else text.find("\n", position) + 1
     return (text[start:].strip() or None) if start else None
@@ -57,9 +56,9 @@ def rationale(text: str, position: int) -> str | None:
 
 @lru_cache(maxsize=256)
 def criterion(heading: str) -> str | None:
-    """Return a criterion's name without emphasis, or None for the overall score said again.
+    """Return a criterion's name without emphasis, or None if the heading repeats the overall score.
 
-    "Response 1: ..." begins no criterion but goes on with the one before: then the name is empty.
+    The name is empty for a heading such as "Response 1:", which continues the criterion before it.
     """
     if NAME.match(heading):
         return ""

@@ -1,8 +1,8 @@
-"""Objects that a judge wrote into its text: JSON, or a Python dict as one would print it.
+"""Parses objects in a judge's text: JSON, or a printed Python dict.
 
-Judges fence them, quote with single or curly quotes, break lines inside of strings, leave a comma at the end, write
-full-width punctuation or a backslash that JSON does not know; all of that is read, nothing is ever evaluated. The
-work is bounded: nesting by `DEPTH`, attempts at what turns out to be no object by a small multiple of the text.
+The parser accepts code fences, single and curly quotes, line breaks inside strings, trailing commas, full-width
+punctuation and backslashes that JSON does not allow. It never evaluates anything. The work is bounded: `MAX_DEPTH`
+limits the nesting, and failed attempts may read only a small multiple of the text's length.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 from runner.judge.verdict.common import to_number
 
-DEPTH = 16
-"""Objects and lists within each other; more is no object."""
+# Levels of nested objects and lists; a deeper object is not read.
+MAX_DEPTH = 16
 
-_WORK = 3  # times the text's length may be spent on what is no object
+_WORK_FACTOR = 3  # failed attempts may read this multiple of the text's length
 
 _START = re.compile(r"\{\s*+(?=(?:\"[^\"\\]*+\"|'[^'\\]*+'|[“”‘’\"']\w++[“”‘’\"']|\w++)\s*+[:：])")
 _BRACE = re.compile(r"[{}]")
@@ -39,11 +39,11 @@ _CLOSING = {"{": "}", "[": "]", "(": ")"}
 
 
 class Ambiguous:
-    """The value of a key that an object has twice, with different values."""
+    """The value of a key that occurs twice in an object with different values."""
 
 
-class _NoObjectError(Exception):
-    """The text is no object at this position."""
+class _NotAnObjectError(Exception):
+    """There is no object at this position."""
 
     def __init__(self, position: int) -> None:
         super().__init__(position)
@@ -51,26 +51,26 @@ class _NoObjectError(Exception):
 
 
 def objects(text: str) -> Iterator[dict[str, Any]]:
-    """Return the outermost objects of a text that have any key, in its order.
+    """Generate the outermost objects with at least one key, in text order.
 
-    What is inside of a broken one is none of them.
-    Values are texts, floats, booleans, None, lists, objects, or `Ambiguous()`.
+    Objects inside a broken object are left out. Values are strings, floats, booleans, None, lists, objects, or
+    `Ambiguous()`.
     """
-    work = _WORK * len(text) + 1000
+    work = _WORK_FACTOR * len(text) + 1000
     start = _START.search(text)
     while start is not None and work > 0:
         try:
-            found, end = _object(text, start.start(), DEPTH)
-        except _NoObjectError as stop:
-            end = _after_braces(text, start.start())
+            found, end = _object(text, start.start(), MAX_DEPTH)
+        except _NotAnObjectError as stop:
+            end = _closing_brace_end(text, start.start())
             work -= stop.position - start.start() + 20
         else:
             yield found
         start = _START.search(text, end)
 
 
-def _after_braces(text: str, start: int) -> int:
-    """Where the brace at a position is closed, the end of the text if it never is."""
+def _closing_brace_end(text: str, start: int) -> int:
+    """Return the position after the brace that closes the one at `start`, or the end of the text."""
     depth = 0
     for brace in _BRACE.finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
@@ -80,9 +80,9 @@ def _after_braces(text: str, start: int) -> int:
 
 
 def dig(data: Any, path: str) -> Any:
-    """Return the value at a path of keys, `a.b`; None where there is none.
+    """Return the value at a path of keys such as `a.b`, or None.
 
-    A key counts in any case where only one key is spelled so; a number is a place in a list.
+    A key may differ in case if it then matches only one key of the object. A number is an index into a list.
     """
     if isinstance(data, Mapping):
         if path in data:
@@ -105,53 +105,53 @@ def _in_any_case(data: Mapping[str, Any], key: str) -> Any:
 
 def _object(text: str, start: int, depth: int) -> tuple[dict[str, Any], int]:
     found: dict[str, Any] = {}
-    position = _after_space(text, start + 1)
+    position = _skip_space(text, start + 1)
     while text[position : position + 1] != "}":
         key, position = _key(text, position)
-        position = _after_space(text, position)
+        position = _skip_space(text, position)
         if text[position : position + 1] not in (":", "："):
-            raise _NoObjectError(position)
-        value, position = _value(text, _after_space(text, position + 1), depth)
+            raise _NotAnObjectError(position)
+        value, position = _value(text, _skip_space(text, position + 1), depth)
         found[key] = Ambiguous() if key in found and found[key] != value else value
-        position = _separated(text, position, "}")
+        position = _skip_separator(text, position, "}")
     return found, position + 1
 
 
 def _sequence(text: str, start: int, depth: int) -> tuple[list[Any], int]:
     found: list[Any] = []
     closing = _CLOSING[text[start]]
-    position = _after_space(text, start + 1)
+    position = _skip_space(text, start + 1)
     while text[position : position + 1] != closing:
         value, position = _value(text, position, depth)
         found.append(value)
-        position = _separated(text, position, closing)
+        position = _skip_separator(text, position, closing)
     return found, position + 1
 
 
-def _separated(text: str, position: int, closing: str) -> int:
-    """The place of the next item, or of what closes: a comma must stand between two items, and may after the last."""
-    position = _after_space(text, position)
+def _skip_separator(text: str, position: int, closing: str) -> int:
+    """Return the position of the next item or of `closing`; items need a comma between them, the last may have one."""
+    position = _skip_space(text, position)
     if text[position : position + 1] in (",", "，"):
-        return _after_space(text, position + 1)
+        return _skip_space(text, position + 1)
     if text[position : position + 1] != closing:
-        raise _NoObjectError(position)
+        raise _NotAnObjectError(position)
     return position
 
 
 def _value(text: str, position: int, depth: int) -> tuple[Any, int]:
-    sign = text[position : position + 1]
-    if sign in _CLOSING and sign:
+    first = text[position : position + 1]
+    if first in _CLOSING and first:
         if depth == 0:
-            raise _NoObjectError(position)
-        return (_object if sign == "{" else _sequence)(text, position, depth - 1)
-    if sign in "\"'“”‘’" and sign:
+            raise _NotAnObjectError(position)
+        return (_object if first == "{" else _sequence)(text, position, depth - 1)
+    if first in "\"'“”‘’" and first:
         return _string(text, position)
     match = _NUMBER.match(text, position)
     if match is not None:
         return _float(match[0]), match.end()
     match = _WORD.match(text, position)
     if match is None or match[0] not in _CONSTANTS:
-        raise _NoObjectError(position)
+        raise _NotAnObjectError(position)
     return _CONSTANTS[match[0]], match.end()
 
 
@@ -163,18 +163,18 @@ def _key(text: str, position: int) -> tuple[str, int]:
 def _string(text: str, position: int) -> tuple[str, int]:
     match = _STRING.match(text, position)
     if match is None:
-        raise _NoObjectError(len(text) if text[position : position + 1] in ('"', "'") else position)
-    said = match[match.lastgroup or 0]
-    return (_unescaped(said) if "\\" in said else said), match.end()
+        raise _NotAnObjectError(len(text) if text[position : position + 1] in ('"', "'") else position)
+    string = match[match.lastgroup or 0]
+    return (_unescape(string) if "\\" in string else string), match.end()
 
 
-def _unescaped(said: str) -> str:
-    """Put in what backslashes stand for; halves of a character become one, a half alone the replacement sign."""
-    said = _ESCAPE.sub(_meant_by, said)
-    return said.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+def _unescape(string: str) -> str:
+    """Replace escapes; a surrogate pair becomes one character, a lone surrogate the replacement character."""
+    string = _ESCAPE.sub(_unescape_one, string)
+    return string.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _meant_by(match: re.Match[str]) -> str:
+def _unescape_one(match: re.Match[str]) -> str:
     code = match[1]
     if len(code) == 5:
         return chr(int(code[1:], 16))
@@ -187,6 +187,6 @@ def _float(text: str) -> float:
     return float(text) if len(text) <= 40 else math.inf
 
 
-def _after_space(text: str, position: int) -> int:
+def _skip_space(text: str, position: int) -> int:
     match = _SPACE.match(text, position)
     return position if match is None else match.end()

@@ -1,4 +1,4 @@
-"""Scores as values of an object: a number, a text that is one, and the scores below an overall one."""
+"""Reads scores from the values of an object: overall scores, scores by answer, and dimensions."""
 
 from __future__ import annotations
 
@@ -6,57 +6,62 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runner.judge.verdict.common import PAD, Scale, ScoreMention, mark_of
+from runner.judge.verdict.common import PAD, Scale, ScoreMention, mention_of
 from runner.judge.verdict.positions import ONE_NUMBER
 from runner.judge.verdict.winner_names import winner_named
 from runner.types import Dimension
 
 _TEXT = re.compile(rf"[\s\[【*]*+{PAD}{ONE_NUMBER}{PAD}[\s\]】*.。]*+")
-_LONGEST = 40
+_MAX_NUMBER_CHARS = 40
 
 
-def mark_in(value: Any) -> ScoreMention | None:
-    """Return the number that a value is: a number itself, or a text such as `"4"`, `"4/5"`, `"4分"`."""
+def mention_in(value: Any) -> ScoreMention | None:
+    """Return the score of a number or of a text such as `"4"`, `"4/5"`, `"4分"`, or None for any other value."""
     if isinstance(value, float):
         return ScoreMention(0, 0, value, None)
-    if not isinstance(value, str) or len(value) > _LONGEST:
+    if not isinstance(value, str) or len(value) > _MAX_NUMBER_CHARS:
         return None
     match = _TEXT.fullmatch(value)
-    return None if match is None else mark_of(match)
+    return None if match is None else mention_of(match)
 
 
-def two_marks(value: Any) -> tuple[ScoreMention, ScoreMention] | None:
-    """Return the scores of the two answers: a list of two, or an object whose two keys name the answers."""
+def mention_pair(value: Any) -> tuple[ScoreMention, ScoreMention] | None:
+    """Return the scores of the two answers, or None.
+
+    The value is a list of two scores, or an object whose two keys name the answers.
+    """
     if isinstance(value, Mapping) and len(value) == 2:
-        sides = {winner_named(name): mark_in(score) for name, score in value.items()}
-        first, second = sides.get("1"), sides.get("2")
+        by_answer = {winner_named(name): mention_in(score) for name, score in value.items()}
+        first, second = by_answer.get("1"), by_answer.get("2")
     elif isinstance(value, list) and len(value) == 2:
-        first, second = map(mark_in, value)
+        first, second = map(mention_in, value)
     else:
         return None
     return None if first is None or second is None else (first, second)
 
 
 def dimensions_in(value: Any, scale: Scale) -> tuple[Dimension, ...]:
-    """Return the scores on the scale that an object or a list holds below the overall one.
+    """Return the dimensions in an object or a list whose scores are on the scale.
 
     `{"depth": 4}`, `{"depth": {"score": 4, "reason": ...}}`, `{"depth": {"A": 4, "B": 2}}`, `{"depth": [4, 2]}`, or
-    `[{"name": "depth", "score": 4}]`. What is none of these is left out.
+    `[{"name": "depth", "score": 4}]`. Entries of any other form are left out.
     """
     return tuple(
-        Dimension(name, answer, mark.value) for name, answer, mark in _dimensions(value) if name and mark.fits(scale)
+        Dimension(name, answer, mention.value)
+        for name, answer, mention in _dimensions(value)
+        if name and mention.fits(scale)
     )
 
 
 def _dimensions(value: Any) -> Iterator[tuple[str, int | None, ScoreMention]]:
     for name, inner in _named(value):
-        pair = two_marks(inner)
+        pair = mention_pair(inner)
         if pair is not None:
             yield from ((name, 1, pair[0]), (name, 2, pair[1]))
             continue
-        mark = mark_in(inner.get("score") if isinstance(inner, Mapping) else inner)
-        if mark is not None:
-            yield name, None, mark
+        mention = mention_in(inner.get("score") if isinstance(inner, Mapping) else inner)
+        if mention is not None:
+            yield name, None, mention
 
 
 def _named(value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""A judge of one criterion (`judge.dimension`): its score is no vote on the whole."""
+"""Judges of one criterion (`judge.dimension`): their scores are dimensions, not overall scores."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from runner.types import Dimension, Verdict
 
 
 def as_criterion(name: str, read: Reader) -> Reader:
-    """Return a reader whose scores stand under a dimension's name, and that names no winner of the whole."""
+    """Return a reader that moves the scores to the dimension `name` and names no overall winner."""
 
     def read_criterion(text: str) -> Verdict:
-        return _moved(read(text), name)
+        return _as_dimensions(read(text), name)
 
     return read_criterion
 
 
-def _moved(verdict: Verdict, name: str) -> Verdict:
+def _as_dimensions(verdict: Verdict, name: str) -> Verdict:
     if verdict.problem is not None:
         return verdict
     scores = ((None, verdict.score), (1, verdict.score1), (2, verdict.score2))

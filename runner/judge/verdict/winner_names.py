@@ -1,4 +1,4 @@
-"""The words with which a judge names the better answer, and a map's meaning of them."""
+"""The words with which a judge names the better answer, with and without `verdict.map`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from unicodedata import normalize
 from runner.config import VerdictConfig
 from runner.types import Winner
 
+# The values that `verdict.map` may give to a word.
 WINNERS: dict[str, Winner] = {"1": "1", "2": "2", "tie": "tie"}
-"""What a map may make of a word."""
 
-_LONGEST = 60
+_MAX_NAME_CHARS = 60
 _AROUND = " \t\r\n*_`\"'“”‘’[]【】.。"
 _ANSWER = re.compile(
     r"(?:(?:the )?(?:assistant|model|response|answer|output|reply|option|candidate|助手|模型|回[复複覆復答应應]|答案)"
@@ -29,23 +29,23 @@ _TIE = re.compile(
 
 
 def meanings(verdict: VerdictConfig) -> dict[str, str]:
-    """Return the map with its words as texts; a word counts in any case unless the map tells cases apart."""
+    """Return `verdict.map` with text keys; upper and lower case are equal unless the map itself distinguishes them."""
     exact = {str(word): str(meaning) for word, meaning in (verdict.map or {}).items()}
     return {word.casefold(): meaning for word, meaning in exact.items()} | exact
 
 
-def meant(word: str, known: Mapping[str, str]) -> str | None:
-    """Return what a map makes of a word."""
+def meaning_of(word: str, known: Mapping[str, str]) -> str | None:
+    """Return the map's value for a word, or None."""
     return known.get(word, known.get(word.casefold()))
 
 
 @lru_cache(maxsize=256)
 def winner_named(words: str) -> Winner | None:
-    """Return the winner that a few words name without a map.
+    """Return the winner that a short text names without a map, or None.
 
-    `1`, `2`, `A`, `B`, an answer by its name (`Response 1`, `model_b`, `Output (a)`, `助手2`), or a tie.
+    The text is `1`, `2`, `A`, `B`, the name of an answer (`Response 1`, `model_b`, `Output (a)`, `助手2`), or a tie.
     """
-    if len(words) > _LONGEST:
+    if len(words) > _MAX_NAME_CHARS:
         return None
     words = normalize("NFKC", words).strip(_AROUND)
     if _TIE.fullmatch(words):

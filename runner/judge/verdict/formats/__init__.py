@@ -1,1 +1,1 @@
-"""One module for each way a judge writes its verdict."""
+"""One module for each family of verdict formats."""

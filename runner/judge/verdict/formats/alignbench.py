@@ -1,7 +1,7 @@
-"""AlignBench's text: a critique that ends on a dict of scores, `{'事实正确性': 9, ..., '综合得分': 7}`.
+"""AlignBench's format: a critique that ends with a dict of scores, `{'事实正确性': 9, ..., '综合得分': 7}`.
 
-The place is the last dict that holds `综合得分`; its other keys are the dimensions. Without such a dict, the last
-`综合得分：8` counts, which is how CritiqueLLM writes it. Where THUDM/AlignBench makes 7 of 7.5, it is 7.5 here.
+The last dict that contains `综合得分` counts; its other keys are the dimensions. Without such a dict, the last
+`综合得分：8` counts, which is CritiqueLLM's form. THUDM/AlignBench reads 7.5 as 7; this reader returns 7.5.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.config import JudgeConfig
-from runner.judge.verdict.common import Reader, Scale, ScoreMention, mark_of, unreadable
+from runner.judge.verdict.common import Reader, Scale, ScoreMention, mention_of, unreadable
 from runner.judge.verdict.loose_json import Ambiguous, objects
 from runner.judge.verdict.positions import ONE_NUMBER, on_last_line
 from runner.judge.verdict.scales import scale_of
-from runner.judge.verdict.score_values import mark_in
+from runner.judge.verdict.score_values import mention_in
 from runner.types import Dimension, Verdict
 
 TOTALS = ("综合得分", "綜合得分")
@@ -24,7 +24,7 @@ _TOTAL = re.compile(rf"[综綜]合得分[*'\"“”‘’]{{0,4}}[ \t]{{0,4}}(?:
 
 
 def reader(judge: JudgeConfig) -> Reader:
-    """Return the reader of AlignBench's scores, 1 to 10 unless the judge has a scale."""
+    """Return the reader of AlignBench's scores; the scale is 1 to 10 by default."""
     scale = scale_of(judge)
     return lambda text: _read(text, scale)
 
@@ -34,12 +34,12 @@ def _read(text: str, scale: Scale) -> Verdict:
     if dicts:
         return _of_dict(dicts[-1], scale)
     rule = "alignbench.total"
-    marks = [mark_of(match) for match in on_last_line(text, _TOTAL.finditer(text))]
-    if len({(mark.value, mark.top) for mark in marks}) > 1:
-        return unreadable("conflict", "different totals on the last line that has any", rule)
-    if not marks:
+    mentions = [mention_of(match) for match in on_last_line(text, _TOTAL.finditer(text))]
+    if len({(mention.value, mention.top) for mention in mentions}) > 1:
+        return unreadable("conflict", "different totals on the last line with a total", rule)
+    if not mentions:
         return unreadable("no_verdict", "no dict with 综合得分")
-    return _of_mark(marks[0], (), scale, rule)
+    return _from_mention(mentions[0], (), scale, rule)
 
 
 def _of_dict(data: Mapping[str, Any], scale: Scale) -> Verdict:
@@ -47,15 +47,15 @@ def _of_dict(data: Mapping[str, Any], scale: Scale) -> Verdict:
     totals = [data[name] for name in TOTALS if name in data]
     if isinstance(totals[0], Ambiguous) or len(totals) > 1:
         return unreadable("conflict", "the dict has several 综合得分", rule)
-    mark = mark_in(totals[0])
-    if mark is None:
+    mention = mention_in(totals[0])
+    if mention is None:
         return unreadable("no_verdict", f"综合得分 is not a number: {totals[0]!r:.80}", rule)
-    named = [(name, mark_in(value)) for name, value in data.items() if name not in TOTALS]
+    named = [(name, mention_in(value)) for name, value in data.items() if name not in TOTALS]
     dimensions = tuple(Dimension(name, None, each.value) for name, each in named if each and each.fits(scale))
-    return _of_mark(mark, dimensions, scale, rule)
+    return _from_mention(mention, dimensions, scale, rule)
 
 
-def _of_mark(mark: ScoreMention, dimensions: tuple[Dimension, ...], scale: Scale, rule: str) -> Verdict:
-    if not mark.fits(scale):
-        return unreadable("out_of_scale", f"{mark} is not on the scale {scale}", rule)
-    return Verdict(rule=rule, score=mark.value, dimensions=dimensions)
+def _from_mention(mention: ScoreMention, dimensions: tuple[Dimension, ...], scale: Scale, rule: str) -> Verdict:
+    if not mention.fits(scale):
+        return unreadable("out_of_scale", f"{mention} is not on the scale {scale}", rule)
+    return Verdict(rule=rule, score=mention.value, dimensions=dimensions)

@@ -1,8 +1,7 @@
-"""Arena-Hard's labels: `My final verdict is: [[A>B]]`, from `[[A>>B]]` over `[[A=B]]` (a tie) to `[[B>>A]]`.
+"""Arena-Hard's labels: `My final verdict is: [[A>B]]`, from `[[A>>B]]` through `[[A=B]]` (a tie) to `[[B>>A]]`.
 
-The prompt asks for the label after the explanation, so the last one counts (lmarena/arena-hard-auto takes the last
-match, too). The place is the last line that holds one: different winners on it are a conflict. How much better an
-answer is (`>>`) is not told apart: a winner is a winner.
+The prompt requests the label after the explanation, so the last line with a label counts (lmarena/arena-hard-auto
+also takes the last match). Different winners on that line are a conflict. `>>` and `>` give the same winner.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _LABEL = (
 _DOUBLE = re.compile(rf"{OPEN}{_LABEL}{CLOSE}")
 _SINGLE = re.compile(rf"\[{_LABEL}\]")
 _BARE = re.compile(rf"(?:\A|(?i:verdict)(?P<said>[^\n]{{0,80}})[\s:：]){_LABEL}[.。!]?{PAD}\Z")
-_ELSE = re.compile(r"[<>=＜＞＝≫≪]|\b(?:not|never|nor|or|if|unless|whether)\b|n['’]t\b", re.IGNORECASE)
-"""What stands between "verdict" and a bare label that is not it, or not the only one."""
+# Text between "verdict" and a bare label that shows that the label is not the verdict, or not the only one.
+_QUALIFIER = re.compile(r"[<>=＜＞＝≫≪]|\b(?:not|never|nor|or|if|unless|whether)\b|n['’]t\b", re.IGNORECASE)
 
 _FIRST = frozenset("AaＡ")
 _LEGEND = ("A>>", "A>", "A=", "B>", "B>>")
@@ -44,7 +43,7 @@ def _read(text: str) -> Verdict:
         if found:
             return _decide(on_last_line(plain, _without_legend(found)), rule)
     bare = _BARE.search(last_line(plain))
-    if bare is not None and _winner(bare) and not _ELSE.search(bare["said"] or ""):
+    if bare is not None and _winner(bare) and not _QUALIFIER.search(bare["said"] or ""):
         return Verdict(rule="arena_hard.bare", winner=_winner(bare))
     return unreadable("no_verdict", "no label such as [[A>B]]")
 
@@ -52,12 +51,14 @@ def _read(text: str) -> Verdict:
 def _decide(found: Sequence[_Label], rule: str) -> Verdict:
     winners = {_winner(match) for match in found}
     if len(winners) != 1:
-        return unreadable("conflict", "different labels on the last line that has any, or only the list of them", rule)
+        return unreadable(
+            "conflict", "different labels on the last line with a label, or only the prompt's list of labels", rule
+        )
     return Verdict(rule=rule, winner=winners.pop())
 
 
 def _winner(match: _Label) -> Winner | None:
-    """The side that a label prefers; None where it names the same one twice."""
+    """Return the winner of a label, or None if it names the same side twice."""
     left, right = (match[name][-1] in _FIRST for name in ("left", "right"))
     if left == right:
         return None
@@ -67,7 +68,7 @@ def _winner(match: _Label) -> Winner | None:
 
 
 def _without_legend(found: Sequence[_Label]) -> list[_Label]:
-    """Leave out the five labels close together in the prompt's order: it is the prompt's list, said again."""
+    """Return the labels without any repetition of the prompt's list: five labels close together in its order."""
     kept: list[_Label] = []
     names: list[str] = []
     for match in found:

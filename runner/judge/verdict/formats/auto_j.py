@@ -1,7 +1,7 @@
-"""Auto-J's two texts: a critique that ends on `Rating: [[5]]`, a comparison on `So, the final decision is Response 1`.
+"""Auto-J's formats: a critique ends with `Rating: [[5]]`, a comparison with `So, the final decision is Response 1`.
 
 GAIR-NLP/auto-j takes the last occurrence of either, in English and in Chinese (`评分:[[5]]`, `打分:[[5]]`,
-`所以，最终决定是回应1`, or 回应2, or 平局). The place is the last line with one; different ones on it are a conflict.
+`所以，最终决定是回应1`, or 回应2, or 平局). Here the last line with one counts; different ones on it are a conflict.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.common import (
-    MARK,
+    BRACKETED_SCORE,
     PAD,
     RATING,
     Reader,
@@ -25,7 +25,7 @@ from runner.judge.verdict.positions import on_last_line
 from runner.judge.verdict.scales import scale_of
 from runner.types import Verdict, Winner
 
-_MARK = re.compile(MARK)
+_BRACKETED_SCORE = re.compile(BRACKETED_SCORE)
 _ANNOUNCED = re.compile(rf"{RATING}[^\w\n]{{0,8}}(?:is|为|為|是)?[^\w\n]{{0,8}}\Z")
 _DECISION = re.compile(
     rf"(?:[Ff]inal [Dd]ecision(?i: is)?|最[终終]的?(?:决定|決定)(?:是|为|為)?)[^\w\n]{{0,8}}"
@@ -35,7 +35,7 @@ _DECISION = re.compile(
 
 
 def single_reader(judge: JudgeConfig) -> Reader:
-    """Return the reader of Auto-J's ratings, 1 to 10 unless the judge has a scale."""
+    """Return the reader of Auto-J's ratings; the scale is 1 to 10 by default."""
     scale = scale_of(judge)
     return lambda text: _read_rating(text, scale)
 
@@ -47,19 +47,19 @@ def pair_reader(_: JudgeConfig) -> Reader:
 
 def _read_rating(text: str, scale: Scale) -> Verdict:
     text = plain_brackets(text)
-    found = [match for match in _MARK.finditer(text) if _is_rating(text, match)]
+    found = [match for match in _BRACKETED_SCORE.finditer(text) if _is_rating(text, match)]
     if not found:
         return unreadable("no_verdict", "no rating in double brackets")
     announced = [match for match in found if _announced(text, match)]
     rule = "auto_j_single.rating" if announced else "auto_j_single.bracket"
     last = (announced or found)[-1].start()
     line = range(text.rfind("\n", 0, last) + 1, (text + "\n").find("\n", last))
-    marks = [bracketed(match) for match in found if match.start() in line]
-    if len({(mark.value, mark.top) for mark in marks}) > 1:
-        return unreadable("conflict", "different ratings on the last line that has any", rule)
-    if not marks[0].fits(scale):
-        return unreadable("out_of_scale", f"{marks[0]} is not on the scale {scale}", rule)
-    return Verdict(rule=rule, score=marks[0].value)
+    mentions = [bracketed(match) for match in found if match.start() in line]
+    if len({(mention.value, mention.top) for mention in mentions}) > 1:
+        return unreadable("conflict", "different ratings on the last line with a rating", rule)
+    if not mentions[0].fits(scale):
+        return unreadable("out_of_scale", f"{mentions[0]} is not on the scale {scale}", rule)
+    return Verdict(rule=rule, score=mentions[0].value)
 
 
 def _announced(text: str, match: re.Match[str]) -> bool:
@@ -67,7 +67,7 @@ def _announced(text: str, match: re.Match[str]) -> bool:
 
 
 def _is_rating(text: str, match: re.Match[str]) -> bool:
-    """Whether a number in double brackets is no index of a name in code."""
+    """Return True unless a number in double brackets is an index in code."""
     return not is_index(text, match.start()) or _announced(text, match)
 
 
@@ -77,7 +77,7 @@ def _read_decision(text: str) -> Verdict:
     if not winners:
         return unreadable("no_verdict", "no final decision for response 1, response 2 or a tie")
     if len(winners) > 1:
-        return unreadable("conflict", "different final decisions on the last line that has any", rule)
+        return unreadable("conflict", "different final decisions on the last line with a decision", rule)
     return Verdict(rule=rule, winner=winners.pop())
 
 

@@ -1,7 +1,7 @@
-"""`format: json`: the verdict stands under the keys that the YAML names, in an object anywhere in the text.
+"""`format: json`: reads the verdict from the configured keys of an object anywhere in the text.
 
-Every outermost object that has all the keys asked for is in the place: if they say different things, it is a conflict.
-One whose values cannot be read (the prompt's own `{"score": <1 to 5>}`, say) does not count beside one that can be.
+All outermost objects that have the required keys count; different verdicts in them are a conflict. An object with
+unreadable values, such as the prompt's own `{"score": <1 to 5>}`, is ignored if another object is readable.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from runner.errors import ConfigError
 from runner.judge.verdict.common import Reader, Scale, ScoreMention, unreadable
 from runner.judge.verdict.formats.pai_pairwise import contradicts
 from runner.judge.verdict.loose_json import Ambiguous, dig, objects
-from runner.judge.verdict.score_values import dimensions_in, mark_in, two_marks
-from runner.judge.verdict.winner_names import WINNERS, meanings, meant, winner_named
+from runner.judge.verdict.score_values import dimensions_in, mention_in, mention_pair
+from runner.judge.verdict.winner_names import WINNERS, meaning_of, meanings, winner_named
 from runner.types import Dimension, Verdict, Winner
 
 RULE = "json.keys"
 
 
 class _Keys(msgspec.Struct, frozen=True):
-    """What is read from where, as the YAML says."""
+    """The configured keys, `verdict.map` and the scale."""
 
     score: str | None
     winner: str | None
@@ -34,13 +34,13 @@ class _Keys(msgspec.Struct, frozen=True):
     scale: Scale
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """The keys without which there is no verdict."""
+    def required(self) -> tuple[str, ...]:
+        """The keys that an object must have."""
         return tuple(key for key in (self.score, self.winner) if key is not None)
 
 
 class _Unreadable(Exception):
-    """What stands under a key is no verdict."""
+    """The value of a key is not a verdict."""
 
     def __init__(self, problem: str, detail: str) -> None:
         super().__init__(detail)
@@ -48,10 +48,10 @@ class _Unreadable(Exception):
 
 
 def reader(judge: JudgeConfig) -> Reader:
-    """Return the reader of an object's keys, on the judge's scale if it has one.
+    """Return the reader of objects with the configured keys, on the judge's scale if it has one.
 
     Raises:
-        ConfigError: neither the key of the score nor that of the winner is named.
+        ConfigError: neither `verdict.score` nor `verdict.winner` is set.
     """
     verdict = judge.verdict
     if verdict is None or (verdict.score is None and verdict.winner is None):
@@ -62,15 +62,15 @@ def reader(judge: JudgeConfig) -> Reader:
 
 def _read(text: str, keys: _Keys) -> Verdict:
     found = list(objects(text))
-    held = [each for each in found if all(dig(each, key) is not None for key in keys.asked)]
-    if not held:
-        wanted = " and ".join(f"`{key}`" for key in keys.asked)
+    candidates = [each for each in found if all(dig(each, key) is not None for key in keys.required)]
+    if not candidates:
+        wanted = " and ".join(f"`{key}`" for key in keys.required)
         return unreadable("no_verdict", f"no object with {wanted}" if found else "no JSON object")
-    verdicts = [_of_object(each, keys) for each in held]
-    said = [verdict for verdict in verdicts if verdict.problem != "no_verdict"] or verdicts[-1:]
-    if len({(each.problem, each.score, each.score1, each.score2, each.winner) for each in said}) > 1:
-        return unreadable("conflict", f"{len(said)} objects say different things", RULE)
-    return said[-1]
+    verdicts = [_of_object(each, keys) for each in candidates]
+    readable = [verdict for verdict in verdicts if verdict.problem != "no_verdict"] or verdicts[-1:]
+    if len({(each.problem, each.score, each.score1, each.score2, each.winner) for each in readable}) > 1:
+        return unreadable("conflict", f"{len(readable)} objects have different verdicts", RULE)
+    return readable[-1]
 
 
 def _of_object(data: Mapping[str, Any], keys: _Keys) -> Verdict:
@@ -92,26 +92,26 @@ def _of_object(data: Mapping[str, Any], keys: _Keys) -> Verdict:
 
 
 def _scores(data: Mapping[str, Any], keys: _Keys) -> tuple[float | None, float | None, float | None]:
-    """The overall score, or those of the two answers where one key holds both."""
+    """Return the overall score, the score of answer 1 and that of answer 2; one key can hold both answers' scores."""
     if keys.score is None:
         return None, None, None
     value = _value(data, keys.score)
-    marks: tuple[ScoreMention, ...] = (two_marks(value) or ()) if keys.winner is not None else ()
-    if not marks and (mark := mark_in(value)) is not None:
-        marks = (mark,)
-    if not marks:
+    mentions: tuple[ScoreMention, ...] = (mention_pair(value) or ()) if keys.winner is not None else ()
+    if not mentions and (mention := mention_in(value)) is not None:
+        mentions = (mention,)
+    if not mentions:
         raise _Unreadable("no_verdict", f"`{keys.score}` is not a number: {value!r:.80}")
-    for each in marks:
+    for each in mentions:
         if not each.fits(keys.scale):
             raise _Unreadable("out_of_scale", f"{each} is not on the scale {keys.scale}")
-    return (None, marks[0].value, marks[1].value) if len(marks) == 2 else (marks[0].value, None, None)
+    return (None, mentions[0].value, mentions[1].value) if len(mentions) == 2 else (mentions[0].value, None, None)
 
 
 def _winner(value: Any, keys: _Keys) -> Winner:
-    """With a map, its words count, and 1, 2 and tie; without one, the natural names of the answers."""
+    """Return the winner by `verdict.map` (or 1, 2, tie); without a map, by the usual names of the answers."""
     word = f"{value:g}" if isinstance(value, float) else value.strip() if isinstance(value, str) else None
     if word is not None and keys.map:
-        winner = WINNERS.get(meant(word, keys.map) or word.casefold())
+        winner = WINNERS.get(meaning_of(word, keys.map) or word.casefold())
     else:
         winner = None if word is None else winner_named(word)
     if winner is None:
@@ -123,7 +123,7 @@ def _winner(value: Any, keys: _Keys) -> Winner:
 def _value(data: Mapping[str, Any], key: str) -> Any:
     value = dig(data, key)
     if isinstance(value, Ambiguous):
-        raise _Unreadable("conflict", f"`{key}` stands there twice, with different values")
+        raise _Unreadable("conflict", f"`{key}` occurs twice with different values")
     return value
 
 

@@ -1,7 +1,7 @@
-"""JudgeLM's text, first asked for by Vicuna's reviews: the two scores on the first line, `8 7`, then the explanation.
+"""JudgeLM's format, which Vicuna's reviews introduced: two scores on the first line, `8 7`, then the explanation.
 
-The higher score wins, equal ones are a tie. Where baaivision/JudgeLM makes -1 -1 (and so a tie) of a line that it
-cannot read, here it is no verdict.
+The higher score wins; equal scores are a tie. baaivision/JudgeLM reads an unreadable line as -1 -1, and so as a tie;
+here it is `no_verdict`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.answer_scores import answer_of
-from runner.judge.verdict.common import NAME, NUMBER, PAD, Reader, Scale, ScoreMention, mark_of, unreadable
+from runner.judge.verdict.common import NAME, NUMBER, PAD, Reader, Scale, ScoreMention, mention_of, unreadable
 from runner.judge.verdict.positions import SCALED, after_first_line, first_line
 from runner.judge.verdict.scales import scale_of
 from runner.types import Verdict, Winner
@@ -25,12 +25,12 @@ _LABEL = re.compile(rf"{PAD}(?i:scores?|ratings?|评分|評分|打分|得分|分
 _AROUND = re.compile(
     r"[\s,，、;；|:：=*_`()（）\[\]【】.。]*(?:and|和)?[\s,，、;；|:：=*_`()（）\[\]【】.。]*", re.IGNORECASE
 )
-_NUMBERS_AN_ANSWER = re.compile(r"[\s*_`]*+(?:[.。:：=]|[)）\]】](?![^(（\[【]*[(（\[【]))")
-"""What makes a list's number of what stands before it: `1. 8`, `1: 8`, `1) 8`; two bracketed scores are none."""
+# Text after a number that makes it a list number: `1. 8`, `1: 8`, `1) 8`. Two scores in brackets are not a list.
+_LIST_NUMBER = re.compile(r"[\s*_`]*+(?:[.。:：=]|[)）\]】](?![^(（\[【]*[(（\[【]))")
 
 
 def reader(judge: JudgeConfig) -> Reader:
-    """Return the reader of two scores on the first line, 1 to 10 each unless the judge has a scale."""
+    """Return the reader of two scores on the first line; the scale of each is 1 to 10 by default."""
     scale = scale_of(judge)
 
     def read(text: str) -> Verdict:
@@ -50,32 +50,32 @@ def _read_line(line: str, scale: Scale) -> Verdict:
     label = _LABEL.match(line)
     rest = [line[label.end() if label else 0 : found[0].start()], line[found[0].end() : found[1].start()]]
     rest.append(line[found[1].end() :])
-    if not all(_AROUND.fullmatch(piece) for piece in rest) or _NUMBERS_AN_ANSWER.match(rest[1]):
-        return unreadable("no_verdict", f"the first line is more than two scores: {line[:80]!r}")
-    return _verdict(mark_of(found[0]), mark_of(found[1]), scale, RULE)
+    if not all(_AROUND.fullmatch(piece) for piece in rest) or _LIST_NUMBER.match(rest[1]):
+        return unreadable("no_verdict", f"the first line has other text than two scores: {line[:80]!r}")
+    return _verdict(mention_of(found[0]), mention_of(found[1]), scale, RULE)
 
 
 def _named(line: str, names: list[re.Match[str]], scale: Scale) -> Verdict:
-    """Read `Assistant 1: 8, Assistant 2: 7`: each score stands right behind its answer's name."""
-    marks: dict[int, ScoreMention] = {}
+    """Read `Assistant 1: 8, Assistant 2: 7`: each score directly follows the name of its answer."""
+    mentions: dict[int, ScoreMention] = {}
     position = 0
     for name in names:
         score = _SCORE.search(line, name.end())
         between = line[position : name.start()], line[name.end() : score.start() if score else None]
         if score is None or not all(_AROUND.fullmatch(piece) for piece in between):
             return unreadable("no_verdict", f"the first line is not two scores: {line[:80]!r}")
-        if answer_of(name) in marks:
+        if answer_of(name) in mentions:
             return unreadable("conflict", f"two scores of one answer: {line[:80]!r}", NAMED)
-        marks[answer_of(name)] = mark_of(score)
+        mentions[answer_of(name)] = mention_of(score)
         position = score.end()
-    if len(marks) != 2 or not _AROUND.fullmatch(line, position):
+    if len(mentions) != 2 or not _AROUND.fullmatch(line, position):
         return unreadable("no_verdict", f"the first line is not two scores: {line[:80]!r}")
-    return _verdict(marks[1], marks[2], scale, NAMED)
+    return _verdict(mentions[1], mentions[2], scale, NAMED)
 
 
 def _verdict(first: ScoreMention, second: ScoreMention, scale: Scale, rule: str) -> Verdict:
-    for mark in (first, second):
-        if not mark.fits(scale):
-            return unreadable("out_of_scale", f"{mark} is not on the scale {scale}", rule)
+    for mention in (first, second):
+        if not mention.fits(scale):
+            return unreadable("out_of_scale", f"{mention} is not on the scale {scale}", rule)
     winner: Winner = "tie" if first.value == second.value else "1" if first.value > second.value else "2"
     return Verdict(rule=rule, winner=winner, score1=first.value, score2=second.value)

@@ -1,7 +1,7 @@
-"""MT-Bench's two formats: `Rating: [[5]]`, and `[[A]]`, `[[B]]` or `[[C]]` (a tie).
+"""MT-Bench's formats: `Rating: [[5]]`, and `[[A]]`, `[[B]]` or `[[C]]` (a tie).
 
-The format sets its verdict apart in double brackets, before or after the explanation (judges do either). Where a
-text has different ones, the one that is announced as the rating or the verdict counts, if there is just one such.
+The verdict is in double brackets, before or after the explanation (judges write both). If a text has different
+verdicts, the one that is announced as the rating or the final verdict counts, provided that there is only one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from runner.judge.verdict.common import (
     ScoreMention,
     before,
     is_index,
-    mark_of,
-    marks,
+    mention_of,
+    mentions,
     plain_brackets,
     unreadable,
 )
@@ -50,9 +50,9 @@ _PLAIN = re.compile(
     r"(?P<ends>[^\w\n]{0,8}$)?",
     re.IGNORECASE | re.MULTILINE,
 )
-_WHO = r"(?:(?:assistant|model|response|answer|助手|回答|어시스턴트)\s{0,3})?"
+_ANSWER_NAME = r"(?:(?:assistant|model|response|answer|助手|回答|어시스턴트)\s{0,3})?"
 _LETTER = re.compile(
-    rf"{OPEN}{PAD}(?i:{_WHO}(?P<side>[ABＡＢ])(?:\s{{1,3}}(?:is better|wins))?"
+    rf"{OPEN}{PAD}(?i:{_ANSWER_NAME}(?P<side>[ABＡＢ])(?:\s{{1,3}}(?:is better|wins))?"
     r"|(?P<tie>[CＣ]|tie|draw|平局|동점|무승부|引き分け))"
     rf"{PAD}{CLOSE}"
 )
@@ -61,7 +61,7 @@ _VERDICT_BEFORE = re.compile(
     r"[^\w\n]{0,12}(?:is|为|為|是|は|은|는)?\W{0,12}\Z",
     re.IGNORECASE,
 )
-_SAYS = re.compile(r"[\w\[]")
+_OTHER_TEXT = re.compile(r"[\w\[]")
 
 
 class _Letter(NamedTuple):
@@ -71,55 +71,55 @@ class _Letter(NamedTuple):
 
 
 def single_reader(judge: JudgeConfig) -> Reader:
-    """Return the reader of MT-Bench ratings, 1 to 10 unless the judge has a scale."""
+    """Return the reader of MT-Bench ratings; the scale is 1 to 10 by default."""
     scale = scale_of(judge)
     return lambda text: _read_rating(text, scale)
 
 
 def pair_reader(_: JudgeConfig) -> Reader:
-    """Return the reader of MT-Bench verdicts on two answers."""
+    """Return the reader of MT-Bench's pairwise verdicts."""
     return _read_letter
 
 
 def _read_rating(text: str, scale: Scale) -> Verdict:
     text = plain_brackets(text)
-    found = [mark for mark in marks(text) if not _is_other(text, mark)]
+    found = [mention for mention in mentions(text) if not _is_other(text, mention)]
     rule = "mt_bench_single.bracket"
     if not found:
-        found = [mark_of(match) for match in _PLAIN.finditer(text) if match["single"] or _sure(match)]
+        found = [mention_of(match) for match in _PLAIN.finditer(text) if match["single"] or _is_certain(match)]
         rule = "mt_bench_single.label"
     if not found:
-        return unreadable("no_verdict", "no rating in double brackets or behind a label")
+        return unreadable("no_verdict", "no rating in double brackets or after a label")
     chosen, rule = _choose(text, found, rule)
     if chosen is None:
-        values = ", ".join(dict.fromkeys(str(mark) for mark in found[:9]))
+        values = ", ".join(dict.fromkeys(str(mention) for mention in found[:9]))
         return unreadable("conflict", f"different ratings: {values}", rule)
     if not chosen.fits(scale):
         return unreadable("out_of_scale", f"{chosen} is not on the scale {scale}", rule)
     return Verdict(rule=rule, score=chosen.value)
 
 
-def _is_other(text: str, mark: ScoreMention) -> bool:
-    """Whether a number in double brackets is the prompt's example, or the index of a name that is no rating's."""
-    earlier = before(text, mark.start, 40)
+def _is_other(text: str, mention: ScoreMention) -> bool:
+    """Return True if a number in double brackets is the prompt's example, or an index in code without a label."""
+    earlier = before(text, mention.start, 40)
     if _EXAMPLE.search(earlier):
         return True
-    return is_index(text, mark.start) and not _LABELLED.search(earlier)
+    return is_index(text, mention.start) and not _LABELLED.search(earlier)
 
 
 def _choose(text: str, found: Sequence[ScoreMention], rule: str) -> tuple[ScoreMention | None, str]:
-    """Return the one rating, else the only one announced as overall, else the only one announced as a rating."""
-    if len({(mark.value, mark.top) for mark in found}) == 1:
+    """Return the rating and its rule: the only rating, else the only overall one, else the only labelled one."""
+    if len({(mention.value, mention.top) for mention in found}) == 1:
         return found[0], rule
     for label, name in ((_OVERALL, "mt_bench_single.overall"), (_LABELLED, "mt_bench_single.labelled")):
-        announced = [mark for mark in found if label.search(before(text, mark.start, 60))]
-        if len({(mark.value, mark.top) for mark in announced}) == 1:
+        announced = [mention for mention in found if label.search(before(text, mention.start, 60))]
+        if len({(mention.value, mention.top) for mention in announced}) == 1:
             return announced[0], name
     return None, rule
 
 
-def _sure(match: re.Match[str]) -> bool:
-    """Whether a bare number behind a label is a rating: it ends its line, or has a unit or a top."""
+def _is_certain(match: re.Match[str]) -> bool:
+    """Return True if a bare number after a label is a rating: it ends its line, or has a unit or a top."""
     return match["ends"] is not None or match["unit"] is not None or match["top"] is not None
 
 
@@ -147,7 +147,7 @@ def _winner(match: re.Match[str]) -> Winner:
 
 
 def _without_legend(found: Sequence[_Letter]) -> Sequence[_Letter]:
-    """Leave out A, B and C close together in that order: it is the prompt's own rule, said again."""
+    """Return the letters without any repetition of the prompt's rule: A, B and C close together in that order."""
     kept: list[_Letter] = []
     for letter in found:
         kept.append(letter)
@@ -158,9 +158,9 @@ def _without_legend(found: Sequence[_Letter]) -> Sequence[_Letter]:
 
 
 def _announced(text: str, letter: _Letter) -> bool:
-    """Whether a verdict is announced as the final one, or stands alone on its line."""
+    """Return True if a verdict is announced as the final one, or is alone on its line."""
     if _VERDICT_BEFORE.search(before(text, letter.start, 40)):
         return True
     head = ("\n" * (letter.start < 24) + before(text, letter.start, 24)).rpartition("\n")
     tail = (text[letter.end : letter.end + 24] + "\n" * (len(text) < letter.end + 24)).partition("\n")
-    return bool(head[1] and tail[1] and not _SAYS.search(head[2] + tail[0]))
+    return bool(head[1] and tail[1] and not _OTHER_TEXT.search(head[2] + tail[0]))

@@ -1,11 +1,11 @@
-"""LLMBar's verdicts: `Output (a)` alone, or an explanation that ends on `Therefore, Output (a) is better.`
+"""LLMBar's verdicts: `Output (a)` alone, or an explanation that ends with `Therefore, Output (a) is better.`
 
-princeton-nlp/LLMBar asks for one of the two, and OffsetBias for the first; neither knows a tie. The place is the last
-sentence, and every other one that concludes so (`Therefore, ...`). Where these name no better output (the text was cut
-off, or the verdict came first), all the text's own statements of that form are, and the output that opens it. What
-stands in the place must agree.
+The prompts of princeton-nlp/LLMBar request either form, OffsetBias's prompt the first one; neither has a tie. The last
+sentence counts, and every other statement that is a conclusion (`Therefore, ...`). If none of them names a better
+output (the text was cut off, or the verdict came first), all statements in the text count, and so does an output that
+opens it. The statements that count must agree.
 
-A statement counts that the judge makes itself: none behind `if`, `whether` or a negation, and none it reports of others
+Only the judge's own statements count: none after `if`, `whether` or a negation, and none that it reports of others
 (`Assistant (a) argues that ...`).
 """
 
@@ -37,7 +37,7 @@ _OPENING = re.compile(
     r"(?=[.。]?[ \t]*(?:\n|\Z)|[.。][ \t]|[ \t]?[(（]|,?[ \t](?:because|as|since)\b)"
 )
 _CLOSING = re.compile(rf"(?:\A|(?i:answer|decision|verdict|choice|winner)\W{{0,12}}){PAD}{_NAME}{PAD}[.。]?{PAD}\Z")
-_NOT_MEANT = re.compile(r"(?i:\b(?:if|whether|unless|not|never|cannot|neither|nor)\b|n['’]t\b)[^,;:，；]{0,120}\Z")
+_NOT_ASSERTED = re.compile(r"(?i:\b(?:if|whether|unless|not|never|cannot|neither|nor)\b|n['’]t\b)[^,;:，；]{0,120}\Z")
 _REPORTED = re.compile(
     r"\b(?:argu|claim|stat|sa[iy]|suggest|assert|thinks?|thought|believ|feel|felt|contend|maintain|opinion|view|evaluation"
     r"|assessment|judge?ment|assum|prefer)\w{0,8}[ \t](?:that[ \t])?\Z"
@@ -46,7 +46,7 @@ _REPORTED = re.compile(
 _CONCLUDES = re.compile(r"\b[Tt]herefore,?[ \t][*_]{0,2}\Z")
 _OWN = re.compile(r"\b(?:I|[Ww]e|[Mm]y|[Oo]ur|agree)\b[^,;]{0,60}\Z")
 _SENTENCE = re.compile(r"[.!?。！？][\"'”’)*_]{0,3}\s|\n")
-_REACH = 200
+_CONTEXT_CHARS = 200
 
 
 def reader(_: JudgeConfig) -> Reader:
@@ -55,16 +55,16 @@ def reader(_: JudgeConfig) -> Reader:
 
 
 def _read(text: str) -> Verdict:
-    said = text.rstrip()
-    last = _last_sentence(said)
-    stated = list(_stated(said))
+    stripped = text.rstrip()
+    last = _last_sentence(stripped)
+    stated = list(_stated(stripped))
     winners = {winner for start, winner, concludes in stated if start >= last or concludes}
     rule = "output_ab.end"
     if not winners:
-        closing = _CLOSING.search(said[last:])
-        winners = {_winner(closing["side"])} if closing and len(said) - last < _REACH else set()
+        closing = _CLOSING.search(stripped[last:])
+        winners = {_winner(closing["side"])} if closing and len(stripped) - last < _CONTEXT_CHARS else set()
     if not winners:
-        opening = _OPENING.match(said)
+        opening = _OPENING.match(stripped)
         winners = {winner for _, winner, _ in stated} | ({_winner(opening["side"])} if opening else set())
         rule = "output_ab.stated"
     if not winners:
@@ -75,18 +75,18 @@ def _read(text: str) -> Verdict:
 
 
 def _stated(text: str) -> Iterator[tuple[int, Winner, bool]]:
-    """Where the judge itself calls an output better, which, and whether as a conclusion."""
+    """Generate the judge's own statements: position, better output, and True if it is a conclusion."""
     for match in _STATED.finditer(text):
-        earlier = _SENTENCE.split(before(text, match.start(), _REACH))[-1]
+        earlier = _SENTENCE.split(before(text, match.start(), _CONTEXT_CHARS))[-1]
         reported = _REPORTED.search(earlier)
-        if _NOT_MEANT.search(earlier) or (reported and not _OWN.search(earlier[: reported.end()])):
+        if _NOT_ASSERTED.search(earlier) or (reported and not _OWN.search(earlier[: reported.end()])):
             continue
         yield match.start(), _winner(match["side"] or match["named"]), bool(_CONCLUDES.search(earlier))
 
 
 def _last_sentence(text: str) -> int:
-    """Where the last sentence begins."""
-    tail = max(0, len(text) - 5 * _REACH)
+    """Return the position at which the last sentence begins."""
+    tail = max(0, len(text) - 5 * _CONTEXT_CHARS)
     ends = [match.end() for match in _SENTENCE.finditer(text, tail)]
     return ends[-1] if ends else tail
 

@@ -1,8 +1,12 @@
-"""A short cut through the criteria of the usual pairwise text, for speed alone.
+"""A fast path for the criteria of PAI's pairwise texts; `criteria_list` and `answer_scores` are the general path.
 
-One search finds all that matters and puts it down as one letter each; what the letters of a criterion mean is
-remembered, for there are few ways to name two answers and two scores. Where more counts than the last name before a
-score, there is no short cut.
+It saves about 20 µs of CPU per text (medians of 10 alternating pairs over 2,000 texts of the emulator: 16 to 24 µs),
+from 44-78 µs down to 26-56 µs for the whole reader. A whole run takes about 180 µs per request, so this is about 10 %.
+If no heading occurs twice, so that the caches never help, Chinese texts still gain about 20 µs and English ones nothing.
+
+One regular expression finds all tokens that matter, and each becomes one letter. The scores of a criterion depend only
+on its letters and are cached, because there are few ways to name two answers and two scores. If a score depends on
+more than the last name before it, the fast path returns None and the general path decides.
 """
 
 from __future__ import annotations
@@ -16,29 +20,33 @@ from runner.judge.verdict.criteria_list import BREAK, criterion
 
 _NAMES = NAMES.replace(r"(?!\d)", rf"(?!\d)(?:{AND}(?=[回答助模RrAaMm]))?")
 _BOTH = r"两个回[复答](?![ \t*_]{0,3}[12１２])|Both responses|both responses"
-_BREAKS = BREAK.replace("?P<heading>", "?:").replace(r"[ \t]*(?=\n)", r"(?=[ \t]*\n)")  # so that all tokens are short
+# Without the spaces of a blank line, so that all tokens are short.
+_BREAKS = BREAK.replace("?P<heading>", "?:").replace(r"[ \t]*(?=\n)", r"(?=[ \t]*\n)")
 _TOKEN = re.compile(rf"{OPEN}(?:[0-9]\]\])?|{_NAMES}|{_BOTH}|{PLURAL}|{_BREAKS}")
 _BREAK = re.compile(BREAK)
 
 _UNUSUAL, _PLURAL, _BOTH_NAMED, _BOTH_SAID = "u", "p", "B", "b"
 _ANSWERS = {"1": (1,), "2": (2,), _BOTH_NAMED: (1, 2), _BOTH_SAID: ()}
 _SCORES = {chr(ord("①") + value): float(value) for value in range(10)}
-_GOES_ON = " "
-"""In place of a heading: the criterion before goes on. (No heading is a blank.)"""
+# Replaces a heading that continues the criterion before it. No real heading is a blank.
+_CONTINUES = " "
 
-_LONGEST, _MOST = 100, 4096
-"""Letters of a criterion, and different tokens, that are remembered."""
+# A criterion with more letters is not cached.
+_MAX_CACHED_LETTERS = 100
+
+# Criteria, and different tokens, that are cached.
+_CACHE_SIZE = 4096
 
 
-def usual_criteria(text: str, position: int) -> list[tuple[str, int, float]] | None:
-    """Return each criterion's name, answer and score after a position, or None where the general rules must say."""
+def fast_criteria(text: str, position: int) -> list[tuple[str, int, float]] | None:
+    """Return the name, answer and score of each criterion after a position, or None if the general path must decide."""
     parts = "".join(map(_letter, _TOKEN.findall(text, position))).split("\n")
     listed: list[tuple[str, int, float]] = []
     for heading, inside in zip(parts[1::2], parts[2::2], strict=True):
-        if heading == _GOES_ON:
+        if heading == _CONTINUES:
             return None
         if heading and inside:
-            scores = _scores(inside) if len(inside) <= _LONGEST else _read(inside)
+            scores = _scores(inside) if len(inside) <= _MAX_CACHED_LETTERS else _read(inside)
             if scores is None:
                 return None
             listed += [(heading, answer, value) for answer, value in scores]
@@ -46,42 +54,45 @@ def usual_criteria(text: str, position: int) -> list[tuple[str, int, float]] | N
 
 
 def _read(letters: str) -> tuple[tuple[int, float], ...] | None:
-    """Return the first score of each answer in a criterion; it is the score of what was named last before it."""
+    """Return the first score of each answer in a criterion; a score belongs to the answer named last before it.
+
+    Returns None if the letters are ambiguous.
+    """
     found: dict[int, float] = {}
     owners: tuple[int, ...] = ()
-    named: tuple[int, ...] = ()  # the last answer named since the score before
-    mixed = plural = False  # whether the other one was named, too, and whether there was a word for both
-    doubtful = False  # whether that word came after the name of one
+    named: tuple[int, ...] = ()  # the last answer named since the previous score
+    mixed = plural = False  # mixed: the other answer was named, too; plural: there was a word for both
+    ambiguous = False  # that word came after the name of one answer
     for letter in letters:
         if letter == _UNUSUAL:
             return None
         if letter in _SCORES:
-            if doubtful or (plural and (mixed or not named)) or (not named and len(owners) == 2):
+            if ambiguous or (plural and (mixed or not named)) or (not named and len(owners) == 2):
                 return None
             owners = named or owners
             for answer in owners:
                 found.setdefault(answer, _SCORES[letter])
-            named, mixed, plural, doubtful = (), False, False, False
+            named, mixed, plural, ambiguous = (), False, False, False
         elif letter == _PLURAL:
             plural = True
         elif letter in "12":
             mixed = mixed or (len(named) == 1 and named != _ANSWERS[letter])
             named = _ANSWERS[letter]
         else:
-            doubtful = doubtful or len(named) == 1
+            ambiguous = ambiguous or len(named) == 1
             named, plural = _ANSWERS[letter] or named, True
     return tuple(sorted(found.items()))
 
 
-_scores = lru_cache(maxsize=_MOST)(_read)
+_scores = lru_cache(maxsize=_CACHE_SIZE)(_read)
 
 
 class _Letters(dict[str, str]):
-    """The letter of each token; of a break, the heading on a line of its own. (Faster than a cached function.)"""
+    """Maps each token to its letter, and a break to its heading on a line of its own. Faster than a cached function."""
 
     def __missing__(self, token: str) -> str:
         letter = _letter_of(token)
-        if len(self) < _MOST:
+        if len(self) < _CACHE_SIZE:
             self[token] = letter
         return letter
 
@@ -92,7 +103,7 @@ def _letter_of(token: str) -> str:
     if token[0] == "\n":
         match = _BREAK.match(token)
         heading = criterion(match["heading"]) if match is not None and match["heading"] is not None else None
-        return f"\n{_GOES_ON if heading == '' else heading or ''}\n"
+        return f"\n{_CONTINUES if heading == '' else heading or ''}\n"
     name = NAME.match(token)
     if name is not None:
         return str(answer_of(name)) if name.end() == len(token) else _UNUSUAL

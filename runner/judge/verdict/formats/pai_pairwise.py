@@ -1,8 +1,8 @@
-"""PAI-Judge's built-in text for two answers: `我认为[[回复1更好]],其中回复1的综合评分为[[4]],...`.
+"""PAI-Judge's built-in format for two answers: `我认为[[回复1更好]],其中回复1的综合评分为[[4]],...`.
 
-The place of the verdict is the first double brackets that hold no number; the overall scores are the first one of
-each answer after it, before the reasons begin. How the service words a tie is not documented, so the natural
-wordings count. Scores are paired with the answers by their names, never by their order.
+The first double brackets without a number hold the verdict. The overall scores are the first score of each answer
+after it, before the reasons begin. The service does not document its wording for ties, so the natural wordings count.
+Scores are assigned to the answers by name, never by order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from runner.judge.verdict.common import (
     unreadable,
 )
 from runner.judge.verdict.criteria_list import items, rationale
-from runner.judge.verdict.formats.pai_fast_path import usual_criteria
+from runner.judge.verdict.formats.pai_fast_path import fast_criteria
 from runner.judge.verdict.scales import scale_of
 from runner.types import Dimension, Verdict, Winner
 
@@ -54,20 +54,20 @@ _NEGATIVE = re.compile(
 
 
 def reader(judge: JudgeConfig) -> Reader:
-    """Return the reader of the built-in pairwise texts on this judge's scale."""
+    """Return the reader of PAI's pairwise texts, on this judge's scale."""
     scale = scale_of(judge)
     return lambda text: _read(text, scale)
 
 
 def _read(text: str, scale: Scale) -> Verdict:
-    said, text = text, plain_brackets(text)
-    place = _VERDICT.search(text)
-    if place is None:
+    original, text = text, plain_brackets(text)
+    verdict = _VERDICT.search(text)
+    if verdict is None:
         return unreadable("no_verdict", "no verdict in double brackets")
-    start = place.end()
-    winner = winner_of(place["words"])
+    start = verdict.end()
+    winner = winner_of(verdict["words"])
     if winner is None:
-        return unreadable("no_verdict", f"{place[0]} names no better answer")
+        return unreadable("no_verdict", f"{verdict[0]} names no better answer")
     reasons = _REASONS.search(text, start)
     end = reasons.start() if reasons else len(text)
     if any(winner_of(other["words"]) not in (None, winner) for other in _VERDICT.finditer(text, start, end)):
@@ -86,13 +86,13 @@ def _read(text: str, scale: Scale) -> Verdict:
         score2=score2,
         contradiction=contradicts(winner, score1, score2),
         dimensions=_dimensions(text, _criteria_start(text, start, end), scale),
-        explanation=rationale(said, start),
+        explanation=rationale(original, start),
     )
 
 
 @lru_cache(maxsize=256)
 def winner_of(words: str) -> Winner | None:
-    """Return which answer some words call better; None where they don't say it plainly, or say it of the worse."""
+    """Return the answer that some words call better, or None if they are unclear or name the worse answer."""
     named = [(match, answer_of(match)) for match in NAME.finditer(words)]
     answers = {answer for _, answer in named}
     if _TIE.search(words) and len(answers) != 1:
@@ -106,7 +106,7 @@ def winner_of(words: str) -> Winner | None:
 
 
 def contradicts(winner: Winner, score1: float | None, score2: float | None) -> bool | None:
-    """Whether a winner has the lower score, or a tie scores a whole point apart; None without both scores."""
+    """Return True if the winner has the lower score, or a tie's scores differ by 1 or more; None if one is missing."""
     if score1 is None or score2 is None:
         return None
     if winner == "tie":
@@ -119,13 +119,13 @@ def _winner(answer: int) -> Winner:
 
 
 def _criteria_start(text: str, start: int, end: int) -> int:
-    """Return a place in the opening before which no criterion begins: its first end of line, else its end."""
+    """Return a position before all criteria: the first line break of the opening, else its end."""
     line = text.find("\n", start, end)
     return end if line < 0 else line
 
 
 def _dimensions(text: str, position: int, scale: Scale) -> tuple[Dimension, ...]:
-    found = usual_criteria(text, position)
+    found = fast_criteria(text, position)
     if found is not None:
         low, high = scale or (0.0, 9.0)
         return tuple([Dimension(*each) for each in found if low <= each[2] <= high])

@@ -1,7 +1,7 @@
-"""PandaLM's text: `1`, `2` or `Tie` alone on the first line, then the reason and a reference answer.
+"""PandaLM's format: `1`, `2` or `Tie` alone on the first line, then the reason and a reference answer.
 
-Only the first line counts, as in WeOpenML/PandaLM; but where that reads any other line as a tie, here it is no
-verdict.
+Only the first line counts, as in WeOpenML/PandaLM. PandaLM reads any other first line as a tie; here it is
+`no_verdict`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runner.types import Verdict, Winner
 
 RULE = "pandalm.first_line"
 
-_LONGEST = 80
+_MAX_LINE_CHARS = 80
 _LABEL = re.compile(r"[#\s]*(?:(?:evaluation|result|verdict|winner)[ *_]*[:：])?", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,，、/／;；|.。:：*_`\"'“”()（）\[\]【】]+|\bor\b", re.IGNORECASE)
 _REASON = re.compile(r"\n#{1,4} ?[Rr]eason[ *]{0,3}[:：]?")
@@ -30,10 +30,10 @@ def reader(_: JudgeConfig) -> Reader:
 
 def _read(text: str) -> Verdict:
     line = first_line(text)
-    if not line or len(line) > _LONGEST:
+    if not line or len(line) > _MAX_LINE_CHARS:
         return unreadable("no_verdict", "the first line is not 1, 2 or Tie")
-    said = _LABEL.sub("", line, count=1).replace("Response ", "Response").replace("response ", "response")
-    winners = [_winner(word) for word in _BETWEEN.split(said) if word]
+    words = _LABEL.sub("", line, count=1).replace("Response ", "Response").replace("response ", "response")
+    winners = [_winner(word) for word in _BETWEEN.split(words) if word]
     if not winners or None in winners:
         return unreadable("no_verdict", f"the first line is not 1, 2 or Tie: {line!r}")
     if len(set(winners)) > 1:
@@ -43,7 +43,7 @@ def _read(text: str) -> Verdict:
 
 
 def _explanation(text: str, start: int) -> str | None:
-    """What stands under the heading of the reason."""
+    """Return the text below the reason's heading."""
     end = text.find("\n#", start)
     return text[start : end if end >= 0 else None].strip() or None
 

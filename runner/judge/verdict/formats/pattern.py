@@ -1,4 +1,4 @@
-"""A verdict that the user's own regular expression finds."""
+"""Reads verdicts with the regular expression in `verdict.pattern`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from collections.abc import Mapping
 from runner.config import JudgeConfig, VerdictConfig
 from runner.errors import ConfigError
 from runner.judge.verdict.common import NUMBER, Reader, Scale, ScoreMention, to_number, unreadable
-from runner.judge.verdict.winner_names import WINNERS, meanings, meant
+from runner.judge.verdict.winner_names import WINNERS, meaning_of, meanings
 from runner.types import Verdict
 
 _NUMBER = re.compile(NUMBER)
 
 
 def reader(judge: JudgeConfig) -> Reader:
-    """Return the reader of a pattern: its first or last match, of that the first group that took part.
+    """Return the reader of a pattern.
+
+    It takes the first or last match (`verdict.pick`), and of that match the first group that matched, else all of it.
 
     Raises:
-        ConfigError: the judge has no pattern, or one that does not compile.
+        ConfigError: the judge has no pattern, or the pattern does not compile.
     """
     verdict = judge.verdict
     if verdict is None or verdict.pattern is None:
@@ -34,7 +36,7 @@ def reader(judge: JudgeConfig) -> Reader:
         found = _pick(compiled, text, verdict.pick)
         if found is None:
             return unreadable("no_verdict", "the pattern does not match")
-        return _mean(found.strip(), verdict, known, judge.scale)
+        return _verdict_of(found.strip(), verdict, known, judge.scale)
 
     return read
 
@@ -51,9 +53,9 @@ def _pick(compiled: re.Pattern[str], text: str, pick: str) -> str | None:
     return next((group for group in match.groups() if group is not None), None)
 
 
-def _mean(found: str, verdict: VerdictConfig, known: Mapping[str, str], scale: Scale) -> Verdict:
+def _verdict_of(found: str, verdict: VerdictConfig, known: Mapping[str, str], scale: Scale) -> Verdict:
     rule = f"pattern.{verdict.pick}"
-    meaning = meant(found, known)
+    meaning = meaning_of(found, known)
     if verdict.kind == "winner":
         winner = WINNERS.get(found.casefold() if meaning is None else meaning)
         if winner is None:
@@ -66,7 +68,7 @@ def _mean(found: str, verdict: VerdictConfig, known: Mapping[str, str], scale: S
     number = found if meaning is None else meaning
     if not _NUMBER.fullmatch(number):
         return unreadable("no_verdict", f"{found[:80]!r} is not a number", rule)
-    mark = ScoreMention(0, 0, to_number(number), None)
-    if not mark.fits(scale):
-        return unreadable("out_of_scale", f"{mark} is not on the scale {scale}", rule)
-    return Verdict(rule=rule, score=mark.value)
+    mention = ScoreMention(0, 0, to_number(number), None)
+    if not mention.fits(scale):
+        return unreadable("out_of_scale", f"{mention} is not on the scale {scale}", rule)
+    return Verdict(rule=rule, score=mention.value)

@@ -1,8 +1,8 @@
-"""A text whose verdict is simply its first or its last number, as G-Eval, LLMBar's ratings and RewardBench 2 ask for.
+"""The verdict is the first or last number, as the prompts of G-Eval, LLMBar (ratings) and RewardBench 2 request.
 
-`8`, `**8**`, `8.`, `8/10`, `8 out of 10`, `[[8]]`, `得分：8分` are the number 8. No verdict is what stands in a word
-(`GPT-4`, `e5`), the number of a list's item, a citation (`[1]`), and the top of a scale (`out of 10`, `满分10分`); two
-numbers in its place (`7-8`, `7 or 8`) are a conflict.
+`8`, `**8**`, `8.`, `8/10`, `8 out of 10`, `[[8]]`, `得分：8分` are the number 8. A number in a word (`GPT-4`, `e5`),
+the number of a list item, a citation (`[1]`) and the top of a scale (`out of 10`, `满分10分`) are not verdicts; two
+numbers instead of one (`7-8`, `7 or 8`) are a conflict.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def last_reader(judge: JudgeConfig) -> Reader:
 def _read_first(text: str, scale: Scale) -> Verdict:
     match = next(_numbers(text), None)
     if match is not None and _is_item(text, match):
-        return unreadable("no_verdict", "the first number is that of a list's item")
+        return unreadable("no_verdict", "the first number is the number of a list item")
     return _meaning(match, scale, "first_number")
 
 
@@ -65,18 +65,18 @@ def _read_last(text: str, scale: Scale) -> Verdict:
 
 def _meaning(match: re.Match[str] | None, scale: Scale, rule: str) -> Verdict:
     if match is None:
-        return unreadable("no_verdict", "no number that stands for itself")
+        return unreadable("no_verdict", "no standalone number")
     if match["more"] is not None:
-        return unreadable("conflict", f"several numbers in one: {match[0][:80]!r}", rule)
+        return unreadable("conflict", f"several numbers instead of one: {match[0][:80]!r}", rule)
     value, top = to_number(match["value"].replace(",", "")), match["top"]
-    mark = ScoreMention(*match.span(), value, to_number(top) if top else None)
-    if not mark.fits(scale):
-        return unreadable("out_of_scale", f"{mark} is not on the scale {scale}", rule)
-    return Verdict(rule=rule, score=mark.value)
+    mention = ScoreMention(*match.span(), value, to_number(top) if top else None)
+    if not mention.fits(scale):
+        return unreadable("out_of_scale", f"{mention} is not on the scale {scale}", rule)
+    return Verdict(rule=rule, score=mention.value)
 
 
 def _numbers(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[re.Match[str]]:
-    """All numbers of a stretch of the text but citations and tops of scales; none goes over the end of a line."""
+    """Generate the numbers in a range of the text, except citations and tops of scales; none spans a line break."""
     for match in _NUMBER.finditer(text, start, end):
         earlier = before(text, match.start(), 40)
         if not _TOP_BEFORE.search(earlier) and not _is_cited(text, match, earlier):
@@ -84,7 +84,7 @@ def _numbers(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[re.M
 
 
 def _is_cited(text: str, match: re.Match[str], earlier: str) -> bool:
-    """Whether a number stands in single brackets that neither a label nor the beginning of a line announces."""
+    """Return True if a number is in single brackets that follow neither a label nor the start of a line."""
     if not _CITED.search(earlier) or not _CITED_AFTER.match(text, match.end("value")):
         return False
     return not _LABEL_BEFORE.search(("\n" if match.start() < 40 else "") + earlier)
