@@ -2,7 +2,7 @@
 
 It saves about 20 µs of CPU per text (medians of 10 alternating pairs over 2,000 texts of the emulator: 16 to 24 µs),
 from 44-78 µs down to 26-56 µs for the whole reader. A whole run takes about 180 µs per request, so this is about 10 %.
-If no heading occurs twice, so that the caches never help, Chinese texts still gain about 20 µs and English ones nothing.
+If no heading occurs twice, the caches do not help: Chinese texts then still gain about 20 µs, English ones nothing.
 
 One regular expression finds all tokens that matter, and each becomes one letter. The scores of a criterion depend only
 on its letters and are cached, because there are few ways to name two answers and two scores. If a score depends on
