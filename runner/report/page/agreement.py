@@ -142,9 +142,9 @@ def _winners(winners: Data, aggregated: bool) -> list[FigureTable]:
     with_ties, without_ties = winners["with_ties"], winners["without_ties"]
     same = all(with_ties[key] == without_ties[key] for key, *_ in _ACCURACIES)
     one_order = with_ties["accuracy_both_orders"]["value"] is None and with_ties["accuracy_swapped"]["value"] is None
-    names = _ACCURACIES[:1] if one_order else _ACCURACIES
-    if aggregated:
-        names = (("accuracy", "Accuracy over all samples", ""),)
+    names: Sequence[tuple[str, str, str]] = _ACCURACIES
+    if aggregated or one_order:
+        names = (("accuracy", f"Accuracy over all {'samples' if aggregated else 'rows'}", ""),)
     lines: list[Entry] = []
     for key, name, hint in names:
         if same:

@@ -23,7 +23,7 @@ from runner.report.page.figures import (
 )
 
 _ONE_ORDER = (
-    "Only one order was judged, so this share is simply how often answer 1 wins. "
+    "Only one order was judged, so the answer shown first is always answer 1. "
     "Position bias cannot be measured; set swap: true."
 )
 _FLIPS = (
@@ -137,18 +137,21 @@ def _repeats(repeats: Data) -> list[FigureTable]:
 
 
 def _groups(column: str, found: Sequence[Data]) -> list[FigureTable]:
+    positions = [(group_name(one["value"]), one["steadiness"]["position"]) for one in found]
+    both_orders = any(position and position["balanced"] for _, position in positions)
     lines: list[Entry] = [
         (
-            group_name(one["value"]),
+            name,
             "",
-            one["steadiness"]["position"]["first_shown_wins"],
-            [format_figure(one["steadiness"]["position"]["orders_agree"], SHARE)],
+            position["first_shown_wins"],
+            [format_figure(position["orders_agree"], SHARE)] if both_orders else (),
         )
-        for one in found
-        if one["steadiness"]["position"]
+        for name, position in positions
+        if position
     ]
     title = f"The answer shown first wins, by {column}"
-    tables = [figure_table(title, column, lines, EVEN_SHARE, more=["Orders agree"])] if lines else []
+    more = ["Orders agree"] if both_orders else []
+    tables = [figure_table(title, column, lines, EVEN_SHARE, more=more)] if lines else []
     same: list[Entry] = []
     for one in found:
         repeats = one["steadiness"]["repeats"]

@@ -21,9 +21,10 @@ class ScoreDistribution(msgspec.Struct, frozen=True):
 
 
 class VerdictSection(msgspec.Struct, frozen=True):
-    """The parts of the section; a part without data is empty."""
+    """The parts of the section; a part without data is empty. `swapped` is True if any judge saw swapped answers."""
 
     winners: list[Stack]
+    swapped: bool
     scores: list[ScoreDistribution]
     labels: list[tuple[str, str, int]]
     criteria: list[dict[str, Any]]
@@ -41,6 +42,7 @@ def verdict_section(summary: Data) -> VerdictSection | None:
         winners=[
             one for entry in found["winners"] if adds_information(entry, summary) for one in _stacks(entry, summary)
         ],
+        swapped=any(judge["swap"] for judge in summary["judges"]),
         scores=[
             _scores(entry, summary)
             for entry in found["scores"]

@@ -130,7 +130,6 @@ def _table(table: Data, tables: Sequence[Data]) -> RankingTable:
 
 
 def _ranked_model(model: Data, kind: Kind, axis: Axis | None, several_components: bool, other: str) -> RankedModel:
-    component = f"component {model['component']}" if several_components else ""
     return RankedModel(
         rank=model["rank"],
         span=_span(model),
@@ -140,7 +139,7 @@ def _ranked_model(model: Data, kind: Kind, axis: Axis | None, several_components
         record="" if model["wins"] is None else f"{model['wins']:,} / {model['losses']:,} / {model['ties']:,}",
         rate="" if model["win_rate"] is None else format_figure(model["win_rate"], SHARE).text,
         other=other,
-        note="; ".join(filter(None, [component, model["note"]])),
+        note=f"component {model['component']}" if several_components else "",  # the score shows `model["note"]`
     )
 
 

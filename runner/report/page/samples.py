@@ -101,7 +101,7 @@ def _facts(one: Data) -> list[tuple[str, str]]:
     human = verdict(one["fields"], "human_")
     if human != formatting.NONE:
         facts.append(("human label", human))
-    if one["agreement"] is not None:
+    if one["agreement"] is not None and len(one["votes"]) > 1:
         facts.append(_majority(one))
     if one["spread"]:
         facts.append(("max − min score", formatting.plain(one["spread"])))
