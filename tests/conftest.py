@@ -1,48 +1,60 @@
-"""What the end-to-end tests share: the commands and the emulator as processes of their own, and shared data."""
+"""Fixtures for all tests: commands and emulators as separate processes, and the shared data."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
+from fork_server import EMULATOR, ForkedCommand, ForkServer
 
 ROOT = Path(__file__).parents[1]
 collect_ignore = [] if os.environ.get("JUDGE_RUNNER_COMPAT") else ["compat"]  # opt-in: make test-compat
 COMMAND = (sys.executable, "-m", "runner")
+OFTEN = {"runner.pipeline.execute.STATUS_INTERVAL_SECONDS": 0.1}  # for tests that wait for a line of status.json
 SECRET = "sk-e2e-9f8e7d6c5b4a39281706"
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """The environment of a command; None takes a variable away."""
+    """Return the environment of a command; a variable whose value is None is removed."""
     merged = {**os.environ, "PYTHONPATH": str(ROOT), "JUDGE_MODEL_TOKEN": SECRET, "NO_PROXY": "127.0.0.1"}
     changed: dict[str, str | None] = {**merged, **(extra or {})}
     return {name: value for name, value in changed.items() if value is not None}
 
 
+@cache
+def fork_server() -> ForkServer:
+    """Return the process of which this test process's commands are forks."""
+    return ForkServer(environment())
+
+
+def pytest_unconfigure() -> None:
+    """End the fork server, if a test has started one."""
+    if fork_server.cache_info().currsize:
+        fork_server().close()
+
+
 class EmulatorProcess:
-    """`judge-runner emulate` as a process; it can be killed and started again on its port."""
+    """The emulator as a separate process; it can be killed and started again on its port."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._flags = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
+        self._options = options
         self.url = ""
         self._start(0)
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int(self.url.split(":")[2].split("/")[0])
 
     def stats(self) -> dict[str, Any]:
@@ -52,29 +64,23 @@ class EmulatorProcess:
         return counters
 
     def kill(self) -> None:
-        """End it at once, as a crash would; its counters are gone."""
+        """Kill it, as a crash would; its counters are lost."""
         self._process.kill()
         self._process.wait()
 
     def restart(self) -> None:
         """Start it again on the same port."""
+        self.close()
         self._start(self.port)
 
     def close(self) -> None:
-        """End it and whatever is read from it."""
-        self.kill()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        """Kill it and close its streams."""
+        self._process.close()
 
     def _start(self, port: int) -> None:
-        self._process = subprocess.Popen(
-            [*COMMAND, "emulate", "--port", str(port), *self._flags],
-            stdout=subprocess.PIPE,
-            env=environment(),
-            text=True,
-        )
-        stdout: IO[str] | None = self._process.stdout
-        self.url = stdout.readline().strip() if stdout is not None else ""
+        given = json.dumps({**self._options, "port": port})
+        self._process = fork_server().start(["--options-json", given], cwd=ROOT, env=environment(), module=EMULATOR)
+        self.url = self._process.stdout.readline().strip()
         if not self.url:
             raise RuntimeError(f"the emulator did not start: exit code {self._process.wait()}")
 
@@ -95,13 +101,13 @@ def emulator() -> Iterator[Callable[..., EmulatorProcess]]:
 
 @pytest.fixture(scope="session")
 def emulator_process() -> type[EmulatorProcess]:
-    """An emulator that a fixture of a wider scope starts and closes itself."""
+    """The class, for fixtures of a wider scope, which close what they start."""
     return EmulatorProcess
 
 
 @pytest.fixture(scope="session")
 def plain_emulator() -> Iterator[EmulatorProcess]:
-    """One emulator without any option, for all tests that need just a service."""
+    """One emulator without options, for all tests that only need a service."""
     process = EmulatorProcess({})
     yield process
     process.close()
@@ -110,27 +116,29 @@ def plain_emulator() -> Iterator[EmulatorProcess]:
 def finish(
     *args: object, cwd: Path, env: Mapping[str, str | None] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [*COMMAND, *map(str, args)],
-        cwd=cwd,
-        env=environment(env),
-        timeout=timeout,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run a command until it ends: in a fork, or with `env` as a process that is started from nothing."""
+    words = [*COMMAND, *map(str, args)]
+    if env:
+        return subprocess.run(
+            words, cwd=cwd, env=environment(env), timeout=timeout, capture_output=True, text=True, check=False
+        )
+    process = fork_server().start(args, cwd=cwd, env=environment())
+    try:
+        stdout, stderr = process.communicate(timeout)
+    finally:
+        process.close()
+    return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a command to its end in the test's folder: `cli("run", "judge.yaml")`."""
+    """Run a command in the test's folder until it ends: `cli("run", "judge.yaml")`."""
     return partial(finish, cwd=tmp_path)
 
 
 @pytest.fixture(scope="session")
 def cli_in() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a command to its end in any folder: `cli_in("run", "judge.yaml", cwd=folder)`."""
+    """Run a command in any folder until it ends: `cli_in("run", "judge.yaml", cwd=folder)`."""
     return finish
 
 
@@ -141,53 +149,50 @@ def cli_environment() -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def until() -> Callable[..., None]:
-    """Wait for what another process does: `until(lambda: path.exists())`."""
+def start_fork() -> Callable[..., ForkedCommand]:
+    """Start a module's `main` as a fork: `start_fork(["run"], cwd=folder, module="kill_points")`."""
+    return partial(fork_server().start, env=environment())
 
-    def wait(happened: Callable[[], object], timeout: float = 30) -> None:
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """Wait until a condition is true that another process brings about: `until(lambda: path.exists())`."""
+
+    def wait(condition: Callable[[], object], timeout: float = 30) -> None:
         end = time.monotonic() + timeout
-        while not happened():
+        while not condition():
             if time.monotonic() > end:
-                raise TimeoutError("what another process should do did not happen")
+                raise TimeoutError(f"the condition was not true within {timeout:g} s")
             time.sleep(0.01)
 
     return wait
 
 
 @pytest.fixture
-def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a command in the test's folder and let it run; it ends with the test."""
-    started: list[subprocess.Popen[str]] = []
+def spawn(tmp_path: Path) -> Iterator[Callable[..., ForkedCommand]]:
+    """Start a command in the test's folder, with module constants changed if need be; the test's end kills it."""
+    started: list[ForkedCommand] = []
 
-    def start(*args: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, args)],
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+    def start(*args: object, constants: Mapping[str, float] = {}) -> ForkedCommand:
+        given = {**OFTEN, **constants}
+        started.append(fork_server().start(args, cwd=tmp_path, env=environment(), constants=given))
+        return started[-1]
 
     yield start
     for process in started:
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.close()
 
 
 @pytest.fixture
 def secret() -> str:
-    """The token that every command finds in its environment, and that nothing may print."""
+    """The token in the environment of every command; nothing may print it."""
     return SECRET
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of shared data beside the repository; skips where there is none."""
-    place = ROOT.parent / "shared"
-    if not place.is_dir():
+    """The folder of shared data beside the repository; the test is skipped if there is none."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
         pytest.skip("no shared data beside the repository")
-    return place
+    return folder

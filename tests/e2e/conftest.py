@@ -32,14 +32,15 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Service:
-    """An emulator in this process, whose jobs may go by a clock that a test sets, and that can stop answering.
+    """An emulator in this process; a test can set the clock of its jobs and stop its replies.
 
     Attributes:
-        clock: the time of its jobs in seconds; None: as it goes.
+        clock: the time of its jobs in seconds, at which their clock is stopped; None: the clock runs.
     """
 
     def __init__(self, portal: BlockingPortal, clock: float | None, options: dict[str, Any]) -> None:
         self.clock = clock
+        self._running_clock = time.monotonic
         self._portal = portal
         self._running = portal.call(partial(start, EmulatorOptions.from_mapping({"port": 0, **options}), self._time))
         self.url = f"{self._running.url}/v1"
@@ -50,9 +51,15 @@ class Service:
             counters: dict[str, Any] = json.load(reply)
         return counters
 
+    def start_clock(self, now: float, speed: float = 1.0) -> None:
+        """Let the clock of its jobs run from this time on, `speed` times as fast as time passes."""
+        began = time.monotonic()
+        self._running_clock = lambda: now + speed * (time.monotonic() - began)
+        self.clock = None
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let it answer nothing for a while, though its connections stand."""
+        """Inside, it sends no replies, and its connections stay open."""
         thawed = threading.Event()
         held = self._portal.start_task_soon(thawed.wait)
         try:
@@ -66,7 +73,7 @@ class Service:
         self._portal.call(self._running.aclose)
 
     def _time(self) -> float:
-        return time.monotonic() if self.clock is None else self.clock
+        return self._running_clock() if self.clock is None else self.clock
 
 
 @pytest.fixture

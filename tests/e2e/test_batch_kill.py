@@ -6,20 +6,22 @@ import json
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import msgspec
 import pytest
-from kill_points import Nursery, Scene
+from fork_server import ForkedCommand
+from kill_points import Scene
 
 from runner.lanes.batch import lifecycle
 
 KILLED = -signal.SIGKILL
 RUN = ("run", "judge.yaml", "--quiet")
 SAMPLES, SHARD = 120, 40
+HALF_WAY, OVER = 70.0, 100.0  # the age of a cancelled batch, and the age at which it would end, in seconds
 QUICK = {"first": 0.03, "ceiling": 0.1}
 
 
@@ -43,7 +45,7 @@ KINDS = {
     "failing": Kind({"delay": 0.08, "expire": 1, "fail": 1}, leftovers="resubmit"),
     "unheard": Kind({"delay": 0.08, "drop_create": 1.0}),
     "crowded": Kind({"delay": 0.08, "enqueued": SHARD}),
-    "cancelled": Kind({"delay": 0.6}, before=(*RUN, "--detach"), command=("cancel", "out"), code=4),
+    "cancelled": Kind({"delay": OVER}, before=(*RUN, "--detach"), command=("cancel", "out"), code=4),
     # One reply to `create` in three is lost, and the outcome of that batch cannot be known.
     "unlisted": Kind({"delay": 0.08, "drop_create": 0.4, "unsupported": ["list"]}, code=3),
 }
@@ -97,23 +99,15 @@ CHAIN = (
 )
 
 
-@pytest.fixture(scope="module")
-def nursery(cli_environment: Callable[..., dict[str, str]]) -> Iterator[Nursery]:
-    """One nursery of processes for all tests."""
-    one = Nursery(cli_environment())
-    yield one
-    one.close()
-
-
 @pytest.fixture
-def scene(tmp_path: Path, nursery: Nursery, serve: Callable[..., Any]) -> Callable[..., Scene]:
+def scene(tmp_path: Path, start_fork: Callable[..., ForkedCommand], serve: Callable[..., Any]) -> Callable[..., Scene]:
     """Make scenes: a folder with pairs and a judge.yaml, and an emulator for it."""
 
     def make(kind: Kind, samples: int = SAMPLES, **batch: int) -> Scene:
-        service = serve(seed=5, batch=dict(kind.service))
+        service = serve(seed=5, clock=0.0 if kind.before else None, batch=dict(kind.service))
         folder = Path(mkdtemp(dir=tmp_path))
         write_pairs(folder, service.url, samples, kind.leftovers, batch)
-        return Scene(folder, nursery, service, samples)
+        return Scene(folder, start_fork, service, samples)
 
     return make
 
@@ -174,20 +168,27 @@ def check_idle(scene: Scene) -> None:
     assert not scene.passed
 
 
-def kill_and_resume(scene: Scene, kind: Kind, point: str, nth: int) -> None:
-    """Kill a run at a point, and resume it."""
+def detach(scene: Scene, kind: Kind) -> None:
+    """Run the command that comes before, if any; then its batches are half way."""
     if kind.before:
         assert scene.run(*kind.before) == 4, scene.said
-    assert scene.run(*kind.command, deadly=(point, nth)) == KILLED, scene.said
+        scene.service.start_clock(HALF_WAY)
+
+
+def kill_and_resume(scene: Scene, kind: Kind, point: str, nth: int) -> None:
+    """Kill a run at a point, and resume it."""
+    detach(scene, kind)
+    assert scene.run(*kind.command, kill_at=(point, nth)) == KILLED, scene.said
     assert scene.passed[-1][1] == point
+    if kind.before:
+        scene.service.start_clock(2 * OVER, speed=1000)
     assert scene.run(*RUN) == 0, scene.said
     check_end(scene, kind.leftovers)
 
 
 def census(scene: Scene, kind: Kind) -> Counter[str]:
     """Count how often a run that is not killed passes each point."""
-    if kind.before:
-        assert scene.run(*kind.before) == 4, scene.said
+    detach(scene, kind)
     assert scene.run(*kind.command) == kind.code, scene.said
     return Counter(name for _, name in scene.passed)
 
@@ -216,14 +217,14 @@ def test_killed_everywhere(scene, long, name):
 def test_killed_in_several_consecutive_runs(scene):
     run = scene(KINDS["lossy"])
     for point in CHAIN:
-        assert run.run(*RUN, deadly=(point, 1)) == KILLED, point
+        assert run.run(*RUN, kill_at=(point, 1)) == KILLED, point
     assert run.run(*RUN) == 0, run.said
     check_end(run)
 
 
 def test_killed_in_the_middle_of_a_download(scene, cli_in):
     run = scene(KINDS["lossy"], samples=SHARD)
-    assert run.run(*RUN, deadly=("chunk", 1)) == KILLED
+    assert run.run(*RUN, kill_at=("chunk", 1)) == KILLED
     (shard,) = run.ledger.open_shards
     assert shard.step == "download"
     assert not run.ledger.output(shard.number).exists()
@@ -243,7 +244,7 @@ def test_no_creation_is_answered(scene):
 def test_a_batch_that_was_not_created_is_searched_for_twice_with_an_interval(scene):
     run = scene(KINDS["lossy"], samples=SHARD)
     assert lifecycle.LIST_INTERVAL_SECONDS == 10
-    assert run.run(*RUN, deadly=("create sent", 1)) == KILLED
+    assert run.run(*RUN, kill_at=("create sent", 1)) == KILLED
     assert run.stats["batches"] == 0
     assert run.run(*RUN, lists_apart=1.0) == 0, run.said
     first, second = run.times("jobs_of answered")
@@ -254,7 +255,7 @@ def test_a_batch_that_was_not_created_is_searched_for_twice_with_an_interval(sce
 
 def test_a_created_batch_is_found_at_once(scene):
     run = scene(KINDS["lossy"], samples=SHARD)
-    assert run.run(*RUN, deadly=("create answered", 1)) == KILLED
+    assert run.run(*RUN, kill_at=("create answered", 1)) == KILLED
     assert run.run(*RUN, lists_apart=60.0) == 0, run.said
     assert len(run.times("jobs_of answered")) == 1
     assert not run.times("create sent")
@@ -262,11 +263,11 @@ def test_a_created_batch_is_found_at_once(scene):
     check_end(run)
 
 
-@pytest.mark.parametrize("deadly", [None, *UNDECIDED])
-def test_a_batch_that_cannot_be_searched_for_waits_for_a_decision(scene, deadly):
+@pytest.mark.parametrize("kill_at", [None, *UNDECIDED])
+def test_a_batch_that_cannot_be_searched_for_waits_for_a_decision(scene, kill_at):
     run = scene(KINDS["unlisted"])
-    if deadly is not None:
-        assert run.run(*RUN, deadly=(deadly, 1)) == KILLED
+    if kill_at is not None:
+        assert run.run(*RUN, kill_at=(kill_at, 1)) == KILLED
     assert run.run(*RUN) == 3, run.said
     (waiting,) = run.ledger.open_shards
     assert f"shard {waiting.number}: " in run.said and "--resubmit-unknown" in run.said
@@ -275,9 +276,9 @@ def test_a_batch_that_cannot_be_searched_for_waits_for_a_decision(scene, deadly)
     assert run.run(*RUN) == 3, run.said
     assert sent(run.stats) == before
 
-    assert run.run(*RUN, "--resubmit-unknown", deadly=("state closed written", 1)) == KILLED
+    assert run.run(*RUN, "--resubmit-unknown", kill_at=("state closed written", 1)) == KILLED
     assert run.run(*RUN) == 3, run.said
-    assert run.run(*RUN, "--resubmit-unknown", deadly=("state closed kept", 1)) == KILLED
+    assert run.run(*RUN, "--resubmit-unknown", kill_at=("state closed kept", 1)) == KILLED
     assert run.run(*RUN) == 0, run.said
     check_rows(run.rows, SAMPLES)
     assert not run.ledger.open_shards
@@ -291,7 +292,7 @@ def test_killed_repeatedly_at_random_times(scene, long):
     run = scene(Kind({"delay": 0.3, **faults}), samples, shard_lines=lines, parallel=3)
     rng, longest = random.Random(4), 0.9 if long else 0.6
     for _ in range(kills):
-        assert run.kill(*RUN, after=rng.uniform(0.1, longest)) == KILLED, run.said
+        assert run.run(*RUN, within=rng.uniform(0.1, longest)) == KILLED, run.said
     assert len(run.rows) < samples
     assert run.run(*RUN) == 0, run.said
     check_rows(run.rows, samples)

@@ -9,6 +9,11 @@ import pytest
 FAULTS = {"500": 0.03, "503": 0.01, "429": 0.02, "reset": 0.01, "truncate": 0.005, "malformed": 0.002, "hang": 0.001}
 CAUSES = {"timeout", "connection", "server_error", "bad_reply"}
 
+SHORT_OUTAGE = {
+    "runner.lanes.online.outage.PROBE_DELAY_MIN_SECONDS": 0.3,
+    "runner.lanes.online.outage.PROBE_DELAY_MAX_SECONDS": 3.0,
+}
+
 
 @pytest.fixture
 def samples(long):
@@ -48,13 +53,13 @@ def test_an_outage_costs_no_row(spawn, until, tmp_path, emulator, samples, long,
     service = emulator(seed=12, faults=FAULTS, latency={"median": 0.1, "sigma": 0.3})
     concurrency = 100 if long else 50
     write_run(tmp_path, service.url, samples, **sections(service.url, attempts=6, concurrency=concurrency))
-    process = spawn("run", "judge.yaml")
+    process = spawn("run", "judge.yaml", constants={} if long else SHORT_OUTAGE)
     until(lambda: state().get("done", 0) > samples // 10)
     service.kill()
     until(lambda: state()["state"] == "paused", timeout=10)
     paused = state()
     assert paused["done"] < samples and paused["paused_because"]
-    time.sleep(20 if long else 3)
+    time.sleep(20 if long else 1)
     assert process.poll() is None
     service.restart()
     _, said = process.communicate(timeout=120)

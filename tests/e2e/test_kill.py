@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import Popen, TimeoutExpired
+from subprocess import TimeoutExpired
 
 import duckdb
 import polars as pl
 import pyarrow.parquet as pq
+from fork_server import ForkedCommand
 
-from runner.results import RunDirectory, rows_so_far
+from runner.results import RunDirectory, open_snapshot
 
 CONCURRENCY = 25
 
@@ -22,11 +23,11 @@ def ids_so_far(folder: Path) -> list[str]:
         assert pq.read_table(path).num_rows
     if not folder.exists():
         return []
-    with rows_so_far(RunDirectory(folder)) as (_, chunks):
+    with open_snapshot(RunDirectory(folder)) as (_, chunks):
         return [row["custom_id"] for chunk in chunks for row in chunk]
 
 
-def rows_arrive(folder: Path, process: Popen[str]) -> Callable[[], bool]:
+def rows_arrive(folder: Path, process: ForkedCommand) -> Callable[[], bool]:
     """Whether the process has begun a new segment of its journal, or ended."""
     before = set(folder.glob("journal/*"))
     return lambda: process.poll() is not None or bool(set(folder.glob("journal/*")) - before)
