@@ -38,6 +38,19 @@ def fork_server() -> ForkServer:
     return ForkServer(environment())
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of workers for `-n auto`: up to two per core, because many tests wait."""
+    cores = os.cpu_count() or 1
+    return min(2 * cores, cores + 4)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow tests first, and then the end-to-end tests, which wait: the last tests of a run are short ones."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.parent.name != "e2e"))
+
+
 def pytest_unconfigure() -> None:
     """End the fork server, if a test has started one."""
     if fork_server.cache_info().currsize:

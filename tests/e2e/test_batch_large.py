@@ -80,6 +80,7 @@ def sizes(long: bool) -> tuple[int, ...]:
     return (20_000, 100_000) if long else (3_000,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leftovers", ["online", "resubmit"])
 def test_every_request_of_a_large_run_has_its_row(leftovers, measured, tmp_path, emulator, write_batch_run, long):
     peaks = []

@@ -49,6 +49,7 @@ def test_every_sample_has_its_row_and_every_failure_its_cause(cli, tmp_path, emu
     assert (service.stats()["dup_ok"], service.stats()["distinct_ok"]) == (0, samples)
 
 
+@pytest.mark.slow
 def test_an_outage_costs_no_row(spawn, until, tmp_path, emulator, samples, long, write_run, rows, state):
     service = emulator(seed=12, faults=FAULTS, latency={"median": 0.1, "sigma": 0.3})
     concurrency = 100 if long else 50

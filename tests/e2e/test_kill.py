@@ -10,6 +10,7 @@ from subprocess import TimeoutExpired
 import duckdb
 import polars as pl
 import pyarrow.parquet as pq
+import pytest
 from fork_server import ForkedCommand
 
 from runner.results import RunDirectory, open_snapshot
@@ -33,6 +34,7 @@ def rows_arrive(folder: Path, process: ForkedCommand) -> Callable[[], bool]:
     return lambda: process.poll() is not None or bool(set(folder.glob("journal/*")) - before)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(cli, spawn, until, tmp_path, emulator, long, write_run):
     samples, kills = (5_000, 20) if long else (1_500, 6)
     service = emulator(seed=3, latency={"median": 0.1, "sigma": 0.4})

@@ -22,6 +22,7 @@ WITHOUT_WINNER = {
 """Where one text of a group names no better output; `True`: shown exchanged. The paper counts it as wrong."""
 
 
+@pytest.mark.slow
 def test_the_llmbar_papers_table(shared: Path, tmp_path: Path) -> None:
     if not (shared / "replay").is_dir():
         pytest.skip("no recorded judges among the shared data")

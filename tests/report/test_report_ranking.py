@@ -8,7 +8,6 @@ from pathlib import Path
 import choix
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_runs import Row, make_run, row
@@ -52,6 +51,8 @@ def test_without_ties_strengths_match_choix(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_with_ties_strengths_match_a_loglinear_model(seed: int) -> None:
     """With a negligible prior, Davidson's model is a Poisson regression with a term for each pair of models."""
+    import statsmodels.api as sm  # takes a second, which every worker would pay for a module-level import
+
     wins, ties = games(seed, models=4, n=600, tie=0.3)
     counts, terms = [], []
     pairs = [(i, j) for i in range(4) for j in range(i)]
