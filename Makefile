@@ -11,7 +11,7 @@ quickstart: $(STAMP)  ## judge the packaged samples on the embedded emulator: no
 	$(BIN)/judge-runner quickstart
 
 test: $(STAMP)  ## the whole suite
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal  # compiled once, not in every process
 
 test-compat: $(STAMP)  ## with clients and servers of others, installed into .compat/: opt-in, needs the network
 	JUDGE_RUNNER_COMPAT=1 $(BIN)/python -m pytest tests/compat -rs --durations=5
