@@ -1,4 +1,4 @@
-"""Every format gives the same rows, whole or in part, and says what it cannot read."""
+"""All formats give the same rows, in full or selectively, and name the files that cannot be read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Write = Callable[[str, bytes | str], Path]
 Read = Callable[..., list[Sample]]
 
 ROWS = [{"id": f"r{n}", "question": '你好, "x"\nline', "answer": "a" * n} for n in range(7)]
-SEVERAL = 3
+FILE_COUNT = 3
 
 
 def as_csv(rows: list[dict[str, str]], delimiter: str = ",") -> str:
@@ -61,30 +61,30 @@ def rows_of(files: Sequence[DataFile], wanted: NextWanted = everything, chunk_ro
     return [row for chunk in chunks(files, wanted, chunk_rows=chunk_rows) for row in chunk]
 
 
-def only(ordinals: set[int]) -> NextWanted:
-    return lambda ordinal: min((one for one in ordinals if one >= ordinal), default=NEVER)
+def wanting(ordinals: set[int]) -> NextWanted:
+    return lambda ordinal: min((item for item in ordinals if item >= ordinal), default=NEVER)
 
 
 def files_at(path: Path | str, format_: str = "auto") -> tuple[DataFile, ...]:
     return discover(DatasetConfig.model_validate({"path": str(path), "format": format_}))
 
 
-@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
 @pytest.mark.parametrize("format_", sorted(TEXTS))
-def test_text_formats_give_the_same_rows(write: Write, read: Read, format_: str, mark: str, packing: str) -> None:
-    path = write(f"data.{format_}{packing}", mark + TEXTS[format_])
+def test_text_formats_give_the_same_rows(write: Write, read: Read, format_: str, bom: str, compression: str) -> None:
+    path = write(f"data.{format_}{compression}", bom + TEXTS[format_])
     samples = read(path)
     assert [dict(sample.record) for sample in samples] == ROWS
     assert [(sample.ordinal, sample.id, sample.problem) for sample in samples] == [(n, f"r{n}", None) for n in range(7)]
     assert take_fingerprint(files_at(path)).rows == len(ROWS)
 
 
-def test_parquet_reads_only_the_needed_columns_and_any_row_group(tmp_path: Path, read: Read) -> None:
+def test_parquet_reads_only_the_needed_columns_and_rows(tmp_path: Path, read: Read) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_pylist([{**row, "unused": 1} for row in ROWS]), path, row_group_size=2)
     assert [dict(sample.record) for sample in read(path)] == ROWS
-    picked = rows_of(files_at(path), only({1, 4, 5}))
+    picked = rows_of(files_at(path), wanting({1, 4, 5}))
     assert [(row.ordinal, row.number, row.payload["id"]) for row in picked] == [
         (1, 2, "r1"),
         (4, 5, "r4"),
@@ -92,7 +92,7 @@ def test_parquet_reads_only_the_needed_columns_and_any_row_group(tmp_path: Path,
     ]
 
 
-def test_parquet_values_become_plain_python(tmp_path: Path, read: Read) -> None:
+def test_parquet_values_become_python_values(tmp_path: Path, read: Read) -> None:
     table = pa.table(
         {
             "id": pa.array([1, 2]),
@@ -110,7 +110,7 @@ def test_parquet_values_become_plain_python(tmp_path: Path, read: Read) -> None:
     assert first.columns["group"] == "x"
 
 
-def test_a_parquet_text_that_is_not_utf8_spoils_one_row(tmp_path: Path, read: Read) -> None:
+def test_a_parquet_string_that_is_not_utf8_makes_only_its_row_bad(tmp_path: Path, read: Read) -> None:
     raw = pa.array([b"good", b"\xff", b"also"])
     pq.write_table(pa.table({"id": pa.Array.from_buffers(pa.string(), 3, raw.buffers())}), tmp_path / "a.parquet")
     first, bad, last = read(tmp_path)
@@ -121,26 +121,26 @@ def test_a_parquet_text_that_is_not_utf8_spoils_one_row(tmp_path: Path, read: Re
 
 @pytest.mark.parametrize("format_", [*sorted(TEXTS), "parquet"])
 @pytest.mark.parametrize("chunk_rows", [1, 3, 100])
-def test_ordinals_run_on_over_files_and_do_not_depend_on_what_is_wanted(
+def test_ordinals_continue_across_files_whichever_rows_are_wanted(
     write: Write, tmp_path: Path, format_: str, chunk_rows: int
 ) -> None:
-    for number in range(SEVERAL):
+    for number in range(FILE_COUNT):
         if format_ == "parquet":
             pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / f"{number}.parquet", row_group_size=3)
         else:
             write(f"{number}.{format_}", TEXTS[format_])
     files = files_at(tmp_path)
-    whole = rows_of(files, chunk_rows=chunk_rows)
-    assert [row.ordinal for row in whole] == list(range(SEVERAL * len(ROWS)))
-    surveyed = take_fingerprint(files)
+    all_rows = rows_of(files, chunk_rows=chunk_rows)
+    assert [row.ordinal for row in all_rows] == list(range(FILE_COUNT * len(ROWS)))
+    fingerprint = take_fingerprint(files)
     for wanted in ({0}, {6, 7}, {8, 20}, set(range(5, 16)), {20}, set()):
-        expected = [row for row in whole if row.ordinal in wanted]
-        assert rows_of(files, only(wanted)) == expected
-        known = [row for chunk in chunks(files, only(wanted), known=surveyed) for row in chunk]
-        assert known == expected
+        expected = [row for row in all_rows if row.ordinal in wanted]
+        assert rows_of(files, wanting(wanted)) == expected
+        read_with_fingerprint = [row for chunk in chunks(files, wanting(wanted), known=fingerprint) for row in chunk]
+        assert read_with_fingerprint == expected
 
 
-def test_chunks_keep_to_rows_and_bytes(write: Write) -> None:
+def test_chunks_are_limited_by_rows_and_bytes(write: Write) -> None:
     files = files_at(write("a.jsonl", b'{"a": "%s"}\n' % (b"x" * 90) * 10))
     assert [len(chunk) for chunk in chunks(files, chunk_rows=4)] == [4, 4, 2]
     assert [len(chunk) for chunk in chunks(files, chunk_bytes=150)] == [2, 2, 2, 2, 2]
@@ -151,11 +151,11 @@ LINE = st.one_of(
 )
 
 
-def text_of(lines: list[bytes], ending: bytes, last: bytes, mark: bytes) -> bytes:
-    return mark + ending.join(line.replace(b"\n", b"") for line in lines) + last
+def file_content(lines: list[bytes], line_end: bytes, tail: bytes, bom: bytes) -> bytes:
+    return bom + line_end.join(line.replace(b"\n", b"") for line in lines) + tail
 
 
-def naive(data: bytes) -> list[tuple[int, int, bytes]]:
+def reference_rows(data: bytes) -> list[tuple[int, int, bytes]]:
     rows: list[tuple[int, int, bytes]] = []
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if line.strip(b" \t\r\n\x0b\x0c"):
@@ -165,36 +165,36 @@ def naive(data: bytes) -> list[tuple[int, int, bytes]]:
 
 @given(
     lines=st.lists(LINE, max_size=25),
-    ending=st.sampled_from([b"\n", b"\r\n"]),
-    last=st.sampled_from([b"", b"\n", b"\n\n", b"\r\n "]),
-    mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    line_end=st.sampled_from([b"\n", b"\r\n"]),
+    tail=st.sampled_from([b"", b"\n", b"\n\n", b"\r\n "]),
+    bom=st.sampled_from([b"", b"\xef\xbb\xbf"]),
     wanted=st.sets(st.integers(0, 30)),
     block=st.sampled_from([1, 16, 1 << 18]),
     spacing=st.sampled_from([1, 30, readers.SEEK_POINT_SPACING_BYTES]),
 )
-def test_lines_are_numbered_as_a_naive_reader_does(
-    lines: list[bytes], ending: bytes, last: bytes, mark: bytes, wanted: set[int], block: int, spacing: int
+def test_lines_are_numbered_as_by_a_simple_reference_reader(
+    lines: list[bytes], line_end: bytes, tail: bytes, bom: bytes, wanted: set[int], block: int, spacing: int
 ) -> None:
-    data = text_of(lines, ending, last, mark)
+    data = file_content(lines, line_end, tail, bom)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "BUFFER_BYTES", block)
         patch.setattr(readers, "SEEK_POINT_SPACING_BYTES", spacing)
         path = Path(folder, "a.jsonl")
         path.write_bytes(data)
         files = files_at(path)
-        expected = naive(data)
+        expected = reference_rows(data)
 
-        def seen(rows: list[RawRow]) -> list[tuple[int, int, bytes]]:
+        def summary(rows: list[RawRow]) -> list[tuple[int, int, bytes]]:
             return [(row.ordinal, row.number, row.payload.rstrip(b"\r\n")) for row in rows]
 
         stripped = [(ordinal, number, line.rstrip(b"\r\n")) for ordinal, number, line in expected]
-        assert seen(rows_of(files)) == stripped
-        assert seen(rows_of(files, only(wanted))) == [row for row in stripped if row[0] in wanted]
+        assert summary(rows_of(files)) == stripped
+        assert summary(rows_of(files, wanting(wanted))) == [row for row in stripped if row[0] in wanted]
         if expected:
-            known = take_fingerprint(files)
-            assert known.rows == len(expected)
-            picked = [row for chunk in chunks(files, only(wanted), known=known) for row in chunk]
-            assert seen(picked) == [row for row in stripped if row[0] in wanted]
+            fingerprint = take_fingerprint(files)
+            assert fingerprint.rows == len(expected)
+            picked = [row for chunk in chunks(files, wanting(wanted), known=fingerprint) for row in chunk]
+            assert summary(picked) == [row for row in stripped if row[0] in wanted]
 
 
 CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -203,7 +203,7 @@ CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 @given(
     table=st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(CELL, min_size=width, max_size=width), min_size=1))
 )
-def test_csv_gives_back_what_the_csv_module_wrote(table: list[list[str]]) -> None:
+def test_csv_rows_equal_those_the_csv_module_wrote(table: list[list[str]]) -> None:
     header = [f"c{index}" for index in range(len(table[0]))]
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *table])
@@ -215,7 +215,7 @@ def test_csv_gives_back_what_the_csv_module_wrote(table: list[list[str]]) -> Non
         assert take_fingerprint(files_at(path)).rows == len(table)
 
 
-def test_a_csv_row_is_placed_on_its_first_line(write: Write, read: Read) -> None:
+def test_the_place_of_a_csv_row_is_its_first_line(write: Write, read: Read) -> None:
     samples = read(write("a.csv", 'id,answer\n1,"x\ny"\n\n2,z\n3\n4,a,b\n'))
     assert [(sample.place, sample.problem) for sample in samples] == [
         ("a.csv:2", None),
@@ -225,7 +225,7 @@ def test_a_csv_row_is_placed_on_its_first_line(write: Write, read: Read) -> None
     ]
 
 
-def test_csv_takes_nul_large_cells_and_bytes_that_are_not_utf8(write: Write, read: Read) -> None:
+def test_csv_accepts_nul_and_large_cells_and_flags_invalid_utf8(write: Write, read: Read) -> None:
     big = b"x" * 300_000
     samples = read(write("a.csv", b"id,answer\n1,a\x00b\n2," + big + b"\n3,\xff\n4,ok\n"))
     assert samples[0].fields["answer"] == "a\x00b"
@@ -233,12 +233,12 @@ def test_csv_takes_nul_large_cells_and_bytes_that_are_not_utf8(write: Write, rea
     assert [sample.problem for sample in samples[2:]] == ["not UTF-8", None]
 
 
-def test_a_csv_header_that_repeats_a_name_is_refused(write: Write, read: Read) -> None:
+def test_a_csv_header_with_a_repeated_name_is_rejected(write: Write, read: Read) -> None:
     with pytest.raises(DatasetError, match="more than once"):
         read(write("a.csv", "id,id\n1,2\n"))
 
 
-def test_pending_follows_flags_and_limit() -> None:
+def test_pending_respects_flags_and_limit() -> None:
     done = bytearray(b"\1\1\0\1")
     wanted = pending(done)
     assert [wanted(ordinal) for ordinal in range(6)] == [2, 2, 2, 4, 4, 5]
@@ -247,65 +247,65 @@ def test_pending_follows_flags_and_limit() -> None:
     assert wanted(0) == len(done)
 
 
-def test_a_file_that_grew_is_read_as_far_as_it_was_counted(write: Write) -> None:
+def test_a_file_that_grew_is_read_up_to_its_counted_rows(write: Write) -> None:
     first = write("a.jsonl", '{"n": 1}\n')
     write("b.jsonl", '{"n": 2}\n')
     files = files_at(first.parent)
-    known = take_fingerprint(files)
+    fingerprint = take_fingerprint(files)
     first.write_text('{"n": 1}\n{"n": 9}\n')
-    rows = [row for chunk in chunks(files, known=known) for row in chunk]
+    rows = [row for chunk in chunks(files, known=fingerprint) for row in chunk]
     assert [(row.ordinal, row.file) for row in rows] == [(0, "a.jsonl"), (1, "b.jsonl")]
 
 
-def test_a_file_that_shrank_stops_the_run(write: Write) -> None:
+def test_a_file_that_shrank_raises_an_error(write: Write) -> None:
     path = write("a.jsonl", '{"n": 1}\n{"n": 2}\n')
     files = files_at(path)
-    known = take_fingerprint(files)
+    fingerprint = take_fingerprint(files)
     path.write_text('{"n": 1}\n')
     with pytest.raises(DatasetError, match="has 1 rows, but had 2"):
-        rows_of_counted = [row for chunk in chunks(files, known=known) for row in chunk]
-        assert rows_of_counted
+        rows = [row for chunk in chunks(files, known=fingerprint) for row in chunk]
+        assert rows
 
 
 @pytest.fixture
-def marked(write: Write, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, DatasetFingerprint]:
-    """A file of sixty lines, with a mark about every fifth."""
+def seekable_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, DatasetFingerprint]:
+    """A file of 60 lines with a seek point about every five lines, and its fingerprint."""
     monkeypatch.setattr(readers, "BUFFER_BYTES", 16)
     monkeypatch.setattr(readers, "SEEK_POINT_SPACING_BYTES", 50)
     path = write("a.jsonl", "".join(f'{{"n": {n}}}\n' for n in range(60)))
-    known = take_fingerprint(files_at(path))
-    assert len(known.files[0].marks) > SEVERAL
-    return path, known
+    fingerprint = take_fingerprint(files_at(path))
+    assert len(fingerprint.files[0].marks) > 3
+    return path, fingerprint
 
 
-def test_what_nobody_wants_is_not_even_read(marked: tuple[Path, DatasetFingerprint]) -> None:
-    path, known = marked
+def test_unwanted_stretches_are_not_read(seekable_file: tuple[Path, DatasetFingerprint]) -> None:
+    path, fingerprint = seekable_file
     stat, content = path.stat(), path.read_bytes()
     path.write_bytes(content[:100] + b"x" * (len(content) - 200) + content[-100:])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    rows = [row for chunk in chunks(files_at(path), only({1, 58}), known=known) for row in chunk]
+    rows = [row for chunk in chunks(files_at(path), wanting({1, 58}), known=fingerprint) for row in chunk]
     assert [(row.ordinal, row.number, row.payload) for row in rows] == [(1, 2, b'{"n": 1}\n'), (58, 59, b'{"n": 58}\n')]
 
 
-def test_marks_of_a_file_that_changed_are_not_trusted(marked: tuple[Path, DatasetFingerprint]) -> None:
-    path, known = marked
+def test_seek_points_of_a_changed_file_are_ignored(seekable_file: tuple[Path, DatasetFingerprint]) -> None:
+    path, fingerprint = seekable_file
     path.write_text("".join(f'{{"number": {n}}}\n' for n in range(60)))
-    rows = [row for chunk in chunks(files_at(path), only({58}), known=known) for row in chunk]
+    rows = [row for chunk in chunks(files_at(path), wanting({58}), known=fingerprint) for row in chunk]
     assert [(row.ordinal, row.payload) for row in rows] == [(58, b'{"number": 58}\n')]
 
 
-def test_packed_files_may_be_glued_together(tmp_path: Path) -> None:
+def test_concatenated_gzip_members_are_read_completely(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}\n") + gzip.compress(b"{}\n{}"))
-    assert len(rows_of(files_at(tmp_path))) == SEVERAL
+    assert len(rows_of(files_at(tmp_path))) == 3
 
 
-def test_damaged_files_are_named(tmp_path: Path) -> None:
-    cut = tmp_path / "a.jsonl.gz"
-    cut.write_bytes(gzip.compress(TEXTS["jsonl"].encode())[:-20])
-    fake = tmp_path / "b.parquet"
-    fake.write_bytes(b"PAR1 not really")
-    gone = DataFile(tmp_path / "c.jsonl", "c.jsonl", "jsonl")
-    for files in (files_at(cut), files_at(fake), (gone,)):
+def test_the_error_for_a_damaged_file_names_it(tmp_path: Path) -> None:
+    truncated = tmp_path / "a.jsonl.gz"
+    truncated.write_bytes(gzip.compress(TEXTS["jsonl"].encode())[:-20])
+    invalid = tmp_path / "b.parquet"
+    invalid.write_bytes(b"PAR1 not really")
+    missing = DataFile(tmp_path / "c.jsonl", "c.jsonl", "jsonl")
+    for files in (files_at(truncated), files_at(invalid), (missing,)):
         with pytest.raises(DatasetError, match=files[0].path.name):
             rows_of(files)
         with pytest.raises(DatasetError, match=files[0].path.name):
@@ -313,6 +313,6 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}\n{"a": 2}', "[1, ", '"x"', ""])
-def test_a_json_file_that_is_no_array_is_refused(write: Write, read: Read, text: str) -> None:
+def test_a_json_file_without_an_array_is_rejected(write: Write, read: Read, text: str) -> None:
     with pytest.raises(DatasetError, match=r"a\.json.*expected one JSON array"):
         read(write("a.json", text))
