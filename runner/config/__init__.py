@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.config.cli_values import parse_duration, parse_value, read_mapping
 from runner.config.dataset import Column, Constant, DatasetConfig, HumanLabel, KeepColumn
+from runner.config.dataset_files import CsvConfig
 from runner.config.json_schema import json_schema
 from runner.config.judges import AggregateConfig, JudgeConfig, VerdictConfig
 from runner.config.load import load_config, masked
@@ -24,6 +25,7 @@ from runner.config.models import (
     RunConfig,
 )
 from runner.config.services import Adaptive, LimitsConfig, ServiceConfig, TimeoutConfig, TokenLimits
+from runner.config.unmatched import find_unmatched
 
 __all__ = [
     "Adaptive",
@@ -34,6 +36,7 @@ __all__ = [
     "ClusterConfig",
     "Column",
     "Constant",
+    "CsvConfig",
     "DatasetConfig",
     "HumanLabel",
     "JudgeConfig",
@@ -53,6 +56,7 @@ __all__ = [
     "TimeoutConfig",
     "TokenLimits",
     "VerdictConfig",
+    "find_unmatched",
     "json_schema",
     "load_config",
     "masked",

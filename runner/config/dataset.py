@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_serializer
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from runner.config.fields import Frozen, NonEmptyText, Scale, Text, expected, plain, refused, text
+from runner.config.dataset_files import CsvConfig, dataset_paths
+from runner.config.fields import Frozen, NonEmptyText, Scale, Text, Words, expected, plain, refused, text
 from runner.types import LABEL_COLUMNS, MODEL_COLUMNS, RESULT_COLUMNS
 
 # The columns that only `samples.parquet` has.
@@ -78,6 +85,20 @@ class HumanLabel(Frozen):
         default=None, description="The meaning of each label: 1, 2 or tie, or a score."
     )
     scale: Scale | None = Field(default=None, description="Lowest and highest score that people could give.")
+    kind: Literal["winner", "score"] | None = Field(
+        default=None, description="What a label means; null: it follows from the judges' verdict formats."
+    )
+
+    @model_validator(mode="after")
+    def _kind_fits_map(self) -> HumanLabel:
+        values = set(() if self.map is None else self.map.values())
+        if self.kind == "winner" and not values <= set(_WINNERS):
+            raise refused("with kind: winner, expected every value of map to be one of 1, 2, tie")
+        if self.kind == "score" and "tie" in values:
+            raise refused("with kind: score, expected every value of map to be a number, found 'tie'")
+        if self.kind == "winner" and self.scale is not None:
+            raise refused("a scale belongs to scores; with kind: winner, leave it out")
+        return self
 
 
 def _human_label(value: Any, info: ValidationInfo) -> Any:
@@ -85,7 +106,7 @@ def _human_label(value: Any, info: ValidationInfo) -> Any:
         return HumanLabel.model_validate(value, context=info.context)
     if value is None or isinstance(value, HumanLabel):
         return value
-    return HumanLabel(column=_column(value, "a column, or {column: ..., map: ..., scale: ...}"))
+    return HumanLabel(column=_column(value, "a column, or {column: ..., map: ..., scale: ..., kind: ...}"))
 
 
 class KeepColumn(Frozen):
@@ -133,21 +154,17 @@ def _without_reserved_names(kept: tuple[KeepColumn, ...]) -> tuple[KeepColumn, .
     return kept
 
 
-def _dataset_path(value: str, info: ValidationInfo) -> str:
-    """Make a local path absolute. Only the given text can be a glob: the folder of the YAML is escaped."""
-    if re.match(r"(hf|s3)://", value):
-        return value
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
-        raise expected("a file, a directory, a glob, hf://... or s3://...")
-    base = str((info.context or {}).get("base", Path.cwd()))
-    return str(Path(glob.escape(base) if glob.has_magic(value) else base) / os.path.expanduser(value))  # noqa: PTH111
-
-
 class DatasetConfig(Frozen):
     """Which samples are judged, and what their columns mean."""
 
-    path: Annotated[NonEmptyText, AfterValidator(_dataset_path)] = Field(
-        description="A file, a directory, a glob, or hf://datasets/...; relative to this file."
+    path: Annotated[
+        str | tuple[str, ...],
+        PlainValidator(dataset_paths),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        ),
+    ] = Field(
+        description="A file, a directory, a glob, or hf://datasets/...; or a list of them. Relative to this file."
     )
     format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet"] = Field(
         default="auto", description="The file format; auto: by the file names. .gz and .zst work too."
@@ -163,6 +180,23 @@ class DatasetConfig(Frozen):
         default=(),
         description="Columns to copy into the results.",
     )
+
+    records: NonEmptyText | None = Field(
+        default=None, description="json: the key of the object under which the rows are; a.b reaches into objects."
+    )
+    optional: Words = Field(
+        default=(), description="Columns that may be missing in some files, or appear in later rows only."
+    )
+    csv: CsvConfig = Field(default=CsvConfig(), description="csv and tsv: delimiter, quote and encoding of the files.")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path, or all paths of the list."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    def is_optional(self, path: str) -> bool:
+        """Return True if the column of this path, or an object around it, may be missing."""
+        return any(path == name or path.startswith(f"{name}.") for name in self.optional)
 
     def source_of(self, field: str) -> Column | Constant | None:
         """Return the source of a field: as mapped; else, for the five basic fields, the column of the same name."""

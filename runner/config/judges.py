@@ -122,6 +122,28 @@ class JudgeConfig(Frozen):
     )
 
     @property
+    def yields_winner(self) -> bool:
+        """True if a reply names the better of two answers."""
+        return self.kind == "pai_pairwise" if self.verdict is None else self.verdict.yields_winner
+
+    @property
+    def yields_score(self) -> bool:
+        """True if a reply contains a score, or one for each of two answers."""
+        return self.is_builtin if self.verdict is None else self.verdict.yields_score
+
+    @property
+    def yields_pair_of_scores(self) -> bool:
+        """True if a reply can contain a score for each of two answers (`score1`, `score2`)."""
+        format_ = self.kind if self.verdict is None else self.verdict.format
+        return format_ in _SCORED_PAIRS or (format_ == "json" and self.yields_score)
+
+    @property
+    def yields_single_score(self) -> bool:
+        """True if a reply can contain one overall score (`score`); a judge of one criterion has none."""
+        format_ = self.kind if self.verdict is None else self.verdict.format
+        return self.yields_score and format_ not in _SCORED_PAIRS and self.dimension is None
+
+    @property
     def is_builtin(self) -> bool:
         """True if the service builds the prompt itself (`pai_single`, `pai_pairwise`)."""
         return self.kind != "template"

@@ -26,7 +26,7 @@ def load_config(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     *,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] | None = None,
     base: Path | None = None,
     name: str | None = None,
 ) -> RunConfig:
@@ -35,7 +35,7 @@ def load_config(
     Args:
         source: the YAML file, or the mapping. The run directory keeps a mapping as YAML.
         overrides: one `KEY=VALUE` each: a dotted key (`judges.0.model`) and a value that is parsed as YAML.
-        environ: the environment variables for `${VAR}`.
+        environ: the environment variables for `${VAR}`; default: those of this process.
         base: the folder that relative paths start from; default: the folder of the file, or the working directory for a
             mapping. A copy in a run directory needs it.
         name: the name of the run if the YAML has none; default: the name of the file, or `run` for a mapping.
@@ -53,7 +53,7 @@ def load_config(
         if overrides:
             root = merged(root, tuple(overrides))
             document = dump(root)
-        parsed = ParsedDocument(root, label, environ)
+        parsed = ParsedDocument(root, label, os.environ if environ is None else environ)
     except UnreadableError as error:
         where = f"{label}:{error.line}:{error.column}" if error.line else label
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
@@ -62,7 +62,7 @@ def load_config(
     except RecursionError:
         raise ConfigError(f"{label}: it is nested too deeply, or an alias contains itself") from None
     base = path.parent if base is None else base.absolute()
-    return _validated(parsed, base, name or path.stem).with_origin(path, base, document)
+    return _validated(parsed, base, name or path.stem).with_origin(path, base, document, tuple(overrides))
 
 
 def masked(config: RunConfig) -> dict[str, Any]:

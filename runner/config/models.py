@@ -242,6 +242,7 @@ class RunConfig(Frozen):
     _source: Path = PrivateAttr(default=Path())
     _base: Path = PrivateAttr(default=Path())
     _document: str = PrivateAttr(default="")
+    _overrides: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -263,8 +264,13 @@ class RunConfig(Frozen):
         """The YAML to store in the run directory: as given or with the overrides merged, variables not expanded."""
         return self._document
 
-    def with_origin(self, source: Path, base: Path, document: str) -> RunConfig:
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The `KEY=VALUE` of every `--set`."""
+        return self._overrides
+
+    def with_origin(self, source: Path, base: Path, document: str, overrides: tuple[str, ...] = ()) -> RunConfig:
         """Return a copy of the configuration that knows its source, base folder and document."""
         copy = self.model_copy()
-        copy._source, copy._base, copy._document = source, base, document
+        copy._source, copy._base, copy._document, copy._overrides = source, base, document, overrides
         return copy

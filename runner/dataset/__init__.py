@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from runner.dataset.carried_columns import LabelKind
 from runner.dataset.chunk_reader import NEVER, chunks, everything, pending
 from runner.dataset.column_check import Columns, check_columns, columns
-from runner.dataset.files import DataFile, discover
+from runner.dataset.data_file import DataFile
+from runner.dataset.files import discover
 from runner.dataset.fingerprint import DatasetFingerprint, FileFingerprint, Growth, growth, take_fingerprint
 from runner.dataset.lookup import Read, RowLookup
 from runner.dataset.prefetch import Prefetcher
@@ -19,6 +21,7 @@ __all__ = [
     "DatasetFingerprint",
     "FileFingerprint",
     "Growth",
+    "LabelKind",
     "NextWanted",
     "Prefetcher",
     "RawRow",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -15,21 +17,32 @@ from runner.errors import BadRow
 Human = tuple[str | None, float | None, str | None]
 """The human winner, score and label; at most one of them is not None."""
 
+LabelKind = Literal["winner", "score", "label"]
+"""What a human label means: the better of two answers, a score, or a word of its own."""
+
 _NOTHING: Human = (None, None, None)
 _WINNERS = frozenset({"1", "2", "tie"})
+_WINNER_NUMBERS = {1.0: "1", 2.0: "2"}
 _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0"})
 
+# A decimal number. Python's own `float` also takes `1_2`, `infinity` and `nan`.
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?\s*")
 
-def human_reader(label: HumanLabel, pairwise: bool) -> Callable[[Any], Human]:
+# More digits before the point than any integer type of Arrow has.
+_MAX_INT_DIGITS = 20
+
+
+def human_reader(label: HumanLabel, kind: LabelKind) -> Callable[[Any], Human]:
     """Return the function that reads one human label.
 
-    With a map, its values decide for the whole dataset: if all of them are `1`, `2` or `tie`, they are winners; numbers
-    are scores (so are 1 and 2 if answers are not compared). A label that the map does not name is kept as text.
-    Without a map, 1, 2 and tie are winners if answers are compared, numbers are scores if not; the rest is text.
+    With a map, its values decide for the whole dataset: `tie` makes them winners; other numbers than 1 and 2 make them
+    scores; 1 and 2 alone follow `kind`. A label that the map does not name is kept as text. Without a map, 1, 2 and tie
+    are winners if `kind` is winner, numbers are scores if it is score; everything else is text. A number is the same
+    label however it is written: 1, 1.0, "1.0" or a DECIMAL.
     """
     if label.map is not None:
-        return _by_map(label.map, pairwise)
-    return _compared if pairwise else _single
+        return _by_map(label.map, kind)
+    return {"winner": _winner, "score": _score, "label": _word}[kind]
 
 
 def to_type(name: str) -> Callable[[Any], Any]:
@@ -49,48 +62,11 @@ def to_type(name: str) -> Callable[[Any], Any]:
     return _checked(lambda value: _to_int(value, half), name)
 
 
-def _by_map(meanings: Mapping[str, Any], pairwise: bool) -> Callable[[Any], Human]:
-    texts = {str(key): str(value) for key, value in meanings.items()}
-    values = set(texts.values())
-    winners = values <= _WINNERS and (pairwise or "tie" in values)
-
-    def read(value: Any) -> Human:
-        text = next((texts[key] for key in _spellings(value) if key in texts), None)
-        if text is None:
-            return _NOTHING if value == "" else (None, None, as_text(value))
-        if winners:
-            return text, None, None
-        number = _number(text)
-        return (None, None, text) if number is None else (None, number, None)
-
-    return read
-
-
-def _spellings(value: Any) -> tuple[str, ...]:
-    """Return the texts under which a map may name a value: YAML has its own spellings of 1, true and 1.0."""
-    if isinstance(value, bool):
-        return (str(value).lower(), str(value))
-    if isinstance(value, float) and value.is_integer():
-        return (str(int(value)), str(value))
-    return () if value is None else (str(value),)
-
-
-def _compared(value: Any) -> Human:
-    if value is None or value == "":
-        return _NOTHING
-    text = _spellings(value)[0].strip().lower()
-    return (text, None, None) if text in _WINNERS and not isinstance(value, bool) else (None, None, as_text(value))
-
-
-def _single(value: Any) -> Human:
-    if value is None or value == "":
-        return _NOTHING
-    number = _number(value)
-    return (None, None, as_text(value)) if number is None else (None, number, None)
-
-
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """Return the finite number that a value is or spells, or None. Booleans and `1_2` are no numbers."""
     if isinstance(value, bool | list | dict):
+        return None
+    if isinstance(value, str) and _NUMBER.fullmatch(value) is None:
         return None
     try:
         number = float(value)
@@ -99,13 +75,89 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _by_map(meanings: Mapping[str, Any], kind: LabelKind) -> Callable[[Any], Human]:
+    texts = {str(key): str(value) for key, value in meanings.items()}
+    stripped = {key.strip(): value for key, value in texts.items()}
+    numbers = _by_number(texts)
+    meaning = _meaning_of(frozenset(texts.values()), kind)
+
+    def read(value: Any) -> Human:
+        if value is None or value == "":
+            return _NOTHING
+        spellings = _spellings(value)
+        text = next((table[key] for table in (texts, stripped) for key in spellings if key in table), None)
+        if text is None and numbers and (number := number_of(value)) is not None:
+            text = numbers.get(number)
+        return meaning(text) if text is not None else _word(value)
+
+    return read
+
+
+def _meaning_of(values: frozenset[str], kind: LabelKind) -> Callable[[str], Human]:
+    """Return the function that turns the value of a map into a winner, a score or a word."""
+    if kind == "label":
+        return lambda text: (None, None, text)
+    if values <= _WINNERS and (kind == "winner" or "tie" in values):
+        return lambda text: (text, None, None)
+    return lambda text: _NOTHING if (number := number_of(text)) is None else (None, number, None)
+
+
+def _by_number(texts: Mapping[str, str]) -> dict[float, str]:
+    """Return the meanings by the number that a key spells, without numbers whose spellings have several meanings."""
+    meanings: dict[float, set[str]] = {}
+    for key, value in texts.items():
+        if (number := number_of(key)) is not None:
+            meanings.setdefault(number, set()).add(value)
+    return {number: values.pop() for number, values in meanings.items() if len(values) == 1}
+
+
+def _spellings(value: Any) -> tuple[str, ...]:
+    """Return the texts under which a map may name a value: files and YAML have their own spellings of true and 1."""
+    if isinstance(value, bool):
+        return (str(value).lower(), str(value))
+    if isinstance(value, str):
+        stripped = value.strip()
+        lower = stripped.lower()
+        return (value, stripped, lower, lower.capitalize()) if lower in ("true", "false") else (value, stripped)
+    return (_label_text(value) or "", str(value))
+
+
+def _winner(value: Any) -> Human:
+    if value is None or value == "":
+        return _NOTHING
+    winner = _WINNER_NUMBERS.get(number_of(value) or 0.0)
+    if winner is None and isinstance(value, str) and value.strip().lower() == "tie":
+        winner = "tie"
+    return _word(value) if winner is None else (winner, None, None)
+
+
+def _score(value: Any) -> Human:
+    if value is None or value == "":
+        return _NOTHING
+    number = number_of(value)
+    return _word(value) if number is None else (None, number, None)
+
+
+def _word(value: Any) -> Human:
+    return _NOTHING if value is None or value == "" else (None, None, _label_text(value))
+
+
+def _label_text(value: Any) -> str | None:
+    """Return a label as text; a whole number has no decimals, whatever its type is."""
+    if isinstance(value, bool | str) or (number := number_of(value)) is None:
+        return as_text(value)
+    if number.is_integer() and abs(number) < 10**_MAX_INT_DIGITS:
+        return str(int(value))
+    return str(value) if isinstance(value, Decimal) else as_text(value)
+
+
 def _checked(convert: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
     def checked(value: Any) -> Any:
         if value is None or value == "":
             return None
         try:
             return convert(value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, InvalidOperation):
             shown = repr(value) if isinstance(value, str | int | float) else kind_of(value)
             raise BadRow(f"{shown:.60} does not fit the type {name}") from None
 
@@ -116,19 +168,28 @@ def _to_bool(value: Any) -> bool:
     text = str(value).strip().lower()
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
+    number = number_of(value)
+    if number in (0.0, 1.0):
+        return number == 1.0
     raise ValueError
 
 
 def _to_float(value: Any) -> float:
-    if isinstance(value, bool | list | dict):
+    if isinstance(value, bool | list | dict) or (isinstance(value, str) and "_" in value):
         raise TypeError
     return float(value)
 
 
-def _to_int(value: Any, half: int) -> int:
-    if isinstance(value, bool | list | dict) or (isinstance(value, float) and not value.is_integer()):
+def _to_int(value: Any, half: int) -> int | None:
+    """Return a whole number, exact also beyond what a float holds; NaN, a gap in a column of floats, is None."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, bool | list | dict) or (isinstance(value, str) and _NUMBER.fullmatch(value) is None):
         raise TypeError
-    number = int(value)
-    if number != (value if not isinstance(value, str) else number) or not -half <= number < half:
+    exact = Decimal(value.strip() if isinstance(value, str) else value)
+    if not exact.is_finite() or exact.adjusted() > _MAX_INT_DIGITS or exact != exact.to_integral_value():
+        raise OverflowError
+    number = int(exact)
+    if not -half <= number < half:
         raise OverflowError
     return number

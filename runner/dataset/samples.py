@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.config import Column, Constant, DatasetConfig
-from runner.dataset.carried_columns import human_reader, to_type
+from runner.dataset.carried_columns import LabelKind, human_reader, to_type
 from runner.dataset.column_check import Columns
 from runner.dataset.decode import as_text, kind_of, record_of
 from runner.dataset.readers import RawRow
@@ -29,19 +29,21 @@ class SampleReader:
     Args:
         config: the dataset section.
         found: the dataset's columns.
-        pairwise: True if the judges compare two answers; a human label 1 or 2 is then a winner, not a score.
+        label_kind: what a human label means.
         also: further columns that templates name.
     """
 
     def __init__(
-        self, config: DatasetConfig, found: Columns, *, pairwise: bool = False, also: Iterable[str] = ()
+        self, config: DatasetConfig, found: Columns, *, label_kind: LabelKind = "score", also: Iterable[str] = ()
     ) -> None:
         sources = {field: config.source_of(field) for field in dict.fromkeys((*_BASIC, *config.fields))}
         self._constants = {field: source.value for field, source in sources.items() if isinstance(source, Constant)}
         self._paths = {field: source.path for field, source in sources.items() if isinstance(source, Column)}
         self._models = [field for field in _MODELS if sources.get(field) is not None]
+        self._optional = frozenset(path for path in self._paths.values() if config.is_optional(path))
+        self._optional_roots = tuple(dict.fromkeys(path.partition(".")[0] for path in config.optional))
         self._label = config.human_label
-        self._read_label = None if self._label is None else human_reader(self._label, pairwise)
+        self._read_label = None if self._label is None else human_reader(self._label, label_kind)
         self._kept: list[tuple[str, str, Callable[[Any], Any] | None, Any]] = []
         for kept in config.keep:
             own = found.arrow_type(kept.column) if kept.type is None else None
@@ -75,6 +77,8 @@ class SampleReader:
             record = record_of(raw.payload)
         except BadRow as error:
             return Sample(raw.ordinal, str(raw.ordinal), {}, {}, self._nothing, place, str(error))
+        for name in self._optional_roots:
+            record.setdefault(name, None)
         fields = self._mapped(record)
         columns, problem = self._carried(record, fields)
         id_ = str(raw.ordinal)
@@ -102,6 +106,8 @@ class SampleReader:
             value = record.get(path, _MISSING)
             if value is _MISSING and "." in path:
                 value = _nested(record, path)
+            if value is _MISSING and path in self._optional:
+                value = None
             if value is not _MISSING:
                 fields[field] = value
         return fields

@@ -98,6 +98,8 @@ def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
         UsageError: the configuration, the dataset, an option or the run directory is not valid.
     """
     inputs = check_inputs(config)
+    for warning in inputs.warnings:
+        log.warning("%s", warning)
     if options.detach and any(service.kind == "emulator" for service in config.services):
         raise UsageError("--detach: the embedded emulator ends with the run, and its batches with it")
     directory = RunDirectory(config.output.directory)

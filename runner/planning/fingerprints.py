@@ -15,6 +15,7 @@ import msgspec
 from runner.config import Column, Constant, DatasetConfig, JudgeConfig, RunConfig
 from runner.errors import RunDirectoryError
 from runner.judge import used_names
+from runner.planning.labels import label_kind
 
 Data = dict[str, Any]
 
@@ -62,7 +63,7 @@ def parsing_fingerprint(config: RunConfig) -> Data:
             for judge in config.judges
         },
         "columns": {
-            "human_label": None if label is None else label.model_dump(mode="json"),
+            "human_label": None if label is None else {**label.model_dump(mode="json"), "means": label_kind(config)},
             "id": _source(dataset.source_of("id")),
             "keep": [column.model_dump(mode="json") for column in dataset.keep],
             "models": {name: _source(dataset.source_of(name)) for name in ("model", "model1", "model2")},

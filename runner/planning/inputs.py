@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 import pyarrow as pa
 
-from runner.config import Constant, RunConfig, ServiceConfig
-from runner.core import Price, no_price, price_of
+from runner.config import Column, Constant, RunConfig, ServiceConfig, find_unmatched
+from runner.core import Price, check_regex_engine, no_price, price_of
 from runner.dataset import (
     Columns,
     DataFile,
@@ -25,6 +25,7 @@ from runner.dataset import (
 )
 from runner.errors import ConfigError
 from runner.judge import Panel, Variant
+from runner.planning.labels import label_kind
 from runner.results import TEXT_FIELDS, VariantKey, results_schema
 from runner.service import check_options
 from runner.types import Row, Secret
@@ -67,6 +68,7 @@ class RunInputs(msgspec.Struct, frozen=True):
         reader: turns their rows into samples.
         texts: the text columns that samples.parquet can show.
         schema: the schema of the results.
+        warnings: what in the configuration has no effect, a line each.
     """
 
     config: RunConfig
@@ -76,16 +78,18 @@ class RunInputs(msgspec.Struct, frozen=True):
     reader: SampleReader
     texts: tuple[str, ...]
     schema: pa.Schema
+    warnings: tuple[str, ...] = ()
 
 
-def check_inputs(config: RunConfig, environ: Mapping[str, str] = os.environ) -> RunInputs:
+def check_inputs(config: RunConfig, environ: Mapping[str, str] | None = None) -> RunInputs:
     """Check tokens, dataset, columns and templates; reads only the beginning of the dataset.
 
     Raises:
         UsageError: something is not valid; a ConfigError names the configuration file.
     """
+    check_regex_engine()
     try:
-        return _inputs(config, environ)
+        return _inputs(config, os.environ if environ is None else environ)
     except ConfigError as error:
         where = f"{config.source}: " if config.source.name else ""
         raise ConfigError(f"{where}{error}") from None
@@ -94,15 +98,28 @@ def check_inputs(config: RunConfig, environ: Mapping[str, str] = os.environ) -> 
 def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     tokens = {service.name: _token(service, environ) for service in config.services}
     panel = Panel(config.judges)
-    files = discover(config.dataset)
-    found = columns(files)
+    notes: list[str] = []
+    files = discover(config.dataset, notes)
+    found = columns(files, config.dataset.optional)
     used = {name for names in panel.required_fields().values() for name in names}
     fields = {name for name in used if config.dataset.source_of(name) is not None}
     check_columns(config.dataset, fields, found)
     panel.check_names(fields, found.names)
-    reader = SampleReader(config.dataset, found, pairwise="answer2" in used, also=used - fields)
+    config = with_default_id(config, found)
+    reader = SampleReader(config.dataset, found, label_kind=label_kind(config), also=used - fields)
     texts = tuple(name for name in TEXT_FIELDS if _has_source(config, name, found))
-    return RunInputs(config, tokens, panel, files, reader, texts, results_schema(reader.result_fields()))
+    schema = results_schema(reader.result_fields())
+    warnings = (*find_unmatched(config), *notes, *found.missing_optional())
+    return RunInputs(config, tokens, panel, files, reader, texts, schema, warnings)
+
+
+def with_default_id(config: RunConfig, found: Columns) -> RunConfig:
+    """Take the id from `sample_id`, as samples.parquet calls it, if no id is mapped and there is no column `id`."""
+    dataset = config.dataset
+    if "id" in dataset.fields or found.has("id") or not found.has("sample_id"):
+        return config
+    fields = {**dataset.fields, "id": Column(path="sample_id")}
+    return config.model_copy(update={"dataset": dataset.model_copy(update={"fields": fields})})
 
 
 def _token(service: ServiceConfig, environ: Mapping[str, str]) -> Secret | None:

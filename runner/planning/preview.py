@@ -11,10 +11,12 @@ import msgspec
 from runner.core import estimate_body
 from runner.dataset import chunks
 from runner.errors import BadRow, DatasetError
+from runner.planning.first_rows import FirstRows
 from runner.planning.inputs import RunInputs
 from runner.results import RunDirectory, open_snapshot
 
 ROWS_CHECKED = 100
+MAX_BAD_ROWS = 10
 
 
 class Preview(msgspec.Struct, frozen=True):
@@ -22,7 +24,7 @@ class Preview(msgspec.Struct, frozen=True):
 
     Attributes:
         bodies: the JSON bodies of the first requests, as text.
-        warnings: a line for each of the first rows that gives no request.
+        warnings: what is valid but probably not meant, and a line for each of the first rows that gives no request.
         described: one line about all rows that were checked.
     """
 
@@ -40,10 +42,12 @@ def preview_requests(inputs: RunInputs, show: int) -> Preview:
     bodies: list[str] = []
     warnings: list[str] = []
     sizes: list[int] = []
+    first_rows = FirstRows(inputs.config)
     rows = 0
     for raw in islice((raw for chunk in chunks(inputs.files) for raw in chunk), max(ROWS_CHECKED, show)):
         rows += 1
         sample = inputs.reader.sample(raw)
+        first_rows.add(sample)
         try:
             for variant in range(len(inputs.panel.variants)):
                 body = inputs.panel.request(sample, variant).body
@@ -53,14 +57,14 @@ def preview_requests(inputs: RunInputs, show: int) -> Preview:
         except BadRow as error:
             warnings.append(f"{sample.place}: would be a failed row: {error}")
     if not rows:
-        raise DatasetError(f"{inputs.config.dataset.path}: the dataset is empty")
+        raise DatasetError(f"{', '.join(inputs.config.dataset.paths)}: the dataset is empty")
     if not sizes:
         raise DatasetError(f"none of the first {rows} rows gives a request; the first: {warnings[0]}")
     described = (
         f"the first {rows} rows make {len(sizes)} requests of about {sum(sizes) // len(sizes)} prompt tokens each "
         f"(without the service's own template)"
     )
-    return Preview(bodies, warnings[:10], described)
+    return Preview(bodies, [*inputs.warnings, *first_rows.warnings(), *warnings[:MAX_BAD_ROWS]], described)
 
 
 def preview_rows(directory: Path, count: int = 5) -> Iterator[str]:

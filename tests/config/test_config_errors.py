@@ -154,7 +154,7 @@ BAD = [
     (HEAD + "  human_label: {map: {}}\n" + JUDGE, "dataset.human_label.column: is missing"),
     (
         HEAD + "  human_label: []\n" + JUDGE,
-        "dataset.human_label: expected a column, or {column: ..., map: ..., scale: ...}",
+        "dataset.human_label: expected a column, or {column: ..., map: ..., scale: ..., kind: ...}",
     ),
     (
         HEAD + "  human_label: {column: c, map: {a: 1, b: win}}\n" + JUDGE,

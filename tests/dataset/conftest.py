@@ -1,4 +1,4 @@
-"""Small datasets, written as each test needs them."""
+"""Fixtures that write small datasets and read them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 
 from runner.config import DatasetConfig
-from runner.dataset import SampleReader, chunks, columns, discover
+from runner.dataset import LabelKind, SampleReader, chunks, columns, discover
 from runner.types import Sample
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, bytes | str], Path]:
-    """Write a file below the test's folder, packed as its name says."""
+    """Returns a function that writes a file below `tmp_path`; `.gz` and `.zst` names are compressed."""
 
     def write_file(name: str, content: bytes | str) -> Path:
         data = content.encode() if isinstance(content, str) else content
@@ -35,12 +35,12 @@ def write(tmp_path: Path) -> Callable[[str, bytes | str], Path]:
 
 @pytest.fixture
 def read() -> Callable[..., list[Sample]]:
-    """Read all samples of a path, with the dataset section's other keys."""
+    """Returns a function that reads all samples of a path; keyword arguments are keys of the dataset section."""
 
-    def read_samples(path: Path | str, *, pairwise: bool = False, **section: Any) -> list[Sample]:
+    def read_samples(path: Path | str, *, label_kind: LabelKind = "score", **section: Any) -> list[Sample]:
         config = DatasetConfig.model_validate({"path": str(path), **section})
         files = discover(config)
-        reader = SampleReader(config, columns(files), pairwise=pairwise)
+        reader = SampleReader(config, columns(files), label_kind=label_kind)
         return [reader.sample(raw) for chunk in chunks(files, columns=reader.columns) for raw in chunk]
 
     return read_samples

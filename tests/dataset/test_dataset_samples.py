@@ -1,4 +1,4 @@
-"""What a row means: fields, id, bad rows, human labels and kept columns."""
+"""How a row becomes a sample: fields, id, bad rows, human labels and kept columns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lines(*rows: Any) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def prepared(path: Path, **section: Any) -> tuple[DatasetConfig, Columns]:
+def config_and_columns(path: Path, **section: Any) -> tuple[DatasetConfig, Columns]:
     config = DatasetConfig.model_validate({"path": str(path), **section})
     return config, columns(discover(config))
 
@@ -63,7 +63,9 @@ def test_fields_follow_columns_constants_and_nested_paths(write: Write, read: Re
         ({}, "0", "the id is an object; expected a text or a number"),
     ],
 )
-def test_the_id_is_a_text_or_the_ordinal(write: Write, read: Read, id_: Any, text: str, problem: str | None) -> None:
+def test_the_id_is_text_and_defaults_to_the_ordinal(
+    write: Write, read: Read, id_: Any, text: str, problem: str | None
+) -> None:
     (sample,) = read(write("a.jsonl", lines({"id": id_})))
     assert (sample.id, sample.problem) == (text, problem)
 
@@ -73,7 +75,7 @@ def test_without_an_id_column_the_ordinal_is_the_id(write: Write, read: Read) ->
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "expected_texts"),
     [
         (b'{"a": 1', "broken JSON at column 8"),
         (b'{"a": tru}', "broken JSON at column 7: Expecting value, found 'tru}'"),
@@ -86,16 +88,18 @@ def test_without_an_id_column_the_ordinal_is_the_id(write: Write, read: Read) ->
         (b'{"a": ' + b"1" * 5000 + b"}", "broken JSON"),
     ],
 )
-def test_a_bad_row_says_what_was_found_and_spoils_no_other(write: Write, read: Read, line: bytes, says: str) -> None:
+def test_a_bad_row_is_explained_and_affects_no_other_row(
+    write: Write, read: Read, line: bytes, expected_texts: str
+) -> None:
     first, bad, last = read(write("a.jsonl", b'{"id": "x"}\n\n' + line + b'\n{"id": "y"}\n'), keep=["id"])
     assert bad.problem is not None
-    assert says in bad.problem
+    assert expected_texts in bad.problem
     assert (bad.ordinal, bad.id, bad.place, bad.fields) == (1, "1", "a.jsonl:3", {})
     assert bad.columns == {"id": None}
     assert (first.problem, last.problem, last.id) == (None, None, "y")
 
 
-def test_what_python_reads_is_read(write: Write, read: Read) -> None:
+def test_json_that_only_python_accepts_is_read(write: Write, read: Read) -> None:
     path = write("a.jsonl", b'{"a": NaN, "b": -Infinity, "c": 1e999, "d": "\\ud800x", "e": 1' + b"0" * 40 + b"}\r\n")
     (sample,) = read(path, keep=["a", "d", "e"])
     assert sample.record == {"a": None, "b": None, "c": None, "d": "\ud800x", "e": 10**40}
@@ -111,7 +115,7 @@ JSON = st.recursive(
 
 
 @given(record=st.dictionaries(st.text(), JSON, max_size=4), ascii_only=st.booleans())
-def test_any_json_object_is_read_as_python_reads_it(record: dict[str, Any], ascii_only: bool) -> None:
+def test_any_json_object_is_read_as_by_json_loads(record: dict[str, Any], ascii_only: bool) -> None:
     text = json.dumps(record, ensure_ascii=ascii_only)
     payload = text.encode("utf-8", "surrogatepass")
     sample = READER.sample(RawRow(0, "a.jsonl", 1, payload, len(payload)))
@@ -124,7 +128,7 @@ def test_any_json_object_is_read_as_python_reads_it(record: dict[str, Any], asci
 
 
 @given(payload=st.binary(max_size=60))
-def test_no_bytes_make_the_reader_fail(payload: bytes) -> None:
+def test_no_bytes_make_the_reader_raise(payload: bytes) -> None:
     sample = READER.sample(RawRow(3, "a.jsonl", 4, payload, len(payload)))
     try:
         readable = isinstance(json.loads(payload.decode()), dict)
@@ -135,49 +139,13 @@ def test_no_bytes_make_the_reader_fail(payload: bytes) -> None:
 
 
 READER = SampleReader(
-    DatasetConfig.model_validate({"path": "a.jsonl", "keep": ["k"], "human_label": "h"}), Columns(()), pairwise=True
+    DatasetConfig.model_validate({"path": "a.jsonl", "keep": ["k"], "human_label": "h"}),
+    Columns(()),
+    label_kind="winner",
 )
 
 
-@pytest.mark.parametrize(
-    ("pairwise", "map_", "value", "expected"),
-    [
-        (True, None, "1", ("1", None, None)),
-        (True, None, 2, ("2", None, None)),
-        (True, None, 1.0, ("1", None, None)),
-        (True, None, "TIE", ("tie", None, None)),
-        (True, None, "A", (None, None, "A")),
-        (True, None, 3, (None, None, "3")),
-        (True, None, True, (None, None, "true")),
-        (True, None, ["1"], (None, None, '["1"]')),
-        (True, None, None, (None, None, None)),
-        (False, None, 4, (None, 4.0, None)),
-        (False, None, "4.5", (None, 4.5, None)),
-        (False, None, "1", (None, 1.0, None)),
-        (False, None, "good", (None, None, "good")),
-        (False, None, False, (None, None, "false")),
-        (False, None, "nan", (None, None, "nan")),
-        (False, None, "", (None, None, None)),
-        (True, {"model_a": 1, "model_b": 2, "both": "tie"}, "model_b", ("2", None, None)),
-        (True, {"model_a": 1, "model_b": 2}, "Model_B", (None, None, "Model_B")),
-        (True, {"0": "1", "1": "2"}, 1, ("2", None, None)),
-        (True, {"0": "1", "1": "2"}, 0.0, ("1", None, None)),
-        (True, {"true": 1, "false": 2}, False, ("2", None, None)),
-        (False, {"bad": 1, "good": 2}, "good", (None, 2.0, None)),
-        (False, {"bad": 0, "good": 1}, "bad", (None, 0.0, None)),
-        (True, {"bad": 0, "good": 10}, "good", (None, 10.0, None)),
-        (True, {"a": 1, "b": 2}, None, (None, None, None)),
-    ],
-)
-def test_a_human_label_goes_where_its_type_belongs(
-    write: Write, read: Read, pairwise: bool, map_: dict[str, Any] | None, value: Any, expected: tuple[Any, ...]
-) -> None:
-    label: dict[str, Any] = {"column": "meta.label", **({"map": map_} if map_ else {})}
-    (sample,) = read(write("a.jsonl", lines({"meta": {"label": value}})), human_label=label, pairwise=pairwise)
-    assert sample.columns == dict(zip(("human_winner", "human_score", "human_label"), expected, strict=True))
-
-
-def test_models_are_carried_as_text(write: Write, read: Read) -> None:
+def test_model_names_are_copied_as_text(write: Write, read: Read) -> None:
     path = write("a.jsonl", lines({"m": "gpt", "n": 4}, {}))
     first, second = read(path, fields={"model1": "m", "model2": {"value": "base"}, "model": "n"})
     assert first.columns == {"model": "4", "model1": "gpt", "model2": "base"}
@@ -214,7 +182,9 @@ def test_kept_json_columns_are_text_unless_a_type_is_given(write: Write, read: R
         ("string", "", ""),
     ],
 )
-def test_kept_columns_take_the_given_type(write: Write, read: Read, type_: str, value: Any, expected: Any) -> None:
+def test_kept_columns_are_converted_to_the_configured_type(
+    write: Write, read: Read, type_: str, value: Any, expected: Any
+) -> None:
     (sample,) = read(write("a.jsonl", lines({"v": value})), keep={"v": {"column": "v", "type": type_}})
     assert sample.problem is None
     assert sample.columns["v"] == expected
@@ -224,7 +194,9 @@ def test_kept_columns_take_the_given_type(write: Write, read: Read, type_: str, 
 @pytest.mark.parametrize(
     ("type_", "value"), [("int64", "x"), ("int64", 1.5), ("int8", 128), ("int64", True), ("float64", [1]), ("bool", 2)]
 )
-def test_a_kept_value_that_does_not_convert_spoils_its_row(write: Write, read: Read, type_: str, value: Any) -> None:
+def test_a_kept_value_that_cannot_be_converted_makes_its_row_bad(
+    write: Write, read: Read, type_: str, value: Any
+) -> None:
     (sample,) = read(write("a.jsonl", lines({"id": "x", "v": value})), keep={"v": {"column": "v", "type": type_}})
     assert sample.problem is not None
     assert sample.problem.startswith("column 'v': ")
@@ -232,7 +204,7 @@ def test_a_kept_value_that_does_not_convert_spoils_its_row(write: Write, read: R
     assert (sample.id, sample.columns) == ("x", {"v": None})
 
 
-def test_result_fields_have_the_files_own_types(tmp_path: Path) -> None:
+def test_result_fields_have_the_types_of_the_parquet_file(tmp_path: Path) -> None:
     table = pa.table(
         {
             "s": pa.array([{"n": 1}], pa.struct([("n", pa.int32())])),
@@ -245,7 +217,7 @@ def test_result_fields_have_the_files_own_types(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "a.parquet")
     keep = {"n": "s.n", "at": "at", "d": "d", "l": "l", "c": {"column": "c", "type": "string"}}
     section = {"keep": keep, "human_label": "c", "fields": {"model": "d"}}
-    config, found = prepared(tmp_path / "a.parquet", **section)
+    config, found = config_and_columns(tmp_path / "a.parquet", **section)
     assert SampleReader(config, found).result_fields() == [
         pa.field("human_winner", pa.string()),
         pa.field("human_score", pa.float64()),
@@ -259,25 +231,25 @@ def test_result_fields_have_the_files_own_types(tmp_path: Path) -> None:
     ]
 
 
-def test_kept_parquet_columns_have_to_agree_between_files(tmp_path: Path) -> None:
+def test_kept_parquet_columns_must_have_one_type_in_all_files(tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": [1]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"v": ["x"]}), tmp_path / "b.parquet")
-    config, found = prepared(tmp_path, keep=["v"])
+    config, found = config_and_columns(tmp_path, keep=["v"])
     with pytest.raises(DatasetError, match=r"'v' has several types: int64 in .*a\.parquet, string in .*b\.parquet"):
         SampleReader(config, found)
 
 
-def test_columns_are_known_before_the_rows(write: Write, tmp_path: Path) -> None:
-    _, found = prepared(write("a.jsonl", lines({"a": {"b": {"c": 1}}}, {"d": 1}) + "oops\n"))
+def test_columns_are_found_from_headers_and_first_rows(write: Write, tmp_path: Path) -> None:
+    _, found = config_and_columns(write("a.jsonl", lines({"a": {"b": {"c": 1}}}, {"d": 1}) + "oops\n"))
     assert found.names == ("a", "d")
     assert [found.has(path) for path in ("a.b.c", "a.b", "d", "a.c", "e")] == [True, True, True, False, False]
     assert found.roots(["a.b.c", "d", "e"]) == ("a", "d")
-    _, found = prepared(write("b.csv", "x,y.z\n1,2\n"))
+    _, found = config_and_columns(write("b.csv", "x,y.z\n1,2\n"))
     assert (found.names, found.has("y.z"), found.roots(["y.z"])) == (("x", "y.z"), True, ("y.z",))
 
 
 @pytest.mark.parametrize(
-    ("section", "needed", "says"),
+    ("section", "needed", "expected_texts"),
     [
         ({"fields": {"question": "promt"}}, [], ["a.jsonl", "'promt'", "question", "did you mean 'prompt'?"]),
         ({"fields": {"reference": "meta.golt"}}, [], ["did you mean 'meta.gold'?"]),
@@ -287,15 +259,19 @@ def test_columns_are_known_before_the_rows(write: Write, tmp_path: Path) -> None
         ({}, ["nothing"], ["'nothing'"]),
     ],
 )
-def test_a_missing_column_is_named(write: Write, section: dict[str, Any], needed: list[str], says: list[str]) -> None:
-    config, found = prepared(write("a.jsonl", lines({"prompt": "q", "meta": {"gold": 1}, "category": "c"})), **section)
+def test_a_missing_column_is_named(
+    write: Write, section: dict[str, Any], needed: list[str], expected_texts: list[str]
+) -> None:
+    config, found = config_and_columns(
+        write("a.jsonl", lines({"prompt": "q", "meta": {"gold": 1}, "category": "c"})), **section
+    )
     with pytest.raises(DatasetError) as caught:
         check_columns(config, needed, found)
-    assert all(text in str(caught.value) for text in says), str(caught.value)
+    assert all(text in str(caught.value) for text in expected_texts), str(caught.value)
 
 
-def test_columns_that_are_there_pass(write: Write) -> None:
-    config, found = prepared(
+def test_existing_columns_pass_the_check(write: Write) -> None:
+    config, found = config_and_columns(
         write("a.jsonl", lines({"prompt": "q"}, {"meta": {"gold": 1}})),
         fields={"question": "prompt", "reference": "meta.gold", "lang": {"value": "en"}},
         keep=["meta"],
@@ -303,16 +279,16 @@ def test_columns_that_are_there_pass(write: Write) -> None:
     check_columns(config, ["id", "question", "reference", "lang", "prompt"], found)
 
 
-def test_each_csv_file_needs_the_columns(write: Write, tmp_path: Path) -> None:
+def test_every_csv_file_must_have_the_columns(write: Write, tmp_path: Path) -> None:
     write("a.csv", "q\n1\n")
     write("b.csv", "p\n1\n")
-    config, found = prepared(tmp_path, fields={"question": "q"})
+    config, found = config_and_columns(tmp_path, fields={"question": "q"})
     with pytest.raises(DatasetError, match=r"b\.csv: no column 'q'"):
         check_columns(config, [], found)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "expected_texts"),
     [
         ("a.jsonl", "", "there are no rows"),
         ("a.jsonl", "\n \n", "there are no rows"),
@@ -321,6 +297,6 @@ def test_each_csv_file_needs_the_columns(write: Write, tmp_path: Path) -> None:
         ("a.json", "[]", "there are no rows"),
     ],
 )
-def test_a_dataset_without_rows_is_refused(write: Write, name: str, content: str, says: str) -> None:
-    with pytest.raises(DatasetError, match=says):
-        prepared(write(name, content))
+def test_a_dataset_without_rows_is_rejected(write: Write, name: str, content: str, expected_texts: str) -> None:
+    with pytest.raises(DatasetError, match=expected_texts):
+        config_and_columns(write(name, content))

@@ -1,4 +1,4 @@
-"""Texts read column by column are what reading them row by row gives."""
+"""Reading texts column by column gives the same as reading them row by row."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Write = Callable[[str, bytes | str], Path]
 def rows_of(path: Path, **section: Any) -> tuple[SampleReader, list[RawRow]]:
     config = DatasetConfig.model_validate({"path": str(path), **section})
     files = discover(config)
-    reader = SampleReader(config, columns(files), pairwise=True)
+    reader = SampleReader(config, columns(files), label_kind="winner")
     return reader, [row for chunk in chunks(files, columns=reader.columns) for row in chunk]
 
 
 def read(path: Path, **section: Any) -> list[list[str | None]]:
     reader, rows = rows_of(path, **section)
-    found = [column.to_pylist() for column in TextReader(reader, NAMES).columns(rows)]
-    assert found == [[as_text(reader.mapped(row).get(name)) for row in rows] for name in NAMES]
-    return found
+    texts = [column.to_pylist() for column in TextReader(reader, NAMES).columns(rows)]
+    assert texts == [[as_text(reader.mapped(row).get(name)) for row in rows] for name in NAMES]
+    return texts
 
 
 values = st.recursive(
@@ -42,7 +42,7 @@ values = st.recursive(
 )
 rows = st.dictionaries(st.sampled_from([*NAMES, "other", "a.b"]), st.text() | values)
 lines = st.builds(lambda row, escaped: json.dumps(row, ensure_ascii=escaped).encode(), rows, st.booleans())
-odd = st.sampled_from(
+unusual_lines = st.sampled_from(
     [
         *(b"null", b"[1]", b"{", b'{"question": "q"} {}', b'{"question": "\\ud800", "answer1": "a"}'),
         *(b'{"question": "one", "question": "two"}', b'{"question": "\xff"}', b'{"question": "q", "answer1": NaN}'),
@@ -57,14 +57,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> SampleReader:
     return rows_of(path)[0]
 
 
-@given(st.lists(lines | odd, max_size=6))
-def test_any_rows(reader: SampleReader, given: list[bytes]) -> None:
-    raws = [RawRow(number, "d.jsonl", number, line, len(line)) for number, line in enumerate(given)]
-    found = [column.to_pylist() for column in TextReader(reader, NAMES).columns(raws)]
-    assert found == [[as_text(reader.mapped(raw).get(name)) for raw in raws] for name in NAMES]
+@given(st.lists(lines | unusual_lines, max_size=6))
+def test_any_json_lines(reader: SampleReader, payloads: list[bytes]) -> None:
+    raws = [RawRow(number, "d.jsonl", number, line, len(line)) for number, line in enumerate(payloads)]
+    texts = [column.to_pylist() for column in TextReader(reader, NAMES).columns(raws)]
+    assert texts == [[as_text(reader.mapped(raw).get(name)) for raw in raws] for name in NAMES]
 
 
-def test_rows_that_are_not_there(reader: SampleReader) -> None:
+def test_missing_rows_and_fields_are_null(reader: SampleReader) -> None:
     row = RawRow(0, "d.jsonl", 1, b'{"question": "q", "answer2": 7}', 9)
     assert [column.to_pylist() for column in TextReader(reader, NAMES).columns([None, row])] == [
         [None, "q"],
@@ -84,7 +84,7 @@ def test_renamed_nested_shared_and_constant_fields(write: Write) -> None:
     assert read(path, fields=constant)[0] == ["always", "always"]
 
 
-def test_other_formats(write: Write, tmp_path: Path) -> None:
+def test_csv_json_and_parquet(write: Write, tmp_path: Path) -> None:
     assert read(write("d.csv", "question,answer1,answer2\nq,,2\n"))[2] == ["2"]
     assert read(write("d.json", '[{"question": "q",\n"answer1": "a"}, {"answer2": null}]')) == [
         ["q", None],
