@@ -9,7 +9,7 @@ from runner.config.models import RunConfig
 # Keys that also accept a text in place of a mapping.
 _ALSO_TEXT = (("DatasetConfig", "human_label"), ("JudgeConfig", "verdict"))
 # Keys that accept a list of texts or a single text.
-_ONE_OR_MORE = (("JudgeConfig", "service"), ("ReportConfig", "group_by"))
+_ONE_OR_MORE = (("DatasetConfig", "optional"), ("JudgeConfig", "service"), ("ReportConfig", "group_by"))
 _KEEP = {
     "anyOf": [
         {"type": "array", "items": {"type": "string"}},

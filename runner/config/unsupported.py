@@ -21,8 +21,12 @@ def _given(value: Any) -> bool:
     return value is not None
 
 
+def _is_at_s3(path: str | tuple[str, ...]) -> bool:
+    return any(item.startswith("s3://") for item in ((path,) if isinstance(path, str) else path))
+
+
 UNSUPPORTED_FEATURES = (
-    UnsupportedFeature("dataset.path", lambda path: path.startswith("s3://"), "a dataset at s3://"),
+    UnsupportedFeature("dataset.path", _is_at_s3, "a dataset at s3://"),
     UnsupportedFeature("monitor.listen", _given, "a live page"),
     UnsupportedFeature("cluster", _given, "a run on many machines"),
 )

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
-from runner.dataset.files import DataFile
+import msgspec
+
+from runner.dataset.csv_reader import read_csv
+from runner.dataset.data_file import DataFile
+from runner.dataset.decode import Broken, record_of
 from runner.dataset.fingerprint import DatasetFingerprint
-from runner.dataset.readers import (
-    READ_ERRORS,
-    NextWanted,
-    RawRow,
-    Reader,
-    SeekPoint,
-    read_csv,
-    read_json,
-    read_lines,
-    read_parquet,
-)
-from runner.errors import DatasetError
+from runner.dataset.json_reader import read_json
+from runner.dataset.readers import READ_ERRORS, NextWanted, RawRow, Reader, SeekPoint, read_lines, read_parquet
+from runner.errors import BadRow, DatasetError
 
 NEVER = sys.maxsize  # the next wanted ordinal if there is none
 
@@ -98,13 +93,29 @@ def _rows(
             continue
         try:
             marks = seen.marks if seen is not None and seen.has(file.stamp()) else ()
-            reached = yield from _reader(file, ordinal, end, wanted, columns, marks)
+            rows = _reader(file, ordinal, end, wanted, columns, marks)
+            added = file.folder_columns()
+            reached = yield from _with_columns(rows, added) if added else rows
         except READ_ERRORS as error:
-            raise DatasetError(f"{file.path}: cannot be read to its end: {error}") from error
+            raise DatasetError(f"{file.place}: cannot be read to its end: {error}") from error
         if seen is not None and wanted(reached) < end:
-            raise DatasetError(f"{file.path}: has {reached - ordinal} rows, but had {seen.rows} when it was counted")
+            raise DatasetError(f"{file.place}: has {reached - ordinal} rows, but had {seen.rows} when it was counted")
         ordinal = reached if seen is None else end
     return ordinal
+
+
+def _with_columns(rows: Reader, added: Mapping[str, str | None]) -> Reader:
+    """Give each row the columns that its folders name; a column of the file itself wins."""
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration as end:
+            return int(end.value)
+        try:
+            payload: object = {**added, **record_of(row.payload)}
+        except BadRow as error:
+            payload = Broken(str(error))
+        yield msgspec.structs.replace(row, payload=payload)
 
 
 def _reader(

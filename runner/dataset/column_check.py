@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from typing import Any
 
@@ -11,12 +12,15 @@ import pyarrow as pa
 
 from runner.config import Column, DatasetConfig
 from runner.dataset.chunk_reader import NEVER, chunks
+from runner.dataset.csv_reader import csv_header, csv_records
+from runner.dataset.data_file import DataFile
 from runner.dataset.decode import record_of
-from runner.dataset.files import DataFile, listed, nearest
-from runner.dataset.readers import READ_ERRORS, coarse_type, csv_header, csv_records
+from runner.dataset.files import listed, nearest
+from runner.dataset.readers import READ_ERRORS, coarse_type
 from runner.errors import BadRow, DatasetError
 
 _FIRST_ROWS = 200
+_DELIMITERS = ",;\t|"
 _BASIC = ("id", "question", "answer", "answer1", "answer2")
 
 
@@ -27,26 +31,51 @@ class Header(msgspec.Struct, frozen=True):
         place: the file, or the rows that were read, for messages.
         names: the top-level columns, in order.
         paths: every path to a value, nested ones too, with its Arrow type if the file has one.
+        hint: what may be wrong if a column is not found.
     """
 
     place: str
     names: tuple[str, ...]
     paths: Mapping[str, Any]
+    hint: str = ""
 
 
 class Columns(msgspec.Struct, frozen=True):
-    """The columns of a dataset: a header for each CSV or Parquet file, a single one for JSON."""
+    """The columns of a dataset: a header for each CSV or Parquet file, a single one for JSON.
+
+    Attributes:
+        headers: the columns that were found.
+        optional: paths to columns that may come later, or only in some files.
+        are_all: True if there are no others, as the headers of CSV and Parquet say; JSON may have more in later rows.
+    """
 
     headers: tuple[Header, ...]
+    optional: tuple[str, ...] = ()
+    are_all: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The top-level columns of all files, in the order in which they first appear."""
-        return tuple(dict.fromkeys(chain.from_iterable(header.names for header in self.headers)))
+        """The top-level columns of all files, in the order in which they first appear; then the optional ones."""
+        optional = (path.partition(".")[0] for path in self.optional if not self._is_found(path))
+        return tuple(dict.fromkeys(chain(*(header.names for header in self.headers), optional)))
 
     def has(self, path: str) -> bool:
-        """Return True if any file has a value at this path."""
+        """Return True if any file has a value at this path, or may have one."""
+        return self._is_found(path) or path in self.optional
+
+    def _is_found(self, path: str) -> bool:
         return any(path in header.paths for header in self.headers)
+
+    def missing_optional(self) -> list[str]:
+        """Return a line for each optional column that is missing in all files, or may be spelt wrongly."""
+        paths = dict.fromkeys(chain.from_iterable(header.paths for header in self.headers))
+        missing = [(path, nearest(path, paths)) for path in self.optional if path not in paths]
+        where = "in any file" if self.are_all else f"in {self.headers[0].place}"
+        return [
+            f"dataset.optional: there is no column {path!r} {where}{guess}"
+            for path, guess in missing
+            if guess or self.are_all
+        ]
 
     def arrow_type(self, path: str) -> Any:
         """Return the Arrow type that the Parquet files give a path; None for other formats.
@@ -67,22 +96,26 @@ class Columns(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(top for top in tops if top in names))
 
 
-def columns(files: Sequence[DataFile]) -> Columns:
+def columns(files: Sequence[DataFile], optional: Sequence[str] = ()) -> Columns:
     """Find the columns: Parquet schemas, CSV headers, or the keys of the first 200 JSON rows.
+
+    Args:
+        files: the files of the dataset.
+        optional: paths to columns that may come later, or only in some files.
 
     Raises:
         DatasetError: there is no row at all, none of the first rows is JSON, or a file cannot be read.
     """
     if files[0].format in ("jsonl", "json"):
-        return Columns((_first_rows(files),))
+        return Columns((_first_rows(files),), tuple(optional))
     headers = tuple(header for file in files if (header := _header(file)).names)
     if not headers:
-        raise DatasetError(f"{files[0].path}: there is no column" + (" in any file" if len(files) > 1 else ""))
-    return Columns(headers)
+        raise DatasetError(f"{files[0].place}: there is no column" + (" in any file" if len(files) > 1 else ""))
+    return Columns(headers, tuple(optional), are_all=True)
 
 
 def check_columns(config: DatasetConfig, needed: Iterable[str], found: Columns) -> None:
-    """Require that every mapped column exists, and those of the needed fields.
+    """Require that every mapped column exists, and those of the needed fields, unless they are optional.
 
     Args:
         config: the dataset section.
@@ -94,12 +127,19 @@ def check_columns(config: DatasetConfig, needed: Iterable[str], found: Columns) 
     """
     for field, path in _claims(config, needed):
         for header in found.headers:
-            if path not in header.paths:
-                hint = "; map it under dataset.fields" if field in _BASIC and field not in config.fields else ""
+            if path not in header.paths and not config.is_optional(path):
                 raise DatasetError(
                     f"{header.place}: no column {path!r} for {field}{nearest(path, header.paths)}"
-                    f"; the columns are {listed(header.names)}{hint}"
+                    f"; the columns are {listed(header.names)}{_hint(config, field, path, header)}"
                 )
+
+
+def _hint(config: DatasetConfig, field: str, path: str, header: Header) -> str:
+    if header.hint:
+        return header.hint
+    if field in _BASIC and field not in config.fields:
+        return "; map it under dataset.fields"
+    return f"; if some rows or files lack it, set dataset.optional: [{path}]"
 
 
 def _claims(config: DatasetConfig, needed: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -119,16 +159,31 @@ def _claims(config: DatasetConfig, needed: Iterable[str]) -> Iterator[tuple[str,
 
 
 def _header(file: DataFile) -> Header:
+    paths: dict[str, Any]
+    hint = ""
     try:
         if file.format == "parquet":
             with file.parquet() as table:
                 schema = table.schema_arrow
-            return Header(str(file.path), tuple(schema.names), dict(_schema_paths(schema, "")))
-        records = csv_records(file)
-        names = tuple(csv_header(file, records))
+            names, paths = schema.names, dict(_schema_paths(schema, ""))
+        else:
+            with closing(csv_records(file)) as records:
+                names = csv_header(file, records)
+            paths, hint = dict.fromkeys(names), _delimiter_hint(names)
     except READ_ERRORS as error:
-        raise DatasetError(f"{file.path}: cannot be read as {file.format}: {error}") from error
-    return Header(str(file.path), names, dict.fromkeys(names))
+        raise DatasetError(f"{file.place}: cannot be read as {file.format}: {error}") from error
+    added = file.folder_columns()
+    for name in added:
+        paths.setdefault(name, pa.string() if file.format == "parquet" else None)
+    return Header(file.place, tuple(dict.fromkeys((*names, *added))), paths, hint)
+
+
+def _delimiter_hint(names: Iterable[str]) -> str:
+    """Name another delimiter that the header seems to have."""
+    text = "".join(names)
+    found = max(_DELIMITERS, key=text.count)
+    shown = {"\t": "'\\t'"}.get(found, f"'{found}'")
+    return f"; if {shown} separates the cells, set dataset.csv: {{delimiter: {shown}}}" if found in text else ""
 
 
 def _schema_paths(fields: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -142,7 +197,7 @@ def _schema_paths(fields: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any
 def _first_rows(files: Sequence[DataFile]) -> Header:
     first = chunks(files, lambda ordinal: ordinal if ordinal < _FIRST_ROWS else NEVER)
     rows = list(chain.from_iterable(first))
-    where = str(files[0].path) if len(files) == 1 else f"{files[0].path} and {len(files) - 1} more files"
+    where = files[0].place if len(files) == 1 else f"{files[0].place} and {len(files) - 1} more files"
     if not rows:
         raise DatasetError(f"{where}: there are no rows")
     records = []

@@ -1,26 +1,21 @@
-"""Find the files of a dataset and open them."""
+"""Find the files of a dataset."""
 
 from __future__ import annotations
 
 import glob
-import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from runner import core
-from runner.config import DatasetConfig
+from runner.config import CsvConfig, DatasetConfig
+from runner.dataset.data_file import DataFile
+from runner.dataset.folders import files_below, in_sight, matches, matches_part, printable, split_pattern
 from runner.dataset.hub import HUB, HubFile, HubFolder
 from runner.errors import DatasetError
 
-BUFFER_BYTES = 1 << 18
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 _FORMATS = {
     ".jsonl": "jsonl",
@@ -31,81 +26,41 @@ _FORMATS = {
     ".parquet": "parquet",
 }
 _KNOWN = "known endings: " + ", ".join(_FORMATS) + ", each text format also with .gz or .zst"
+_TABLES = ("csv", "tsv")
+
+# Files that Hugging Face `datasets` writes beside the .arrow files of `save_to_disk` and of its cache.
+_SAVED_DATASET = {"dataset_info.json", "state.json", "dataset_dict.json"}
 
 
-class Stamp(msgspec.Struct, frozen=True):
-    """What shows that a file is unchanged without reading it: its size, modification time and version."""
+def discover(config: DatasetConfig, notes: list[str] | None = None) -> tuple[DataFile, ...]:
+    """List the files of the dataset: those of each path in byte order of their name, the paths in the order given.
 
-    size: int
-    mtime_ns: int = 0
-    version: str | None = None
-
-
-class DataFile(msgspec.Struct, frozen=True):
-    """One file of the dataset.
-
-    Attributes:
-        path: where it is, on the disk or at the Hub.
-        name: its path relative to the dataset's root, with `/`; messages and fingerprints use it.
-        format: `jsonl`, `json`, `csv`, `tsv` or `parquet`.
-        compression: `gzip`, `zstd` or None.
-    """
-
-    path: Path | HubFile
-    name: str
-    format: str
-    compression: str | None = None
-
-    def stamp(self) -> Stamp:
-        """Return its stamp without reading it; only a file at the Hub has a version."""
-        if isinstance(self.path, HubFile):
-            return Stamp(self.path.size, version=self.path.version)
-        stat = self.path.stat()
-        return Stamp(stat.st_size, stat.st_mtime_ns)
-
-    def raw(self) -> BinaryIO:
-        """Open its own bytes, unbuffered."""
-        if isinstance(self.path, HubFile):
-            return self.path.open()
-        return cast("BinaryIO", self.path.open("rb", buffering=0))
-
-    @contextmanager
-    def parquet(self, **options: Any) -> Iterator[Any]:
-        """Open it as a `pq.ParquetFile` with these options."""
-        if isinstance(self.path, HubFile):
-            with self.path.open(anywhere=True) as stream, pq.ParquetFile(stream, **options) as table:
-                yield table
-        else:
-            with pq.ParquetFile(self.path, **options) as table:
-                yield table
-
-
-def discover(config: DatasetConfig) -> tuple[DataFile, ...]:
-    """List the files of the dataset in byte order of their path.
-
-    The path is a file, a directory (all data files in it, at any depth, hidden ones skipped) or a glob; on the disk or
-    at the Hugging Face Hub. The order of the files fixes the ordinals of the rows.
-
-    Raises:
-        DatasetError: nothing is there, an ending is unknown, or the files differ in format.
-    """
-    given = str(config.path)
-    files = _at_the_hub(given, config.format) if given.startswith(HUB) else _on_the_disk(given, config.format)
-    _require_one_format(given, files)
-    return tuple(sorted(files, key=lambda file: os.fsencode(file.name)))
-
-
-def open_bytes(file: DataFile, raw: BinaryIO | None = None) -> BinaryIO:
-    """Open a file as a buffered stream of its uncompressed bytes.
+    A path is a file, a directory (all data files in it, at any depth, hidden ones skipped) or a glob; on the disk or at
+    the Hugging Face Hub. The order of the files fixes the ordinals of the rows.
 
     Args:
-        file: which file.
-        raw: a stream of the file's own bytes to read instead of opening it; it is closed with the result.
+        config: the dataset section.
+        notes: gets a line for what was left out and may have been meant.
+
+    Raises:
+        DatasetError: nothing is there, an ending is unknown, the files differ in format, or a key does not fit them.
     """
-    source = file.raw() if raw is None else raw
-    if file.compression is not None:
-        source = pa.input_stream(source, compression=file.compression, buffer_size=BUFFER_BYTES)
-    return io.BufferedReader(cast("Any", source), BUFFER_BYTES)
+    hidden: list[str] = []
+    found: list[DataFile] = []
+    for given in config.paths:
+        files = _at_the_hub(given, config) if given.startswith(HUB) else _on_the_disk(given, config.format, hidden)
+        found += sorted(files, key=lambda file: os.fsencode(file.name))
+    several = len(config.paths) > 1
+    unique = _each_once(found)
+    if notes is not None:
+        notes += _left_out(hidden, len(found) - len(unique))
+    _require_one_format(config, unique)
+    _require_fitting_keys(config, unique[0])
+    named = _named_from_common_folder(unique) if several else unique
+    return tuple(
+        msgspec.structs.replace(file, name=printable(file.name), records=config.records, csv=config.csv)
+        for file in named
+    )
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -116,34 +71,73 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def listed(names: Iterable[str], limit: int = 20) -> str:
     """Return the names as one line, cut after `limit` of them."""
-    everything = sorted(names)
+    everything = sorted(map(printable, names))
     more = f", ... ({len(everything)} in all)" if len(everything) > limit else ""
     return ", ".join(everything[:limit]) + more
 
 
-def _on_the_disk(given: str, wanted: str) -> list[DataFile]:
+def _each_once(files: Iterable[DataFile]) -> list[DataFile]:
+    """Leave out a file that was already found through another link to its folder, or another path of the list."""
+    folders: dict[Path, str] = {}
+    found: dict[object, DataFile] = {}
+    for file in files:
+        key: object = str(file.path)
+        if isinstance(file.path, Path):
+            folder = file.path.parent
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            key = (folders[folder], file.path.name)
+        found.setdefault(key, file)
+    return list(found.values())
+
+
+def _left_out(hidden: Iterable[str], twice: int) -> list[str]:
+    names = [name for name in dict.fromkeys(hidden) if name[0] == "_" or "/_" in name]
+    data = [name for name in names if name.endswith("/") or _read_ending(name)[0] is not None]
+    notes = []
+    if data:
+        notes.append(f"dataset.path: left out, because the name begins with an underscore: {listed(data)}")
+    if twice:
+        files = "1 file was" if twice == 1 else f"{twice} files were"
+        notes.append(f"dataset.path: {files} found again by another path or link, and read once")
+    return notes
+
+
+def _named_from_common_folder(files: Sequence[DataFile]) -> list[DataFile]:
+    """Name the files relative to the folder that they have in common: those of several paths may be called alike."""
+    parts = [str(file.path).split("/") for file in files]
+    shortest = min(len(item) - 1 for item in parts)
+    common = next((at for at in range(shortest) if len({item[at] for item in parts}) > 1), shortest)
+    return [
+        msgspec.structs.replace(file, name="/".join(item[common:])) for file, item in zip(files, parts, strict=True)
+    ]
+
+
+def _on_the_disk(given: str, wanted: str, hidden: list[str]) -> list[DataFile]:
     path = Path(given)
     if "://" in given:
         raise DatasetError(f"dataset.path: {given} is not a local path; download it and name the folder")
     try:
         if path.is_dir():
-            return _in_folder(given, _below(path), wanted)
+            return _in_folder(given, files_below(path, hidden), wanted, hidden)
         if path.exists():
             return [_data_file(path, path.name, wanted)]
         if glob.has_magic(given):
-            return _matching(given, wanted)
+            return _matching(given, wanted, hidden)
         raise DatasetError(f"dataset.path: {given} does not exist; {_what_is_near(path)}")
     except OSError as error:
-        raise DatasetError(f"dataset.path: {given} cannot be read: {error.strerror or error}") from error
+        place = given if error.filename is None else printable(os.fsdecode(error.filename))
+        raise DatasetError(f"dataset.path: {place} cannot be read: {error.strerror or error}") from error
 
 
-def _at_the_hub(given: str, wanted: str) -> list[DataFile]:
-    folder = HubFolder(given)
+def _at_the_hub(given: str, config: DatasetConfig) -> list[DataFile]:
+    folder, wanted = HubFolder(given), config.format
     match folder.kind(folder.path):
         case "file":
             return [_data_file(folder.file(folder.path), folder.path.rpartition("/")[2], wanted)]
         case "directory":
-            return _in_folder(given, (entry for entry in folder.files(folder.path) if _in_sight(entry[0])), wanted)
+            entries = [entry for entry in folder.files(folder.path) if in_sight(entry[0])]
+            return _in_folder(given, entries, wanted, [])
     root = _plain_root(folder.path)
     has = _has(folder.address(root), folder.names(root), folder.path.rpartition("/")[2])
     if not glob.has_magic(folder.path):
@@ -165,63 +159,99 @@ def _plain_root(pattern: str) -> str:
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a glob, as `glob.glob` has it: hidden names only where the pattern says the dot."""
+    """Whether a path matches a glob: hidden names only where the pattern says the dot or underscore."""
     if not parts or not pattern:
         return not parts and not pattern
-    first, shown = pattern[0], not parts[0].startswith(".")
-    if first == "**":
-        return _matches(parts, pattern[1:]) or (shown and _matches(parts[1:], pattern))
-    return (shown or first[0] == ".") and fnmatchcase(parts[0], first) and _matches(parts[1:], pattern[1:])
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (in_sight(parts[0]) and _matches(parts[1:], pattern))
+    return matches_part(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-def _below(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if _in_sight(name)]
-        for name in filter(_in_sight, names):
-            path = Path(folder, name)
-            yield path.relative_to(root).as_posix(), path
-
-
-def _in_sight(name: str) -> bool:
-    return not any(part.startswith(".") for part in name.split("/"))
-
-
-def _in_folder(root: str, entries: Iterable[tuple[str, Path | HubFile]], wanted: str) -> list[DataFile]:
-    found: list[DataFile] = []
-    others: list[str] = []
-    for name, path in entries:
-        format_, compression = _read_ending(name)
-        if format_ is None or wanted not in ("auto", format_):
-            others.append(name.rpartition("/")[2])
-        else:
-            found.append(DataFile(path, name, format_, compression))
+def _in_folder(
+    root: str, entries: Iterable[tuple[str, Path | HubFile]], wanted: str, hidden: Sequence[str]
+) -> list[DataFile]:
+    everything = list(entries)
+    found = _data_files(root, everything, wanted)
     if not found:
-        what = "data file" if wanted == "auto" else f"{wanted} file"
-        has = f"it has {listed(others)}" if others else "it is empty"
-        raise DatasetError(f"dataset.path: no {what} in {root}; {has}; {_KNOWN}")
+        raise DatasetError(_nothing_in(root, [name for name, _ in everything], wanted, hidden))
     return found
 
 
-def _matching(pattern: str, wanted: str) -> list[DataFile]:
-    root = Path(pattern)
-    while glob.has_magic(str(root)):
-        root = root.parent
-    paths = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207 (Path.glob finds hidden files)
-    files = [_data_file(path, path.relative_to(root).as_posix(), wanted) for path in paths if not path.is_dir()]
-    if not files:
+def _data_files(root: str, entries: Iterable[tuple[str, Path | HubFile]], wanted: str) -> list[DataFile]:
+    """Return the data files of a folder: those with a known ending, of the wanted format."""
+    found: list[DataFile] = []
+    others: list[tuple[str, Path | HubFile]] = []
+    for name, path in entries:
+        format_, compression = _read_ending(name)
+        if format_ is None or wanted not in ("auto", format_):
+            others.append((name, path))
+        else:
+            _require_regular(path)
+            found.append(DataFile(path, name, format_, compression))
+    if problem := _other_folder(root, [file.name for file in found], [name for name, _ in others]):
+        raise DatasetError(problem)
+    if not found and wanted == "jsonl":  # Spark's .json files hold one object per line
+        return [DataFile(path, name, wanted, _read_ending(name)[1]) for name, path in others if _is_json(name)]
+    return found
+
+
+def _is_json(name: str) -> bool:
+    return _read_ending(name)[0] == "json"
+
+
+def _other_folder(root: str, found: Sequence[str], others: Sequence[str]) -> str | None:
+    """Return what a folder is, if its files are not the rows that are meant."""
+    names = {name.rpartition("/")[2] for name in found}
+    if names <= _SAVED_DATASET and any(name.endswith(".arrow") for name in others):
+        return (
+            f"dataset.path: {root} holds .arrow files, as Hugging Face `save_to_disk` writes them, which are not read; "
+            f"write the dataset as Parquet: datasets.load_from_disk({root!r}).to_parquet('data.parquet')"
+        )
+    if "run.json" in found and "lock" in others:
+        return f"dataset.path: {root} is a run directory; for its samples name {root.rstrip('/')}/samples.parquet"
+    return None
+
+
+def _nothing_in(root: str, names: Sequence[str], wanted: str, hidden: Sequence[str]) -> str:
+    what = "data file" if wanted == "auto" else f"{wanted} file"
+    has = f"it has {listed(name.rpartition('/')[2] for name in names)}" if names else "it is empty"
+    if hidden and not names:
+        has = f"it has only names that begin with a dot or an underscore: {listed(hidden)}"
+    endings = dict.fromkeys(Path(name).suffix for name in names if Path(name).suffix)
+    if wanted == "auto" or not endings:
+        return f"dataset.path: no {what} in {root}; {has}; {_KNOWN}"
+    example = f"{root.rstrip('/')}/*{next(iter(endings))}"
+    return f"dataset.path: no {what} in {root}; {has}; to read others as {wanted}, name them: {example}"
+
+
+def _matching(pattern: str, wanted: str, hidden: list[str]) -> list[DataFile]:
+    found: list[DataFile] = []
+    for name, path in matches(pattern, hidden):
+        if path.is_dir():
+            below = [(f"{name}/{item}" if name else item, file) for item, file in files_below(path, hidden)]
+            found += _data_files(str(path), below, wanted)
+        else:
+            found.append(_data_file(path, name, wanted))
+    if not found:
+        root = Path(split_pattern(pattern)[0])
         raise DatasetError(f"dataset.path: no file matches {pattern}; {_what_is_near(root / Path(pattern).name)}")
-    return files
+    return found
+
+
+def _require_regular(path: Path | HubFile) -> None:
+    if isinstance(path, Path) and not path.is_file():
+        what = "is not a regular file" if path.exists() else "is a link to a file that does not exist"
+        raise DatasetError(f"dataset.path: {printable(str(path))} {what}")
 
 
 def _data_file(path: Path | HubFile, name: str, wanted: str) -> DataFile:
-    if isinstance(path, Path) and not path.is_file():
-        raise DatasetError(f"dataset.path: {path} is not a regular file")
+    _require_regular(path)
     format_, compression = _read_ending(name)
     if wanted != "auto":
         format_ = wanted
     if format_ is None:
         raise DatasetError(
-            f"dataset.format: the ending of {path} tells no format; {_KNOWN}; or set dataset.format"
+            f"dataset.format: the ending of {printable(str(path))} tells no format; {_KNOWN}; or set dataset.format"
             + nearest(Path(name).suffix, _FORMATS)
         )
     return DataFile(path, name, format_, compression)
@@ -236,20 +266,29 @@ def _read_ending(name: str) -> tuple[str | None, str | None]:
     return (None if format_ == "parquet" else format_), compression
 
 
-def _require_one_format(given: str, files: list[DataFile]) -> None:
-    examples = {file.format: file.name for file in files}
+def _require_one_format(config: DatasetConfig, files: Sequence[DataFile]) -> None:
+    examples = {file.format: printable(file.name) for file in files}
     if len(examples) > 1:
         seen = ", ".join(f"{format_} ({name})" for format_, name in sorted(examples.items()))
+        given = ", ".join(config.paths)
         raise DatasetError(
             f"dataset.path: {given} holds files of several formats: {seen}; name one with dataset.format or a glob"
         )
+
+
+def _require_fitting_keys(config: DatasetConfig, file: DataFile) -> None:
+    """Require that keys for one format are not set for another, where they would do nothing."""
+    if config.records is not None and file.format != "json":
+        raise DatasetError(f"dataset.records: only a json file has rows under a key; {file.place} is {file.format}")
+    if config.csv.model_dump() != CsvConfig().model_dump() and file.format not in _TABLES:
+        raise DatasetError(f"dataset.csv: only csv and tsv files have these keys; {file.place} is {file.format}")
 
 
 def _what_is_near(path: Path) -> str:
     missing = path
     while not missing.parent.is_dir() and missing.parent != missing:
         missing = missing.parent
-    names = [entry.name for entry in missing.parent.iterdir() if _in_sight(entry.name)]
+    names = [entry.name for entry in missing.parent.iterdir() if in_sight(entry.name)]
     return _has(str(missing.parent), names, missing.name)
 
 

@@ -10,13 +10,17 @@ from typing import Any, BinaryIO, Literal, cast
 
 import msgspec
 
-from runner.dataset.files import BUFFER_BYTES, DataFile, Stamp
-from runner.dataset.readers import READ_ERRORS, SeekPoint, count_lines, csv_header, csv_records, load_array
+from runner.dataset.csv_reader import csv_header, csv_records
+from runner.dataset.data_file import BUFFER_BYTES, DataFile, Stamp
+from runner.dataset.folders import folder_columns
+from runner.dataset.json_reader import load_array
+from runner.dataset.readers import READ_ERRORS, SeekPoint, count_lines
 from runner.errors import DatasetError
 
 Growth = Literal["same", "grown", "changed"]
 
 _APPENDABLE = ("jsonl", "csv", "tsv")
+_WIDE = ("utf-16", "utf-32")
 _SHA256_HEX = 64
 
 
@@ -25,7 +29,7 @@ class FileFingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         path: relative to the dataset's root.
-        format: how its rows were counted.
+        format: how its rows were counted: the format, with the options that are not the defaults.
         size: its bytes, as they are on disk.
         mtime_ns: when it was last modified, in nanoseconds; 0 for a file at the Hub.
         digest: SHA-256 of its bytes, hexadecimal; for Parquet at the Hub, which is not read completely, its version.
@@ -94,14 +98,14 @@ def take_fingerprint(files: Sequence[DataFile], previous: DatasetFingerprint | N
         try:
             seen, extends = _look_at(file, known.get(file.name))
         except READ_ERRORS as error:
-            raise DatasetError(f"{file.path}: cannot be read as {file.format}: {error}") from error
+            raise DatasetError(f"{file.place}: cannot be read as {file.format}: {error}") from error
         seen_now.append(seen)
         if extends:
             extended.append(file.name)
     result = DatasetFingerprint(tuple(seen_now), tuple(extended))
     if not result.rows:
         others = f" and {len(files) - 1} more files" if len(files) > 1 else ""
-        raise DatasetError(f"{files[0].path}{others}: there are no rows")
+        raise DatasetError(f"{files[0].place}{others}: there are no rows")
     return result
 
 
@@ -121,26 +125,32 @@ def growth(old: DatasetFingerprint, new: DatasetFingerprint) -> Growth:
 
 
 def _equal(one: FileFingerprint, other: FileFingerprint) -> bool:
-    return (one.digest, one.rows, one.format) == (other.digest, other.rows, other.format)
+    """Return True if two files have the same rows: also those columns that the names of their folders give."""
+    return (one.digest, one.rows, one.format, folder_columns(one.path)) == (
+        other.digest,
+        other.rows,
+        other.format,
+        folder_columns(other.path),
+    )
 
 
 def _look_at(file: DataFile, before: FileFingerprint | None) -> tuple[FileFingerprint, bool]:
     """Take the fingerprint of one file; the second value is True if the file only extends its earlier content."""
     stamp = file.stamp()
-    if before is not None and (before.size, before.format) == (stamp.size, file.format):
+    if before is not None and (before.size, before.format) == (stamp.size, file.reading):
         if before.has(stamp):
             return before, False
         if stamp.version is None and before.digest == _digest(file):
             return msgspec.structs.replace(before, mtime_ns=stamp.mtime_ns, version=None), False
     if stamp.version is not None and file.format == "parquet":
         return _from_hub(file, stamp, stamp.version), False
-    appendable = file.compression is None and file.format in _APPENDABLE and before is not None
-    raw = _Hashed(file.raw(), before.size if appendable and before is not None else -1)
+    appendable = before is not None and before.format == file.reading and _is_appendable(file)
+    raw = _Hashed(file.raw(), before.size if appendable and before is not None else -1, file.csv.quote)
     rows, marks = _count(file, cast("BinaryIO", raw))
     _check_arrived(raw, stamp)
     seen = FileFingerprint(
         path=file.name,
-        format=file.format,
+        format=file.reading,
         size=raw.size,
         mtime_ns=stamp.mtime_ns,
         digest=raw.digest,
@@ -158,10 +168,17 @@ def _look_at(file: DataFile, before: FileFingerprint | None) -> tuple[FileFinger
     return seen, extends
 
 
+def _is_appendable(file: DataFile) -> bool:
+    """Return True if lines can be appended to a file: its format has lines, and their end is the byte that it seems."""
+    if file.compression is not None or file.format not in _APPENDABLE:
+        return False
+    return file.format == "jsonl" or not file.csv.encoding.startswith(_WIDE)
+
+
 def _from_hub(file: DataFile, stamp: Stamp, version: str) -> FileFingerprint:
     """Take the fingerprint of a Parquet file at the Hub from what the Hub lists and from its footer."""
     return FileFingerprint(
-        file.name, file.format, stamp.size, stamp.mtime_ns, version, _footer(file), False, (), version
+        file.name, file.reading, stamp.size, stamp.mtime_ns, version, _footer(file), False, (), version
     )
 
 
@@ -210,12 +227,13 @@ class _Hashed(io.RawIOBase):
         last: the last byte.
         prefix: hash of the first `mark` bytes, once more than those were read.
         after: the byte that follows them.
-        quotes: how many double quotes they hold: an odd number may mean that a cell is still open.
+        quotes: how many quotes they hold: an odd number may mean that a cell is still open.
     """
 
-    def __init__(self, raw: BinaryIO, mark: int) -> None:
+    def __init__(self, raw: BinaryIO, mark: int, quote: str | None) -> None:
         self._raw = raw
         self._mark = mark
+        self._quote = None if quote is None else quote.encode()
         self._hash = hashlib.sha256()
         self._broken = False
         self.size = 0
@@ -242,16 +260,20 @@ class _Hashed(io.RawIOBase):
         if 0 <= head < count:
             self._hash.update(view[:head])
             self.prefix = self._hash.hexdigest()
-            self.quotes += bytes(view[:head]).count(b'"')
+            self._count_quotes(view[:head])
             self.after = bytes(view[head : head + 1])
             self._hash.update(view[head:])
         else:
             self._hash.update(view)
             if head >= count:
-                self.quotes += bytes(view).count(b'"')
+                self._count_quotes(view)
         self.size += count
         self.last = bytes(view[-1:]) or self.last
         return count
+
+    def _count_quotes(self, view: memoryview) -> None:
+        if self._quote is not None:
+            self.quotes += bytes(view).count(self._quote)
 
     def close(self) -> None:
         if self.closed:

@@ -1,4 +1,4 @@
-"""One reader per file format. Rows that are not wanted are counted, not parsed.
+"""What all readers of files share, and those of JSON lines and Parquet. Rows that are not wanted are not parsed.
 
 Every reader takes the file, the ordinal of its first row, the ordinal to stop before, and a function that returns the
 next wanted ordinal. It returns the ordinal after the last row that it passed.
@@ -7,20 +7,17 @@ next wanted ordinal. It returns the ordinal after the last row that it passed.
 from __future__ import annotations
 
 import csv
-import io
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
 from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
 
-from runner.dataset.decode import BOM, Broken, decode_json
-from runner.dataset.files import BUFFER_BYTES, DataFile, open_bytes
-from runner.errors import BadRow, DatasetError
+from runner.dataset.data_file import BUFFER_BYTES, DataFile, open_bytes
+from runner.dataset.decode import BOM, Broken
 
-READ_ERRORS = (OSError, EOFError, csv.Error, pa.ArrowException)
+READ_ERRORS = (OSError, EOFError, UnicodeError, csv.Error, pa.ArrowException)
 """The errors of reading a file that vanished, is truncated, or has other content than its name says."""
 
 NextWanted = Callable[[int], int]
@@ -30,7 +27,6 @@ SEEK_POINT_SPACING_BYTES = 64_000_000  # from one seek point to the next
 
 _BATCH_ROWS = 256
 _BATCH_BYTES = 4_000_000
-_MAX_CELL = 64_000_000
 _MAX_FIRST_LINE = 256_000_000
 
 
@@ -134,97 +130,6 @@ def _last(marks: Sequence[SeekPoint], row: int) -> SeekPoint | None:
     """Return the last seek point that is not after the row."""
     index = bisect_right(marks, row, key=lambda mark: mark.row)
     return marks[index - 1] if index else None
-
-
-def csv_records(file: DataFile, raw: BinaryIO | None = None) -> Generator[tuple[int, list[str]]]:
-    """Yield each record with the line on which it begins, the header first; blank lines are skipped.
-
-    Bytes that are not UTF-8 become lone surrogates, so that one bad cell makes one bad row.
-    """
-    csv.field_size_limit(_MAX_CELL)
-    text = io.TextIOWrapper(open_bytes(file, raw), encoding="utf-8-sig", errors="surrogateescape", newline="")
-    with text:
-        reader = csv.reader(text, dialect="excel-tab" if file.format == "tsv" else "excel")
-        line = 1
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-
-
-def csv_header(file: DataFile, records: Iterator[tuple[int, list[str]]]) -> list[str]:
-    """Read the header from the records; an empty file has no columns.
-
-    Raises:
-        DatasetError: two columns have the same name.
-    """
-    _, header = next(records, (0, []))
-    twice = {name for name in header if header.count(name) > 1}
-    if twice:
-        raise DatasetError(f"{file.path}: the header names {sorted(twice)} more than once")
-    return header
-
-
-def read_csv(file: DataFile, start: int, end: int, next_wanted: NextWanted) -> Reader:
-    """Read CSV or TSV with a header; a row with another number of cells is broken."""
-    ordinal, wanted = start, next_wanted(start)
-    with closing(csv_records(file)) as records:
-        header = csv_header(file, records)
-        for line, cells in records:
-            if wanted >= end:
-                break
-            if ordinal == wanted:
-                yield RawRow(ordinal, file.name, line, _csv_row(header, cells), sum(map(len, cells)))
-                wanted = next_wanted(ordinal + 1)
-            ordinal += 1
-    return ordinal
-
-
-def _csv_row(header: list[str], cells: list[str]) -> dict[str, str] | Broken:
-    if len(cells) != len(header):
-        return Broken(f"{len(cells)} cells where the header has {len(header)}")
-    try:
-        "".join(cells).encode()
-    except UnicodeEncodeError:
-        return Broken("not UTF-8")
-    return dict(zip(header, cells, strict=True))
-
-
-def load_array(file: DataFile, raw: BinaryIO | None = None) -> list[Any]:
-    """Read a file that is one JSON array; each element is still JSON text where that is possible.
-
-    Raises:
-        DatasetError: the file is no JSON array.
-    """
-    with open_bytes(file, raw) as stream:
-        data = stream.read().removeprefix(BOM)
-    try:
-        return msgspec.json.decode(data, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        try:
-            rows = decode_json(data)
-        except BadRow as error:
-            hint = "; for one object per line set dataset.format: jsonl" if data.lstrip()[:1] == b"{" else ""
-            raise DatasetError(f"{file.path}: {error}; expected one JSON array of objects{hint}") from None
-    if not isinstance(rows, list):
-        raise DatasetError(
-            f"{file.path}: expected one JSON array of objects, found another value"
-            "; for one object per line set dataset.format: jsonl"
-        )
-    return rows
-
-
-def read_json(file: DataFile, start: int, end: int, next_wanted: NextWanted) -> Reader:
-    """Read a file that is one JSON array; it is held in memory as a whole."""
-    rows = load_array(file)
-    size = file.stamp().size // max(len(rows), 1)
-    wanted = next_wanted(start)
-    while wanted < min(start + len(rows), end):
-        row = rows[wanted - start]
-        payload = bytes(row) if isinstance(row, msgspec.Raw) else row
-        yield RawRow(wanted, file.name, wanted - start + 1, payload, size)
-        wanted = next_wanted(wanted + 1)
-    return start + len(rows)
 
 
 def read_parquet(

@@ -83,6 +83,9 @@ def test_defaults_are_as_documented(load, tmp_path):
         "fields": {},
         "human_label": None,
         "keep": [],
+        "records": None,
+        "optional": [],
+        "csv": {"delimiter": "auto", "quote": '"', "encoding": "utf-8"},
     }
     assert data.pop("output") == {
         "directory": str(tmp_path / "runs/judge"),

@@ -230,7 +230,7 @@ def test_csv_accepts_nul_and_large_cells_and_flags_invalid_utf8(write: Write, re
     samples = read(write("a.csv", b"id,answer\n1,a\x00b\n2," + big + b"\n3,\xff\n4,ok\n"))
     assert samples[0].fields["answer"] == "a\x00b"
     assert len(samples[1].fields["answer"]) == len(big)
-    assert [sample.problem for sample in samples[2:]] == ["not UTF-8", None]
+    assert [(sample.problem or "")[:10] for sample in samples[2:]] == ["not UTF-8;", ""]
 
 
 def test_a_csv_header_with_a_repeated_name_is_rejected(write: Write, read: Read) -> None:
