@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from fork_server import EMULATOR, ForkedCommand, ForkServer
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,10 @@ def environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]
 def fork_server() -> ForkServer:
     """Return the process of which this test process's commands are forks."""
     return ForkServer(environment())
+
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine must not fail a property
+settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(optionalhook=True)

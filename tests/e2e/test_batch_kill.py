@@ -44,7 +44,7 @@ KINDS = {
     "lossy": Kind({"delay": 0.08, "lose": 0.1, "errors_in_output": 0.05}),
     "failing": Kind({"delay": 0.08, "expire": 1, "fail": 1}, leftovers="resubmit"),
     "unheard": Kind({"delay": 0.08, "drop_create": 1.0}),
-    "crowded": Kind({"delay": 0.08, "enqueued": SHARD}),
+    "crowded": Kind({"delay": 0.5, "enqueued": SHARD}),
     "cancelled": Kind({"delay": OVER}, before=(*RUN, "--detach"), command=("cancel", "out"), code=4),
     # One reply to `create` in three is lost, and the outcome of that batch cannot be known.
     "unlisted": Kind({"delay": 0.08, "drop_create": 0.4, "unsupported": ["list"]}, code=3),

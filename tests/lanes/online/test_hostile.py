@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -241,7 +242,7 @@ async def test_429s_of_one_service_do_not_slow_down_another(tmp_path: Path, conc
     answered_at: list[float] = []
 
     def throttle(_: int, __: int) -> web.Response:
-        return ok() if len(answered_at) == 300 else http_error(429, "Throttling", **{"retry-after-ms": "200"})
+        return ok() if len(answered_at) == 300 else http_error(429, "Throttling", **{"retry-after-ms": "2000"})
 
     async def answer(_: int, __: int) -> web.Response:
         await asyncio.sleep(0.002)
@@ -261,4 +262,4 @@ async def test_429s_of_one_service_do_not_slow_down_another(tmp_path: Path, conc
     assert summary.counts.ok == 600
     assert summary.throttled >= 1
     assert other.requests.total() == 300
-    assert answered_at[-1] - answered_at[0] < 0.19 + 300 * 0.02 / 8  # the other service caused no pause
+    assert max(later - earlier for earlier, later in pairwise(answered_at)) < 1.9  # the other service caused no pause
