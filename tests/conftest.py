@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from fork_server import EMULATOR, ForkedCommand, ForkServer
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 collect_ignore = [] if os.environ.get("JUDGE_RUNNER_COMPAT") else ["compat"]  # opt-in: make test-compat

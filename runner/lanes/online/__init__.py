@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.lane import OnlineLane
-from runner.lanes.online.spec import BackendSpec, OnlinePolicy
 
 __all__ = ["BackendSpec", "OnlineLane", "OnlinePolicy"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from runner.lanes.online.backend_spec import BackendEvents, BackendSpec, OnlinePolicy
 from runner.lanes.online.executor import RequestExecutor
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.outage import OutageDetector
-from runner.lanes.online.spec import BackendEvents, BackendSpec, OnlinePolicy
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import RequestLimiter
 

@@ -12,11 +12,11 @@ from runner.core import Drained
 from runner.errors import Fatal, RateLimited, Refused, Transient
 from runner.judge import reask_body
 from runner.lanes import Traffic, service_stop
+from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.breaker import Breaker
 from runner.lanes.online.group_commit import GroupCommitter, is_unreadable
 from runner.lanes.online.outage import OutageDetector, may_be_caused_by_request
 from runner.lanes.online.request_queue import HasAlternative, QueuedRequest
-from runner.lanes.online.spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import Lease, RequestLimiter
 from runner.service import backoff

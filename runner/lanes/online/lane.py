@@ -13,10 +13,10 @@ from runner.errors import BadRow, DatasetError, RunStopped, Transient
 from runner.judge import Panel
 from runner.lanes import PendingWork, StoppableLane, Traffic
 from runner.lanes.online.backend import Backend
+from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.executor import Failover
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.request_queue import QueuedRequest, RequestQueue
-from runner.lanes.online.spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.results import ResultRecorder
 from runner.types import Failure, JudgeRequest, RequestResult

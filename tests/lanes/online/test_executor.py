@@ -15,11 +15,11 @@ from runner.config import BreakerConfig, JudgeConfig, RetryConfig
 from runner.core import Drained
 from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
 from runner.judge import Panel
+from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.executor import RequestExecutor
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.outage import OutageDetector
 from runner.lanes.online.request_queue import QueuedRequest
-from runner.lanes.online.spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import RequestLimiter
 from runner.results import ResultRecorder
