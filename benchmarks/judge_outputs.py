@@ -35,7 +35,7 @@ READ_AS: dict[str, dict[str, Any]] = {
     "llmbar_rating": {"format": "first_number"},
     "vicuna_pair_scores": {"format": "judgelm"},
     "gaokao_total_zh": {
-        "pattern": r"【总分】[\s:：*]*+(\d++(?:\.\d++)?+)\s*+分?+(?!\s*+[+＋×/=])",
+        "pattern": r"【总分】[\s:：*]*+(\d++(?>(?:\.\d++)?))\s*+分?+(?!\s*+[+＋×/=])",
         "kind": "score",
         "pick": "last",
     },

@@ -14,10 +14,13 @@ MAX_LINE_CHARS = 200
 RANGE = r"(?:[ \t]?[-–—−~～/／:：,，][ \t]?|[ \t](?:to|and|or)[ \t]|[ \t]?[到至或和、][ \t]?|[.．]?)\d"
 
 # Optional text after a number: its unit, and the top of its scale.
-SCALED = rf"(?:{PAD}{UNIT})?+(?:{PAD}(?:[/／]|(?i:out of)){PAD}(?P<top>\d++(?:[.．]\d++)?+)(?:{PAD}{UNIT})?+)?+"
+SCALED = (
+    rf"(?>(?:{PAD}{UNIT})?)"
+    rf"(?>(?:{PAD}(?:[/／]|(?i:out of)){PAD}(?P<top>\d++(?>(?:[.．]\d++)?))(?>(?:{PAD}{UNIT})?))?)"
+)
 
 # A single number: `8`, `7.5`, `4分`, `8/10`, `8 out of 10`.
-ONE_NUMBER = rf"(?P<value>[-−]?\d++(?:[.．]\d++)?+){SCALED}(?!{RANGE}|[A-Za-z]|_\w)"
+ONE_NUMBER = rf"(?P<value>[-−]?\d++(?>(?:[.．]\d++)?)){SCALED}(?!{RANGE}|[A-Za-z]|_\w)"
 
 
 def first_line(text: str) -> str:

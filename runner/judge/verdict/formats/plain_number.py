@@ -18,7 +18,7 @@ from runner.types import Verdict
 
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9.\-−/／])(?<![A-Za-z0-9]_)"
-    rf"(?P<value>[-−]?(?:\d{{1,3}}(?:,\d{{3}})++(?!\d)|\d++(?:[.．]\d++)?+)){SCALED}"
+    rf"(?P<value>[-−]?(?:\d{{1,3}}(?>(?:,\d{{3}})+)(?!\d)|\d++(?>(?:[.．]\d++)?))){SCALED}"
     rf"(?P<more>{RANGE})?(?![A-Za-z]|_\w)"
 )
 _ITEM = re.compile(r"[.、．)）][*_]{0,3}[ \t]+[^\s*_]|[、)）]\S")
