@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
     model_serializer,
@@ -23,7 +22,7 @@ from runner.config.fields import Frozen, NonEmptyText, Scale, Text, Words, expec
 from runner.types import LABEL_COLUMNS, MODEL_COLUMNS, RESULT_COLUMNS
 
 # The columns that only `samples.parquet` has.
-SAMPLE_COLUMNS = ("votes", "agreement", "consistent")
+SAMPLE_COLUMNS = ("votes", "agreement", "undecided", "consistent")
 
 _FIELDS_BY_NAME = ("id", "question", "answer", "answer1", "answer2")
 _WINNERS = ("1", "2", "tie")
@@ -159,10 +158,8 @@ class DatasetConfig(Frozen):
 
     path: Annotated[
         str | tuple[str, ...],
-        PlainValidator(dataset_paths),
-        WithJsonSchema(
-            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-        ),
+        BeforeValidator(dataset_paths),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
     ] = Field(
         description="A file, a directory, a glob, or hf://datasets/...; or a list of them. Relative to this file."
     )

@@ -54,7 +54,7 @@ def _path_text(value: Any, what: str) -> str:
 def _delimiter(value: Any) -> str:
     given = text(value)
     found = _TAB_SPELLINGS.get(given.lower(), given)
-    if found != "auto" and (len(found) != 1 or found.isalnum() or found in "\"\r\n\0"):
+    if found != "auto" and (len(found) != 1 or found.isalnum() or found in '"\r\n\0'):
         raise expected("auto, or one character such as ',', ';', '|' or '\\t'")
     return found
 

@@ -208,11 +208,19 @@ def _first_rows(files: Sequence[DataFile]) -> Header:
         except BadRow as error:
             problems.append(f"{row.file}:{row.number}: {error}")
     if not records:
-        hint = "; is it JSON lines, one object per line?" if files[0].format == "jsonl" else ""
+        hint = _lines_hint(rows[0].payload, problems[0]) if files[0].format == "jsonl" else ""
         raise DatasetError(f"{where}: none of the first {len(rows)} rows can be used; {problems[0]}{hint}")
     paths = dict.fromkeys(chain.from_iterable(_record_paths(record, "") for record in records))
     names = tuple(dict.fromkeys(chain.from_iterable(records)))
     return Header(f"{where} (first {len(rows)} rows)", names, paths)
+
+
+def _lines_hint(first: Any, problem: str) -> str:
+    if "UTF-8" in problem:
+        return ""
+    if isinstance(first, bytes) and first.lstrip().startswith(b"["):
+        return "; it begins like one JSON array: set dataset.format: json"
+    return "; is it JSON lines, one object per line?"
 
 
 def _record_paths(record: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from runner.dataset.content import describe_undecodable
-from runner.dataset.data_file import DataFile, open_bytes
+from runner.dataset.data_file import BUFFER_BYTES, DataFile, open_bytes
 from runner.dataset.decode import Broken
 from runner.dataset.readers import NextWanted, RawRow, Reader
 from runner.errors import DatasetError
@@ -106,7 +106,7 @@ def _is_limit(error: csv.Error) -> bool:
 
 
 class _Records:
-    """The records of one file, with the lines of the record that is being read.
+    """The records of one file, and its lines from the beginning of the record that is being read.
 
     Python's reader is strict here: it raises an error for text after a closing quote, and for a quote that is open at
     the end of the file.
@@ -114,66 +114,79 @@ class _Records:
 
     def __init__(self, file: DataFile, text: io.TextIOWrapper) -> None:
         self._file = file
-        first = text.readline().removeprefix("\ufeff")
-        self._text = chain((first,) if first else (), text)
+        self._text = text
+        self._first = text.readline().removeprefix("\ufeff")
         self._quote = file.csv.quote
-        self._delimiter = _delimiter(file, first)
+        self._delimiter = _delimiter(file, self._first)
         self._width = 0  # the number of the header's cells, once it was read
-        self._lines: list[str] = []
+        self._number = 1  # the line on which the record begins
+        self._blocks: list[tuple[int, list[str]]] = []  # each with the number of its first line
         self._ended = False
 
     def read(self) -> Generator[Record]:
         dialect: dict[str, Any] = {"delimiter": self._delimiter, "quotechar": self._quote}
         if self._quote is None:
             dialect["quoting"] = csv.QUOTE_NONE
-        reader = csv.reader(self._next_lines(), strict=True, **dialect)
-        lines, number = self._lines, 1
+        reader = csv.reader(chain.from_iterable(self._read_blocks()), strict=True, **dialect)
         while True:
             try:
                 for cells in reader:
+                    last = reader.line_num
                     if cells:
-                        if len(lines) > 1 and self._width > 1:
-                            self._check_lines(number)
+                        if last > self._number and self._width > 1:
+                            self._check_lines(last)
                         self._width = self._width or len(cells)
-                        yield number, cells
-                    number += len(lines)
-                    lines.clear()
+                        yield self._number, cells
+                    self._number = last + 1
                 return
             except csv.Error as error:
-                yield number, self._cells_of_bad_line(number, error)
-                number += len(lines)
-                lines.clear()
+                last = reader.line_num
+                yield self._number, self._cells_of_bad_line(last, error)
+                self._number = last + 1
 
-    def _next_lines(self) -> Iterator[str]:
-        remember = self._lines.append
-        for line in self._text:
-            remember(line)
-            yield line
+    def _read_blocks(self) -> Iterator[list[str]]:
+        number, lines = 1, [self._first]
+        while lines and lines[0]:
+            self._blocks = [(first, block) for first, block in self._blocks if first + len(block) > self._number]
+            self._blocks.append((number, lines))
+            yield lines
+            number += len(lines)
+            lines = self._text.readlines(BUFFER_BYTES)
         self._ended = True
 
-    def _cells_of_bad_line(self, number: int, error: csv.Error) -> list[str] | Broken:
+    def _lines(self, last: int) -> list[str]:
+        """Return the lines of the record, up to line `last`."""
+        lines = []
+        for first, block in self._blocks:
+            lines += block[max(self._number - first, 0) : max(last + 1 - first, 0)]
+        return lines
+
+    def _cells_of_bad_line(self, last: int, error: csv.Error) -> list[str] | Broken:
         """Return the cells of a line with text after a closing quote if only one reading is possible.
+
+        Args:
+            last: the last line of the record.
+            error: what Python's reader says.
 
         Raises:
             DatasetError: it is not certain where the record ends.
         """
-        where = f"{self._file.place}:{number}"
+        where = f"{self._file.place}:{self._number}"
         if self._ended:
             raise DatasetError(f"{where}: a quoted cell is never closed; is the file cut off? {_IF_PLAIN}")
-        if len(self._lines) > 1:
-            last = number + len(self._lines) - 1
+        if last > self._number:
             found = _TOO_LONG if _is_limit(error) else "text after a quote"
             raise DatasetError(
                 f"{where}: a quoted cell goes on to line {last}, where it has {found}; {_DOUBLED}; {_IF_PLAIN}"
             )
         if _is_limit(error):
             return Broken(f"a cell with {_TOO_LONG}")
-        cells = None if self._quote is None else _cells(self._lines[0], self._delimiter, self._quote)
+        cells = None if self._quote is None else _cells(self._lines(last)[0], self._delimiter, self._quote)
         if cells is not None and len(cells) == self._width:
             return cells
         return Broken(f"text after the closing quote of a cell; {_DOUBLED}; {_IF_PLAIN}")
 
-    def _check_lines(self, number: int) -> None:
+    def _check_lines(self, last: int) -> None:
         """Require that a cell over several lines is one, and not a stray quote that swallows the rows up to the next.
 
         Raises:
@@ -181,16 +194,16 @@ class _Records:
         """
         if self._file.csv.trusts_quotes:
             return
-        lines = [line for line in self._lines if not line.isspace()]
         heads = []
-        for line in lines:
+        for line in self._lines(last):
+            if line.isspace():
+                continue
             if line.count(self._delimiter) != self._width - 1:
                 return
             heads.append(_shape(line.partition(self._delimiter)[0], self._delimiter))
         if all(heads) and len(set(heads)) == 1:
-            last = number + len(self._lines) - 1
             raise DatasetError(
-                f"{self._file.place}:{number}: a quoted cell goes on to line {last}, and each line looks like "
+                f"{self._file.place}:{self._number}: a quoted cell goes on to line {last}, and each line looks like "
                 f"a row of its own; {_IF_PLAIN}; if it is one cell, name the quote: {{quote: '\"'}}"
             )
 

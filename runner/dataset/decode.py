@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from runner.core import storable
+from runner.dataset.content import guess_encoding
 from runner.errors import BadRow
 
 BOM = b"\xef\xbb\xbf"
@@ -78,7 +79,9 @@ def _decode_slowly(text: bytes) -> Any:
     try:
         return json.loads(text.decode().rstrip(), parse_constant=_nothing, parse_float=_finite)
     except UnicodeDecodeError as error:
-        raise BadRow(f"not UTF-8 at byte {error.start + 1}") from None
+        guess = guess_encoding(text)
+        hint = "" if guess is None else f"; it looks like {guess}: save it as UTF-8"
+        raise BadRow(f"not UTF-8 at byte {error.start + 1}{hint}") from None
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         found = repr(error.doc[error.pos : error.pos + 20]) if error.pos < len(error.doc) else "the end"

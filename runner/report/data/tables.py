@@ -181,7 +181,8 @@ def _open_samples(connection: Connection, path: Path) -> dict[str, str]:
 
 def _parquet(files: Sequence[Path]) -> str:
     listed = ", ".join("'" + glob.escape(str(file)).replace("'", "''") + "'" for file in files)
-    return f"read_parquet([{listed}])"
+    # A folder called `key=value` around the run is no column of it.
+    return f"read_parquet([{listed}], hive_partitioning = false)"
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:
