@@ -95,11 +95,6 @@ class SampleReader:
         except BadRow:
             return {}
 
-    def plain_columns(self, fields: Iterable[str]) -> list[str] | None:
-        """Return the top-level column of each field; None if one is a constant or may be nested."""
-        paths = [self._paths.get(field, ".") for field in fields]
-        return None if any("." in path for path in paths) else paths
-
     def _mapped(self, record: Mapping[str, Any]) -> dict[str, Any]:
         fields = self._constants.copy()
         for field, path in self._paths.items():
