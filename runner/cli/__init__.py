@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from runner.cli.commands import app, main
+from runner.cli.commands import app
+from runner.cli.process import main
 
 __all__ = ["app", "main"]

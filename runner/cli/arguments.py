@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from runner.config import RunConfig, load_config, parse_duration
@@ -47,3 +48,14 @@ def parse_seconds(option: str, given: str | None) -> float | None:
         return parse_duration(given)
     except UsageError as error:
         raise UsageError(f"{option}: expected {error}") from None
+
+
+def check_encoding(overrides: list[str]) -> list[str]:
+    """Return the values of `--set`; raises UsageError for bytes that are no text in this locale."""
+    for given in overrides:
+        try:
+            given.encode()
+        except UnicodeEncodeError:
+            encoding = sys.getfilesystemencoding()
+            raise UsageError(f"--set: expected {encoding} text, as the locale says, found {given!a}") from None
+    return overrides

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
-import resource
-import signal
 import sys
 import time
-import traceback
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from runner._api import RunOptions, RunSummary
-from runner.cli.arguments import load_target, parse_seconds, parse_statuses, with_run_dir
+from runner.cli.arguments import check_encoding, load_target, parse_seconds, parse_statuses, with_run_dir
 from runner.cli.emulator_flags import apply_flags
+from runner.cli.streams import is_reader_gone, print_data, print_error, print_line, print_message
 from runner.config import json_schema, load_config, masked, read_mapping
+from runner.core import escape_controls, escape_controls_in_json
 from runner.errors import UsageError
 from runner.monitor import INACTIVE_STATES, describe, read_status
 from runner.pipeline import rescore_run as rescore_run
@@ -33,10 +30,6 @@ from runner.version import __version__
 
 # Reasons to stop early that the command line requested, so that they are not errors.
 REQUESTED_STOPS = ("detached", "cancelled")
-
-# Allocations between two garbage collections. Rows have no reference cycles, and with Python's default of 700 the
-# collections take an eighth of a run's CPU.
-GC_THRESHOLD = 50_000
 
 app = typer.Typer(
     name="judge-runner",
@@ -51,7 +44,12 @@ ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file.", metavar="
 DirectoryArgument = Annotated[Path, typer.Argument(help="The run directory.", metavar="RUN_DIR")]
 SetOption = Annotated[
     list[str],
-    typer.Option("--set", help="Override a value of the YAML: --set judge.model=x.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="Override a value of the YAML: --set judge.model=x.",
+        metavar="KEY=VALUE",
+        callback=check_encoding,
+    ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Judge only the first N samples.", min=1)]
 RunDirOption = Annotated[Path | None, typer.Option("--run-dir", help="The run directory, instead of output.directory.")]
@@ -62,7 +60,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
-        typer.echo(f"judge-runner {__version__}")
+        print_data(f"judge-runner {__version__}")
         raise typer.Exit
 
 
@@ -77,10 +75,10 @@ def init(directory: Annotated[Path, typer.Argument(help="The folder to write to.
         directory.mkdir(parents=True, exist_ok=True)
         for name in names:
             (directory / name).write_bytes(_packaged(name))
-            typer.echo(directory / name)
+            print_line(str(directory / name))
     except OSError as error:
         raise UsageError(f"{directory}: cannot be written: {error.strerror}") from error
-    _print_stderr(f"next: judge-runner validate {directory / 'judge.yaml'}")
+    print_message(f"next: judge-runner validate {directory / 'judge.yaml'}")
 
 
 @app.command()
@@ -93,11 +91,11 @@ def quickstart(
         summary = run_pipeline(config, RunOptions(fresh=True))
     _print_summary(summary, quiet=False)
     for line in preview_rows(summary.directory):
-        typer.echo(line)
-    typer.echo(f"rows:    {summary.directory / 'results'}/*.parquet")
-    typer.echo(f"samples: {summary.directory / 'samples.parquet'}")
-    typer.echo(f"report:  {summary.report}")
-    typer.echo(f"status:  judge-runner status {summary.directory}")
+        print_line(escape_controls(line))
+    print_line(f"rows:    {summary.directory / 'results'}/*.parquet")
+    print_line(f"samples: {summary.directory / 'samples.parquet'}")
+    print_line(f"report:  {summary.report or 'not written'}")
+    print_line(f"status:  judge-runner status {summary.directory}")
     raise typer.Exit(summary.exit_code)
 
 
@@ -114,13 +112,13 @@ def validate(
     loaded = load_config(config, overrides)
     preview = preview_requests(check_inputs(loaded), show)
     for warning in preview.warnings:
-        _print_stderr(f"warning: {warning}")
+        print_message(f"warning: {warning}")
     if show:
         for body in preview.bodies:
-            typer.echo(body)
+            print_data(escape_controls_in_json(body) if sys.stdout.isatty() else body)
     else:
-        typer.echo(json.dumps(masked(loaded), ensure_ascii=False, indent=2))
-    _print_stderr(f"{config}: valid; {preview.described}")
+        _print_json(masked(loaded), indent=2)
+    print_message(f"{config}: valid; {preview.described}")
 
 
 @app.command()
@@ -137,7 +135,7 @@ def plan(
     """
     inputs = check_inputs(with_run_dir(load_config(config, overrides), run_dir))
     planned = make_plan(inputs, RunOptions(limit=limit))
-    typer.echo(planned.as_json() if as_json else planned.as_text())
+    print_data(escape_controls_in_json(planned.as_json()) if as_json else escape_controls(planned.as_text()))
 
 
 def run(
@@ -207,7 +205,7 @@ def report(
     """Write report/index.html and report/summary.json again. The report covers all rows in finished Parquet files."""
     if not RunDirectory(run_dir).is_run():
         raise UsageError(f"{run_dir}: not a run directory")
-    typer.echo(write_report(load_target(run_dir, overrides)))
+    print_data(str(write_report(load_target(run_dir, overrides))))
 
 
 @app.command()
@@ -218,7 +216,7 @@ def cancel(run_dir: DirectoryArgument) -> None:
         raise UsageError(f"{run_dir}: not a run directory")
     if directory.is_held():
         directory.request_drain()
-        _print_stderr(f"{run_dir}: waiting for the run to drain")
+        print_message(f"{run_dir}: waiting for the run to drain")
         while directory.is_held():
             time.sleep(0.2)
     limit = directory.read_run().get("limit")
@@ -239,8 +237,11 @@ def status(
     directory = RunDirectory(run_dir)
     while True:
         data = read_status(directory.status, directory.is_held())
-        typer.echo(json.dumps(data, ensure_ascii=False, indent=None if watch else 2) if as_json else describe(data))
-        if not watch or data["state"] in INACTIVE_STATES:
+        if as_json:
+            _print_json(data, indent=None if watch else 2)
+        else:
+            print_data(escape_controls(describe(data)))
+        if not watch or data["state"] in INACTIVE_STATES or is_reader_gone():
             return
         time.sleep(2)
 
@@ -250,11 +251,14 @@ def export(
     run_dir: DirectoryArgument,
     out: Annotated[Path, typer.Argument(help="A .csv, .jsonl or .parquet file.", metavar="OUT")],
     samples: Annotated[bool, typer.Option("--samples", help="Export samples.parquet instead of the rows.")] = False,
+    excel: Annotated[
+        bool, typer.Option("--excel", help="Write CSV for Excel: a byte order mark, and no cell runs as a formula.")
+    ] = False,
 ) -> None:
     """Write all rows so far to one file. Rows that are still in the journal are included."""
-    rows = export_results(RunDirectory(run_dir), out, samples)
-    _print_stderr(f"{rows:,} rows")
-    typer.echo(out)
+    rows = export_results(RunDirectory(run_dir), out, samples, excel)
+    print_message(f"{rows:,} rows")
+    print_data(str(out))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -277,60 +281,27 @@ def emulate(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the YAML, for editors."""
-    typer.echo(json.dumps(json_schema(), ensure_ascii=False, indent=2))
-
-
-def main() -> None:
-    """Run the console command and exit with its exit code."""
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        signal.signal(number, partial(_exit, code))
-    _raise_file_limit()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 50, 1000)
-    try:
-        app(prog_name="judge-runner")
-    except UsageError as error:
-        _print_error(str(error))
-        sys.exit(2)
-    except Exception:  # noqa: BLE001 - a bug: any other error has a message and an exit code of its own
-        traceback.print_exc()
-        _print_error("this is a bug in judge-runner; all answers so far are kept, and the same command resumes the run")
-        sys.exit(70)
-
-
-def _exit(code: int, *_: object) -> None:
-    """Exit at a signal that arrives while there is nothing to drain."""
-    sys.exit(code)
+    _print_json(json_schema(), indent=2)
 
 
 def _print_summary(summary: RunSummary, quiet: bool) -> None:
     """Print the summary and, if the run stopped early or rows are not ok, why."""
     if not quiet:
         for line in summary.lines():
-            _print_stderr(line)
+            print_message(line)
+        for note in summary.notes:
+            print_message(f"warning: {note}")
     if summary.stop_reason in REQUESTED_STOPS:
-        _print_stderr(f"{summary.stop_reason}: {summary.message}")
+        print_message(f"{summary.stop_reason}: {summary.message}")
     elif (problem := summary.problem()) is not None:
-        _print_error(problem)
+        print_error(problem)
+    if summary.report_problem is not None:
+        print_error(summary.report_problem)
 
 
-def _print_stderr(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _print_error(text: str) -> None:
-    _print_stderr(f"error: {text}")
+def _print_json(data: object, indent: int | None) -> None:
+    print_data(escape_controls_in_json(json.dumps(data, ensure_ascii=False, indent=indent)))
 
 
 def _packaged(name: str) -> bytes:
     return (resources.files("runner.packaged") / name).read_bytes()
-
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as possible: thousands of in-flight requests need thousands of sockets."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = hard if hard != resource.RLIM_INFINITY else 1 << 20
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
-    except (ValueError, OSError):
-        return

@@ -175,7 +175,7 @@ class ServiceConfig(Frozen):
         except ValueError:
             return host == "localhost"
 
-    def token(self, environ: Mapping[str, str] = os.environ) -> Secret | None:
+    def token(self, environ: Mapping[str, str] | None = None) -> Secret | None:
         """Read the token from its file, else from its environment variable; None if none is sent.
 
         Raises:
@@ -189,9 +189,10 @@ class ServiceConfig(Frozen):
         if self.token_env is None:
             return None
         location = f"the environment variable {self.token_env}"
-        if self.token_env not in environ:
+        given = (os.environ if environ is None else environ).get(self.token_env)
+        if given is None:
             raise ConfigError(f"{location} is not set; it should contain the token of the service '{self.name}'")
-        return _usable(environ[self.token_env], location)
+        return _usable(given, location)
 
 
 def _read(path: Path) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from runner.core.child import python_command
 from runner.core.files import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json, write_text
+from runner.core.finish_reason import Ending, ending_of
 from runner.core.pricing import Price, no_price, price_of
+from runner.core.regex_check import check_regex_engine
 from runner.core.shutdown import Drained, DrainSignal
-from runner.core.text import counted, duration, nearest, storable
+from runner.core.text import counted, duration, escape_controls, escape_controls_in_json, nearest, storable
 from runner.core.tokens import (
     BYTES_PER_TOKEN,
     COMPLETION_CAP_PARAMETERS,
@@ -24,16 +27,22 @@ __all__ = [
     "TEMPORARY_SUFFIX",
     "DrainSignal",
     "Drained",
+    "Ending",
     "Price",
     "WaitQueue",
+    "check_regex_engine",
     "counted",
     "duration",
+    "ending_of",
+    "escape_controls",
+    "escape_controls_in_json",
     "estimate_body",
     "lower_bound",
     "nearest",
     "no_price",
     "price_of",
     "put_in_place",
+    "python_command",
     "storable",
     "sync_directory",
     "write_json",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+# What a terminal obeys instead of showing it: C0 (without tab and newline), DEL, C1, line separators, and the marks
+# that turn the direction of text around.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def duration(seconds: float | None) -> str:
@@ -45,3 +50,21 @@ def storable(text: str) -> str:
         except UnicodeEncodeError:
             return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def escape_controls(text: str) -> str:
+    r"""Return the text with `\x1b` in place of an escape character, and likewise for every other control character.
+
+    Tabs and newlines stay. What a service, a dataset or a judge says cannot steer a terminal then.
+    """
+    return _CONTROLS.sub(_escaped, text)
+
+
+def escape_controls_in_json(text: str) -> str:
+    """Return a JSON text with an escape in place of every control character; it has the same value."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.monitor.console import ProgressDisplay, progress_display
+from runner.monitor.console import ProgressDisplay, progress_display, write_line
 from runner.monitor.progress import Progress, RateMeter, eta
 from runner.monitor.run_log import log_to_file
 from runner.monitor.status import INACTIVE_STATES, describe, read_status
@@ -17,4 +17,5 @@ __all__ = [
     "log_to_file",
     "progress_display",
     "read_status",
+    "write_line",
 ]

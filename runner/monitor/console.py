@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from runner.core import duration
+from runner.core import duration, escape_controls
 from runner.monitor.progress import Progress, format_states, one_line
 
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -61,8 +62,7 @@ class PlainLines(NoDisplay):
 
     def notify(self, text: str) -> None:
         """Print the message."""
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        write_line(text)
 
     def show(self, progress: Progress) -> None:
         """Print the progress as one line, if ten seconds have passed."""
@@ -70,6 +70,19 @@ class PlainLines(NoDisplay):
         if now >= self._next_line:
             self._next_line = now + PLAIN_INTERVAL_SECONDS
             self.notify(one_line(progress))
+
+
+def write_line(text: str) -> None:
+    """Write a line to stderr, if that is possible; control characters are shown as text."""
+    with suppress(OSError, ValueError, AttributeError):  # full or broken, closed, absent (None)
+        sys.stderr.write(f"{escape_controls(text)}\n")
+        sys.stderr.flush()
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Stop writing. Rich would end the process."""
+        self.quiet = True
 
 
 class _Bar(Bar):
@@ -91,24 +104,27 @@ class LiveBar:
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[pace]}"),
-            console=Console(stderr=True),
+            console=_Console(stderr=True),
             auto_refresh=False,
             transient=True,
         )
         self._task = self._bar.add_task("starting", total=None, pace="")
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        with suppress(OSError, ValueError):
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError, ValueError):
+            self._bar.stop()
 
     def notify(self, text: str) -> None:
         """Print the message above the bar."""
-        self._bar.console.print(Text(text))
+        with suppress(OSError, ValueError):
+            self._bar.console.print(Text(escape_controls(text)))
 
     def show(self, progress: Progress) -> None:
         """Draw the bar."""
@@ -123,7 +139,7 @@ class LiveBar:
             below += f"\nbatches: {format_states(progress.batches)}"
         if progress.paused_because:
             below += f"\nwaiting for the service: {progress.paused_because}"
-        self._bar.below = below
+        self._bar.below = escape_controls(below)
         self._bar.update(
             self._task,
             description=progress.state,
@@ -131,11 +147,12 @@ class LiveBar:
             total=progress.total,
             pace=f"{rate} rows/s  eta {duration(progress.eta_s)}",
         )
-        self._bar.refresh()
+        with suppress(OSError, ValueError):
+            self._bar.refresh()
 
 
 def progress_display(progress: bool | str, quiet: bool) -> ProgressDisplay:
     """Return the display for `monitor.progress` and `--quiet`: a bar if stderr is a terminal, else plain lines."""
-    if quiet or progress is False:
+    if quiet or progress is False or sys.stderr is None or sys.stderr.closed:
         return NoDisplay()
     return LiveBar() if sys.stderr.isatty() else PlainLines()

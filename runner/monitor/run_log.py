@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from runner.core import escape_controls, storable
+
 
 class JsonLines(logging.Formatter):
     """Formats a log record as one line of JSON."""
@@ -20,10 +22,10 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": storable(escape_controls(record.getMessage())),
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = storable(escape_controls(self.formatException(record.exc_info)))
         return msgspec.json.encode(entry).decode()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +14,7 @@ import anyio
 
 from runner.config import RunConfig, ServiceConfig
 from runner.errors import RunStopped, UsageError
-from runner.monitor import ProgressDisplay, progress_display
+from runner.monitor import ProgressDisplay, progress_display, write_line
 from runner.pipeline.factory import LaneFactory
 from runner.pipeline.finish import RunSummary, finish_run
 from runner.pipeline.manifest import RunManifest
@@ -225,7 +224,7 @@ async def _handle_signals(lanes: LaneScheduler) -> None:
                 lanes.cancel()
                 continue
             waits = "" if lanes.lane is None else f" {lanes.lane.in_progress};"
-            sys.stderr.write(f"\n{reason}:{waits} Ctrl-C again stops now\n")
+            write_line(f"\n{reason}:{waits} Ctrl-C again stops now")
             lanes.drain(RunStopped(reason, "drained; run the same command again to resume", code))
 
 
@@ -238,7 +237,7 @@ async def _handle_signals_while_finishing() -> None:
             if received:
                 os._exit(code)
             received = True
-            sys.stderr.write(f"\n{reason}: finishing the run; Ctrl-C again stops now\n")
+            write_line(f"\n{reason}: finishing the run; Ctrl-C again stops now")
 
 
 def _can_receive_signals() -> bool:

@@ -39,6 +39,9 @@ class RunSummary(msgspec.Struct, frozen=True):
         in_batches: requests in open batches.
         open_batches: the number of open batches, without those of an embedded emulator, which end with the run.
         report: the path of the report's page; None if no report was requested or it failed.
+        report_problem: that and why the requested report was not written, and what to do, as one line; else None.
+        emulated: True if an emulator answered: the verdicts are made up.
+        notes: what else a reader of the rows should know, a sentence each.
     """
 
     directory: Path
@@ -55,6 +58,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     in_batches: int = 0
     open_batches: int = 0
     report: Path | None = None
+    report_problem: str | None = None
+    emulated: bool = False
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield the summary as lines of text for the terminal."""
@@ -76,6 +82,10 @@ class RunSummary(msgspec.Struct, frozen=True):
             rows["in batches"] = f"{self.in_batches:,} in {batches}, which the same command collects later"
         if self.report is not None:
             rows["report"] = str(self.report)
+        elif self.report_problem is not None:
+            rows["report"] = "not written"
+        if self.emulated:
+            rows["emulated"] = "the verdicts are made up"
         rows["run directory"] = str(self.directory)
         return (f"{name:<24}{value}" for name, value in rows.items())
 
@@ -111,6 +121,8 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         code, reason = stop.exit_code, stop.reason
     embedded = {service.name for service in run.inputs.config.services if service.kind == "emulator"}
     log.info("ended with %d%s", code, "" if stop is None else f": {stop}")
+    elapsed_s = manifest.elapsed_s  # without the time of the report
+    report, report_problem = _write_report(run) if stop is None else (None, None)
     return RunSummary(
         directory=run.directory.path,
         exit_code=code,
@@ -119,13 +131,16 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         total=run.total,
         counts=manifest.counts,
         asked=manifest.new_rows,
-        elapsed_s=manifest.elapsed_s,
+        elapsed_s=elapsed_s,
         retries=manifest.traffic.retries,
         throttled=manifest.traffic.throttled,
         lanes=manifest.lanes,
         in_batches=run.done.submitted(),
         open_batches=len([shard for shard in run.ledger.open_shards if shard.service not in embedded]),
-        report=_write_report(run) if stop is None else None,  # last, so that elapsed_s does not include it
+        report=report,
+        report_problem=report_problem,
+        emulated=manifest.emulated,
+        notes=tuple(manifest.model_notes()),
     )
 
 
@@ -143,17 +158,23 @@ def _finish_samples(run: OpenRun, manifest: RunManifest, stop: RunStopped | None
     return stop
 
 
-def _write_report(run: OpenRun) -> Path | None:
-    """Write the report if the configuration requests one; a failure is only logged, because all rows are stored."""
+def _write_report(run: OpenRun) -> tuple[Path | None, str | None]:
+    """Write the report if the configuration requests one.
+
+    A failure does not change the exit code, because all rows are stored.
+
+    Returns:
+        The path of the page, or None; and what went wrong, or None.
+    """
     config = run.inputs.config
     if config.report is None:
-        return None
+        return None, None
     try:
-        return write_report(config)
+        return write_report(config), None
     except ReportFailed as error:
         again = f"`judge-runner report {run.directory.path}` tries again"
         log.warning("the report was not written: %s; %s", error, again)
-        return None
+        return None, f"the report was not written: {str(error).splitlines()[-1].strip()}; {again}"
 
 
 def _exit_code(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> tuple[int, str | None]:
@@ -173,6 +194,7 @@ def _write_samples(run: OpenRun) -> None:
         variants=frozenset(run.done.variants),
         swap=any(judge.swap for judge in config.judges),
         criteria={judge.name: judge.dimension for judge in config.judges if judge.dimension is not None},
+        common_scale=inputs.common_scale,
     )
     extra = inputs.reader.result_fields()
     extra_names = {field.name for field in extra}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from runner.config import RunConfig
+from runner.core import python_command
 from runner.errors import ReportFailed
 from runner.judge import scale_of
 
@@ -18,15 +18,22 @@ PAGE_PATH = Path("report") / "index.html"
 
 def write_report(config: RunConfig) -> Path:
     """Write `report/` into the run directory and return the path of its page; raises ReportFailed."""
-    process = subprocess.run(
-        [sys.executable, "-m", "runner.report", msgspec.json.encode(_options(config)).decode()],
-        capture_output=True,
-        text=True,
-        start_new_session=True,  # Ctrl-C must reach only the run, which waits for this process
-        check=False,
-    )
+    try:
+        process = subprocess.run(
+            python_command("runner.report", json.dumps(_options(config))),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C must reach only the run, which waits for this process
+            check=False,
+        )
+    except OSError as error:
+        raise ReportFailed(f"its process cannot be started: {error.strerror or error}") from error
     if process.returncode:
-        raise ReportFailed(process.stderr.strip() or f"it ended with {process.returncode}")
+        raise ReportFailed(process.stderr.strip() or f"its process ended with {process.returncode}")
     return config.output.directory / PAGE_PATH
 
 

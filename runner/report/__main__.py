@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def main(arguments: Sequence[str]) -> int:
     """Write the report. Returns 0, or 2 with the reason on standard error if it cannot be written."""
     try:
-        options = msgspec.json.decode(arguments[0], type=Options)
+        # `json`, unlike msgspec, decodes the names of folders that are not UTF-8.
+        options = msgspec.convert(json.loads(arguments[0]), Options)
         scales = Scales(human=options.human_scale, judges=options.judge_scales)
         write_report(Path(options.run_dir), options.group_by, scales)
     except (ReportError, msgspec.ValidationError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,11 +14,14 @@ import pyarrow as pa
 
 from runner.core import TEMPORARY_SUFFIX
 from runner.errors import UsageError
+from runner.results.cells import EXCEL_CELL_MAX_UTF16_UNITS, ExcelCells, plain_cell
 from runner.results.journal import decode_row, segment_paths
 from runner.results.parts import PartWriter, open_part, part_paths, read_part_batches
 from runner.results.run_directory import RunDirectory
 from runner.results.schema import restore_types, results_schema
 from runner.types import Row
+
+log = logging.getLogger(__name__)
 
 ROWS_PER_WRITE = 1024
 FORMATS = ("csv", "jsonl", "parquet")
@@ -46,13 +50,14 @@ def open_snapshot(directory: RunDirectory) -> Iterator[tuple[pa.Schema, Iterator
         yield schema, _all_rows(parts, unmerged, newest, schema)
 
 
-def export_results(directory: RunDirectory, target: Path, samples: bool = False) -> int:
+def export_results(directory: RunDirectory, target: Path, samples: bool = False, excel: bool = False) -> int:
     """Write all rows stored so far into one file.
 
     Args:
         directory: the run directory; its lock need not be held.
         target: the file to write; its ending (.csv, .jsonl, .parquet) decides the format.
         samples: write the lines of samples.parquet instead.
+        excel: write CSV that Excel opens as it is meant: with a byte order mark, and no cell is run as a formula.
 
     Returns:
         The number of rows.
@@ -63,6 +68,9 @@ def export_results(directory: RunDirectory, target: Path, samples: bool = False)
     ending = target.suffix.lstrip(".").lower()
     if ending not in FORMATS:
         raise UsageError(f"{target}: an export ends in one of: {', '.join('.' + name for name in FORMATS)}")
+    if excel and ending != "csv":
+        raise UsageError(f"{target}: --excel writes CSV; expected a name that ends in .csv")
+    ending = "excel" if excel else ending
     if samples:
         if not directory.samples.exists():
             raise UsageError(f"{directory.samples}: not there yet; it is written when a run ends or drains")
@@ -115,6 +123,7 @@ def _all_rows(
 def _write(target: Path, ending: str, schema: pa.Schema, rows: Iterator[list[Row]]) -> int:
     writers: dict[str, Callable[[Path, pa.Schema, Iterator[list[Row]]], int]] = {
         "csv": _write_csv,
+        "excel": _write_excel_csv,
         "jsonl": _write_jsonl,
         "parquet": _write_parquet,
     }
@@ -148,23 +157,32 @@ def _write_jsonl(target: Path, schema: pa.Schema, rows: Iterator[list[Row]]) -> 
     return count
 
 
-def _write_csv(target: Path, schema: pa.Schema, rows: Iterator[list[Row]]) -> int:
+def _write_csv(
+    target: Path,
+    schema: pa.Schema,
+    rows: Iterator[list[Row]],
+    encoding: str = "utf-8",
+    cell: Callable[[Any], Any] = plain_cell,
+) -> int:
     temporary, count = _temporary(target), 0
-    with temporary.open("w", encoding="utf-8", newline="") as out:
+    with temporary.open("w", encoding=encoding, newline="") as out:
         table = csv.writer(out)
-        table.writerow(schema.names)
+        table.writerow([cell(name) for name in schema.names])
         for chunk in rows:
             for row in chunk:
-                table.writerow([_cell(row.get(name)) for name in schema.names])
+                table.writerow([cell(row.get(name)) for name in schema.names])
                 count += 1
     temporary.replace(target)
     return count
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, list | dict):
-        return msgspec.json.encode(value).decode()
-    return value.isoformat() if hasattr(value, "isoformat") else value
+def _write_excel_csv(target: Path, schema: pa.Schema, rows: Iterator[list[Row]]) -> int:
+    cells = ExcelCells()
+    count = _write_csv(target, schema, rows, "utf-8-sig", cells.cell)
+    if cells.cut:
+        limit = f"{EXCEL_CELL_MAX_UTF16_UNITS:,}"
+        log.warning("%s cells are longer than Excel's %s characters, and are cut", cells.cut, limit)
+    return count
 
 
 def _temporary(target: Path) -> Path:

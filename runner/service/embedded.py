@@ -6,6 +6,7 @@ separate program because it imports a web server, which takes a tenth of the sta
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import anyio
 import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from runner.core import python_command
 from runner.emulator import EmulatorOptions
 from runner.errors import ConfigError, UsageError
 
@@ -38,7 +40,7 @@ async def embedded_emulator(options: Mapping[str, Any]) -> AsyncIterator[str]:
         _command("--embedded", options),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=None,
+        stderr=None if sys.stderr is not None else subprocess.DEVNULL,  # a closed one: its number is another file's
         start_new_session=True,
     )
     try:
@@ -64,7 +66,7 @@ def become_emulator(options: Mapping[str, Any]) -> NoReturn:
 
 
 def _command(flag: str, options: Mapping[str, Any]) -> list[str]:
-    return [sys.executable, "-m", "runner.emulator", flag, msgspec.json.encode(dict(options)).decode()]
+    return python_command("runner.emulator", flag, json.dumps(dict(options)))
 
 
 async def _port(process: anyio.abc.Process) -> int:

@@ -67,9 +67,24 @@ def test_a_failed_report_does_not_affect_the_run(bench: Bench, caplog: pytest.Lo
     before = bench.rows
     result = bench.run({"report": {}})
     assert (result.exit_code, result.report) == (0, None)
+    assert any(line.split() == ["report", "not", "written"] for line in result.lines())
+    assert result.report_problem is not None and "\n" not in result.report_problem
+    assert result.report_problem.startswith("the report was not written: ")
     assert bench.rows == before
     assert "the report was not written" in caplog.text
     assert f"judge-runner report {bench.directory}" in caplog.text
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_a_failed_report_is_said_on_the_terminal(bench: Bench, cli: Cli, quiet: tuple[str, ...]) -> None:
+    bench.run({"report": {}})
+    (bench.directory / "report" / "index.html").unlink()
+    (bench.directory / "report" / "index.html").mkdir()
+    ran = cli("run", "judge.yaml", *quiet)
+    assert ran.returncode == 0
+    assert "error: the report was not written: " in ran.stderr
+    assert "`judge-runner report " in ran.stderr and "Traceback" not in ran.stderr
+    assert ("not written\n" in ran.stderr) is (not quiet)
 
 
 def test_an_unfinished_run_gets_a_report_only_by_the_command(bench: Bench, cli: Cli) -> None:

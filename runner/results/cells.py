@@ -1,0 +1,55 @@
+"""The values of rows as cells of a CSV file, for programs and for Excel."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import msgspec
+
+# Excel runs a cell that begins with one of these as a formula; the full-width forms count in East Asian versions.
+_FORMULA = re.compile("[=+\\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+
+# Excel spreads a longer cell over the following cells and lines.
+EXCEL_CELL_MAX_UTF16_UNITS = 32_767
+CUT_MARK = " … [cut]"
+
+
+def plain_cell(value: Any) -> Any:
+    """Return a value as a cell: lists and structs as JSON, bytes as base64, dates and times in ISO form."""
+    if isinstance(value, list | dict):
+        return msgspec.json.encode(value).decode()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+class ExcelCells:
+    """Makes cells that Excel shows as text and never runs.
+
+    Attributes:
+        cut: the number of cells that were too long for Excel and end with `CUT_MARK`.
+    """
+
+    def __init__(self) -> None:
+        self.cut = 0
+
+    def cell(self, value: Any) -> Any:
+        """Return a value as a cell. A text that Excel would run as a formula begins with an apostrophe."""
+        cell = plain_cell(value)
+        if not isinstance(cell, str):
+            return cell
+        if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+            cell = f"'{cell}"
+        if 2 * len(cell) > EXCEL_CELL_MAX_UTF16_UNITS:  # a character takes one unit or two
+            cell = self._fitting(cell)
+        return cell
+
+    def _fitting(self, cell: str) -> str:
+        units = cell.encode("utf-16-le")
+        if len(units) <= 2 * EXCEL_CELL_MAX_UTF16_UNITS:
+            return cell
+        self.cut += 1
+        return units[: 2 * (EXCEL_CELL_MAX_UTF16_UNITS - len(CUT_MARK))].decode("utf-16-le", "ignore") + CUT_MARK
