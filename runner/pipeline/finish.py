@@ -40,8 +40,6 @@ class RunSummary(msgspec.Struct, frozen=True):
         open_batches: the number of open batches, without those of an embedded emulator, which end with the run.
         report: the path of the report's page; None if no report was requested or it failed.
         report_problem: that and why the requested report was not written, and what to do, as one line; else None.
-        emulated: True if an emulator answered: the verdicts are made up.
-        notes: what else a reader of the rows should know, a sentence each.
     """
 
     directory: Path
@@ -59,8 +57,6 @@ class RunSummary(msgspec.Struct, frozen=True):
     open_batches: int = 0
     report: Path | None = None
     report_problem: str | None = None
-    emulated: bool = False
-    notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield the summary as lines of text for the terminal."""
@@ -84,8 +80,6 @@ class RunSummary(msgspec.Struct, frozen=True):
             rows["report"] = str(self.report)
         elif self.report_problem is not None:
             rows["report"] = "not written"
-        if self.emulated:
-            rows["emulated"] = "the verdicts are made up"
         rows["run directory"] = str(self.directory)
         return (f"{name:<24}{value}" for name, value in rows.items())
 
@@ -139,8 +133,6 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         open_batches=len([shard for shard in run.ledger.open_shards if shard.service not in embedded]),
         report=report,
         report_problem=report_problem,
-        emulated=manifest.emulated,
-        notes=tuple(manifest.model_notes()),
     )
 
 
@@ -194,7 +186,6 @@ def _write_samples(run: OpenRun) -> None:
         variants=frozenset(run.done.variants),
         swap=any(judge.swap for judge in config.judges),
         criteria={judge.name: judge.dimension for judge in config.judges if judge.dimension is not None},
-        common_scale=inputs.common_scale,
     )
     extra = inputs.reader.result_fields()
     extra_names = {field.name for field in extra}

@@ -170,7 +170,7 @@ def test_only_the_last_file_may_grow_and_no_file_may_vanish(write: Write, tmp_pa
         ("id,a\n1,x\n", "2,y\n", "grown"),
         ("id,a\n1,x", "\n2,y", "grown"),
         ("id,a\n1,x", "2,y\n", "changed"),
-        ('id,a\n1,5" x\n', '2,y\n', "changed"),
+        ('id,a\n1,5" x\n', "2,y\n", "changed"),
     ],
 )
 def test_csv_grows_by_whole_records(write: Write, old_text: str, appended: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""No pattern has a construct that the Pythons we support match differently, and the check at start-up covers the rest."""
+"""No pattern has a construct that the supported Pythons match differently; a check at start-up covers the rest."""
 
 from __future__ import annotations
 
