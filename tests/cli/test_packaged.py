@@ -17,6 +17,7 @@ from runner.config import RunConfig, load_config
 from runner.dataset import SampleReader, check_columns, chunks, columns, discover
 from runner.emulator.options import EmulatorOptions
 from runner.judge import Panel, reader_for
+from runner.planning.labels import label_kind
 from runner.types import Sample
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -46,7 +47,7 @@ def samples(config: RunConfig) -> list[Sample]:
     check_columns(
         config.dataset, ("id", *(name for names in panel.required_fields().values() for name in names)), found
     )
-    reader = SampleReader(config.dataset, found, pairwise=config.judges[0].kind == "pai_pairwise")
+    reader = SampleReader(config.dataset, found, label_kind=label_kind(config))
     panel.check_names(reader.fields, found.names)
     return [reader.sample(raw) for chunk in chunks(files, columns=reader.columns) for raw in chunk]
 
