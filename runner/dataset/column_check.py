@@ -61,7 +61,7 @@ class Columns(msgspec.Struct, frozen=True):
 
     def has(self, path: str) -> bool:
         """Return True if any file has a value at this path, or may have one."""
-        return self._is_found(path) or path in self.optional
+        return self._is_found(path) or any(path == name or path.startswith(f"{name}.") for name in self.optional)
 
     def _is_found(self, path: str) -> bool:
         return any(path in header.paths for header in self.headers)
@@ -150,7 +150,8 @@ def _claims(config: DatasetConfig, needed: Iterable[str]) -> Iterator[tuple[str,
         yield "human_label", config.human_label.column
     for kept in config.keep:
         yield f"keep: {kept.name}", kept.column
-    for name in needed:
+    names = set(needed)
+    for name in (*(field for field in _BASIC if field in names), *sorted(names.difference(_BASIC))):
         source = config.source_of(name)
         if source is None:
             yield name, name

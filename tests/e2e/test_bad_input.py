@@ -17,6 +17,7 @@ DATASET = "dataset: {path: answers.jsonl}\n"
 JUDGE = "judge: {}\n"
 SERVICE = "service: {base_url: URL}\n"
 GOOD = DATASET + JUDGE + SERVICE
+TABLE = GOOD.replace("answers.jsonl", "answers.csv")
 TEMPLATE = "judge:\n  kind: template\n  user: '%s'\n  verdict: mt_bench_single\n"
 ANSWERS = '{"id": "a", "question": "Why?", "answer": "So."}\n{"id": "b", "question": "When?", "answer": "Now."}\n'
 
@@ -26,7 +27,7 @@ class Case(NamedTuple):
 
     command: str
     yaml: str = GOOD
-    files: Mapping[str, str] = {}
+    files: Mapping[str, str | bytes] = {}
     env: Mapping[str, str | None] = {}
     before: str = ""
     files_after: Mapping[str, str] = {}
@@ -47,6 +48,41 @@ CASES = {
     "a mapped column is missing": Case(
         RUN, "dataset: {path: answers.jsonl, fields: {reference: gold}}\n" + JUDGE + SERVICE
     ),
+    "a quoted cell is never closed": Case(
+        RUN, TABLE, {"answers.csv": 'id,question,answer\n1,Why?,"So.\n2,When?,Now.\n'}
+    ),
+    "text follows a quote on a later line": Case(
+        RUN, TABLE, {"answers.csv": 'id,question,answer\n1,Why?,"So.\n2,When?,"Now"\n'}
+    ),
+    "a quote swallows rows": Case(RUN, TABLE, {"answers.csv": 'id,question,answer\n1,Why?,"So.\n2,When?,Now"\n'}),
+    "another delimiter": Case(RUN, TABLE, {"answers.csv": '"id|question|answer",and more\n1|Why?|So.,x\n'}),
+    "an unknown encoding": Case(RUN, TABLE.replace("csv}", "csv, csv: {encoding: gkb}}")),
+    "two characters as a delimiter": Case(RUN, TABLE.replace("csv}", "csv, csv: {delimiter: '::'}}")),
+    "a file in UTF-16": Case(RUN, TABLE, {"answers.csv": "id,question,answer\n1,Why?,So.\n".encode("utf-16")}),
+    "the named encoding is wrong": Case(
+        RUN,
+        TABLE.replace("csv}", "csv, csv: {encoding: gbk}}"),
+        {"answers.csv": "id,question,answer\n1,为什么？,因为。\n"},
+    ),
+    "`csv` for another format": Case(RUN, GOOD.replace("jsonl}", "jsonl, csv: {quote: null}}")),
+    "rows under a key": Case(
+        RUN, GOOD.replace("jsonl", "json"), {"answers.json": f'{{"data": [{ANSWERS.splitlines()[0]}]}}'}
+    ),
+    "`records` names an unknown key": Case(
+        RUN, GOOD.replace("jsonl}", "json, records: date}"), {"answers.json": '{"data": []}'}
+    ),
+    "a Git LFS pointer": Case(
+        RUN,
+        GOOD.replace("jsonl", "parquet"),
+        {"answers.parquet": f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * '0'}\nsize 9\n"},
+    ),
+    "a folder of `save_to_disk`": Case(
+        RUN, GOOD.replace("answers.jsonl", "saved"), {"saved/state.json": "{}", "saved/data-00000-of-00001.arrow": ""}
+    ),
+    "a run directory as the dataset": Case(
+        RUN, GOOD.replace("answers.jsonl", "earlier"), {"earlier/run.json": "{}", "earlier/lock": ""}
+    ),
+    "an empty list of paths": Case(RUN, GOOD.replace("answers.jsonl", "[]")),
     "the token is not set": Case(RUN, env={"JUDGE_MODEL_TOKEN": None}),
     "the token is empty": Case(RUN, env={"JUDGE_MODEL_TOKEN": ""}),
     "the token file does not exist": Case(RUN, DATASET + JUDGE + "service: {base_url: URL, token_file: token.txt}\n"),
@@ -90,6 +126,7 @@ CASES = {
     ),
     "`export` of a folder that is not a run directory": Case("export folder out.csv", files={"folder/x": ""}),
     "`export` with an unknown file extension": Case("export folder out.xlsx", files={"folder/x": ""}),
+    "`export --excel` to another format": Case("export folder out.jsonl --excel", files={"folder/x": ""}),
     "`init` in a folder with a judge.yaml": Case("init ."),
     "`emulate` with an unknown option": Case("emulate --sed 3"),
     "`emulate` with a wrong value": Case("emulate --port 0 --seed x"),
@@ -123,10 +160,10 @@ def held(lock: Path) -> Iterator[None]:
         yield
 
 
-def write(folder: Path, files: Mapping[str, str]) -> None:
-    for name, text in files.items():
+def write(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def test_the_page_and_the_cases_list_the_same_mistakes():
@@ -153,7 +190,7 @@ def test_a_mistake_is_explained_and_nothing_is_sent(mistake, cli, tmp_path, plai
     assert done.stdout == ""
     assert "Traceback" not in done.stderr and secret not in done.stderr
     assert in_order(documented_messages()[mistake].split("…"), done.stderr), done.stderr
-    assert case.before or not list(tmp_path.rglob("run.json"))
+    assert case.before or not list(tmp_path.rglob("out/run.json"))
 
 
 def in_order(pieces: list[str], text: str) -> bool:
