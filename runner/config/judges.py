@@ -44,6 +44,18 @@ def _valid_pattern(value: str) -> str:
     return value
 
 
+def _valid_marks(value: Any) -> Any:
+    pairs = value if isinstance(value, (list, tuple)) else None
+    if pairs is None or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+        raise expected('a list of pairs of marks, such as [["<x>", "</x>"]]')
+    for opening, closing in pairs:
+        if not (isinstance(opening, str) and isinstance(closing, str) and opening.strip() and closing.strip()):
+            raise expected('pairs of two non-empty texts, such as [["<x>", "</x>"]]')
+        if opening == closing:
+            raise refused("a pair has the same mark twice, so that a block could not end; expected two different marks")
+    return value
+
+
 class VerdictConfig(Frozen):
     """How the verdict is read from a template judge's text: by a known format, JSON keys, or a pattern."""
 
@@ -60,6 +72,10 @@ class VerdictConfig(Frozen):
     )
     dimensions: NonEmptyText | None = Field(default=None, description="json: the key of the scores by criterion.")
     explanation: NonEmptyText | None = Field(default=None, description="json: the key of the rationale.")
+    thinking: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_valid_marks)] = Field(
+        default=(),
+        description="Pairs of marks around the judge's thinking, besides the known ones such as <think> and </think>.",
+    )
 
     @property
     def yields_winner(self) -> bool:

@@ -174,6 +174,13 @@ def test_judgelm_without_a_verdict(text: str, problem: str) -> None:
         ("[RESULT]\nB", "2"),
         ("(result) [Result]: Response B", "2"),
         ("[RESULT] A\nNo: [RESULT] B", "2"),
+        ("[RESULT] a tie", "tie"),
+        ("[RESULT] A tie", "tie"),
+        ("[RESULT] A draw, since neither is right", "tie"),
+        ("[RESULT] Both are equally good.", "tie"),
+        ("[RESULT] 不分伯仲", "tie"),
+        ("[RESULT] A is better", "1"),
+        ("[RESULT] A because it is right", "1"),
     ],
 )
 def test_prometheus_pair(text: str, winner: str) -> None:
@@ -187,7 +194,9 @@ def test_prometheus_pair(text: str, winner: str) -> None:
         ("A", "no_verdict"),
         ("[RESULT] (A or B)", "no_verdict"),
         ("[RESULT] Answer", "no_verdict"),
-        ("[RESULT] a tie", "no_verdict"),
+        ("[RESULT] A close call", "no_verdict"),
+        ("[RESULT] A and B", "no_verdict"),
+        ("[RESULT] A B", "no_verdict"),
         ("[RESULT] A [RESULT] B", "conflict"),
     ],
 )

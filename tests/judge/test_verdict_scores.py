@@ -61,7 +61,7 @@ def test_alignbench_without_a_verdict(text: str, problem: str) -> None:
         ("评分:[[7]]", 7, "rating"),
         ("打分：[[ 7.5 ]]", 7.5, "rating"),
         ("Depth rating: [[3]]\n\nOverall rating: [[6]]", 6, "rating"),
-        ("Rating: [[6]]\nas in [[9]] other texts", 6, "rating"),
+        ("Rating: [[6]]\nas in [[6]] other texts", 6, "rating"),
         ("as [1] says\n[[4]]", 4, "bracket"),
     ],
 )
@@ -78,6 +78,7 @@ def test_auto_j_single(text: str, score: float, rule: str) -> None:
         ("Rating: [[0]]", "out_of_scale"),
         ("Rating: [[5]] or Rating: [[6]]", "conflict"),
         ("[[5]] [[6]]", "conflict"),
+        ("Rating: [[6]]\nas in [[9]] other texts", "conflict"),
     ],
 )
 def test_auto_j_single_without_a_verdict(text: str, problem: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from runner.config import JudgeConfig
 from runner.errors import ConfigError
-from runner.judge.verdict.common import Factory, Reader, strip_thinking, unreadable
+from runner.judge.verdict.common import Factory, Reader, unreadable
+from runner.judge.verdict.cut_off import cut_off_reader as cut_off_reader
 from runner.judge.verdict.formats import (
     alignbench,
     arena_hard,
@@ -26,6 +27,7 @@ from runner.judge.verdict.formats import (
     prometheus,
 )
 from runner.judge.verdict.single_criterion import as_criterion
+from runner.judge.verdict.thinking import may_think, stripper
 from runner.types import Verdict
 
 # Each format, with the function that makes its reader.
@@ -59,9 +61,14 @@ def reader_for(judge: JudgeConfig) -> Reader:
     if judge.dimension is not None:
         read = as_criterion(judge.dimension, read)
 
+    marks = () if judge.verdict is None else judge.verdict.thinking
+    strip = stripper(marks)
+
     def read_without_thinking(text: str) -> Verdict:
-        spoken = strip_thinking(text)
-        return read(spoken) if spoken.strip() else unreadable("no_verdict", "there is no text outside <think>")
+        if not (marks or may_think(text)):
+            return read(text)
+        spoken = strip(text)
+        return read(spoken) if spoken.strip() else unreadable("no_verdict", "the reply has only thinking, no answer")
 
     return read_without_thinking
 

@@ -22,7 +22,7 @@ PLURAL = r"两|兩|二者|双方|雙方|都|均|皆|Both|both|Two |two |They |th
 # all other text.
 _STEP = re.compile(rf"{BRACKETED_SCORE}|{NAMES}|{PLURAL}")
 
-_OWNERS = {"1": (1,), "１": (1,), "2": (2,), "２": (2,)}
+_OWNERS = {end: (number,) for number, ends in ((1, "1１AＡ一"), (2, "2２BＢ二")) for end in ends}
 
 _Step = re.Match[str]
 
@@ -57,9 +57,9 @@ def scores(text: str, start: int, end: int) -> dict[int, _Step]:
     return found
 
 
-def answer_of(name: _Step) -> int:
-    """Return the answer that a match of `NAME` names, 1 or 2."""
-    return _OWNERS[name[0][-1]][0]
+def answer_of(name: str) -> int:
+    """Return the answer, 1 or 2, that a name names."""
+    return _OWNERS[name[-1]][0]
 
 
 def _named(text: str, since: int, until: int, names: Sequence[_Step], plural: bool) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ def _both(text: str, since: int, until: int, names: Sequence[_Step]) -> bool:
     Either "both answers" follows the last name, in a sentence of its own; or "both" is just before the score and the
     text does not name only one of the answers.
     """
-    lone = len(names) == 1 or len({answer_of(name) for name in names}) == 1
+    lone = len(names) == 1 or len({answer_of(name[0]) for name in names}) == 1
     if not lone and _BOTH_SCORE.search(text[max(since, until - 32) : until]):
         return True
     after_names = names[-1].end() if names else since

@@ -1,4 +1,4 @@
-"""Shared by all readers: thinking blocks, numbers, scales, and scores in double brackets."""
+"""Shared by all readers: numbers, scales, and scores in double brackets."""
 
 from __future__ import annotations
 
@@ -39,20 +39,34 @@ BRACKETED_SCORE = rf"{OPEN}(?:(?P<digit>\d){CLOSE}|{NUMBERED})"
 
 _BRACKETED_SCORE = re.compile(BRACKETED_SCORE)
 
-NAMES = "|".join(
-    rf"{word}[ \t*_]{{0,3}}[12１２](?!\d)"
-    for word in (
-        *("回[复複覆復答]", "答案", "助手", "模型", "Response", "response", "Answer", "answer"),
-        *("Assistant", "assistant", "Reply", "reply", "Model", "model"),
-    )
+# The end of an answer's name: its number or letter. A Chinese numeral may begin a word (一样, 二者).
+_NUMERAL = r"[一二](?=[更略稍明显顯優优胜勝比和与與跟及、得为為是较較好在则則均都要，。,.:：;；\s\])）*]|\Z|的(?!确))"
+NUMBER_END = r"[12１２](?!\d)"
+_LETTER_END = r"[ABＡＢ](?![A-Za-z0-9])"
+_NAMED_BY = (
+    # "Answer B" can be an option of a multiple-choice question; so letters count only after some words.
+    (("回[复複覆復]", "助手", "模型"), rf"(?:{NUMBER_END}|{_LETTER_END}|{_NUMERAL})"),
+    (("Response", "response", "Assistant", "assistant", "Reply", "reply"), rf"(?:{NUMBER_END}|{_LETTER_END})"),
+    (("回[答應应]", "答案"), rf"(?:{NUMBER_END}|{_NUMERAL})"),
+    (("Answer", "answer", "Model", "model"), NUMBER_END),
 )
-# The name of one of the two answers; its last character is the answer's number.
+
+
+def names(rest: str = "") -> str:
+    """Return the alternatives of a pattern for an answer's name, each followed by `rest`.
+
+    Each alternative begins with a literal character, so that the engine can skip all other text.
+    """
+    return "|".join(rf"{word}[ \t*_]{{0,3}}{ends}{rest}" for words, ends in _NAMED_BY for word in words)
+
+
+NAMES = names()
+# The name of one of the two answers; its last character is the answer's number or letter.
 NAME = re.compile(NAMES)
 
 _WIDE = str.maketrans("【】［］", "[][]")
-_NAMED = re.compile(r"[A-Za-z0-9_]")
+_NAME_CHARS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 _WIDE_PAIR = re.compile("【【|［［|】】|］］")
-_THINK_TAG = re.compile(r"<(/?)think>", re.IGNORECASE)
 
 
 class ScoreMention(msgspec.Struct, frozen=True):
@@ -115,30 +129,6 @@ def to_number(text: str) -> float:
     return float(text.replace("．", ".").replace("−", "-"))
 
 
-def strip_thinking(text: str) -> str:
-    """Return the text without its `<think>` blocks.
-
-    Text after an unclosed `<think>` and text before a lone `</think>` count as thinking.
-    """
-    if "<" not in text or not _THINK_TAG.search(text):
-        return text
-    kept: list[str] = []
-    position, thinking = 0, False
-    for tag in _THINK_TAG.finditer(text):
-        if tag[1]:
-            if not thinking:
-                kept.clear()
-            thinking = False
-        else:
-            if not thinking:
-                kept.append(text[position : tag.start()])
-            thinking = True
-        position = tag.end()
-    if not thinking:
-        kept.append(text[position:])
-    return "".join(kept)
-
-
 def plain_brackets(text: str) -> str:
     """Return the text with full-width double brackets replaced by ASCII ones; all positions stay the same."""
     if text.isascii() or not ("【" in text or "】" in text or "［" in text or "］" in text):
@@ -159,7 +149,7 @@ def unreadable(problem: str, detail: str, rule: str | None = None) -> Verdict:
 
 def is_index(text: str, start: int) -> bool:
     """Return True if brackets at a position are an index in code: `x[[1]]`, `df[["A"]]`, `x[a>b]`."""
-    return start > 0 and _NAMED.match(text, start - 1) is not None
+    return start > 0 and text[start - 1] in _NAME_CHARS
 
 
 def before(text: str, position: int, width: int) -> str:

@@ -16,6 +16,8 @@ BREAK = (
     r"\n(?:[ \t]*(?=\n)|[ \t#>*_•·-]{0,8}+(?:\d{1,3}[.、．)）][ \t*_]{0,4}+)?"
     r"(?P<heading>[^\s:：\[\]，。,.;；!?！？“”\"][^:：\n\[\]，。,.;；!?！？“”\"]{0,39})[:：])"
 )
+_ITEM = re.compile(ITEM)
+_MAX_ITEM_CHARS = 1000
 _BREAK = re.compile(BREAK)
 _OVERALL = ("综合", "綜合", "总体", "總體", "整体", "整體", "overall", "Overall")
 _OVERALL_BEFORE = re.compile(rf"(?:{'|'.join(_OVERALL)})[^\n。.\[]{{0,40}}\Z")
@@ -40,6 +42,12 @@ def items(text: str, position: int) -> Iterator[tuple[str, int, int]]:
         name, start = begins, end
     if name is not None and text.find("[[", start) >= 0:
         yield name, start, len(text)
+
+
+def in_list_item(text: str, position: int) -> bool:
+    """Return True if the line of a position is a list item; the item begins at most `_MAX_ITEM_CHARS` before it."""
+    line = text.rfind("\n", max(0, position - _MAX_ITEM_CHARS), position) + 1
+    return (line > 0 or position <= _MAX_ITEM_CHARS) and _ITEM.match(text, line) is not None
 
 
 def announces_overall(text: str, position: int) -> bool:

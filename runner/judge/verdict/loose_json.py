@@ -1,7 +1,8 @@
 """Parses objects in a judge's text: JSON, or a printed Python dict.
 
-The parser accepts code fences, single and curly quotes, line breaks inside strings, trailing commas, full-width
-punctuation and backslashes that JSON does not allow. It never evaluates anything. The work is bounded: `MAX_DEPTH`
+The parser accepts code fences, comments, single and curly quotes, line breaks inside strings, trailing commas,
+full-width punctuation, fractions such as `8/10` (as texts) and backslashes that JSON does not allow. It never evaluates
+anything. The work is bounded: `MAX_DEPTH`
 limits the nesting, and failed attempts may read only a small multiple of the text's length.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.judge.verdict.common import to_number
 
@@ -19,15 +20,27 @@ MAX_DEPTH = 16
 
 _WORK_FACTOR = 3  # failed attempts may read this multiple of the text's length
 
-_START = re.compile(r"\{\s*+(?=(?:\"[^\"\\]*+\"|'[^'\\]*+'|[“”‘’\"']\w++[“”‘’\"']|\w++)\s*+[:：])")
+# Spaces and comments (`// ...`, `/* ... */`, `# ...`); a longer comment is not read.
+_MAX_COMMENT_CHARS = 300
+_COMMENT = (
+    rf"(?://[^\n]{{0,{_MAX_COMMENT_CHARS}}}+(?=\n)|#[^\n]{{0,{_MAX_COMMENT_CHARS}}}+(?=\n)"
+    rf"|/\*(?>(?:[^*]|\*(?!/)){{0,{_MAX_COMMENT_CHARS}}})\*/)"
+)
+_GAP = rf"\s*+(?>(?:{_COMMENT}\s*+)*)"
+
+_START = re.compile(rf"\{{{_GAP}(?=(?:\"[^\"\\]*+\"|'[^'\\]*+'|[“”‘’\"']\w++[“”‘’\"']|\w++)\s*+[:：])")
 _BRACE = re.compile(r"[{}]")
 _SPACE = re.compile(r"\s*+")
 _STRING = re.compile(
-    r"\"(?P<double>[^\"\\]*+(?>(?:\\.[^\"\\]*+)*))\"|'(?P<single>[^'\\]*+(?>(?:\\.[^'\\]*+)*))'|[“”](?P<curly>[^“”\"\n]*+)[“”]"
+    r"\"(?P<double>[^\"\\]*+(?>(?:\\.[^\"\\]*+)*))\""
+    r"|'(?P<single>[^'\\]*+(?>(?:\\.[^'\\]*+)*))'|[“”](?P<curly>[^“”\"\n]*+)[“”]"
     r"|[‘’](?P<curled>[^‘’'\n]*+)[‘’]",
     re.DOTALL,
 )
+_STRING_OR_COMMENT = re.compile(rf"{_STRING.pattern}|{_COMMENT}", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d++(?>(?:\.\d*+)?)|\.\d++)(?>(?:[eE][-+]?\d++)?)(?![\w.])")
+_FRACTION = re.compile(r"\d++(?>(?:\.\d++)?)[ \t]{0,2}/[ \t]{0,2}\d++(?>(?:\.\d++)?)(?![\w./])")
+_AFTER_NUMERATOR = ("/", " ", "\t")
 _WORD = re.compile(r"[^\W\d]\w*+")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "'": "'", "\\": "\\", "/": "/", "\n": ""}
@@ -50,23 +63,56 @@ class _NotAnObjectError(Exception):
         self.position = position
 
 
+class Found(NamedTuple):
+    """An outermost object in a text.
+
+    Attributes:
+        start, end: its position; a broken object ends where its braces close, else with the text.
+        data: its keys and values, or None if it is broken.
+    """
+
+    start: int
+    end: int
+    data: dict[str, Any] | None
+
+
 def objects(text: str) -> Iterator[dict[str, Any]]:
     """Generate the outermost objects with at least one key, in text order.
 
     Objects inside a broken object are left out. Values are strings, floats, booleans, None, lists, objects, or
     `Ambiguous()`.
     """
+    for found in located_objects(text):
+        if found.data is not None:
+            yield found.data
+
+
+def located_objects(text: str) -> Iterator[Found]:
+    """Generate the objects of `objects` and the broken ones, with their positions."""
     work = _WORK_FACTOR * len(text) + 1000
+    has_comments = True
     start = _START.search(text)
     while start is not None and work > 0:
+        data = None
         try:
-            found, end = _object(text, start.start(), MAX_DEPTH)
+            data, end = _object(text, start.start(), MAX_DEPTH)
         except _NotAnObjectError as stop:
-            end = _closing_brace_end(text, start.start())
             work -= stop.position - start.start() + 20
-        else:
-            yield found
+            if has_comments and text[stop.position : stop.position + 1] in ("/", "#"):
+                text, has_comments = _without_comments(text, start.start()), False
+                continue
+            end = _closing_brace_end(text, start.start())
+        yield Found(start.start(), end, data)
         start = _START.search(text, end)
+
+
+def _without_comments(text: str, start: int) -> str:
+    """Return the text with spaces in place of the comments after a position; all positions stay the same."""
+    return text[:start] + _STRING_OR_COMMENT.sub(_blank_comment, text[start:])
+
+
+def _blank_comment(match: re.Match[str]) -> str:
+    return " " * len(match[0]) if match[0][0] in "/#" else match[0]
 
 
 def _closing_brace_end(text: str, start: int) -> int:
@@ -148,7 +194,9 @@ def _value(text: str, position: int, depth: int) -> tuple[Any, int]:
         return _string(text, position)
     match = _NUMBER.match(text, position)
     if match is not None:
-        return _float(match[0]), match.end()
+        end = match.end()
+        fraction = _FRACTION.match(text, position) if text[end : end + 1] in _AFTER_NUMERATOR else None
+        return (_float(match[0]), end) if fraction is None else (fraction[0], fraction.end())
     match = _WORD.match(text, position)
     if match is None or match[0] not in _CONSTANTS:
         raise _NotAnObjectError(position)

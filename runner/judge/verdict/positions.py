@@ -10,17 +10,35 @@ from runner.judge.verdict.common import PAD, UNIT
 # Longest line that is read as a verdict.
 MAX_LINE_CHARS = 200
 
-# Text after a number that makes it more than a single number: `7-8`, `7, 8`, `7 or 8`, `2.0.1`.
-RANGE = r"(?:[ \t]?[-–—−~～/／:：,，][ \t]?|[ \t](?:to|and|or)[ \t]|[ \t]?[到至或和、][ \t]?|[.．]?)\d"
+_SEPARATOR = r"(?:[ \t]?(?:[-–—−~～/／:：,，]|\.{2,3}|…)[ \t]?|[ \t]?[,，]?[ \t]?[(（]?[到至或和、][者許许]?[ \t]?)"
+_OR = r"[,，]?[ \t]?[(（]?(?:(?:or|to|and|maybe|perhaps|possibly|even)[ \t]){1,3}(?:an?[ \t])?"
+_CLOSED, _OPENED = r"[\])）】*_]{1,4}", r"[\[(（【*_]{1,4}"
+
+# Text after a number that makes it more than a single number: `7-8`, `7, 8`, `7 or 8`, `[7] to [8]`, `2.0.1`.
+RANGE = rf"(?:{_CLOSED}(?:{_SEPARATOR}|[ \t]{_OR}){_OPENED}|{_SEPARATOR}|[ \t](?:to|and|or)[ \t]|{_OR}|[.．]?)(?=\d)"
+
+# Text after a number that makes it a mixed number: `4½`, `4 1/2`, `4分半`, `4 and a half`.
+FRACTION = r"[ \t]?[½¼¾⅓⅔⅛⅜⅝⅞半]|[ \t]and a (?:half|quarter)|[ \t][1-9][/／⁄][2-9](?!\d)"
+
+# Text after a number that makes it the top of a scale: `10-point`, `10-point scale`, `10分制`, `10分满分`, `10分中的`.
+SCALE_TOP = (
+    r"[-‐‑][ \t]?(?:point|star|level|step|grade|scale)|[ \t](?:(?:rating|grading|likert|point)[ \t])?scale\b"
+    r"|[ \t]?(?:制|[为為是]?[满滿満]|[中里裡内內][的得]|만점)"
+)
+
+# The scale in brackets between a label and its score: `Rating (1-10): 7`, `评分（满分10分）：7`.
+STATED = r"[(（\[【][^()（）\[\]【】\n]{1,30}[)）\]】]"
 
 # Optional text after a number: its unit, and the top of its scale.
 SCALED = (
     rf"(?>(?:{PAD}{UNIT})?)"
-    rf"(?>(?:{PAD}(?:[/／]|(?i:out of)){PAD}(?P<top>\d++(?>(?:[.．]\d++)?))(?>(?:{PAD}{UNIT})?))?)"
+    rf"(?>(?:{PAD}(?:[/／]|(?i:(?:out )?of)){PAD}(?P<top>\d++(?>(?:[.．]\d++)?))(?>(?:{PAD}{UNIT})?))?)"
 )
 
 # A single number: `8`, `7.5`, `4分`, `8/10`, `8 out of 10`.
-ONE_NUMBER = rf"(?P<value>[-−]?\d++(?>(?:[.．]\d++)?)){SCALED}(?!{RANGE}|[A-Za-z]|_\w)"
+ONE_NUMBER = (
+    rf"(?P<value>[-−]?\d++(?>(?:[.．]\d++)?)){SCALED}(?!{RANGE}|{FRACTION}|{SCALE_TOP}|[ \t]?[=＝]|[A-Za-z]|_\w)"
+)
 
 
 def first_line(text: str) -> str:

@@ -8,24 +8,25 @@ from functools import lru_cache
 from unicodedata import normalize
 
 from runner.config import VerdictConfig
+from runner.judge.verdict.tie_words import names_tie
 from runner.types import Winner
 
 # The values that `verdict.map` may give to a word.
 WINNERS: dict[str, Winner] = {"1": "1", "2": "2", "tie": "tie"}
 
-_MAX_NAME_CHARS = 60
+_MAX_NAME_CHARS = 80
 _AROUND = " \t\r\n*_`\"'“”‘’[]【】.。"
-_ANSWER = re.compile(
-    r"(?:(?:the )?(?:assistant|model|response|answer|output|reply|option|candidate|助手|模型|回[复複覆復答应應]|答案)"
+_NAMED = re.compile(
+    r"(?:(?:the )?(?:winner is |better (?:answer|response|output) is )?(?:the )?"
+    r"(?:assistant|model|response|answer|output|reply|option|candidate|助手|模型|回[复複覆復答应應]|答案|选项|選項)"
     r"[ _-]?)?"
-    r"\(?([12ab])\)?(?: is better| wins|更好|更优)?",
+    r"\(?(?P<name>\w|10)\)?"
+    r"(?: (?:is|was) (?:(?:slightly|clearly|much|significantly|far|marginally|somewhat|a bit|the) ){0,2}"
+    r"(?:better|best|winner)(?: (?:answer|response|output|one))?| wins|(?:明[显顯]|[显顯]著|略微?|稍微?|[远遠])?"
+    r"(?:更好|更[优優]|更佳|[较較]好|[较較][优優]|略?[胜勝]出?))?",
     re.IGNORECASE,
 )
-_TIE = re.compile(
-    r"(?:it(?:'s| is) )?(?:a )?(?:tie|tied|draw)|equal|equally good|same"
-    r"|平局|平手|打平|持平|(?:质量)?相当|一样好|무승부|동점|引き分け",
-    re.IGNORECASE,
-)
+_ANSWERS: dict[str, Winner] = {"1": "1", "a": "1", "一": "1", "2": "2", "b": "2", "二": "2"}
 
 
 def meanings(verdict: VerdictConfig) -> dict[str, str]:
@@ -43,14 +44,31 @@ def meaning_of(word: str, known: Mapping[str, str]) -> str | None:
 def winner_named(words: str) -> Winner | None:
     """Return the winner that a short text names without a map, or None.
 
-    The text is `1`, `2`, `A`, `B`, the name of an answer (`Response 1`, `model_b`, `Output (a)`, `助手2`), or a tie.
+    The text is `1`, `2`, `A`, `B`, the name of an answer (`Response 1`, `model_b`, `Output (a)`, `助手2`, `回复一`),
+    such a name with "is better", or a tie.
     """
+    name = name_in(words)
+    return "tie" if name is None and names_tie(words) else _ANSWERS.get((name or "").casefold())
+
+
+@lru_cache(maxsize=256)
+def name_in(words: str) -> str | None:
+    """Return the letter or digit with which a short text names an answer, such as `A` for `**Assistant A** wins`."""
     if len(words) > _MAX_NAME_CHARS:
         return None
-    words = normalize("NFKC", words).strip(_AROUND)
-    if _TIE.fullmatch(words):
-        return "tie"
-    match = _ANSWER.fullmatch(words)
-    if match is None:
-        return None
-    return "1" if match[1] in "1aA" else "2"
+    match = _NAMED.fullmatch(normalize("NFKC", words).replace("**", "").strip(_AROUND))
+    return None if match is None else match["name"]
+
+
+def winner_in_map(words: str, known: Mapping[str, str]) -> Winner | None:
+    """Return the winner of a text by `verdict.map`, or None.
+
+    The text is a word of the map, `1`, `2`, a tie, or the name of an answer by a word of the map: `[[A]]`, `**A**`,
+    `Assistant A is better`.
+    """
+    meaning = meaning_of(words, known)
+    if meaning is None and (name := name_in(words)) is not None:
+        meaning = meaning_of(name, known)
+    if meaning is None:
+        return WINNERS.get(words.casefold()) or ("tie" if names_tie(words) else None)
+    return WINNERS.get(meaning)

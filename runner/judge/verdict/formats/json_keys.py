@@ -1,7 +1,7 @@
 """`format: json`: reads the verdict from the configured keys of an object anywhere in the text.
 
 All outermost objects that have the required keys count; different verdicts in them are a conflict. An object with
-unreadable values, such as the prompt's own `{"score": <1 to 5>}`, is ignored if another object is readable.
+unreadable values, such as the prompt's own `{"score": <1 to 5>}`, is ignored if a later object is readable.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from runner.config import JudgeConfig
 from runner.errors import ConfigError
 from runner.judge.verdict.common import Reader, Scale, ScoreMention, unreadable
 from runner.judge.verdict.formats.pai_pairwise import contradicts
-from runner.judge.verdict.loose_json import Ambiguous, dig, objects
+from runner.judge.verdict.loose_json import Ambiguous, dig, located_objects
 from runner.judge.verdict.score_values import dimensions_in, mention_in, mention_pair
-from runner.judge.verdict.winner_names import WINNERS, meaning_of, meanings, winner_named
+from runner.judge.verdict.winner_names import meanings, winner_in_map, winner_named
 from runner.types import Dimension, Verdict, Winner
 
 RULE = "json.keys"
@@ -61,16 +61,34 @@ def reader(judge: JudgeConfig) -> Reader:
 
 
 def _read(text: str, keys: _Keys) -> Verdict:
-    found = list(objects(text))
-    candidates = [each for each in found if all(dig(each, key) is not None for key in keys.required)]
+    found = list(located_objects(text))
+    candidates = [each for each in found if each.data is not None and _has_keys(each.data, keys)]
     if not candidates:
         wanted = " and ".join(f"`{key}`" for key in keys.required)
         return unreadable("no_verdict", f"no object with {wanted}" if found else "no JSON object")
-    verdicts = [_of_object(each, keys) for each in candidates]
-    readable = [verdict for verdict in verdicts if verdict.problem != "no_verdict"] or verdicts[-1:]
+    verdicts = [_of_object(each.data or {}, keys) for each in candidates]
+    if any(
+        _may_have_keys(text[each.start : each.end], keys)
+        for each in found[found.index(candidates[-1]) :]
+        if each.data is None
+    ):
+        return unreadable("no_verdict", "the last object with the keys is broken", RULE)
+    readable = [verdict for verdict in verdicts if verdict.problem != "no_verdict"]
+    if not readable or verdicts[-1].problem == "no_verdict":
+        return verdicts[-1]
     if len({(each.problem, each.score, each.score1, each.score2, each.winner) for each in readable}) > 1:
         return unreadable("conflict", f"{len(readable)} objects have different verdicts", RULE)
     return readable[-1]
+
+
+def _has_keys(data: Mapping[str, Any], keys: _Keys) -> bool:
+    return all(dig(data, key) is not None for key in keys.required)
+
+
+def _may_have_keys(broken: str, keys: _Keys) -> bool:
+    """Return True if the text of a broken object contains all keys as quoted strings."""
+    names = [key.rpartition(".")[2] for key in keys.required]
+    return all(f'{name}"' in broken or f"{name}'" in broken for name in names)
 
 
 def _of_object(data: Mapping[str, Any], keys: _Keys) -> Verdict:
@@ -110,10 +128,10 @@ def _scores(data: Mapping[str, Any], keys: _Keys) -> tuple[float | None, float |
 def _winner(value: Any, keys: _Keys) -> Winner:
     """Return the winner by `verdict.map` (or 1, 2, tie); without a map, by the usual names of the answers."""
     word = f"{value:g}" if isinstance(value, float) else value.strip() if isinstance(value, str) else None
-    if word is not None and keys.map:
-        winner = WINNERS.get(meaning_of(word, keys.map) or word.casefold())
+    if word is None:
+        winner = None
     else:
-        winner = None if word is None else winner_named(word)
+        winner = winner_in_map(word, keys.map) if keys.map else winner_named(word)
     if winner is None:
         where = " by verdict.map" if keys.map else ""
         raise _Unreadable("no_verdict", f"`{keys.winner}` names no winner{where}: {value!r:.80}")

@@ -42,9 +42,9 @@ def reader(judge: JudgeConfig) -> Reader:
 
 def _read_line(line: str, scale: Scale) -> Verdict:
     found = list(_SCORE.finditer(line))
-    if len(found) != 2 and not NAME.search(line):
+    names = [] if line.isascii() and line.upper() == line.lower() else list(NAME.finditer(line))
+    if len(found) != 2 and not names:
         return unreadable("no_verdict", "the first line is not two scores")
-    names = list(NAME.finditer(line))
     if names:
         return _named(line, names, scale)
     label = _LABEL.match(line)
@@ -64,9 +64,9 @@ def _named(line: str, names: list[re.Match[str]], scale: Scale) -> Verdict:
         between = line[position : name.start()], line[name.end() : score.start() if score else None]
         if score is None or not all(_AROUND.fullmatch(piece) for piece in between):
             return unreadable("no_verdict", f"the first line is not two scores: {line[:80]!r}")
-        if answer_of(name) in mentions:
+        if answer_of(name[0]) in mentions:
             return unreadable("conflict", f"two scores of one answer: {line[:80]!r}", NAMED)
-        mentions[answer_of(name)] = mention_of(score)
+        mentions[answer_of(name[0])] = mention_of(score)
         position = score.end()
     if len(mentions) != 2 or not _AROUND.fullmatch(line, position):
         return unreadable("no_verdict", f"the first line is not two scores: {line[:80]!r}")

@@ -1,7 +1,7 @@
 """MT-Bench's formats: `Rating: [[5]]`, and `[[A]]`, `[[B]]` or `[[C]]` (a tie).
 
 The verdict is in double brackets, before or after the explanation (judges write both). If a text has different
-verdicts, the one that is announced as the rating or the final verdict counts, provided that there is only one.
+verdicts, the last one counts if it is announced as the rating or the final verdict and no other one is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from runner.judge.verdict.common import (
     plain_brackets,
     unreadable,
 )
+from runner.judge.verdict.own_words import is_doubtful, is_reported
+from runner.judge.verdict.positions import FRACTION, RANGE, SCALE_TOP, STATED
 from runner.judge.verdict.scales import scale_of
+from runner.judge.verdict.winner_names import winner_named
 from runner.types import Verdict, Winner
 
 _BETWEEN = r"[^\w\n]{0,12}(?:is|of|为|為|是|は|은|는)?\W{0,12}\Z"
@@ -40,21 +43,25 @@ _OVERALL = re.compile(
     re.IGNORECASE,
 )
 _EXAMPLE = re.compile(
-    rf"(?:for example|e\.g\.|例如|比如|例えば|예를 들어|예시|예)\W{{0,6}}(?:{RATING}\W{{0,6}})?\Z", re.IGNORECASE
+    rf"(?:for example|e\.g\.|例如|比如|例えば|예를 들어|예시|예)\W{{0,6}}(?:{RATING}\W{{0,6}})?\Z",
+    re.IGNORECASE,
+)
+_SELF_RATED = re.compile(
+    r"(?:(?:rate|give|award|grade|score)[sd]? (?:itself|themselves|himself|herself)|自评|自評|给自己)[^.。\n]{0,24}\Z",
+    re.IGNORECASE,
 )
 _PLAIN = re.compile(
     rf"(?:(?:^|[.。!?！？])[^\w\n]{{0,8}}(?:(?:my|the|overall|final|total|综合|总|最终) ?){{0,3}}{RATING}"
     rf"|{OPEN}{PAD}{RATING}{PAD}{CLOSE})"
-    rf"{PAD}[:：=]{PAD}"
+    rf"(?:[ \t]?{STATED})?{PAD}[:：=]{PAD}"
     rf"(?:(?P<single>[\[【]){PAD})?(?P<value>{NUMBER})(?P<unit>{PAD}{UNIT})?{OUT_OF}(?(single){PAD}[\]】])"
-    r"(?P<ends>[^\w\n]{0,8}$)?",
+    rf"(?!{RANGE}|{FRACTION}|{SCALE_TOP})(?P<ends>[^\w\n]{{0,8}}$)?",
     re.IGNORECASE | re.MULTILINE,
 )
 _ANSWER_NAME = r"(?:(?:assistant|model|response|answer|助手|回答|어시스턴트)\s{0,3})?"
 _LETTER = re.compile(
-    rf"{OPEN}{PAD}(?i:{_ANSWER_NAME}(?P<side>[ABＡＢ])(?:\s{{1,3}}(?:is better|wins))?"
-    r"|(?P<tie>[CＣ]|tie|draw|平局|동점|무승부|引き分け))"
-    rf"{PAD}{CLOSE}"
+    rf"{OPEN}(?:{PAD}(?i:{_ANSWER_NAME}(?P<side>[ABＡＢ])(?:\s{{1,3}}(?:is better|wins))?|[CＣ]){PAD}"
+    rf"|(?P<words>[^\[\]\n]{{2,60}})){CLOSE}"
 )
 _VERDICT_BEFORE = re.compile(
     r"(?:verdict|final|decision|conclusion|judge?ment|choice|winner|最[终終]|判定|判断|裁[决決]|结论|結論|최종|판정|결론|결정)"
@@ -86,7 +93,7 @@ def _read_rating(text: str, scale: Scale) -> Verdict:
     found = [mention for mention in mentions(text) if not _is_other(text, mention)]
     rule = "mt_bench_single.bracket"
     if not found:
-        found = [mention_of(match) for match in _PLAIN.finditer(text) if match["single"] or _is_certain(match)]
+        found = [_mention_of(match) for match in _PLAIN.finditer(text) if match["single"] or _is_certain(match)]
         rule = "mt_bench_single.label"
     if not found:
         return unreadable("no_verdict", "no rating in double brackets or after a label")
@@ -100,22 +107,48 @@ def _read_rating(text: str, scale: Scale) -> Verdict:
 
 
 def _is_other(text: str, mention: ScoreMention) -> bool:
-    """Return True if a number in double brackets is the prompt's example, or an index in code without a label."""
-    earlier = before(text, mention.start, 40)
-    if _EXAMPLE.search(earlier):
+    """Return True if a number in double brackets is the prompt's example, a quotation, or an index in code.
+
+    An index that follows a label is a rating. Searching for the words first takes a tenth of the time of the pattern.
+    """
+    start = mention.start
+    earlier = text[max(0, start - 40) : start]
+    if (
+        "xample" in earlier or ".g" in earlier or "例" in earlier or "예" in earlier or ".G" in earlier
+    ) and _EXAMPLE.search(earlier):
         return True
-    return is_index(text, mention.start) and not _LABELLED.search(earlier)
+    if ("sel" in earlier or "自" in earlier) and _SELF_RATED.search(earlier):
+        return True
+    if is_index(text, start):
+        return not _LABELLED.search(earlier)
+    return is_reported(text, start, mention.end)
 
 
 def _choose(text: str, found: Sequence[ScoreMention], rule: str) -> tuple[ScoreMention | None, str]:
-    """Return the rating and its rule: the only rating, else the only overall one, else the only labelled one."""
-    if len({(mention.value, mention.top) for mention in found}) == 1:
-        return found[0], rule
-    for label, name in ((_OVERALL, "mt_bench_single.overall"), (_LABELLED, "mt_bench_single.labelled")):
-        announced = [mention for mention in found if label.search(before(text, mention.start, 60))]
-        if len({(mention.value, mention.top) for mention in announced}) == 1:
-            return announced[0], name
-    return None, rule
+    """Return the rating and its rule; it is the last one, and no different rating has the same role or a higher one."""
+    values = [(mention.value, mention.top) for mention in found]
+    last = found[-1]
+    if values.count(values[-1]) == len(values):
+        return last, rule
+    if is_doubtful(text, (last.start, last.end), values):
+        return None, rule
+    roles = [_role(text, mention) for mention in found]
+    others = max(role for role, value in zip(roles, values, strict=True) if value != values[-1])
+    return (last if roles[-1] > others else None), ("mt_bench_single.labelled", "mt_bench_single.overall")[
+        roles[-1] > 1
+    ]
+
+
+def _role(text: str, mention: ScoreMention) -> int:
+    """Return 2 for a rating that is announced as overall, 1 for one after any label, 0 for others."""
+    earlier = before(text, mention.start, 60)
+    return 2 if _OVERALL.search(earlier) else 1 if _LABELLED.search(earlier) else 0
+
+
+def _mention_of(match: re.Match[str]) -> ScoreMention:
+    """Return the rating of a match of `_PLAIN`; its position is that of the number."""
+    mention = mention_of(match)
+    return ScoreMention(match.start("value"), mention.end, mention.value, mention.top)
 
 
 def _is_certain(match: re.Match[str]) -> bool:
@@ -125,28 +158,36 @@ def _is_certain(match: re.Match[str]) -> bool:
 
 def _read_letter(text: str) -> Verdict:
     text = plain_brackets(text)
-    found = [match for match in _LETTER.finditer(text) if not is_index(text, match.start())]
-    if not found:
+    matches = [(match, winner) for match in _LETTER.finditer(text) if (winner := _winner(text, match)) is not None]
+    if not matches:
         return unreadable("no_verdict", "no [[A]], [[B]] or [[C]]")
-    rule = "mt_bench_pair.bracket"
-    winners = set(map(_winner, found))
-    if len(winners) > 1:
-        rule = "mt_bench_pair.announced"
-        kept = _without_legend([_Letter(*match.span(), _winner(match)) for match in found])
-        winners = {letter.winner for letter in kept}
-        if len(winners) > 1:
-            winners = {letter.winner for letter in kept if _announced(text, letter)}
-    if len(winners) != 1:
-        return unreadable("conflict", "different verdicts in double brackets, none or several of them final", rule)
-    return Verdict(rule=rule, winner=winners.pop())
+    winner = matches[-1][1]
+    if len(matches) == 1 or all(other == winner for _, other in matches):
+        return Verdict(rule="mt_bench_pair.bracket", winner=winner)
+    return _choose_letter(text, _without_legend([_Letter(*match.span(), winner) for match, winner in matches]))
 
 
-def _winner(match: re.Match[str]) -> Winner:
-    side = match["side"]
-    return "tie" if side is None else "1" if side in "AaＡａ" else "2"
+def _choose_letter(text: str, found: list[_Letter]) -> Verdict:
+    """Return the verdict of a text with different letters: the last one, if it alone is final."""
+    rule = "mt_bench_pair.announced"
+    last, winners = found[-1], [letter.winner for letter in found]
+    if len(set(winners)) > 1:
+        rivals = [letter for letter in found if letter.winner != last.winner and _announced(text, letter)]
+        if rivals or not _announced(text, last) or is_doubtful(text, (last.start, last.end), winners):
+            return unreadable("conflict", "different verdicts in double brackets, the last is not plainly final", rule)
+    return Verdict(rule=rule, winner=last.winner)
 
 
-def _without_legend(found: Sequence[_Letter]) -> Sequence[_Letter]:
+def _winner(text: str, match: re.Match[str]) -> Winner | None:
+    """Return the winner, or None if the brackets are an index in code, a quotation, or have other words."""
+    if is_index(text, match.start()) or is_reported(text, *match.span()):
+        return None
+    if match["side"] is not None:
+        return "1" if match["side"] in "AaＡａ" else "2"
+    return "tie" if match["words"] is None else winner_named(match["words"])
+
+
+def _without_legend(found: list[_Letter]) -> list[_Letter]:
     """Return the letters without any repetition of the prompt's rule: A, B and C close together in that order."""
     kept: list[_Letter] = []
     for letter in found:

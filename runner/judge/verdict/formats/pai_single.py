@@ -20,15 +20,19 @@ from runner.judge.verdict.common import (
     plain_brackets,
     unreadable,
 )
-from runner.judge.verdict.criteria_list import ITEM, announces_overall, items, rationale
+from runner.judge.verdict.criteria_list import announces_overall, in_list_item, items, rationale
+from runner.judge.verdict.own_words import is_reported
 from runner.judge.verdict.scales import scale_of
 from runner.types import Dimension, Verdict
 
 RULE = "pai_single.first_number"
 
-_ITEM = re.compile(ITEM)
 _BRACKETED_SCORE = re.compile(BRACKETED_SCORE)
 _ANY = re.compile(rf"{OPEN}[^\[\]\n]{{0,40}}{CLOSE}")
+# A second number after the opening sentence: "... is [[3]]. Or maybe [[4]]."
+_CORRECTION = re.compile(
+    r"[。.\s]{1,4}(?:或者?|也可|不|or|maybe|perhaps|no\b|rather|actually|wait)[^\n\[。:：]{0,24}\[\[", re.IGNORECASE
+)
 _OPENING_ENDS = re.compile(r"\n|。|\.\s|理由|reason|Reason")
 
 
@@ -40,16 +44,16 @@ def reader(judge: JudgeConfig) -> Reader:
 
 def _read(text: str, scale: Scale) -> Verdict:
     original, text = text, plain_brackets(text)
-    first = next(mentions(text), None)
+    first = next((mention for mention in mentions(text) if not is_reported(text, mention.start, mention.end)), None)
     if first is None:
         return unreadable("no_verdict", "no number in double brackets")
     refused = _ANY.search(text, 0, first.start)
     if refused and announces_overall(text, refused.start()):
         return unreadable("no_verdict", f"the overall score is {refused[0]}")
-    if _in_criteria(text, first):
+    announced = announces_overall(text, first.start)
+    if not announced and in_list_item(text, first.start):
         return unreadable("no_verdict", "only criteria have a number in double brackets")
-    ends = _OPENING_ENDS.search(text, first.end)
-    others = {str(mention) for mention in mentions(text, first.end, ends.start() if ends else len(text))} - {str(first)}
+    others = _other_overall_scores(text, first, announced)
     if others:
         found = ", ".join(sorted({str(first), *others})[:5])
         return unreadable("conflict", f"different overall scores: {found}", RULE)
@@ -59,10 +63,23 @@ def _read(text: str, scale: Scale) -> Verdict:
     return Verdict(rule=RULE, score=first.value, dimensions=dimensions, explanation=rationale(original, first.end))
 
 
-def _in_criteria(text: str, mention: ScoreMention) -> bool:
-    """Return True if a number is in a list item; then the overall score is missing."""
-    line = text.rfind("\n", 0, mention.start) + 1
-    return _ITEM.match(text, line) is not None and not announces_overall(text, mention.start)
+def _other_overall_scores(text: str, first: ScoreMention, announced: bool) -> set[str]:
+    """Return the different numbers in the opening sentence, directly after it, and announced as overall at the end.
+
+    If the first number is not announced as overall, every announced one counts.
+    """
+    ends = _OPENING_ENDS.search(text, first.end)
+    end = ends.start() if ends else len(text)
+    others = {str(mention) for mention in mentions(text, first.end, end)}
+    correction = _CORRECTION.match(text, end)
+    if correction is not None:
+        others |= {str(mention) for mention in mentions(text, correction.end() - 2, correction.end() + 40)}
+    last = text.rfind("[[", end)
+    if last >= 0 and not announced:
+        others |= {str(each) for each in mentions(text, end) if announces_overall(text, each.start)}
+    elif last >= 0 and announces_overall(text, last) and (mention := next(mentions(text, last), None)):
+        others.add(str(mention))
+    return others - {str(first)}
 
 
 def _dimensions(text: str, position: int, scale: Scale) -> tuple[Dimension, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from runner.config import JudgeConfig, VerdictConfig
 from runner.errors import ConfigError
 from runner.judge.verdict.common import NUMBER, Reader, Scale, ScoreMention, to_number, unreadable
-from runner.judge.verdict.winner_names import WINNERS, meaning_of, meanings
+from runner.judge.verdict.winner_names import WINNERS, meaning_of, meanings, winner_in_map
 from runner.types import Verdict
 
 _NUMBER = re.compile(NUMBER)
@@ -57,7 +57,7 @@ def _verdict_of(found: str, verdict: VerdictConfig, known: Mapping[str, str], sc
     rule = f"pattern.{verdict.pick}"
     meaning = meaning_of(found, known)
     if verdict.kind == "winner":
-        winner = WINNERS.get(found.casefold() if meaning is None else meaning)
+        winner = winner_in_map(found, known) if known else WINNERS.get(found.casefold())
         if winner is None:
             return unreadable("no_verdict", f"{found[:80]!r} is not in verdict.map", rule)
         return Verdict(rule=rule, winner=winner)

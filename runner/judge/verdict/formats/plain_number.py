@@ -1,8 +1,8 @@
 """The verdict is the first or last number, as the prompts of G-Eval, LLMBar (ratings) and RewardBench 2 request.
 
 `8`, `**8**`, `8.`, `8/10`, `8 out of 10`, `[[8]]`, `得分：8分` are the number 8. A number in a word (`GPT-4`, `e5`),
-the number of a list item, a citation (`[1]`) and the top of a scale (`out of 10`, `满分10分`) are not verdicts; two
-numbers instead of one (`7-8`, `7 or 8`) are a conflict.
+the number of a list item or a source, a citation (`[1]`), a quoted score and the numbers of a stated scale
+(`out of 10`, `10分制`, `(1-10)`) are not verdicts; two numbers instead of one (`7-8`, `7 or 8`) are a conflict.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ from collections.abc import Iterator
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.common import RATING, Reader, Scale, ScoreMention, before, to_number, unreadable
-from runner.judge.verdict.positions import RANGE, SCALED
+from runner.judge.verdict.own_words import is_aside, is_reported
+from runner.judge.verdict.positions import FRACTION, RANGE, SCALE_TOP, SCALED
+from runner.judge.verdict.stated_scale import is_range_of_scale, top_or_doubt
 from runner.types import Verdict
 
 _NUMBER = re.compile(
-    r"(?<![A-Za-z0-9.\-−/／])(?<![A-Za-z0-9]_)"
+    r"(?<![A-Za-z0-9.\-−/／^])(?<![A-Za-z0-9]_)"
     rf"(?P<value>[-−]?(?:\d{{1,3}}(?>(?:,\d{{3}})+)(?!\d)|\d++(?>(?:[.．]\d++)?))){SCALED}"
-    rf"(?P<more>{RANGE})?(?![A-Za-z]|_\w)"
+    rf"(?:(?P<top_of>{SCALE_TOP})|(?P<mixed>{FRACTION})|{RANGE}(?P<high>\d++(?>(?:[.．]\d++)?))|(?![A-Za-z]|_\w))"
 )
 _ITEM = re.compile(r"[.、．)）][*_]{0,3}[ \t]+[^\s*_]|[、)）]\S")
 _ITEM_BEFORE = re.compile(r"(?:\A|\n)[ \t>#*_(（]{0,8}\Z")
-_TOP_BEFORE = re.compile(
-    r"(?:out of|scale (?:of|from)|range (?:of|from)|between|max(?:imum)?(?: score)?(?: of| is)?|[满滿]分|[满滿]点)"
-    r"[^\w\n]{0,4}(?:为|為|是)?[^\w\n]{0,2}\Z",
+_LABEL_BEFORE = re.compile(rf"{RATING}[^\w\n]{{0,8}}(?:is|为|為|是)?[^\w\n]{{0,4}}\[\Z", re.IGNORECASE)
+_LINE_BEFORE = re.compile(r"(?:\A|\n)[ \t*_]{0,8}\[\Z")
+_CITED_AFTER = re.compile(r"(?:[ \t]?[,，;；–-][ \t]?\d{1,4}){0,20}\](?!\])")
+_SOURCE = re.compile(r"[^\w\n]{0,8}\w")  # text after `[1]` at the start of a line
+_OTHER_SOURCE = re.compile(r"\n[ \t*_]{0,8}\[\d{1,4}\](?!\])[^\w\n]{0,8}\w")
+_SOURCE_BEFORE = re.compile(
+    r"(?:\b(?:sources?|refs?\.?|references?|footnotes?|citations?|notes?)|来源|參考|参考|文献|注释|脚注)[ \t]?#?\Z",
     re.IGNORECASE,
 )
-_CITED = re.compile(r"(?<!\[)\[\Z")
-_LABEL_BEFORE = re.compile(
-    rf"(?:{RATING}[^\w\n]{{0,8}}(?:is|为|為|是)?[^\w\n]{{0,4}}|(?:\A|\n)[ \t*_]{{0,8}})\[\Z", re.IGNORECASE
-)
-_CITED_AFTER = re.compile(r"(?:[ \t]?[,，;；–-][ \t]?\d{1,4}){0,20}\](?!\])")
+
+_SOURCE_ENDS = "ensfENSF.源考献釋释注"
 
 
 def first_reader(judge: JudgeConfig) -> Reader:
@@ -46,28 +49,37 @@ def last_reader(judge: JudgeConfig) -> Reader:
 
 
 def _read_first(text: str, scale: Scale) -> Verdict:
-    match = next(_numbers(text), None)
+    match = next(_numbers(text, scale), None)
     if match is not None and _is_item(text, match):
         return unreadable("no_verdict", "the first number is the number of a list item")
-    return _meaning(match, scale, "first_number")
+    return _meaning(text, match, scale, "first_number")
 
 
 def _read_last(text: str, scale: Scale) -> Verdict:
     end = len(text)
     while end > 0:
         start = text.rfind("\n", 0, end) + 1
-        found = [match for match in _numbers(text, start, end) if not _is_item(text, match)]
+        found = [match for match in _numbers(text, scale, start, end) if not _is_item(text, match)]
         if found:
-            return _meaning(found[-1], scale, "last_number")
+            if is_aside(text, found[-1].start()) and _differs(text, found[-1], scale):
+                return unreadable("conflict", f"the last number is a remark: {found[-1][0][:80]!r}", "last_number")
+            return _meaning(text, found[-1], scale, "last_number")
         end = start - 1
-    return _meaning(None, scale, "last_number")
+    return _meaning(text, None, scale, "last_number")
 
 
-def _meaning(match: re.Match[str] | None, scale: Scale, rule: str) -> Verdict:
+def _differs(text: str, last: re.Match[str], scale: Scale) -> bool:
+    """Return True if a text has another number than the last one."""
+    return any(match["value"] != last["value"] for match in _numbers(text, scale) if not _is_item(text, match))
+
+
+def _meaning(text: str, match: re.Match[str] | None, scale: Scale, rule: str) -> Verdict:
     if match is None:
         return unreadable("no_verdict", "no standalone number")
-    if match["more"] is not None:
+    if match["high"] is not None or match["mixed"] is not None:
         return unreadable("conflict", f"several numbers instead of one: {match[0][:80]!r}", rule)
+    if top_or_doubt(text, match, scale) is None:
+        return unreadable("conflict", f"either the score or a number of the scale: {match[0][:80]!r}", rule)
     value, top = to_number(match["value"].replace(",", "")), match["top"]
     mention = ScoreMention(*match.span(), value, to_number(top) if top else None)
     if not mention.fits(scale):
@@ -75,19 +87,35 @@ def _meaning(match: re.Match[str] | None, scale: Scale, rule: str) -> Verdict:
     return Verdict(rule=rule, score=mention.value)
 
 
-def _numbers(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[re.Match[str]]:
-    """Generate the numbers in a range of the text, except citations and tops of scales; none spans a line break."""
+def _numbers(text: str, scale: Scale, start: int = 0, end: int = sys.maxsize) -> Iterator[re.Match[str]]:
+    """Generate the numbers in a range of the text that may be the verdict; none spans a line break."""
     for match in _NUMBER.finditer(text, start, end):
-        earlier = before(text, match.start(), 40)
-        if not _TOP_BEFORE.search(earlier) and not _is_cited(text, match, earlier):
+        if match["top_of"] is not None or (match["high"] is not None and is_range_of_scale(text, match, scale)):
+            continue
+        if not (top_or_doubt(text, match, scale) or _is_cited(text, match) or is_reported(text, *match.span())):
             yield match
 
 
-def _is_cited(text: str, match: re.Match[str], earlier: str) -> bool:
-    """Return True if a number is in single brackets that follow neither a label nor the start of a line."""
-    if not _CITED.search(earlier) or not _CITED_AFTER.match(text, match.end("value")):
+def _is_cited(text: str, match: re.Match[str]) -> bool:
+    """Return True if a number is that of a source: `source 2`, or in single brackets without a label before them.
+
+    Brackets at the start of a line are the verdict if they are alone there, or open a text that has no list of sources.
+    """
+    start = match.start()
+    earlier = text[max(0, start - 60) : start]
+    if earlier[-2:].rstrip(" \t#")[-1:] in _SOURCE_ENDS and _SOURCE_BEFORE.search(earlier):
+        return True
+    if not earlier.endswith("[") or earlier.endswith("[["):
         return False
-    return not _LABEL_BEFORE.search(("\n" if match.start() < 40 else "") + earlier)
+    after = _CITED_AFTER.match(text, match.end("value"))
+    if after is None or _LABEL_BEFORE.search(earlier):
+        return False
+    if not _LINE_BEFORE.search(("\n" if start < 60 else "") + earlier):
+        return True
+    opens = not text[:start].strip(" \t\n*_[")
+    if _SOURCE.match(text, after.end()) is None:
+        return False
+    return not opens or _OTHER_SOURCE.search(text, match.end()) is not None
 
 
 def _is_item(text: str, match: re.Match[str]) -> bool:

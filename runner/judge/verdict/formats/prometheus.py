@@ -10,9 +10,11 @@ import re
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.common import PAD, Reader, Scale, mention_of, unreadable
+from runner.judge.verdict.own_words import is_doubtful, own
 from runner.judge.verdict.positions import ONE_NUMBER, last_line, on_last_line
 from runner.judge.verdict.scales import scale_of
-from runner.types import Verdict
+from runner.judge.verdict.tie_words import names_tie
+from runner.types import Verdict, Winner
 
 _MARKER = r"[\[【](?:\s{0,2}|[*_]{1,2})(?i:result|score)(?:\s{0,2}|[*_]{1,2})[\]】]"
 _BEFORE_VALUE = r"[\s*_`\"'“”:：=(（\[【]{0,12}+"
@@ -22,8 +24,16 @@ _SCORE = re.compile(
 )
 _LETTER = re.compile(
     rf"{_MARKER}(?:{_BEFORE_VALUE}(?:(?i:response|assistant|answer|model)[ \t]?)?(?P<side>[ABＡＢ])"
-    r"(?![\w'’]|[ \t]?(?:and|or|[/&<>=＜＞＝]|[,，、|][ \t]?[ABＡＢ](?!\w))))?"
+    r"(?![\w'’]|[ \t]?(?:[/&<>=＜＞＝]|[,，、|][ \t]?[ABＡＢ](?!\w)))(?=(?P<more>[^\n]{0,40}))"
+    r"|[\s*_`\"'“”:：=]{0,12}(?=(?P<words>[^\n]{2,60})))?"
 )
+# Text after a letter with which the letter is a verdict: "A is better" is one, "A tie" and "A and B" are not.
+_AFTER_LETTER = re.compile(
+    r"[^\w\n]*(?:\Z|[A-Z](?=[A-Za-z])|[一-鿿ぁ-ヿ가-힣0-9]|(?:is|was|wins?|won|because|since|as|over|due|for|with|by|has|gives|it|the"
+    r"|than|clearly|slightly)\b)|[ \t]*[^\w\s]"
+)
+_BOTH_AFTER = re.compile(r"[^\w\n]*(?:and|or|和|与|與|或|及)(?![A-Za-z])")
+_CLAUSE_END = re.compile(r"[.。!！,，;；:：(（\[]")
 _HEADING = re.compile(r"[\s*#]{0,8}+[Ff]eedback[ *]{0,4}[:：][ *]{0,4}")
 _LAST_SCORE = re.compile(
     rf"(?i:score|result|rating)(?: (?:is|of))?{PAD}[:：]?{_BEFORE_VALUE}{ONE_NUMBER}[\s*_`\"'”)）\]】.。]{{0,12}}\Z"
@@ -37,21 +47,27 @@ def single_reader(judge: JudgeConfig) -> Reader:
 
 
 def pair_reader(_: JudgeConfig) -> Reader:
-    """Return the reader of Prometheus' pairwise verdicts; the format has no tie."""
+    """Return the reader of Prometheus' pairwise verdicts. The prompt has no tie, but some judges write one."""
     return _read_letter
 
 
 def _read_score(text: str, scale: Scale) -> Verdict:
-    found, rule = on_last_line(text, _SCORE.finditer(text)), "prometheus.result"
-    marked = bool(found)
+    marked = own(text, list(_SCORE.finditer(text)))
+    found, rule = marked if len(marked) == 1 else on_last_line(text, marked), "prometheus.result"
+    # Without a marker, or if more lines follow it.
+    closing = _LAST_SCORE.search(last_line(text)) if not found or text.find("\n", found[-1].end()) >= 0 else None
     if not marked:
-        line = _LAST_SCORE.search(last_line(text))
-        found, rule = [line] if line else [], "prometheus.label"
+        found, rule = [closing] if closing else [], "prometheus.label"
     mentions = [mention_of(match) for match in found if match["value"] is not None]
     if not mentions:
         return unreadable("no_verdict", "no [RESULT] followed by a number, and no score at the end")
-    if len({(mention.value, mention.top) for mention in mentions}) > 1:
+    if len(marked) > 1 and (
+        len({(mention.value, mention.top) for mention in mentions}) > 1
+        or is_doubtful(text, found[-1].span(), [match["value"] for match in marked])
+    ):
         return unreadable("conflict", "different scores on the last line with a [RESULT]", rule)
+    if closing is not None and mention_of(closing).value != mentions[0].value:
+        return unreadable("conflict", "the score at the end differs from that after [RESULT]", rule)
     if not mentions[0].fits(scale):
         return unreadable("out_of_scale", f"{mentions[0]} is not on the scale {scale}", rule)
     return Verdict(rule=rule, score=mentions[0].value, explanation=_feedback(text, found[0]) if marked else None)
@@ -59,13 +75,26 @@ def _read_score(text: str, scale: Scale) -> Verdict:
 
 def _read_letter(text: str) -> Verdict:
     rule = "prometheus_pair.result"
-    found = on_last_line(text, _LETTER.finditer(text))
-    sides = {match["side"] in "AＡ" for match in found if match["side"]}
-    if not sides:
-        return unreadable("no_verdict", "no [RESULT] followed by A or B")
-    if len(sides) > 1:
+    marked = own(text, list(_LETTER.finditer(text)))
+    found = on_last_line(text, marked)
+    winners = {winner for match in found if (winner := _winner(match))}
+    if not winners:
+        return unreadable("no_verdict", "no [RESULT] followed by A, B or a tie")
+    if len(winners) > 1 or is_doubtful(text, found[-1].span(), map(_winner, marked)):
         return unreadable("conflict", "different verdicts on the last line with a [RESULT]", rule)
-    return Verdict(rule=rule, winner="1" if sides.pop() else "2", explanation=_feedback(text, found[0]))
+    return Verdict(rule=rule, winner=winners.pop(), explanation=_feedback(text, found[0]))
+
+
+def _winner(match: re.Match[str]) -> Winner | None:
+    """Return the winner after a marker, or None; "A tie" is a tie, not A."""
+    side, more = match["side"], match["more"]
+    if side is None:
+        return "tie" if names_tie(_CLAUSE_END.split(match["words"] or "")[0]) else None
+    if names_tie(_CLAUSE_END.split(side + more)[0]):
+        return "tie"
+    if _BOTH_AFTER.match(more) or not _AFTER_LETTER.match(more):
+        return None
+    return "1" if side in "AＡ" else "2"
 
 
 def _feedback(text: str, marker: re.Match[str]) -> str | None:
