@@ -5,13 +5,16 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/.bench-installed
 
-.PHONY: quickstart test test-compat bench bench-full check format clean
+.PHONY: quickstart test test-pythons test-compat bench bench-full check format clean
 
 quickstart: $(STAMP)  ## judge the packaged samples on the embedded emulator: no key, no network
 	$(BIN)/judge-runner quickstart
 
 test: $(STAMP)  ## the whole suite
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal  # compiled once, not in every process
+
+test-pythons: $(STAMP)  ## the tests of verdicts on the other Pythons of this machine, installed into .pythons/
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python .ci/pythons.py
 
 test-compat: $(STAMP)  ## with clients and servers of others, installed into .compat/: opt-in, needs the network
 	JUDGE_RUNNER_COMPAT=1 $(BIN)/python -m pytest tests/compat -rs --durations=5
@@ -35,7 +38,7 @@ format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what tests and runs left
-	rm -rf $(VENV) .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis runs quickstart
+	rm -rf $(VENV) .compat .pythons .mypy_cache .ruff_cache .pytest_cache .hypothesis runs quickstart
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("judge-runner needs Python 3.11 or newer; name one with make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

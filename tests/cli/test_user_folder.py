@@ -97,5 +97,5 @@ def test_everything_works_on_a_machine_without_time_zones(zone: str, cli: Cli, t
         ran = cli(*line.split(), env={"PYTHONTZPATH": ""})
         assert ran.returncode == 0, (line, ran.stderr)
     assert (tmp_path / "out" / "report" / "index.html").exists()
-    kept = pq.read_table(tmp_path / "out.parquet").sort_by("ordinal")  # rows stand in the order of their answers
+    kept = pq.read_table(tmp_path / "out.parquet").sort_by("ordinal")  # rows are in the order of their answers
     assert kept["at"].combine_chunks().equals(moments)

@@ -113,6 +113,9 @@ CASES = {
     "`--set` of the wrong type": Case(f"{RUN} --set judge.repeats=two"),
     "`--retry` of an unknown status": Case(f"{RUN} --retry faild"),
     "an invalid duration": Case(f"{RUN} --max-time soon"),
+    "a price of cached tokens above that of the others": Case(
+        RUN, GOOD + "prices: {models: {pai-judge: {input: 4, output: 12, cached: 8}}}\n"
+    ),
     "an invalid duration in the YAML": Case(RUN, GOOD + "online:\n  retry: {patience: soon}\n"),
     "`--limit` is not a number above 0": Case(f"{RUN} --limit 0"),
     "an unknown command": Case("rnu judge.yaml"),
