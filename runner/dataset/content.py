@@ -23,12 +23,12 @@ _WIDE_MARKS = (  # the mark of UTF-32 begins with that of UTF-16
 )
 _TABLES = ("csv", "tsv")
 _GBK_PAIR = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")
-# The pairs of GB 2312: punctuation, full-width letters, and the hanzi that Chinese texts mostly consist of.
-_COMMON_GBK_PAIR = re.compile(rb"[\xa1-\xa3\xb0-\xf7][\xa1-\xfe]")
+# Of GB 2312: punctuation, full-width letters, and the first level of hanzi, of which Chinese texts mostly consist.
+_COMMON_GBK_PAIR = re.compile(rb"[\xa1-\xa3\xb0-\xd7][\xa1-\xfe]")
 _COMMON_GBK_SHARE = 0.8
 _PRINTABLE = re.compile(rb"[\t\r\n -~]*")
 _EAST_ASIAN = re.compile(r"gb|big5|hz|shift|euc|cp9|iso2022|johab")
-_MIN_UTF8_CHARACTERS = 3  # fewer can be UTF-8 by chance
+_MIN_UTF8_CHARACTERS = 4  # fewer can be UTF-8 by chance
 
 
 def find_wrong_content(head: bytes, format_: str, encoding: str = "utf-8") -> str | None:
@@ -106,6 +106,6 @@ def _is_surely_utf8(head: bytes, encoding: str) -> bool:
     except UnicodeDecodeError:
         return False
     if encoding.startswith(("utf-16", "utf-32", "utf_16", "utf_32")):
-        return bool(text) and "\0" not in text
+        return len(text) >= _MIN_UTF8_CHARACTERS and "\0" not in text
     lowest = "\u0800" if _EAST_ASIAN.match(encoding) else "\x80"  # two bytes of UTF-8 are often a character of GBK
     return sum(character >= lowest for character in text) >= _MIN_UTF8_CHARACTERS

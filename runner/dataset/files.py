@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -28,6 +30,8 @@ _FORMATS = {
 _KNOWN = "known endings: " + ", ".join(_FORMATS) + ", each text format also with .gz or .zst"
 _TABLES = ("csv", "tsv")
 
+RealPath = Callable[[Path], str]
+
 # Files that Hugging Face `datasets` writes beside the .arrow files of `save_to_disk` and of its cache.
 _SAVED_DATASET = {"dataset_info.json", "state.json", "dataset_dict.json"}
 
@@ -47,13 +51,16 @@ def discover(config: DatasetConfig, notes: list[str] | None = None) -> tuple[Dat
     """
     hidden: list[str] = []
     found: list[DataFile] = []
+    count, real = 0, cache(os.path.realpath)
     for given in config.paths:
         files = _at_the_hub(given, config) if given.startswith(HUB) else _on_the_disk(given, config.format, hidden)
+        count += len(files)
+        files = _each_once(files, real, lambda file: _links_and_depth(file, real))
         found += sorted(files, key=lambda file: os.fsencode(file.name))
     several = len(config.paths) > 1
-    unique = _each_once(found)
+    unique = _each_once(found, real, lambda _: 0)
     if notes is not None:
-        notes += _left_out(hidden, len(found) - len(unique))
+        notes += _left_out(hidden, count - len(unique))
     _require_one_format(config, unique)
     _require_fitting_keys(config, unique[0])
     named = _named_from_common_folder(unique) if several else unique
@@ -76,25 +83,38 @@ def listed(names: Iterable[str], limit: int = 20) -> str:
     return ", ".join(everything[:limit]) + more
 
 
-def _each_once(files: Iterable[DataFile]) -> list[DataFile]:
-    """Leave out a file that was already found through another link to its folder, or another path of the list."""
-    folders: dict[Path, str] = {}
-    found: dict[object, DataFile] = {}
-    for file in files:
-        key: object = str(file.path)
+def _each_once(files: Sequence[DataFile], real: RealPath, order: Callable[[DataFile], Any]) -> list[DataFile]:
+    """Leave out a file that is found again through a link to its folder, or by another path of the list.
+
+    Args:
+        files: what was found.
+        real: returns the path of a folder without links.
+        order: which of the names of a file is kept: the one that comes first.
+    """
+    kept: dict[object, int] = {}
+    for index, file in sorted(enumerate(files), key=lambda item: order(item[1])):
+        identity: object = str(file.path)
         if isinstance(file.path, Path):
-            folder = file.path.parent
-            if folder not in folders:
-                folders[folder] = os.path.realpath(folder)
-            key = (folders[folder], file.path.name)
-        found.setdefault(key, file)
-    return list(found.values())
+            identity = (real(file.path.parent), file.path.name)
+        kept.setdefault(identity, index)
+    return [files[index] for index in sorted(kept.values())]
+
+
+def _links_and_depth(file: DataFile, real: RealPath) -> tuple[bool, int]:
+    """Order the names of one file: those without a linked folder first, and the shorter ones."""
+    folders = file.name.split("/")[:-1]
+    if not folders or not isinstance(file.path, Path):
+        return False, len(folders)
+    root = real(file.path.parents[len(folders)]).rstrip("/")
+    return real(file.path.parent) != "/".join([root, *folders]), len(folders)
 
 
 def _left_out(hidden: Iterable[str], twice: int) -> list[str]:
     names = [name for name in dict.fromkeys(hidden) if name[0] == "_" or "/_" in name]
     data = [name for name in names if name.endswith("/") or _read_ending(name)[0] is not None]
     notes = []
+    if any(name.endswith("_delta_log/") for name in names):
+        notes.append("dataset.path: this is a Delta table; files that it no longer uses are read, too")
     if data:
         notes.append(f"dataset.path: left out, because the name begins with an underscore: {listed(data)}")
     if twice:
@@ -151,7 +171,7 @@ def _at_the_hub(given: str, config: DatasetConfig) -> list[DataFile]:
 
 
 def _plain_root(pattern: str) -> str:
-    """The folder in which a glob begins, or that of a plain path."""
+    """Return the folder in which a glob begins, or the folder of a plain path."""
     root = pattern.rpartition("/")[0]
     while glob.has_magic(root):
         root = root.rpartition("/")[0]
@@ -159,7 +179,7 @@ def _plain_root(pattern: str) -> str:
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a glob: hidden names only where the pattern says the dot or underscore."""
+    """Return True if a path matches a glob; a hidden name needs a part that begins with its dot or underscore."""
     if not parts or not pattern:
         return not parts and not pattern
     if pattern[0] == "**":

@@ -36,15 +36,14 @@ def files_below(root: Path, hidden: list[str]) -> Iterator[tuple[str, Path]]:
 
 
 def matches(pattern: str, hidden: list[str]) -> list[tuple[str, Path]]:
-    """Return the files and folders that a glob matches, each with its relative name; links come last.
+    """Return the files and folders that a glob matches, each with its name relative to the glob's folder.
 
     Args:
         pattern: the glob; `**` stands for folders at any depth, and for the files in them if it comes last.
         hidden: gets the names that only match without the dot or underscore before them.
     """
     root, parts = split_pattern(pattern)
-    found = dict(_matches(Path(root), "", parts, hidden))
-    return sorted(found.items(), key=lambda item: (item[1].is_symlink(), item[0]))
+    return list(dict(_matches(Path(root), "", parts, hidden)).items())
 
 
 def _folders(root: Path, hidden: list[str]) -> Iterator[_Folder]:
@@ -77,10 +76,10 @@ def in_sight(name: str) -> bool:
 def split_pattern(pattern: str) -> tuple[str, list[str]]:
     """Split a glob into the folder in which it begins and its other parts."""
     parts = pattern.split("/")
-    plain = 0
-    while plain < len(parts) - 1 and not glob.has_magic(_unescaped(parts[plain])):
-        plain += 1
-    return "/".join(map(_unescaped, parts[:plain])) or ("/" if pattern.startswith("/") else "."), parts[plain:]
+    names: list[str] = []
+    while len(names) < len(parts) - 1 and (name := _plain(parts[len(names)])) is not None:
+        names.append(name)
+    return "/".join(names) or ("/" if pattern.startswith("/") else "."), parts[len(names) :]
 
 
 def matches_part(name: str, pattern: str) -> bool:
@@ -130,8 +129,8 @@ def _matches(folder: Path, name: str, parts: Sequence[str], hidden: list[str]) -
 
 def _entries(folder: Path, part: str, hidden: list[str]) -> list[str]:
     """Return the names in a folder that match one part of a glob."""
-    plain = _unescaped(part)
-    if not glob.has_magic(plain):
+    plain = _plain(part)
+    if plain is not None:
         return [plain] if os.path.lexists(folder / plain) else []
     names = [path.name for path in folder.iterdir() if fnmatchcase(path.name, part)] if folder.is_dir() else []
     matching = [name for name in names if matches_part(name, part)]
@@ -139,6 +138,8 @@ def _entries(folder: Path, part: str, hidden: list[str]) -> list[str]:
     return matching
 
 
-def _unescaped(part: str) -> str:
-    """Return a part of a glob without the brackets of `glob.escape`, if these are all that is special in it."""
-    return re.sub(r"\[([*?[])\]", r"\1", part) if not glob.has_magic(re.sub(r"\[[*?[]\]", "", part)) else part
+def _plain(part: str) -> str | None:
+    """Return the name that a part of a glob stands for, without the brackets of `glob.escape`; None for a pattern."""
+    if glob.has_magic(re.sub(r"\[[*?[]\]", "", part)):
+        return None
+    return re.sub(r"\[([*?[])\]", r"\1", part)

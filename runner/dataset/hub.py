@@ -187,5 +187,5 @@ def _as_os_error() -> Iterator[None]:
 
 def _gist(error: Exception) -> str:
     """Return the error in one line; the query of a URL may be a signature and is removed."""
-    said = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {said[:400]}" if said else type(error).__name__
+    message = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {message[:400]}" if message else type(error).__name__

@@ -1,4 +1,4 @@
-"""The samples of rows that are there already, found again in the dataset in one forward pass where possible."""
+"""Read chosen rows of the dataset again, by ordinal, in one forward pass if possible."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Open = Callable[[], Iterator[list[RawRow]]]
 
 
 class RowLookup(Generic[Read]):
-    """Reads forward through the dataset; starts again only when something before its place is wanted.
+    """Reads forward through the dataset; it starts again only if a row before its position is wanted.
 
-    Parts hold rows nearly in the dataset's order, so going through them part by part reads the dataset about once for
-    each time it was asked (a run that grew by a repeat was asked twice).
+    Result parts hold rows nearly in the dataset's order. A caller that goes through them part by part therefore reads
+    the dataset about once for each time that it was judged: twice if a repeat was added to the run later.
 
     Args:
-        open_chunks: begins to read the dataset from its first row.
-        read: what is made of each row that is wanted.
+        open_chunks: opens the dataset at its first row.
+        read: converts each wanted row.
     """
 
     def __init__(self, open_chunks: Open, read: Callable[[RawRow], Read]) -> None:
@@ -30,7 +30,7 @@ class RowLookup(Generic[Read]):
         self._next = -1
 
     def at(self, ordinals: Collection[int]) -> dict[int, Read]:
-        """Return what these ordinals hold, as far as the dataset has them."""
+        """Return the converted rows by ordinal; ordinals that the dataset does not have are left out."""
         wanted = set(ordinals)
         if not wanted:
             return {}
