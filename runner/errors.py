@@ -23,6 +23,8 @@ JudgeRunnerError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class JudgeRunnerError(Exception):
     """The base class of all errors that judge-runner raises deliberately."""
@@ -63,9 +65,13 @@ class ServiceError(JudgeRunnerError):
         message: what happened, in one line, without secrets.
         status: the HTTP status, if there was a response.
         retry_after: seconds that the service wants us to wait, if it said so.
+
+    Attributes:
+        usage: the tokens that the service counted for the call (a `types.Usage`); None if it counted none.
     """
 
     error_type = "server_error"
+    usage: Any = None
 
     def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -23,11 +23,15 @@ RESULT_COLUMNS = (
     "request_hash", "route", "status", "score", "winner", "score1", "score2", "label", "dimensions", "contradiction",
     "response", "explanation", "rule", "finish_reason", "response_id", "batch_id", "error_type", "error_message",
     "attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost", "latency_s", "finished_at",
+    "served_model", "cached_tokens",
 )  # fmt: skip
 
 # The columns that follow if the dataset maps a human label, or the models that gave the answers.
 LABEL_COLUMNS = ("human_winner", "human_score", "human_label")
 MODEL_COLUMNS = ("model", "model1", "model2")
+
+# The largest count of tokens that the columns can hold. A sum over attempts stops there.
+MAX_TOKENS = 2**31 - 1
 
 
 class Secret:
@@ -123,40 +127,58 @@ class JudgeRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens as the service counted them; None if it did not report them."""
+    """Tokens as the service counted them; None if it did not report them. `cached` is a part of `prompt`."""
 
     prompt: int | None = None
     completion: int | None = None
     total: int | None = None
+    cached: int | None = None
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
-            _sum(self.prompt, other.prompt), _sum(self.completion, other.completion), _sum(self.total, other.total)
+            _sum(self.prompt, other.prompt),
+            _sum(self.completion, other.completion),
+            _sum(self.total, other.total),
+            _sum(self.cached, other.cached),
         )
 
 
 class JudgeResponse(msgspec.Struct, frozen=True, gc=False):
-    """A complete answer of the service; `text` is None if the message has no text."""
+    """A complete answer of the service.
+
+    Attributes:
+        text: the judge's text; None if the reply has none.
+        finish_reason: why the text ends, in the service's words.
+        response_id: the service's id of the reply.
+        usage: the tokens of this call.
+        refusal: what the message says in place of a text.
+        model: the model that the reply names.
+        text_from: the field of the message that holds `text`, if it is that of the judge's thought and the message has
+            no text beside it; else None.
+    """
 
     text: str | None
     finish_reason: str | None = None
     response_id: str | None = None
     usage: Usage = Usage()
     refusal: str | None = None
+    model: str | None = None
+    text_from: str | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
-    """Why a request has no answer: an `error_type` of the results and a message."""
+    """Why a request has no answer: an `error_type` of the results, a message, and the tokens of this call."""
 
     error_type: str
     message: str
+    usage: Usage = Usage()
 
 
 Outcome = JudgeResponse | Failure
 
 
 def _sum(a: int | None, b: int | None) -> int | None:
-    return b if a is None else a if b is None else a + b
+    return b if a is None else a if b is None else min(a + b, MAX_TOKENS)
 
 
 class RequestResult(msgspec.Struct, frozen=True, gc=False):

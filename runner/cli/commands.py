@@ -289,6 +289,8 @@ def _print_summary(summary: RunSummary, quiet: bool) -> None:
     if not quiet:
         for line in summary.lines():
             print_message(line)
+        for note in summary.notes:
+            print_message(f"warning: {note}")
     if summary.stop_reason in REQUESTED_STOPS:
         print_message(f"{summary.stop_reason}: {summary.message}")
     elif (problem := summary.problem()) is not None:

@@ -102,7 +102,16 @@ class ModelPrice(Frozen):
 
     input: Amount = Field(description="Price of prompt tokens.")
     output: Amount = Field(description="Price of completion tokens.")
-    batch: Amount = Field(default=1.0, description="The factor on both prices in batches.")
+    cached: Amount | None = Field(
+        default=None, description="Price of prompt tokens that the service had cached; null: the same as `input`."
+    )
+    batch: Amount = Field(default=1.0, description="The factor on all prices in batches.")
+
+    @model_validator(mode="after")
+    def _cached_is_cheaper(self) -> ModelPrice:
+        if self.cached is not None and self.cached > self.input:
+            raise refused(f"expected `cached` to be at most `input`, {self.input:g}, found {self.cached:g}")
+        return self
 
 
 class PricesConfig(Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.core.child import python_command
 from runner.core.files import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json, write_text
+from runner.core.finish_reason import Ending, ending_of
 from runner.core.pricing import Price, no_price, price_of
 from runner.core.regex_check import check_regex_engine
 from runner.core.shutdown import Drained, DrainSignal
@@ -26,11 +27,13 @@ __all__ = [
     "TEMPORARY_SUFFIX",
     "DrainSignal",
     "Drained",
+    "Ending",
     "Price",
     "WaitQueue",
     "check_regex_engine",
     "counted",
     "duration",
+    "ending_of",
     "escape_controls",
     "escape_controls_in_json",
     "estimate_body",

@@ -13,20 +13,26 @@ class Price(Protocol):
     def __call__(self, usage: Usage, route: str | None) -> float | None: ...
 
 
-def price_of(input_price: float, output_price: float, per: float, batch: float = 1.0) -> Price:
+def price_of(
+    input_price: float, output_price: float, per: float, batch: float = 1.0, cached: float | None = None
+) -> Price:
     """Return a price by token counts.
 
     Args:
         input_price: price of `per` prompt tokens.
         output_price: price of `per` completion tokens.
-        per: the number of tokens that both prices are for.
-        batch: factor on both prices if the route is `batch`.
+        per: the number of tokens that all prices are for.
+        batch: factor on all prices if the route is `batch`.
+        cached: price of `per` prompt tokens that the service had cached; None: the same as of the others.
     """
+    cached_price = input_price if cached is None else cached
 
     def price(usage: Usage, route: str | None) -> float | None:
         if usage.prompt is None and usage.completion is None:
             return None
-        cost = ((usage.prompt or 0) * input_price + (usage.completion or 0) * output_price) / per
+        prompt, completion = usage.prompt or 0, usage.completion or 0
+        hits = min(usage.cached or 0, prompt)
+        cost = ((prompt - hits) * input_price + hits * cached_price + completion * output_price) / per
         return cost * batch if route == "batch" else cost
 
     return price

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from runner.config import DatasetConfig, JudgeConfig
-from runner.core import BYTES_PER_TOKEN, COMPLETION_CAP_PARAMETERS, lower_bound
+from runner.core import BYTES_PER_TOKEN, COMPLETION_CAP_PARAMETERS, ending_of, lower_bound
 from runner.errors import BadRow, ConfigError
 from runner.judge.body import BodyTemplate, template_body
 from runner.judge.pai import REQUIRED_FIELDS, pai_body
 from runner.judge.template import Template, unknown_names
 from runner.judge.verdict import reader_for
+from runner.judge.verdict.cut_off import cut_off_reader
 from runner.types import Dimension, JudgeRequest, JudgeResponse, Sample, Verdict, Winner
 
 # Input limit of each model in tokens, from the service's documentation.
@@ -56,6 +57,8 @@ class Panel:
         self._variant_of = {name[1:]: number for number, name in enumerate(self._names)}
         readers = [reader_for(judge) for judge in self.judges]
         self._readers = tuple(readers[v.judge_index] for v in self.variants)
+        cut_off = [cut_off_reader(judge, read) for judge, read in zip(self.judges, readers, strict=True)]
+        self._cut_off_readers = tuple(cut_off[v.judge_index] for v in self.variants)
 
     def custom_id(self, ordinal: int, variant: int) -> str:
         """Return the stable id of a request, `{ordinal}-{judge}-{o|s}-{repeat}`; `o` is original order, `s` swapped."""
@@ -86,13 +89,17 @@ class Panel:
 
     def read_variant(self, variant: int, response: JudgeResponse) -> Verdict:
         """Return the verdict of a reply to a request of this variant. Rereading a stored reply uses this, too."""
-        if response.text is None or not response.text.strip():
+        ending = ending_of(response.finish_reason)
+        if ending in ("filtered", "broken"):  # stored by a version that took such an answer for a whole one
+            return Verdict(problem="truncated", detail=f"the answer broke off (finish_reason {response.finish_reason})")
+        if ending == "cut":
+            verdict = self._cut_off_readers[variant](response.text or "")
+        elif response.text_from is not None:
+            verdict = Verdict(problem="no_verdict", detail=_only_thought(response))
+        elif response.text is None or not response.text.strip():
             verdict = Verdict(problem="no_verdict", detail=response.refusal or "the message is empty")
         else:
             verdict = self._readers[variant](response.text)
-        if verdict.problem == "no_verdict" and response.finish_reason == "length":
-            detail = "cut off at the token limit before a verdict"
-            return msgspec.structs.replace(verdict, problem="truncated", detail=detail)
         return swap_answers(verdict) if self.variants[variant].swapped else verdict
 
     def required_fields(self) -> Mapping[str, tuple[str, ...]]:
@@ -163,12 +170,20 @@ def _template_names(judge: JudgeConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for text in texts if text for name in Template(text).names))
 
 
+def _only_thought(response: JudgeResponse) -> str:
+    where = "parts of thought" if response.text_from == "content" else response.text_from
+    return (
+        f"the message is empty, but its {where} has {len(response.text or ''):,} characters, which are kept in "
+        "`response`: if they are the answer (check the service's reasoning parser), `judge-runner rescore` reads them"
+    )
+
+
 def reask_body(body: bytes, response: JudgeResponse) -> bytes:
     """Return the body to send again after an unreadable reply.
 
     It is the same body; if the token cap cut the reply off, the cap is doubled.
     """
-    if response.finish_reason != "length":
+    if ending_of(response.finish_reason) != "cut":
         return body
     content: dict[str, Any] = msgspec.json.decode(body)
     for key in COMPLETION_CAP_PARAMETERS:

@@ -146,7 +146,7 @@ class CostBound:
         completion = reservation.completion if usage.completion is None else usage.completion
         if prompt > reservation.prompt or completion > reservation.completion:
             self._raise_bound(prompt - reservation.size, completion - reservation.limit)
-        return self._amount(prompt, completion, reservation.route)
+        return self._amount(prompt, completion, reservation.route, usage.cached)
 
     def _raise_bound(self, template: int, excess: int) -> None:
         """Raise the bound: an attempt used more than it should be able to."""
@@ -158,8 +158,9 @@ class CostBound:
                 *(self._template, self._excess),
             )
 
-    def _amount(self, prompt: int, completion: int, route: str) -> Spend:
-        price = 0.0 if self._price is None else self._price(Usage(prompt, completion), route) or 0.0
+    def _amount(self, prompt: int, completion: int, route: str, cached: int | None = None) -> Spend:
+        usage = Usage(prompt, completion, cached=cached)
+        price = 0.0 if self._price is None else self._price(usage, route) or 0.0
         return Spend(1, prompt + completion, units_of(price))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from runner.errors import ConnectFailed, RateLimited, Refused, Transient
+from runner.errors import ConnectFailed, RateLimited, Refused, ServiceError, Transient
 from runner.limits.adaptive import AdaptiveController
 from runner.limits.adaptive_driver import AdaptiveDriver
 from runner.limits.budget import BudgetQueue
@@ -150,14 +150,15 @@ class RequestLimiter:
         Tokens go back to the quota only if the service certainly counted none. After a timeout or a broken connection
         it may have counted them.
         """
+        usage = error.usage if isinstance(error, ServiceError) else None
         self._notify_driver(lease, error if isinstance(error, Transient) and not self._in_outage() else None)
         if isinstance(error, RateLimited | ConnectFailed | Refused):
             self._refund_tokens(lease)
         if lease.reservation is not None and self._budget is not None:
-            if isinstance(error, RateLimited | ConnectFailed):
+            if isinstance(error, RateLimited | ConnectFailed) and usage is None:
                 self._budget.refund(lease.reservation, requests_too=isinstance(error, ConnectFailed))
             else:
-                self._budget.correct(lease.reservation, Usage())
+                self._budget.correct(lease.reservation, usage or Usage())
         self._concurrency.release()
 
     def _release_unsent(self, lease: Lease) -> None:

@@ -22,8 +22,12 @@ class Progress(msgspec.Struct):
         eta_s: seconds until the run ends at this rate; None if unknown.
         batches: the number of shards in each state; closed shards by how their batch ended.
         jobs: the open shards: shard, batch_id, state, word (the service's status), requests, finished, age_s, stuck.
+        retries: attempts that were repeated, in all calls.
+        throttled: replies with status 429, in all calls.
+        beyond_limit: stored rows about later samples than those of this call (`--limit`); not in `total` and `done`.
         answered_in_batches: lines that the service has finished but that are not rows yet.
         services: by name, while they are used online: state, in_flight, concurrency, retries, throttled, because.
+        emulated: True if an emulator answers: the verdicts are made up.
     """
 
     state: str
@@ -49,6 +53,8 @@ class Progress(msgspec.Struct):
     tags: dict[str, Any]
     services: dict[str, dict[str, Any]] = {}
     paused_because: str | None = None
+    emulated: bool = False
+    beyond_limit: int = 0
     exit_code: int | None = None
     stop_reason: str | None = None
 

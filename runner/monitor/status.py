@@ -47,8 +47,10 @@ def describe(data: Mapping[str, Any]) -> str:
     rate = data.get("rate")
     finished = data.get("answered_in_batches")
     in_batches = f", and {finished:,} lines finished in batches" if finished else ""
+    beyond = data.get("beyond_limit") or 0
+    limited = f"; {done + beyond:,} rows are stored, this call was about the first samples only" if beyond else ""
     lines = [
-        f"{data.get('name')}: {data.get('state')}, {done:,} of {total:,} rows{share}{in_batches}",
+        f"{data.get('name')}: {data.get('state')}, {done:,} of {total:,} rows{share}{in_batches}{limited}",
         f"  ok {data.get('ok'):,}   unparsed {data.get('unparsed'):,}   failed {data.get('failed'):,}",
         f"  retries {data.get('retries'):,}   429s {data.get('throttled'):,}   tokens {data.get('tokens'):,}"
         + (f"   cost {data['cost']:.4f}" if data.get("cost") is not None else ""),
@@ -57,6 +59,8 @@ def describe(data: Mapping[str, Any]) -> str:
     if data.get("state") not in INACTIVE_STATES:
         speed = "-" if rate is None else f"{rate:.1f} rows/s"
         lines.insert(2, f"  rate {speed}   eta {duration(data.get('eta_s'))}   in flight {data.get('in_flight')}")
+    if data.get("emulated"):
+        lines.append("  emulated: the verdicts are made up")
     if data.get("batches"):
         lines.append(f"  batches: {format_states(data['batches'])}")
     lines += [_job(job) for job in data.get("jobs") or ()]

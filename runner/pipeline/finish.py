@@ -33,13 +33,16 @@ class RunSummary(msgspec.Struct, frozen=True):
         counts: counts of all stored rows, including those of earlier calls.
         asked: rows written by this call.
         elapsed_s: the duration of this call in seconds.
-        retries: attempts that were repeated.
-        throttled: responses with status 429.
+        retries: attempts that were repeated, in all calls.
+        throttled: responses with status 429, in all calls.
         lanes: the lanes that ran, in order, including earlier calls.
         in_batches: requests in open batches.
         open_batches: the number of open batches, without those of an embedded emulator, which end with the run.
         report: the path of the report's page; None if no report was requested or it failed.
         report_problem: that and why the requested report was not written, and what to do, as one line; else None.
+        beyond_limit: stored rows about later samples than those of this call (`--limit`).
+        emulated: True if an emulator answered: the verdicts are made up.
+        notes: what else a reader of the rows should know, a sentence each.
     """
 
     directory: Path
@@ -57,13 +60,16 @@ class RunSummary(msgspec.Struct, frozen=True):
     open_batches: int = 0
     report: Path | None = None
     report_problem: str | None = None
+    emulated: bool = False
+    beyond_limit: int = 0
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield the summary as lines of text for the terminal."""
         counts = self.counts
         rate = self.asked / self.elapsed_s if self.elapsed_s else 0.0
         rows = {
-            "rows": f"{counts.done:,} of {self.total:,}",
+            "rows": f"{counts.done:,} of {self.total:,}{self._beyond()}",
             "ok / unparsed / failed": f"{counts.ok:,} / {counts.unparsed:,} / {counts.failed:,}",
             "new in this run": f"{self.asked:,} in {duration(self.elapsed_s)} ({rate:.1f} rows/s)",
             "retries / 429s": f"{self.retries:,} / {self.throttled:,}",
@@ -80,8 +86,15 @@ class RunSummary(msgspec.Struct, frozen=True):
             rows["report"] = str(self.report)
         elif self.report_problem is not None:
             rows["report"] = "not written"
+        if self.emulated:
+            rows["emulated"] = "the verdicts are made up"
         rows["run directory"] = str(self.directory)
         return (f"{name:<24}{value}" for name, value in rows.items())
+
+    def _beyond(self) -> str:
+        if not self.beyond_limit:
+            return ""
+        return f" (--limit); {self.counts.done + self.beyond_limit:,} rows are stored"
 
     def problem(self) -> str | None:
         """Returns why the run stopped early or why its exit code is 1; None if neither applies."""
@@ -128,11 +141,14 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         elapsed_s=elapsed_s,
         retries=manifest.traffic.retries,
         throttled=manifest.traffic.throttled,
+        beyond_limit=run.done.beyond,
         lanes=manifest.lanes,
         in_batches=run.done.submitted(),
         open_batches=len([shard for shard in run.ledger.open_shards if shard.service not in embedded]),
         report=report,
         report_problem=report_problem,
+        emulated=manifest.emulated,
+        notes=tuple(manifest.model_notes()),
     )
 
 

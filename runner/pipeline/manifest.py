@@ -16,6 +16,7 @@ import pyarrow as pa
 from runner.core import write_json
 from runner.errors import output_failed
 from runner.lanes import Lane, Traffic
+from runner.model_names import is_emulated, model_notes
 from runner.monitor import Progress, RateMeter, eta
 from runner.pipeline.open import OpenRun
 from runner.planning import Route
@@ -25,6 +26,13 @@ from runner.version import __version__
 log = logging.getLogger(__name__)
 
 NO_TRAFFIC = Traffic()
+
+
+class _StoredTraffic(msgspec.Struct):
+    """What of status.json counts on in the next call."""
+
+    retries: int = 0
+    throttled: int = 0
 
 
 class RunManifest:
@@ -42,15 +50,16 @@ class RunManifest:
         self.lane: Lane | None = None
         self._run = run
         self._story: list[dict[str, Any]] = list(run.earlier.get("story", ()))
-        self._earlier_traffic = Traffic()
+        self._earlier_traffic = _earlier_traffic(run)
         self._start_time = time.monotonic()
         self._started_at = now()
         self._rows_before = self.counts.done
         self._rate = RateMeter()
+        self._noted: dict[str, frozenset[str]] = {}
 
     @property
     def traffic(self) -> Traffic:
-        """Requests in flight at the moment, and retries and 429s of all lanes of this call."""
+        """Requests in flight at the moment, and retries and 429s of all calls."""
         now, earlier = NO_TRAFFIC if self.lane is None else self.lane.traffic, self._earlier_traffic
         return Traffic(now.in_flight, earlier.retries + now.retries, earlier.throttled + now.throttled)
 
@@ -74,6 +83,25 @@ class RunManifest:
         """Seconds since the run was opened."""
         return time.monotonic() - self._start_time
 
+    @property
+    def emulated(self) -> bool:
+        """True if an emulator answers, or has answered any row: its verdicts are made up."""
+        served = (name for names in self.counts.served.values() for name in names)
+        return any(service.kind == "emulator" for service in self._run.inputs.config.services) or is_emulated(served)
+
+    def model_notes(self) -> list[str]:
+        """Returns a sentence for each judge that another model than asked for, or more than one, answered.
+
+        Each sentence is also a warning in run.log, once for each set of models.
+        """
+        served = {judge: frozenset(names) for judge, names in self.counts.served.items()}
+        notes = model_notes({judge.name: judge.model for judge in self._run.inputs.config.judges}, self.counts.served)
+        if served != self._noted:
+            self._noted = served
+            for note in notes:
+                log.warning("%s", note)
+        return notes
+
     def start_lane(self, lane: Lane, reason: str) -> None:
         """Record that a lane starts, and why; raises RunStopped if the output can no longer be written."""
         self._earlier_traffic = self.traffic
@@ -88,6 +116,7 @@ class RunManifest:
     def update(self) -> Progress:
         """Write status.json and return its content; a failure to write it is logged and does not stop the run."""
         progress = self._progress(None, None)
+        self.model_notes()
         try:
             write_json(self._run.directory.status, msgspec.to_builtins(progress), durable=False)
         except OSError as error:
@@ -113,7 +142,7 @@ class RunManifest:
             "versions": {"judge-runner": __version__, "python": sys.version.split()[0], "pyarrow": pa.__version__},
             "base": str(config.base),
             "base_relative": os.path.relpath(config.base, run.directory.path),
-            "emulated": any(service.kind == "emulator" for service in config.services),
+            "emulated": self.emulated,
             "state": state,
             "exit_code": exit_code,
             "stop_reason": stop_reason,
@@ -123,7 +152,8 @@ class RunManifest:
             "lanes": list(self.lanes),
             "story": self._story,
             "batches": run.ledger.by_state(),
-            "counts": {"total": run.total, **msgspec.to_builtins(self.counts)},
+            "counts": {"total": run.total, **msgspec.to_builtins(self.counts), "beyond_limit": run.done.beyond},
+            "traffic": {"retries": self.traffic.retries, "throttled": self.traffic.throttled},
             "created_at": earlier.get("created_at") or self._started_at,
             "started_at": self._started_at,
             "updated_at": now(),
@@ -148,6 +178,7 @@ class RunManifest:
             done=counts.done,
             ok=counts.ok,
             unparsed=counts.unparsed,
+            beyond_limit=self._run.done.beyond,
             failed=counts.failed,
             in_flight=self.traffic.in_flight,
             rate=rate,
@@ -163,6 +194,7 @@ class RunManifest:
             updated_at=now(),
             name=config.name,
             tags=dict(config.tags),
+            emulated=self.emulated,
             services={} if self.lane is None or exit_code is not None else self.lane.services,
             paused_because=None if self.lane is None else self.lane.paused,
             exit_code=exit_code,
@@ -178,6 +210,15 @@ class RunManifest:
         if self.lane is not None:
             return self.lane.name
         return self.route.lane if self.route is not None else self._run.earlier.get("route")
+
+
+def _earlier_traffic(run: OpenRun) -> Traffic:
+    """Returns the retries and 429s of earlier calls; status.json has them also after a call that was killed."""
+    try:
+        status = msgspec.json.decode(run.directory.status.read_bytes(), type=_StoredTraffic)
+    except (OSError, msgspec.MsgspecError):
+        return Traffic()
+    return Traffic(0, status.retries, status.throttled)
 
 
 def now() -> str:

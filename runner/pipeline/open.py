@@ -41,6 +41,8 @@ from runner.planning import (
 from runner.results import (
     CompletionIndex,
     RunDirectory,
+    add_missing_columns,
+    dataset_fields,
     extra_float_columns,
     load_completion_index,
     move_aside,
@@ -155,7 +157,7 @@ def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirect
     if dataset_changed:
         check_requests(directory.path, context, ledger)
     if earlier and (directory.has_rows() or ledger.open_shards):
-        has_new_columns = dataset_changed or stored_schema != inputs.schema
+        has_new_columns = dataset_changed or dataset_fields(stored_schema) != dataset_fields(inputs.schema)
         _update_stored_rows(directory, inputs, earlier, context, ledger, has_new_columns)
     samples = fingerprint.rows if options.limit is None else min(options.limit, fingerprint.rows)
     replaced = batches_replacing_rows(ledger)
@@ -217,6 +219,8 @@ def _update_stored_rows(
 ) -> None:
     """Parse the stored responses again, and refresh the dataset's columns, if either is out of date.
 
+    Parts of an earlier version get the columns that they lack.
+
     Until run.json is written with the new parsing fingerprint, it holds none. If this is interrupted, some parts follow
     the old settings and some the new ones, and even a run with the old configuration has to parse them all again.
     """
@@ -227,5 +231,7 @@ def _update_stored_rows(
         context = context if refreshes_columns else msgspec.structs.replace(context, lookup=None)
         rows = reparse_rows(directory.results, inputs.schema, inputs.config.output.compression, context)
         log.info("parsed %d stored responses again", rows)
+    elif parts := add_missing_columns(directory.path, inputs.schema, inputs.config.output.compression):
+        log.info("%d parts of an earlier version have all columns now", parts)
     if refreshes_columns and context.lookup is not None:
         refresh_submitted_columns(ledger, context.lookup, extra_float_columns(inputs.schema))

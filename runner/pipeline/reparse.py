@@ -76,7 +76,7 @@ def _reparse(row: Row, context: ReparseContext) -> None:
     variant = context.variants.get(_variant_key(row))
     if variant is None or row["attempts"] == 0:
         return
-    usage = Usage(row["prompt_tokens"], row["completion_tokens"], row["total_tokens"])
+    usage = Usage(row["prompt_tokens"], row["completion_tokens"], row["total_tokens"], row.get("cached_tokens"))
     row["cost"] = context.prices[variant](usage, row["route"])
     if row["status"] != "failed":
         response = JudgeResponse(row["response"], row["finish_reason"], row["response_id"])

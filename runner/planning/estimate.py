@@ -32,6 +32,7 @@ class JudgeEstimate(msgspec.Struct, frozen=True):
         prompt_tokens: mean per request, including the service's own template.
         completion_tokens: mean per request.
         completion_from: the source of that mean.
+        cached_share: the share of the prompt tokens that the service had cached, in the rows so far.
     """
 
     name: str
@@ -40,12 +41,13 @@ class JudgeEstimate(msgspec.Struct, frozen=True):
     prompt_tokens: float
     completion_tokens: float
     completion_from: str
+    cached_share: float = 0.0
 
     @property
     def usage(self) -> Usage:
         """The total tokens of its open requests."""
         prompt, completion = round(self.requests * self.prompt_tokens), round(self.requests * self.completion_tokens)
-        return Usage(prompt, completion, prompt + completion)
+        return Usage(prompt, completion, prompt + completion, round(prompt * self.cached_share))
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -72,14 +74,14 @@ class Estimate(msgspec.Struct, frozen=True):
     @property
     def usage(self) -> Usage:
         """The total tokens of all open requests."""
-        return sum((judge.usage for judge in self.judges), Usage(0, 0, 0))
+        return sum((judge.usage for judge in self.judges), Usage(0, 0, 0, 0))
 
     def cost(self, prices: PricesConfig | None, lane: LaneName) -> float | None:
         """Returns the cost of all open requests in a lane; None if the price of a model is unknown."""
         if prices is None or any(judge.model not in prices.models for judge in self.judges):
             return None
         models = [prices.models[judge.model] for judge in self.judges]
-        model_prices = [price_of(model.input, model.output, prices.per, model.batch) for model in models]
+        model_prices = [price_of(m.input, m.output, prices.per, m.batch, m.cached) for m in models]
         return sum(price(judge.usage, lane) or 0.0 for price, judge in zip(model_prices, self.judges, strict=True))
 
 
@@ -138,7 +140,8 @@ def _judge_estimate(judge: JudgeConfig, requests: int, prompt_tokens: float, cou
         maximum = judge.parameters.get(cap)
         if isinstance(maximum, int) and maximum < completion:
             completion, source = float(maximum), f"parameters.{cap}"
-    return JudgeEstimate(judge.name, judge.model, requests, prompt_tokens, completion, source)
+    cached_share = min(1.0, counts.cached_tokens / counts.prompt_tokens) if counts.prompt_tokens else 0.0
+    return JudgeEstimate(judge.name, judge.model, requests, prompt_tokens, completion, source, cached_share)
 
 
 class _Totals:

@@ -68,7 +68,8 @@ def parsing_fingerprint(config: RunConfig) -> Data:
             "keep": [column.model_dump(mode="json") for column in dataset.keep],
             "models": {name: _source(dataset.source_of(name)) for name in ("model", "model1", "model2")},
         },
-        "prices": None if prices is None else prices.model_dump(mode="json"),
+        # Without what is null: earlier versions did not know `cached`.
+        "prices": None if prices is None else prices.model_dump(mode="json", exclude_none=True),
     }
 
 

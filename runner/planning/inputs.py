@@ -154,7 +154,7 @@ def prices_by_variant(config: RunConfig, panel: Panel) -> tuple[Price, ...]:
     if prices is None:
         return (no_price,) * len(panel.variants)
     models = [prices.models.get(config.judges[variant.judge_index].model) for variant in panel.variants]
-    return tuple(no_price if m is None else price_of(m.input, m.output, prices.per, m.batch) for m in models)
+    return tuple(no_price if m is None else price_of(m.input, m.output, prices.per, m.batch, m.cached) for m in models)
 
 
 def shared_columns(config: RunConfig, variant: Variant) -> Row:

@@ -8,7 +8,7 @@ import msgspec
 
 from runner.core import duration
 from runner.limits import UNITS_PER_CURRENCY, UNLIMITED, Spend, caps_of, units_of
-from runner.planning.estimate import Estimate, estimate_requests
+from runner.planning.estimate import Estimate, JudgeEstimate, estimate_requests
 from runner.planning.inputs import RunInputs, RunOptions
 from runner.planning.routing import (
     Demand,
@@ -21,6 +21,7 @@ from runner.planning.routing import (
 )
 from runner.planning.run_state import read_run_state
 from runner.results import CompletionIndex
+from runner.types import Usage
 
 
 class PlannedJudge(msgspec.Struct, frozen=True):
@@ -34,6 +35,7 @@ class PlannedJudge(msgspec.Struct, frozen=True):
         completion_tokens: the same.
         completion_from: the source of the mean length of an answer: `assumed`, `parameters.max_tokens`, or the stored
             answers.
+        cached_tokens: how many of the prompt tokens the service is likely to have cached, by the rows so far.
     """
 
     name: str
@@ -42,6 +44,7 @@ class PlannedJudge(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     completion_from: str
+    cached_tokens: int = 0
 
 
 class OnlinePlan(msgspec.Struct, frozen=True):
@@ -150,9 +153,12 @@ class Plan(msgspec.Struct, frozen=True):
         by_state = "".join(f", {count:,} {state}" for count, state in states if self.open < self.requests and count)
         lengths = ", ".join(dict.fromkeys(judge.completion_from for judge in self.judges))
         online, batch = self.online, self.batch
+        hits = sum(judge.cached_tokens for judge in self.judges)
+        cached = f" ({hits:,} of them cached, as in the rows so far)" if hits else ""
         lines = [
             f"{self.name}: {self.samples:,} samples, {self.requests:,} requests ({judges}){by_state}",
-            f"  tokens  about {self.prompt_tokens:,} prompt, {self.completion_tokens:,} completion (length: {lengths})",
+            f"  tokens  about {self.prompt_tokens:,} prompt{cached}, {self.completion_tokens:,} completion "
+            f"(length: {lengths})",
             f"  online  {_cost_text(online.cost, self.currency)}, {_time_text(online.seconds)}",
             f"  batch   {_cost_text(batch.cost, self.currency)}, at most {duration(batch.seconds_at_most)}, "
             f"{batch.shards:,} shards, {batch.bytes / 1e6:,.1f} MB" + ("" if batch.available else " (no Batch API)"),
@@ -245,9 +251,13 @@ def _planned_judges(inputs: RunInputs, done: CompletionIndex, estimate: Estimate
     for variant in inputs.panel.variants:
         counts[variant.judge_index] += done.samples
     return tuple(
-        PlannedJudge(j.name, j.model, requests, j.usage.prompt or 0, j.usage.completion or 0, j.completion_from)
-        for j, requests in zip(estimate.judges, counts, strict=True)
+        _planned_judge(judge, requests, judge.usage) for judge, requests in zip(estimate.judges, counts, strict=True)
     )
+
+
+def _planned_judge(judge: JudgeEstimate, requests: int, usage: Usage) -> PlannedJudge:
+    prompt, completion, cached = usage.prompt or 0, usage.completion or 0, usage.cached or 0
+    return PlannedJudge(judge.name, judge.model, requests, prompt, completion, judge.completion_from, cached)
 
 
 def _batch_plan(inputs: RunInputs, estimate: Estimate) -> BatchPlan:

@@ -25,7 +25,10 @@ from runner.results import (
 )
 from runner.types import Row
 
-JOURNAL_COLUMNS = ("ordinal", "judge", "swapped", "repeat", "status", "error_type", *SPEND_COLUMNS)
+JOURNAL_COLUMNS = (
+    *("ordinal", "judge", "swapped", "repeat", "status", "error_type", "cached_tokens", "served_model"),
+    *SPEND_COLUMNS,
+)
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -98,7 +101,7 @@ def _journal_rows(directory: RunDirectory) -> Iterator[Row]:
         if number not in parts:
             with suppress(FileNotFoundError):  # it has just become a part
                 for _, row in read_segment(path):
-                    yield {name: row[name] for name in JOURNAL_COLUMNS}
+                    yield {name: row.get(name) for name in JOURNAL_COLUMNS}  # an earlier version knew less
 
 
 def _submitted_requests(directory: RunDirectory, panel: Panel) -> Iterator[tuple[int, int]]:

@@ -7,12 +7,13 @@ from runner.results.exporter import export_results, open_snapshot
 from runner.results.journal import encode_row, read_segment, replace_surrogates, segment_paths
 from runner.results.parts import part_paths, read_part_batches, rewrite_part
 from runner.results.recorder import ResultRecorder
-from runner.results.recovery import recover_results
+from runner.results.recovery import add_missing_columns, recover_results
 from runner.results.run_directory import RunDirectory, move_aside, schema_text
 from runner.results.samples import TEXT_FIELDS, Aggregation, write_samples
 from runner.results.schema import (
     TRANSIENT_ERROR_TYPES,
     extra_float_columns,
+    dataset_fields,
     fields_to_restore,
     restore_types,
     results_schema,
@@ -32,6 +33,8 @@ __all__ = [
     "VariantKey",
     "encode_row",
     "export_results",
+    "add_missing_columns",
+    "dataset_fields",
     "extra_float_columns",
     "fields_to_restore",
     "load_completion_index",

@@ -27,18 +27,25 @@ ROWS_PER_READ = 65536
 # The columns that are read of every row.
 INDEX_COLUMNS = (
     *("ordinal", "judge", "swapped", "repeat", "status", "error_type"),
-    *("prompt_tokens", "completion_tokens", "cost"),
+    *("prompt_tokens", "completion_tokens", "cost", "cached_tokens", "served_model"),
 )
 
 # The columns whose values a replaced row adds to the row that replaces it.
-USAGE_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
+USAGE_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "cost")
+
+# The other columns of a replaced row that are counted, so that it can be counted again if it is kept after all.
+_COUNTED_COLUMNS = ("status", "judge", "served_model")
+
+# Names of models beyond this number of a judge are counted together: a service may name each reply differently.
+MAX_SERVED_NAMES = 100
+OTHER_MODELS = "(others)"
 
 # The states of a request: it has no row; it has one; it is in a batch whose results are not collected yet.
 MISSING, ANSWERED, SUBMITTED = 0, 1, 2
 
 
 class RowCounts(msgspec.Struct):
-    """The number of rows by status, and their total usage."""
+    """The number of rows by status, their total usage, and for each judge the number of rows by `served_model`."""
 
     ok: int = 0
     unparsed: int = 0
@@ -46,6 +53,8 @@ class RowCounts(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
+    cached_tokens: int = 0
+    served: dict[str, dict[str, int]] = {}
 
     @property
     def done(self) -> int:
@@ -65,6 +74,8 @@ class RowCounts(msgspec.Struct):
         self.completion_tokens += sign * (row["completion_tokens"] or 0)
         if cost := row["cost"]:
             self.cost += sign * cost
+        self.cached_tokens += sign * (row.get("cached_tokens") or 0)
+        self._add_served(row["judge"], row.get("served_model"), sign)
 
     def add_block(self, rows: RowBlock) -> None:
         """Count the rows of a block."""
@@ -75,9 +86,12 @@ class RowCounts(msgspec.Struct):
         self.prompt_tokens += sum(filter(None, rows["prompt_tokens"]))
         self.completion_tokens += sum(filter(None, rows["completion_tokens"]))
         self.cost = sum(filter(None, rows["cost"]), self.cost)
+        self.cached_tokens += sum(filter(None, rows["cached_tokens"]))
+        for (judge, name), n in Counter(zip(rows["judge"], rows["served_model"], strict=True)).items():
+            self._add_served(judge, name, n)
 
     def add_batch(self, rows: pa.RecordBatch) -> bool:
-        """Count the rows of an Arrow batch; returns True if all of them are `ok`."""
+        """Count the rows of one judge in an Arrow batch; returns True if all of them are `ok`."""
         ok, unparsed = (pc.equal(rows["status"], name).true_count for name in ("ok", "unparsed"))
         self.ok += ok
         self.unparsed += unparsed
@@ -85,7 +99,23 @@ class RowCounts(msgspec.Struct):
         self.prompt_tokens += pc.sum(rows["prompt_tokens"]).as_py() or 0
         self.completion_tokens += pc.sum(rows["completion_tokens"]).as_py() or 0
         self.cost += pc.sum(rows["cost"]).as_py() or 0.0
+        if "served_model" in rows.schema.names:  # parts of an earlier version lack both
+            self.cached_tokens += pc.sum(rows["cached_tokens"]).as_py() or 0
+            for found in pc.value_counts(rows["served_model"]).to_pylist():
+                self._add_served(rows["judge"][0].as_py(), found["values"], found["counts"])
         return bool(ok == rows.num_rows)
+
+    def _add_served(self, judge: str, name: str | None, n: int) -> None:
+        if name is None:
+            return
+        names = self.served.setdefault(judge, {})
+        if name not in names and len(names) >= MAX_SERVED_NAMES:
+            name = OTHER_MODELS
+        names[name] = names.get(name, 0) + n
+        if not names[name]:
+            del names[name]
+        if not names:
+            del self.served[judge]
 
 
 class CompletionIndex:
@@ -95,6 +125,7 @@ class CompletionIndex:
         variants: the number of each variant.
         samples: the number of samples of this run.
         counts: counts of the rows that are stored and kept.
+        beyond: the number of stored rows about later samples than those of this run.
         owners: for the custom_id of each request that is sent again, the number of the part that holds its old row.
     """
 
@@ -102,9 +133,10 @@ class CompletionIndex:
         self.variants = variants
         self.samples = samples
         self.counts = RowCounts()
+        self.beyond = 0
         self.owners: dict[str, int] = {}
         self._old_usage: dict[str, Row] = {}
-        self._old_unparsed: set[str] = set()
+        self._old_counted: dict[str, Row] = {}
         self._states = bytearray(samples * len(variants))
         self._batch_tries: dict[int, int] = {}
 
@@ -173,10 +205,9 @@ class CompletionIndex:
             custom_id = row["custom_id"]
             self._states[self._index(row["ordinal"], variant)] = MISSING
             self.owners[custom_id] = part
-            self._old_usage[custom_id] = {name: row[name] for name in USAGE_COLUMNS}
+            self._old_usage[custom_id] = {name: row.get(name) for name in USAGE_COLUMNS}
+            self._old_counted[custom_id] = {name: row.get(name) for name in _COUNTED_COLUMNS}
             self.counts.add(row, -1)
-            if row["status"] == "unparsed":
-                self._old_unparsed.add(custom_id)
 
     def replaces_any(self) -> bool:
         """Returns True if any stored row is to be replaced."""
@@ -192,12 +223,13 @@ class CompletionIndex:
 
     def replaces_answer(self, custom_id: str) -> bool:
         """Returns True if the old row of this request is an answer without a readable verdict, not a failure."""
-        return custom_id in self._old_unparsed
+        return self._old_counted.get(custom_id, {}).get("status") == "unparsed"
 
     def keep_old(self, row: Row, variant: int) -> None:
         """Record that a request keeps its old row, an answer without a readable verdict, instead of this one."""
         self._states[self._index(row["ordinal"], variant)] = ANSWERED
-        self.counts.add({"status": "unparsed", **self._old_usage[row["custom_id"]]})
+        custom_id = row["custom_id"]
+        self.counts.add({**self._old_counted[custom_id], **self._old_usage[custom_id]})
 
     def keep_all_old(self, locate: Callable[[str], tuple[int, int] | None]) -> None:
         """Count every old row as it is stored, as if its request were not sent again.
@@ -209,8 +241,7 @@ class CompletionIndex:
             place = locate(custom_id)
             if place is not None:
                 ordinal, variant = place
-                status = "unparsed" if custom_id in self._old_unparsed else "failed"
-                self.mark_answered({"ordinal": ordinal, "status": status, **usage}, variant)
+                self.mark_answered({"ordinal": ordinal, **self._old_counted[custom_id], **usage}, variant)
 
     def batch_tries(self, ordinal: int, variant: int) -> int:
         """Returns the number of batches that gave this request no answer."""
@@ -261,6 +292,7 @@ def load_completion_index(
 def _add_rows(index: CompletionIndex, batch: pa.RecordBatch, retry: Collection[str]) -> bool:
     """Record the rows of a batch; returns True if any of their requests is sent again."""
     has_retries = False
+    index.beyond += pc.greater_equal(batch["ordinal"], index.samples).true_count
     for variant, rows in _by_variant(batch, index):
         index.mark_stored(_integers(rows["ordinal"]), variant)
         all_ok = index.counts.add_batch(rows)

@@ -8,10 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from runner.core import TEMPORARY_SUFFIX, put_in_place
 from runner.errors import RunDirectoryError
+from runner.model_names import EMULATED_PREFIX
 from runner.results.schema import to_batch
 from runner.types import Row
 
@@ -24,6 +26,8 @@ UNIQUE_COLUMNS = frozenset(
         *("response", "explanation", "error_message", "question", "answer", "answer1", "answer2", "reference"),
     }
 )
+# In the metadata of each Parquet file that has a row of an emulator.
+EMULATED_METADATA = {b"judge_runner.emulated": b"true"}
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
 
 
@@ -77,15 +81,11 @@ class PartWriter:
         self.final = final
         self.rows = 0
         self._schema = schema
+        self._compression = compression
         self._temporary = final.with_name(f".{final.name}{TEMPORARY_SUFFIX}")
-        self._writer = pq.ParquetWriter(
-            self._temporary,
-            schema,
-            compression=compression,
-            use_dictionary=_dictionary_columns(schema),
-            write_statistics=["ordinal"],
-        )
+        self._opened: pq.ParquetWriter | None = None
         self._buffer = RowGroupBuffer(schema)
+        self._is_emulated = False
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add a few hundred rows; a row group is written once enough rows are collected."""
@@ -98,21 +98,40 @@ class PartWriter:
 
     def write(self, group: pa.Table) -> None:
         """Write one row group."""
+        if not self._is_emulated and "served_model" in group.schema.names:
+            self._is_emulated = bool(pc.any(pc.starts_with(group["served_model"], EMULATED_PREFIX)).as_py())
         self._writer.write_table(group, row_group_size=1 << 20)
         self.rows += group.num_rows
 
+    @property
+    def _writer(self) -> pq.ParquetWriter:
+        """The open file. Its schema says if the first row group has an emulator's rows, so it is opened with that."""
+        if self._opened is None:
+            metadata = {**(self._schema.metadata or {}), **(EMULATED_METADATA if self._is_emulated else {})}
+            self._opened = pq.ParquetWriter(
+                self._temporary,
+                self._schema.with_metadata(metadata or None),
+                compression=self._compression,
+                use_dictionary=_dictionary_columns(self._schema),
+                write_statistics=["ordinal"],
+            )
+        return self._opened
+
     def finish(self) -> None:
-        """Close the file, sync it and rename it to its final name."""
+        """Close the file, sync it and rename it to its final name; its metadata says if it has an emulator's rows."""
         if self._buffer.rows:
             self.write(self._buffer.take())
+        if self._is_emulated and not EMULATED_METADATA.keys() <= (self._writer.schema.metadata or {}).keys():
+            self._writer.add_key_value_metadata(EMULATED_METADATA)
         self._writer.close()
         put_in_place(self._temporary, self.final)
 
     def abandon(self) -> None:
         """Delete the temporary file; never raises OSError or ArrowException."""
-        with suppress(OSError, pa.ArrowException):
-            self._writer.close()
-        self._writer.is_open = False  # else pyarrow closes it again on deletion, and prints the error
+        if self._opened is not None:
+            with suppress(OSError, pa.ArrowException):
+                self._opened.close()
+            self._opened.is_open = False  # else pyarrow closes it again on deletion, and prints the error
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
@@ -168,10 +187,17 @@ def read_part_batches(path: Path, columns: Sequence[str] | None = None, size: in
 
 def rewrite_part(path: Path, schema: pa.Schema, compression: str, change: Callable[[list[Row]], list[Row]]) -> None:
     """Pass all rows of a part through `change`, a list at a time, and atomically replace the part by the result."""
+    rewrite_part_batches(path, schema, compression, lambda batch: to_batch(change(batch.to_pylist()), schema))
+
+
+def rewrite_part_batches(
+    path: Path, schema: pa.Schema, compression: str, change: Callable[[pa.RecordBatch], pa.RecordBatch]
+) -> None:
+    """Do as `rewrite_part`, but with Arrow batches."""
     writer = PartWriter(path, schema, compression)
     try:
         for batch in read_part_batches(path, size=1024):
-            writer.add(change(batch.to_pylist()))
+            writer.add_batch(change(batch))
         writer.finish()
     except BaseException:
         writer.abandon()

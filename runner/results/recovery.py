@@ -14,7 +14,14 @@ from runner.core import TEMPORARY_SUFFIX
 from runner.errors import RunDirectoryError
 from runner.results.completion import ROWS_PER_READ
 from runner.results.journal import read_segment, segment_paths
-from runner.results.parts import RowGroupBuffer, open_part, part_path, part_paths, read_part_batches
+from runner.results.parts import (
+    RowGroupBuffer,
+    open_part,
+    part_path,
+    part_paths,
+    read_part_batches,
+    rewrite_part_batches,
+)
 from runner.results.schema import restore_types, to_batch
 from runner.results.writer import ROWS_PER_BATCH, SegmentCompactor
 
@@ -50,6 +57,39 @@ def recover_results(directory: Path, schema: pa.Schema, compression: str) -> int
         else:
             _make_part(results, segment, number, schema, compression)
     return max([*segments, *parts], default=-1) + 1
+
+
+def add_missing_columns(directory: Path, schema: pa.Schema, compression: str) -> int:
+    """Rewrite the parts of an earlier version that lack columns; the columns are null there.
+
+    Every part is replaced atomically, in ascending order, so that the first one always has all columns.
+
+    Args:
+        directory: the run directory, already recovered.
+        schema: the schema of all parts; a part may lack some of its columns and differs in nothing else.
+        compression: the Parquet compression of the new parts.
+
+    Returns:
+        The number of parts that were rewritten.
+
+    Raises:
+        RunDirectoryError: a part cannot be read.
+    """
+    rewritten = 0
+    for path in part_paths(directory / "results").values():
+        part = open_part(path)
+        is_complete = part.schema_arrow.names == schema.names
+        part.close()
+        if not is_complete:
+            rewrite_part_batches(path, schema, compression, lambda batch: _with_all_columns(batch, schema))
+            rewritten += 1
+    return rewritten
+
+
+def _with_all_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    present = set(batch.schema.names)
+    arrays = [batch[field.name] if field.name in present else pa.nulls(batch.num_rows, field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _check_part(path: Path, segment: Path | None) -> None:

@@ -83,6 +83,7 @@ def _call_columns(results: Sequence[RequestResult]) -> Columns:
         "prompt_tokens": [usage.prompt for usage in usages],
         "completion_tokens": [usage.completion for usage in usages],
         "total_tokens": [usage.total for usage in usages],
+        "cached_tokens": [usage.cached for usage in usages],
         "latency_s": [result.latency_s for result in results],
         "batch_id": [result.batch_id for result in results],
     }
@@ -108,6 +109,7 @@ def _outcome_columns(results: Sequence[RequestResult]) -> Columns:
         "response": [response.text for response in responses],
         "finish_reason": [response.finish_reason for response in responses],
         "response_id": [response.response_id for response in responses],
+        "served_model": [response.model for response in responses],
         "status": ["failed" if no else "ok" if verdict.problem is None else "unparsed" for verdict, no in pairs],
         "score": [verdict.score for verdict in verdicts],
         "winner": [verdict.winner for verdict in verdicts],

@@ -58,6 +58,7 @@ _VERDICT = (
 )
 TEXT_FIELDS = ("question", "answer", "answer1", "answer2", "reference")
 
+    pa.field("served_model", pa.string()),
 # Returns for some ordinals the texts of their samples in the same order: a column for each name.
 Texts = Callable[[Sequence[int]], Sequence[pa.Array]]
 
@@ -188,7 +189,7 @@ def aggregate(rows: Sequence[Row], aggregation: Aggregation) -> Row:
         "consistent": _consistent(votes) if aggregation.swap else None,
         "status": "ok",
         "cost": _sum(row["cost"] for row in rows),
-        "dimensions": _dimensions(criteria, average),
+        "served_model": ", ".join(sorted({name for row in rows if (name := row.get("served_model"))})) or None,
     }
     if len(votes if aggregation.has_overall_votes else criteria) < aggregation.min_valid:
         return {**verdict, "status": "unparsed"}
@@ -229,7 +230,7 @@ def _aggregate_all(rows: Sequence[Row], names: Sequence[str], aggregation: Aggre
 def _windows(results: Path, names: Sequence[str]) -> Iterator[pa.Table]:
     """Yield all rows by windows of ordinals; only row groups whose statistics overlap the window are read."""
     columns = ["sample_id", "ordinal", "judge", "swapped", "repeat", "status", "winner", "score", "score1", "score2"]
-    columns += ["label", "dimensions", "cost", *names]
+    columns += ["label", "dimensions", "cost", "served_model", *names]
     groups = [
         (low, high, path, index)
         for path in part_paths(results).values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from runner.types import Failure, JudgeRequest, RequestResult, Row, Verdict
+from runner.types import MAX_TOKENS, Failure, JudgeRequest, RequestResult, Row, Verdict
 
 DIMENSION = pa.struct([("name", pa.string()), ("answer", pa.int8()), ("score", pa.float64())])
 
@@ -50,7 +51,16 @@ FIELDS: tuple[pa.Field, ...] = (
     pa.field("cost", pa.float64()),
     pa.field("latency_s", pa.float64()),
     pa.field("finished_at", pa.timestamp("us", tz="UTC")),
+    pa.field("served_model", pa.string()),
+    pa.field("cached_tokens", pa.int32()),
 )
+FIELD_NAMES = frozenset(field.name for field in FIELDS)
+
+# The largest value of the columns that add up over the rows that a row replaces.
+_MOST = {
+    "attempts": 2**15 - 1,
+    **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), MAX_TOKENS),
+}
 
 # Causes that may be gone next time: every later run sends the requests of such rows again.
 TRANSIENT_ERROR_TYPES = frozenset({"timeout", "connection", "server_error", "bad_reply", "batch_lost", "batch_expired"})
@@ -59,6 +69,11 @@ TRANSIENT_ERROR_TYPES = frozenset({"timeout", "connection", "server_error", "bad
 def results_schema(extra: Iterable[pa.Field]) -> pa.Schema:
     """Returns the schema of all parts of a run: the fixed columns, then the dataset's columns `extra`."""
     return pa.schema([*FIELDS, *extra])
+
+
+def dataset_fields(schema: pa.Schema) -> list[pa.Field]:
+    """Returns the fields of a schema that the dataset adds: all but the fixed columns."""
+    return [field for field in schema if field.name not in FIELD_NAMES]
 
 
 def make_row(
@@ -89,6 +104,7 @@ def make_row(
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.total,
+        "cached_tokens": usage.cached,
         "cost": cost,
         "latency_s": result.latency_s,
         "batch_id": result.batch_id,
@@ -99,7 +115,7 @@ def make_row(
         row["service"] = result.service
     _add_outcome(row, result)
     for name, value in () if old_usage is None else old_usage.items():
-        row[name] = value if row[name] is None else row[name] + (value or 0)
+        row[name] = value if row[name] is None else min(row[name] + (value or 0), _MOST.get(name, math.inf))
     return row
 
 
@@ -114,6 +130,7 @@ def _add_outcome(row: Row, result: RequestResult) -> None:
         row["response"] = outcome.text
         row["finish_reason"] = outcome.finish_reason
         row["response_id"] = outcome.response_id
+        row["served_model"] = outcome.model
         row.update(verdict_columns(result.verdict or Verdict(problem="no_verdict")))
 
 

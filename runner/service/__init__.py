@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from runner.service.client import Client
+from runner.service.client import Client, emulated
+from runner.service.completions import Completion, read_completion, response_from_completion
 from runner.service.embedded import become_emulator, check_options, embedded_emulator
-from runner.service.responses import (
-    Completion,
-    body_excerpt,
-    error_from_response,
-    read_completion,
-    response_from_completion,
-)
+from runner.service.responses import body_excerpt, error_from_response
 from runner.service.retry import backoff
 
 __all__ = [
@@ -21,6 +16,7 @@ __all__ = [
     "body_excerpt",
     "check_options",
     "embedded_emulator",
+    "emulated",
     "error_from_response",
     "read_completion",
     "response_from_completion",

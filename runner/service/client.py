@@ -16,14 +16,18 @@ from typing import Any, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from runner.config import ServiceConfig
 from runner.core import TEMPORARY_SUFFIX, put_in_place
+from runner.emulator.marker import EMULATED_HEADER
 from runner.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError, TimedOut
-from runner.service.responses import error_from_response, read_completion
+from runner.model_names import EMULATED_PREFIX
+from runner.service.completions import read_completion
+from runner.service.responses import error_from_response
 from runner.service.transport import Reply, SessionTransport, Transport, TransportFactory, TransportUnsupported
 from runner.service.transport_direct import DirectTransport
 from runner.types import JudgeResponse, Secret
@@ -45,6 +49,9 @@ class Client:
         token: the token of the Authorization header, or None for no such header.
         transport: makes the transport of chat requests. If it raises TransportUnsupported, or if its transport does at
             a request, the client uses `SessionTransport`.
+
+    Attributes:
+        is_emulated: True once a response named an emulator as its sender.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class Client:
         self._service = service
         self._token = token
         self.base_url = base_url
+        self.is_emulated = False
         self._chat_url = URL(f"{base_url}/chat/completions")
         proxy = _proxy_for(service, base_url)
         self._proxy = None if proxy is None else proxy.reveal()
@@ -121,7 +129,8 @@ class Client:
         try:
             status, headers, raw = await self._post(body)
             if status == 200:
-                return read_completion(raw)
+                response = read_completion(raw)
+                return emulated(response) if self._notes_emulator(headers) else response
             raise error_from_response(status, headers, raw, self._service.dialect)
         except ServiceError as error:
             raise self._scrubbed(error) from None
@@ -178,6 +187,7 @@ class Client:
             async with self._opened.request(
                 method, url, proxy=self._proxy, allow_redirects=False, **options
             ) as response:
+                self._notes_emulator(response.headers)
                 if not 200 <= response.status < 300:
                     raw = await response.read()
                     raise error_from_response(response.status, response.headers, raw, self._service.dialect)
@@ -186,6 +196,13 @@ class Client:
             raise self._scrubbed(error) from None
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
+
+    def _notes_emulator(self, headers: Mapping[str, str]) -> bool:
+        """Return True if the sender of a response is an emulator."""
+        if EMULATED_HEADER in headers:
+            self.is_emulated = True
+            return True
+        return False
 
     def _has_another_token(self, sent: Secret | None) -> bool:
         """Read `token_file` again and use its token; returns True if it is not the token that was sent."""
@@ -227,6 +244,11 @@ class Client:
             text = _without(secret.reveal(), text)
         error.args = (text,)
         return error
+
+
+def emulated(response: JudgeResponse) -> JudgeResponse:
+    """Return an answer marked as an emulator's: the name of its model says so."""
+    return msgspec.structs.replace(response, model=f"{EMULATED_PREFIX}{response.model or 'unknown'}")
 
 
 def _outside_context() -> RuntimeError:

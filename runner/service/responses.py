@@ -1,4 +1,4 @@
-"""Parse a response of the service: status, headers and body to a completion or a ServiceError. Pure functions only.
+"""Parse a response of the service that is no answer: status, headers and body to a ServiceError. Pure functions only.
 
 Both error shapes are read: `{"error": {"message", "type", "code"}}` (OpenAI) and `{"code", "message", "request_id"}`
 (Alibaba Cloud), with codes as text or number. A body need not be JSON. PAI-Judge does not document its HTTP statuses;
@@ -14,11 +14,8 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
-
-from runner.core import storable
+from runner.core import escape_controls, storable
 from runner.errors import BadReply, Fatal, RateLimited, Refused, ServerFault, ServiceError
-from runner.types import JudgeResponse, Usage
 
 # 4xx statuses that report the service's state, not an error in the request.
 SERVER_STATUS = frozenset({408, 409, 425, 450, 499})
@@ -36,112 +33,11 @@ BILL_CODES = frozenset({"prepaidbilloverdue", "postpaidbilloverdue", "commodityn
 ACCOUNT_CODE = "insufficient_quota"
 THROTTLE_CODES = ("throttling", "limit_requests", "limit_burst_rate", "rate_limit")
 
-_MAX_TOKENS = 2**31 - 1
-_NO_USAGE = Usage()
 _MAX_WAIT_SECONDS = 1e9
 _GO_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _GO_PIECE = re.compile(r"(\d{1,12}(?:\.\d{0,12})?)(h|ms|m|s|us|µs|ns)")
 _GO_DURATION = re.compile(rf"(?:{_GO_PIECE.pattern})+")
 _TAGS = re.compile(r"<[^<>]{0,200}>")
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: str | list[Any] | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    message: _Message | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-
-
-class Completion(msgspec.Struct, gc=False):
-    """A chat completion in a response body, or in a line of a batch's results."""
-
-    choices: list[_Choice]
-    id: str | None = None
-    usage: _Usage | None = None
-
-
-_completion = msgspec.json.Decoder(Completion).decode
-# Finds a Unicode escape; the compiled pattern is three times as fast as `in`.
-_find_escape = re.compile(rb"\\u").search
-
-
-def read_completion(raw: bytes) -> JudgeResponse:
-    """Parse the body of a 200; raises ServiceError if it contains no answer."""
-    try:
-        reply = _completion(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        reply = _lenient(raw)
-    response = response_from_completion(reply, raw)
-    if response is None:
-        raise error_from_response(200, {}, raw)
-    return response
-
-
-def response_from_completion(reply: Completion, raw: bytes) -> JudgeResponse | None:
-    """Return the answer of a completion that was decoded from `raw`, or None if it has no message."""
-    message = reply.choices[0].message if reply.choices else None
-    if message is None:
-        return None
-    usage = reply.usage
-    response = JudgeResponse(
-        _joined_text(message.content),
-        reply.choices[0].finish_reason,
-        reply.id,
-        _NO_USAGE
-        if usage is None
-        else Usage(_count(usage.prompt_tokens), _count(usage.completion_tokens), _count(usage.total_tokens)),
-        message.refusal or None,
-    )
-    # Only escapes can spell half a surrogate pair. Checking every text would cost more than the rest of this function.
-    return _without_lone_surrogates(response) if _find_escape(raw) else response
-
-
-def _without_lone_surrogates(response: JudgeResponse) -> JudgeResponse:
-    return JudgeResponse(
-        _storable(response.text),
-        _storable(response.finish_reason),
-        _storable(response.response_id),
-        response.usage,
-        _storable(response.refusal),
-    )
-
-
-def _lenient(raw: bytes) -> Completion:
-    """Read a complete but unusual body: numbers as ids, floats as counts, escapes that encode no character."""
-    data = _loads(raw)
-    if not isinstance(data, dict):
-        raise BadReply(f"a 200 that is not a chat completion: {body_excerpt(raw)}", status=200)
-    if not isinstance(data.get("choices"), list) or not data["choices"]:
-        raise error_from_response(200, {}, raw)
-    first = data["choices"][0]
-    message = first.get("message") if isinstance(first, dict) else None
-    if not isinstance(message, dict):
-        raise BadReply(f"a 200 without an answer: {body_excerpt(raw)}", status=200)
-    found = data.get("usage")
-    usage: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    content = message.get("content")
-    return Completion(
-        choices=[
-            _Choice(
-                _Message(
-                    content if isinstance(content, list) else _as_text(content),
-                    _as_text(message.get("refusal")),
-                ),
-                _as_text(first.get("finish_reason")),
-            )
-        ],
-        id=_as_text(data.get("id")),
-        usage=_Usage(*(_lenient_count(usage.get(name)) for name in _Usage.__struct_fields__)),
-    )
 
 
 def error_from_response(status: int, headers: Mapping[str, str], raw: bytes, dialect: str = "pai") -> ServiceError:
@@ -154,7 +50,7 @@ def error_from_response(status: int, headers: Mapping[str, str], raw: bytes, dia
         dialect: what `insufficient_quota` means: at OpenAI (`openai`) that the account is empty, at Model Studio that
             the tokens per minute are used up.
     """
-    code, detail = _code_and_message(raw)
+    code, detail = error_code_and_message(raw)
     message = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
     wait = retry_after(headers)
     if code in CONTENT_CODES:
@@ -227,24 +123,25 @@ def go_duration(value: str | None) -> float | None:
 def body_excerpt(raw: bytes, size: int = 160) -> str:
     """Return the beginning of a body as one line of text without markup, cut after `size` characters."""
     text = _TAGS.sub(" ", raw[: 8 * size].decode("utf-8", "replace"))
-    line = " ".join(text.split())
+    line = escape_controls(" ".join(text.split()))
     return (line[:size] + "…" if len(line) > size else line) or "an empty body"
 
 
-def _code_and_message(raw: bytes) -> tuple[str, str]:
+def error_code_and_message(raw: bytes) -> tuple[str, str]:
+    """Return the code, in lower case, and the message of the error in a body; without a message, an excerpt of it."""
     try:
-        data = _loads(raw)
+        data = load_json(raw)
     except BadReply:
         return "", body_excerpt(raw)
     if not isinstance(data, dict):
         return "", body_excerpt(raw)
     error = data.get("error")
     source: Mapping[str, Any] = error if isinstance(error, dict) else data
-    codes = [_as_text(source[key]) or "" for key in ("code", "type") if source.get(key) not in (None, "")]
+    codes = [as_text(source[key]) or "" for key in ("code", "type") if source.get(key) not in (None, "")]
     detail = source.get("message") or (error if isinstance(error, str) else None) or data.get("detail")
-    text = " ".join((_as_text(detail) or "").split())[:400] if detail else body_excerpt(raw)
+    text = escape_controls(" ".join((as_text(detail) or "").split())[:400]) if detail else body_excerpt(raw)
     known = next((code for code in map(str.lower, codes) if _is_known(code)), codes[0].lower() if codes else "")
-    return known, f"{text} ({codes[0]})" if codes and detail else text
+    return known, f"{text} ({escape_controls(codes[0])})" if codes and detail else text
 
 
 def _is_known(code: str) -> bool:
@@ -252,7 +149,8 @@ def _is_known(code: str) -> bool:
     return single or code in CONTENT_CODES or code in BILL_CODES or code.startswith(THROTTLE_CODES)
 
 
-def _loads(raw: bytes) -> Any:
+def load_json(raw: bytes) -> Any:
+    """Decode a body that may begin with a byte order mark; raises BadReply if it is not JSON."""
     try:
         text = raw.decode("utf-8-sig")
         data = json.loads(text, strict=False)
@@ -261,28 +159,12 @@ def _loads(raw: bytes) -> Any:
     return data
 
 
-def _joined_text(content: str | list[Any] | None) -> str | None:
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(part for part in parts if isinstance(part, str)) or None
-    return content
-
-
-def _storable(text: str | None) -> str | None:
-    return None if text is None else storable(text)
-
-
-def _count(value: int | None) -> int | None:
-    return value if value is not None and 0 <= value <= _MAX_TOKENS else None
-
-
-def _lenient_count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and 0 <= value <= _MAX_TOKENS else None
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return _storable(value)
+def as_text(value: Any) -> str | None:
+    """Return a value of a body as text that can be stored: a string as it is, None as None, others as JSON."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return storable(value)
     try:
         return storable(json.dumps(value, ensure_ascii=False))
     except RecursionError:

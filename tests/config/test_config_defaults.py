@@ -216,7 +216,9 @@ def test_prices(load):
     text = MINIMAL + "prices: {currency: CNY, per: 1000, models: {pai-judge: {input: 4, output: 12, batch: 0.5}}}\n"
     prices = load(text).prices
     assert (prices.currency, prices.per) == ("CNY", 1000)
-    assert prices.models["pai-judge"].model_dump() == {"input": 4.0, "output": 12.0, "batch": 0.5}
+    assert prices.models["pai-judge"].model_dump() == {"input": 4.0, "output": 12.0, "cached": None, "batch": 0.5}
+    text = MINIMAL + "prices: {models: {m: {input: 4, output: 12, cached: 0.8}}}\n"
+    assert load(text).prices.models["m"].cached == 0.8
 
 
 def test_numbers_in_text_fields_keep_their_spelling(load):

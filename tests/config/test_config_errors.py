@@ -120,6 +120,14 @@ BAD = [
     (HEAD + JUDGE + "online: {retry: {base: 1m}}\n", "online.retry: base (60 s) is above ceiling (30 s)"),
     (HEAD + JUDGE + "prices: {currency: CNY}\n", "prices.models: is missing"),
     (
+        HEAD + JUDGE + "prices: {models: {m: {input: 1, output: 2, cached: 3}}}\n",
+        "prices.models.m: expected `cached` to be at most `input`, 1, found 3",
+    ),
+    (
+        HEAD + JUDGE + "prices: {models: {m: {input: 1, output: 2, cached_input: 3}}}\n",
+        "prices.models.m.cached_input: unknown key; did you mean 'cached'?",
+    ),
+    (
         HEAD + JUDGE + "prices: {models: {m: {input: -1, output: 1}}}\n",
         "prices.models.m.input: expected a number of at least 0, found -1",
     ),

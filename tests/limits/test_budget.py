@@ -122,6 +122,18 @@ def test_usage_that_the_service_does_not_report_is_charged_in_full(counted: Any,
     assert bound.counted(reserved, usage(*counted)) == Spend(1, tokens)
 
 
+def test_cached_tokens_are_reserved_in_full_and_charged_at_their_price() -> None:
+    price = price_of(4, 12, 1000, 0.5, cached=1)
+    bound = CostBound(BudgetConfig(cost=1), 10, price)
+    reserved = bound.at_most(b'{"max_tokens": 100}', "online")
+    assert reserved.amount.money == pytest.approx((4 * reserved.prompt + 12 * 100) / 1000)
+    charged = bound.counted(reserved, Usage(20, 7, 27, 15))
+    assert charged.money == pytest.approx((4 * 5 + 15 + 12 * 7) / 1000)
+    assert price(Usage(20, 7, 27, 15), "batch") == pytest.approx(charged.money / 2)
+    assert price(Usage(20, 7, 27, 999), "online") == pytest.approx((20 + 12 * 7) / 1000)
+    assert PRICE(Usage(20, 7, 27, 15), "online") == PRICE(Usage(20, 7, 27), "online")
+
+
 def test_usage_above_the_bound_raises_the_bound(caplog: pytest.LogCaptureFixture) -> None:
     bound = CostBound(BudgetConfig(tokens=1), 100, no_price)
     sent = body(50, max_tokens=300)

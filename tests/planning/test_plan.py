@@ -236,6 +236,20 @@ def test_answered_and_submitted_requests_are_not_open(bench):
     assert make_plan(bench.inputs, RunOptions(retry=("failed",))).open == 7
 
 
+def test_cached_tokens_of_the_rows_so_far_lower_the_cost(bench):
+    prices = {"models": {"pai-judge": {"input": 4, "output": 12, "cached": 1, "batch": 0.5}}, "per": 1000}
+    assert "cached" not in bench.plan(4, prices=prices).as_text()
+    bench.start()
+    bench.write_part([row(0) | {"cached_tokens": 600}, row(1)])
+    plan = make_plan(bench.inputs, RunOptions())
+    cached = round(plan.prompt_tokens * 600 / 1600)
+    assert plan.judges[0].cached_tokens == cached
+    cost = (4 * (plan.prompt_tokens - cached) + cached + 12 * plan.completion_tokens) / 1000
+    assert plan.online.cost == pytest.approx(cost)
+    assert plan.batch.cost == pytest.approx(cost / 2)
+    assert f"prompt ({cached:,} of them cached, as in the rows so far)" in plan.as_text()
+
+
 def _submit(bench: Bench, ordinals: list[int], reserved: Spend | None = None) -> None:
     """Put these requests into an open batch."""
     ledger = Ledger(bench.directory.path / "batches")

@@ -54,6 +54,7 @@ def test_the_missing_requests_are_the_dataset_minus_the_rows(
     for ordinal, judge, swapped, repeat, (status, error) in stored:
         name = f"{ordinal}-{judge}-{'s' if swapped else 'o'}-{repeat}"
         own = {"judge": judge, "swapped": swapped, "repeat": repeat, "status": status, "error_type": error}
+        own |= {"served_model": (None, "m", "n")[ordinal % 3], "cached_tokens": ordinal or None}
         rows.append(stored_row(ordinal, custom_id=name, cost=ordinal / 4, **own))
     if rows:
         writer = PartWriter(part_path(run_directory.results, 0), SCHEMA, "zstd")
@@ -108,3 +109,24 @@ def test_parts_with_an_additional_column_are_read(run_directory: RunDirectory, w
     table = pq.read_table(path)
     pq.write_table(table.append_column("own", table["score"]), path)
     assert load_completion_index(run_directory.path, 1, ONE_VARIANT).missing() == 0
+
+
+def test_the_rows_of_each_model_are_counted_and_a_replaced_row_no_longer() -> None:
+    counts = RowCounts()
+    for number in range(completion.MAX_SERVED_NAMES + 5):
+        counts.add(stored_row(number, served_model=f"m{number}"))
+    assert len(counts.served["j"]) == completion.MAX_SERVED_NAMES + 1
+    assert counts.served["j"][completion.OTHER_MODELS] == 5
+    counts = RowCounts()
+    for sign in (1, -1):
+        counts.add(stored_row(served_model="m", cached_tokens=3), sign)
+        counts.add(stored_row(served_model=None), sign)
+    assert counts == RowCounts()
+
+
+def test_an_answer_that_is_kept_is_counted_as_it_was(run_directory: RunDirectory, write_rows: Any) -> None:
+    write_rows([stored_row(status="unparsed", error_type="conflict", served_model="m", cached_tokens=3)])
+    done = load_completion_index(run_directory.path, 1, ONE_VARIANT, ("unparsed",))
+    assert done.counts == RowCounts()
+    done.keep_old(stored_row(status="failed", served_model=None), 0)
+    assert (done.counts.unparsed, done.counts.served, done.counts.cached_tokens) == (1, {"j": {"m": 1}}, 3)

@@ -15,6 +15,7 @@ from result_rows import stored_row
 from runner.errors import RunDirectoryError
 from runner.results import part_paths, read_part_batches, results_schema, rewrite_part
 from runner.results.parts import PartWriter, open_part, part_path
+from runner.results.schema import to_batch
 
 SCHEMA = results_schema(())
 
@@ -107,3 +108,14 @@ def test_only_columns_with_repeated_values_get_a_dictionary(tmp_path: Path) -> N
     assert {"custom_id", "response", "ordinal"} <= plain
     assert not {"judge", "status", "own.tags.list.element", "dimensions.list.element.name"} & plain
     assert [name for name, column in by_path.items() if column.statistics is not None] == ["ordinal"]
+
+
+@pytest.mark.parametrize(
+    ("models", "emulated"), [(["m", None], False), (["emulated:m", "m"], True), (["m", "emulated:m"], True)]
+)
+def test_the_metadata_says_if_any_row_is_an_emulators(tmp_path: Path, models: list[str | None], emulated: bool) -> None:
+    writer = PartWriter(part_path(tmp_path, 0), SCHEMA, "zstd")
+    for number, model in enumerate(models):
+        writer.write(pa.Table.from_batches([to_batch([stored_row(number, served_model=model)], SCHEMA)]))
+    writer.finish()
+    assert pq.read_metadata(writer.final).metadata.get(b"judge_runner.emulated") == (b"true" if emulated else None)

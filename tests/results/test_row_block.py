@@ -42,14 +42,20 @@ verdicts = st.builds(
     problem=st.sampled_from((None, "no_verdict", "conflict")),
     detail=st.none() | texts,
 )
-answers = st.builds(JudgeResponse, st.none() | texts, st.none() | texts, st.none() | texts)
+answers = st.builds(
+    JudgeResponse,
+    st.none() | texts,
+    st.none() | texts,
+    st.none() | texts,
+    model=st.none() | st.sampled_from(("m", "n")),
+)
 failures = st.builds(Failure, st.sampled_from(("bad_request", "batch_lost")), texts)
 request_results = st.builds(
     RequestResult,
     answers | failures,
     st.none() | verdicts,
     st.integers(0, 3),
-    st.builds(Usage, counts, counts, counts),
+    st.builds(Usage, counts, counts, counts, counts),
     st.none() | st.floats(0, 9),
     st.sampled_from(("batch", None)),
     st.none() | texts,

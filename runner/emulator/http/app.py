@@ -11,6 +11,7 @@ from runner.emulator.api_errors import ApiError, unknown_url
 from runner.emulator.http import batches, chat, files
 from runner.emulator.http.helpers import EMULATOR, JOBS, authenticate, error_response, json_response
 from runner.emulator.jobs.jobs import Jobs
+from runner.emulator.marker import EMULATED_BY, EMULATED_HEADER
 from runner.emulator.options import EmulatorOptions
 from runner.emulator.state import Emulator
 
@@ -30,6 +31,7 @@ def build(options: EmulatorOptions, clock: Callable[[], float] = time.monotonic)
     app[EMULATOR] = Emulator(options)
     app[JOBS] = Jobs(app[EMULATOR], clock)
     app.cleanup_ctx.append(_close_jobs)
+    app.on_response_prepare.append(_mark)
     app.add_routes(
         [
             web.post("/v1/chat/completions", chat.complete),
@@ -53,6 +55,10 @@ def build(options: EmulatorOptions, clock: Callable[[], float] = time.monotonic)
 async def _close_jobs(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[JOBS].aclose()
+
+
+async def _mark(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers[EMULATED_HEADER] = EMULATED_BY
 
 
 @web.middleware

@@ -103,6 +103,11 @@ class BatchApi:
         self._sleep = sleep
         self._rng = random.Random()
 
+    @property
+    def is_emulated(self) -> bool:
+        """True once a reply named an emulator as its sender."""
+        return self._client.is_emulated
+
     async def upload(self, file: Path) -> str:
         """Upload a file of requests and return its id.
 

@@ -57,6 +57,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         stuck: why a person must decide about it; each run tries it once more.
         former: ids of earlier batches of this shard.
         kept_files: ids of files at the service that are not deleted yet, though the shard is collected.
+        emulated: True if an emulator ran the batch.
     """
 
     number: int
@@ -82,6 +83,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     stuck: str | None = None
     former: tuple[str, ...] = ()
     kept_files: tuple[str, ...] = ()
+    emulated: bool = False
 
     @property
     def endpoint_key(self) -> tuple[str, str]:

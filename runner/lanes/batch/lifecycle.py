@@ -260,6 +260,7 @@ class ShardLifecycle:
             reason=reasons(job.errors),
             output_file_id=job.output_file_id,
             error_file_id=job.error_file_id,
+            emulated=self._api(shard).is_emulated,
         )
 
     async def _download(self, shard: Shard) -> Shard:

@@ -18,7 +18,8 @@ from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import ordinal_and_variant
 from runner.limits import ZERO_SPEND, Reservation, Spend
 from runner.results import ResultRecorder, fields_to_restore, restore_types
-from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample, Usage
+from runner.service import emulated
+from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +197,8 @@ class Reconciler:
 
     def _result(self, shard: Shard, request: JudgeRequest, final: JudgeResponse | Failure) -> RequestResult:
         if isinstance(final, Failure):
-            return RequestResult(final, None, 1, Usage(), None, "batch", shard.batch_id, shard.service)
+            return RequestResult(final, None, 1, final.usage, None, "batch", shard.batch_id, shard.service)
+        final = emulated(final) if shard.emulated else final
         verdict = self._panel.read_variant(request.variant, final)
         return RequestResult(final, verdict, 1, final.usage, None, "batch", shard.batch_id, shard.service)
 

@@ -25,7 +25,7 @@ import msgspec
 from runner.errors import Refused, ServiceError
 from runner.lanes.batch.job_status import code_and_message, job_state, one_line, text_of
 from runner.service import Completion, body_excerpt, error_from_response, read_completion, response_from_completion
-from runner.types import Failure, JudgeResponse
+from runner.types import Failure, JudgeResponse, Usage
 
 # The 4xx statuses of a line after which its request may be sent again; every other 4xx is final.
 RETRYABLE_4XX = frozenset({408, 409, 429})
@@ -102,7 +102,10 @@ def _read_usual(line: bytes) -> JudgeResponse | None:
         return None
     if found.response.status_code != 200 or found.error not in NO_ERROR:
         return None
-    return response_from_completion(found.response.body, line)
+    try:
+        return response_from_completion(found.response.body, line)
+    except ServiceError:
+        return None
 
 
 def _read_general(line: bytes, dialect: str) -> LineResult:
@@ -266,7 +269,7 @@ def _from_error(error: Any, response: _Response | None, dialect: str) -> LineRes
 def _unanswered(error: ServiceError, is_final: bool) -> Failure | Leftover:
     message = one_line(str(error))
     if error.error_type == "content_filter":
-        return Failure("content_filter", message)
+        return Failure("content_filter", message, error.usage or Usage())
     if is_final:
         return Failure("bad_request", message)
     return Leftover("bad_reply" if isinstance(error, Refused) else error.error_type, message)

@@ -16,7 +16,7 @@ from runner.lanes.batch.ledger import Ledger, Shard
 from runner.lanes.batch.result_lines import Leftover, LineResult
 from runner.lanes.batch.submitted import ordinal_and_variant
 from runner.limits import ZERO_SPEND, Budget, Reservation, Spend
-from runner.types import JudgeRequest, JudgeResponse, Usage
+from runner.types import Failure, JudgeRequest, JudgeResponse, Usage
 
 
 class ShardBudget:
@@ -76,7 +76,7 @@ class ShardBudget:
         A line without a usage count counts in full, unless the service says that it did not run the line, or it ran
         nothing of the shard at all.
         """
-        if isinstance(result, JudgeResponse):
+        if isinstance(result, JudgeResponse | Failure):
             return reserved.bound.counted(reserved, result.usage)
         if isinstance(result, Leftover) and not result.was_run:
             return ZERO_SPEND

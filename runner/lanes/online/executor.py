@@ -20,7 +20,7 @@ from runner.lanes.online.request_queue import HasAlternative, QueuedRequest
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import Lease, RequestLimiter
 from runner.service import backoff
-from runner.types import Failure, JudgeResponse, Outcome, RequestResult
+from runner.types import Failure, JudgeResponse, Outcome, RequestResult, Usage
 
 
 class Failover(Exception):
@@ -117,11 +117,13 @@ class RequestExecutor:
             try:
                 return await self._attempt(queued, is_probe)
             except Refused as error:
+                queued.usage = queued.usage + (error.usage or Usage())
                 return Failure(error.error_type, str(error))
             except Fatal as error:
                 raise service_stop(error) from error
             except Transient as error:
                 is_probe = False
+                queued.usage = queued.usage + (error.usage or Usage())
                 self._on_failure(error, queued)
                 delay = await self._next_delay(error, queued)
                 if delay is None:

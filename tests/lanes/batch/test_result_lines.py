@@ -45,8 +45,36 @@ EXPIRED = {
 def test_the_lines_of_the_documentation(shared: Path) -> None:
     page = next((shared / "seed").glob("*.txt")).read_text("utf-8")
     lines = [text.strip().encode() for text in page.splitlines() if '"status_code":200' in text]
-    expected = JudgeResponse("2+2 equals 4.", "stop", "chatcmpl-dcee3584-6f30-9541-a855-873a6d86b7d9", Usage(26, 7, 33))
-    assert [read_line(text) for text in lines] == [expected, expected]
+    usage, response_id = Usage(26, 7, 33), "chatcmpl-dcee3584-6f30-9541-a855-873a6d86b7d9"
+    expected = [
+        JudgeResponse("2+2 equals 4.", "stop", response_id, usage, model=model)
+        for model in ("pai-judge", "pai-judge-plus")
+    ]
+    assert [read_line(text) for text in lines] == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "more", "expected"),
+    [
+        ({"finish_reason": "error"}, {}, "bad_reply"),
+        ({"finish_reason": "stop", "error": {"code": 502, "message": "gone"}}, {}, "bad_reply"),
+        ({"finish_reason": "stop"}, {"error": {"message": "gone"}}, "bad_reply"),
+        ({"finish_reason": "content_filter"}, {}, "content_filter"),
+    ],
+)
+def test_an_answer_that_is_not_whole(choice: dict[str, Any], more: dict[str, Any], expected: str) -> None:
+    usage = {
+        "prompt_tokens": 7,
+        "completion_tokens": 5,
+        "total_tokens": 12,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
+    content = {"id": "c-1", "choices": [{"message": {"content": "[[2]] and"}, **choice}], "usage": usage, **more}
+    found = read_line(reply(content))
+    assert isinstance(found, Failure if expected == "content_filter" else Leftover)
+    assert found.error_type == expected
+    if isinstance(found, Failure):
+        assert found.usage == Usage(7, 5, 12, 4)
 
 
 @pytest.mark.parametrize(

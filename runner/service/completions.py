@@ -1,0 +1,217 @@
+"""Parse a chat completion, in the body of a response or in a line of a batch's results. Pure functions only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from runner.core import ending_of, storable
+from runner.errors import BadReply, RateLimited, Refused, ServiceError
+from runner.service.message_text import THOUGHT_FIELDS, read_parts
+from runner.service.responses import as_text, body_excerpt, error_code_and_message, error_from_response, load_json
+from runner.types import MAX_TOKENS, JudgeResponse, Usage
+
+# A longer name of a model is cut off: it stands in every row.
+MODEL_MAX_CHARS = 200
+
+_NO_USAGE = Usage()
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: str | list[Any] | None = None
+    refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    thinking: Any = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: _Message | None = None
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek's name
+    cached_tokens: int | None = None  # Moonshot's name
+
+
+class Completion(msgspec.Struct, gc=False):
+    """A chat completion."""
+
+    choices: list[_Choice]
+    id: str | None = None
+    usage: _Usage | None = None
+    model: str | None = None
+    error: Any = None
+
+
+_completion = msgspec.json.Decoder(Completion).decode
+# Finds a Unicode escape; the compiled pattern is three times as fast as `in`.
+_find_escape = re.compile(rb"\\u").search
+
+
+def read_completion(raw: bytes) -> JudgeResponse:
+    """Parse the body of a 200.
+
+    Raises:
+        ServiceError: it contains no answer, or none that is whole.
+    """
+    try:
+        reply = _completion(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        reply = _lenient(raw)
+    response = response_from_completion(reply, raw)
+    if response is None:
+        raise error_from_response(200, {}, raw)
+    return response
+
+
+def response_from_completion(reply: Completion, raw: bytes) -> JudgeResponse | None:
+    """Return the answer of a completion that was decoded from `raw`, or None if it has no message.
+
+    Raises:
+        Refused: a content filter took the answer away, or its end.
+        Transient: the answer broke off: its `finish_reason` says so, or there is an error beside it.
+    """
+    choice = reply.choices[0] if reply.choices else None
+    message = None if choice is None else choice.message
+    if choice is None or message is None:
+        return None
+    usage, reason = _counted(reply.usage), choice.finish_reason
+    error = _error_in(choice.error) or _error_in(reply.error)
+    if error or (reason != "stop" and ending_of(reason) in ("filtered", "broken")):
+        raise _incomplete(reason, error, usage)
+    text, text_from = message.content, None
+    refusal = message.refusal or None
+    if isinstance(text, list):
+        parts = read_parts(text)
+        text, text_from = (parts.thought, "content") if parts.text is None and parts.thought else (parts.text, None)
+        refusal = refusal or parts.refusal
+    if text is None or not text or text.isspace():
+        text, text_from = _thought(message) or (text, text_from)
+    if text_from is not None and ending_of(reason) == "cut":
+        text = f"<think>\n{text}"  # a thought without its end: rescoring does not take it for an answer either
+    model = reply.model[:MODEL_MAX_CHARS] if reply.model else None
+    response = JudgeResponse(text, reason, reply.id, usage, refusal, model, text_from)
+    # Only escapes can spell half a surrogate pair. Checking every text would cost more than the rest of this function.
+    return _without_lone_surrogates(response) if _find_escape(raw) else response
+
+
+def _thought(message: _Message) -> tuple[str, str] | None:
+    """Return the judge's thought and the field that has it, if there is one."""
+    for name in THOUGHT_FIELDS:
+        value = getattr(message, name)
+        text = value if isinstance(value, str) or value is None else read_parts(value).text
+        if text and not text.isspace():
+            return text, name
+    return None
+
+
+def _counted(found: _Usage | None) -> Usage:
+    if found is None:
+        return _NO_USAGE
+    cached = None if found.prompt_tokens_details is None else found.prompt_tokens_details.cached_tokens
+    for other in (found.prompt_cache_hit_tokens, found.cached_tokens):
+        cached = other if cached is None else cached
+    return Usage(
+        _count(found.prompt_tokens), _count(found.completion_tokens), _count(found.total_tokens), _count(cached)
+    )
+
+
+def _error_in(value: Any) -> Any:
+    """Return the error of a reply or a choice; None if every part of it is empty, as some services write it always."""
+    return None if isinstance(value, Mapping) and not any(value.values()) else value or None
+
+
+def _incomplete(reason: str | None, error: Any, usage: Usage) -> ServiceError:
+    """Return the error of an answer that is not whole; the error that the service names decides its kind."""
+    detail, named = f"finish_reason {'none' if reason is None else storable(reason)}", None
+    if error is not None:
+        body = msgspec.json.encode({"error": as_text(error) if not isinstance(error, Mapping) else error})
+        named, detail = error_from_response(200, {}, body), f"{detail}: {error_code_and_message(body)[1]}"
+    failure: ServiceError
+    if ending_of(reason) == "filtered" or (named is not None and named.error_type == "content_filter"):
+        message = f"a content filter stopped the answer ({detail})"
+        failure = Refused(message, error_type="content_filter", status=200)
+    else:
+        kind = RateLimited if isinstance(named, RateLimited) else BadReply
+        failure = kind(f"the answer broke off ({detail})", status=200)
+    failure.usage = None if usage == _NO_USAGE else usage
+    return failure
+
+
+def _without_lone_surrogates(response: JudgeResponse) -> JudgeResponse:
+    return JudgeResponse(
+        _storable(response.text),
+        _storable(response.finish_reason),
+        _storable(response.response_id),
+        response.usage,
+        _storable(response.refusal),
+        _storable(response.model),
+        response.text_from,
+    )
+
+
+def _lenient(raw: bytes) -> Completion:
+    """Read a complete but unusual body: numbers as ids, floats as counts, escapes that encode no character."""
+    data = load_json(raw)
+    if not isinstance(data, dict):
+        raise BadReply(f"a 200 that is not a chat completion: {body_excerpt(raw)}", status=200)
+    if not isinstance(data.get("choices"), list) or not data["choices"]:
+        raise error_from_response(200, {}, raw)
+    first = data["choices"][0]
+    message = first.get("message") if isinstance(first, dict) else None
+    if not isinstance(message, dict):
+        raise BadReply(f"a 200 without an answer: {body_excerpt(raw)}", status=200)
+    return Completion(
+        choices=[_Choice(_lenient_message(message), as_text(first.get("finish_reason")), first.get("error"))],
+        id=as_text(data.get("id")),
+        usage=_lenient_usage(data.get("usage")),
+        model=as_text(data.get("model")),
+        error=data.get("error"),
+    )
+
+
+def _lenient_message(message: Mapping[str, Any]) -> _Message:
+    content = message.get("content")
+    if isinstance(content, dict) and read_parts(content) != read_parts(None):
+        content = [content]
+    return _Message(
+        content if isinstance(content, list) else as_text(content),
+        as_text(message.get("refusal")),
+        *(message.get(name) for name in THOUGHT_FIELDS),
+    )
+
+
+def _lenient_usage(found: Any) -> _Usage:
+    usage: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    hits = details.get("cached_tokens") if isinstance(details, dict) else None
+    counts = {
+        name: _lenient_count(usage.get(name)) for name in _Usage.__struct_fields__ if name != "prompt_tokens_details"
+    }
+    return _Usage(prompt_tokens_details=_PromptDetails(_lenient_count(hits)), **counts)
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable(text)
+
+
+def _count(value: int | None) -> int | None:
+    return value if value is not None and 0 <= value <= MAX_TOKENS else None
+
+
+def _lenient_count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and 0 <= value <= MAX_TOKENS else None
