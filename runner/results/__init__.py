@@ -12,8 +12,8 @@ from runner.results.run_directory import RunDirectory, move_aside, schema_text
 from runner.results.samples import TEXT_FIELDS, Aggregation, write_samples
 from runner.results.schema import (
     TRANSIENT_ERROR_TYPES,
-    extra_float_columns,
     dataset_fields,
+    extra_float_columns,
     fields_to_restore,
     restore_types,
     results_schema,
@@ -31,10 +31,10 @@ __all__ = [
     "RowCounts",
     "RunDirectory",
     "VariantKey",
-    "encode_row",
-    "export_results",
     "add_missing_columns",
     "dataset_fields",
+    "encode_row",
+    "export_results",
     "extra_float_columns",
     "fields_to_restore",
     "load_completion_index",

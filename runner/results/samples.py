@@ -55,10 +55,10 @@ _VERDICT = (
     pa.field("consistent", pa.bool_()),
     pa.field("status", pa.string()),
     pa.field("cost", pa.float64()),
+    pa.field("served_model", pa.string()),
 )
 TEXT_FIELDS = ("question", "answer", "answer1", "answer2", "reference")
 
-    pa.field("served_model", pa.string()),
 # Returns for some ordinals the texts of their samples in the same order: a column for each name.
 Texts = Callable[[Sequence[int]], Sequence[pa.Array]]
 
@@ -190,6 +190,7 @@ def aggregate(rows: Sequence[Row], aggregation: Aggregation) -> Row:
         "status": "ok",
         "cost": _sum(row["cost"] for row in rows),
         "served_model": ", ".join(sorted({name for row in rows if (name := row.get("served_model"))})) or None,
+        "dimensions": _dimensions(criteria, average),
     }
     if len(votes if aggregation.has_overall_votes else criteria) < aggregation.min_valid:
         return {**verdict, "status": "unparsed"}
