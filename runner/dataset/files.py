@@ -222,14 +222,28 @@ def _is_json(name: str) -> bool:
 def _other_folder(root: str, found: Sequence[str], others: Sequence[str]) -> str | None:
     """Return what a folder is, if its files are not the rows that are meant."""
     names = {name.rpartition("/")[2] for name in found}
-    if names <= _SAVED_DATASET and any(name.endswith(".arrow") for name in others):
+    arrow = [name for name in others if name.endswith(".arrow")]
+    if names <= _SAVED_DATASET and arrow:
         return (
             f"dataset.path: {root} holds .arrow files, as Hugging Face `save_to_disk` writes them, which are not read; "
-            f"write the dataset as Parquet: datasets.load_from_disk({root!r}).to_parquet('data.parquet')"
+            f"write the dataset as Parquet: datasets.{_loaded(root, found, arrow[0])}.to_parquet('data.parquet')"
         )
     if "run.json" in found and "lock" in others:
         return f"dataset.path: {root} is a run directory; for its samples name {root.rstrip('/')}/samples.parquet"
     return None
+
+
+def _loaded(root: str, found: Sequence[str], arrow: str) -> str:
+    """Return the call that loads a saved dataset: a whole one, a split of several, or a file of the cache."""
+    if "dataset_dict.json" in found:
+        return f"load_from_disk({root!r})[{arrow.split('/')[0]!r}]"
+    folder, _, _ = arrow.rpartition("/")
+    state = f"{folder}/state.json".lstrip("/")
+    return (
+        f"load_from_disk({f'{root}/{folder}'.rstrip('/')!r})"
+        if state in found
+        else f"Dataset.from_file({f'{root}/{arrow}'!r})"
+    )
 
 
 def _nothing_in(root: str, names: Sequence[str], wanted: str, hidden: Sequence[str]) -> str:

@@ -158,18 +158,26 @@ def test_a_folder_without_the_named_format_says_how_to_read_what_it_has(write: W
 
 
 @pytest.mark.parametrize(
-    "files",
+    ("files", "advice"),
     [
-        ("data-00000-of-00001.arrow", "dataset_info.json", "state.json"),
-        ("dataset_dict.json", "train/data-00000-of-00001.arrow", "train/dataset_info.json", "train/state.json"),
-        ("dataset_info.json", "pairs-train.arrow"),
+        (("data-00000-of-00001.arrow", "dataset_info.json", "state.json"), "load_from_disk('ROOT')"),
+        (("x/data-00000-of-00001.arrow", "x/dataset_info.json", "x/state.json"), "load_from_disk('ROOT/x')"),
+        (
+            ("dataset_dict.json", "test/data-00000-of-00001.arrow", "test/dataset_info.json", "test/state.json"),
+            "load_from_disk('ROOT')['test']",
+        ),
+        (("dataset_info.json", "pairs-train.arrow"), "Dataset.from_file('ROOT/pairs-train.arrow')"),
     ],
 )
-def test_a_dataset_saved_by_hugging_face_is_named(write: Write, tmp_path: Path, files: Sequence[str]) -> None:
+def test_a_dataset_saved_by_hugging_face_is_named(
+    write: Write, tmp_path: Path, files: Sequence[str], advice: str
+) -> None:
     for name in files:
         write(f"saved/{name}", "{}")
-    with pytest.raises(DatasetError, match=r"saved holds \.arrow files, as Hugging Face `save_to_disk` writes them"):
+    with pytest.raises(DatasetError, match=r"saved holds \.arrow files, as Hugging Face `save_to_disk`") as found:
         names_of(tmp_path / "saved")
+    expected = advice.replace("ROOT", str(tmp_path / "saved"))
+    assert str(found.value).endswith(f": datasets.{expected}.to_parquet('data.parquet')")
 
 
 def test_a_run_directory_is_named(write: Write, tmp_path: Path) -> None:
