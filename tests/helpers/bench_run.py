@@ -60,7 +60,7 @@ class Bench:
                 section[last] = value
         path = self.folder / "judge.yaml"
         path.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
-        return run(load_config(path), RunOptions(quiet=True, **options))
+        return run(load_config(path), RunOptions(**{"quiet": True, **options}))
 
     @property
     def rows(self) -> list[Row]:
