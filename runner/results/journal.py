@@ -34,7 +34,9 @@ def segment_path(journal: Path, number: int) -> Path:
 
 
 def segment_paths(journal: Path) -> dict[int, Path]:
-    """Returns the segments by number, in ascending order."""
+    """Returns the segments by number, in ascending order; a copy of a run directory may lack the empty folder."""
+    if not journal.is_dir():
+        return {}
     found = ((_NAME.fullmatch(path.name), path) for path in journal.iterdir())
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 

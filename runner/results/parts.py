@@ -37,7 +37,9 @@ def part_path(results: Path, number: int) -> Path:
 
 
 def part_paths(results: Path) -> dict[int, Path]:
-    """Returns the closed parts by number, in ascending order."""
+    """Returns the closed parts by number, in ascending order; a copy of a run directory may lack the empty folder."""
+    if not results.is_dir():
+        return {}
     found = ((_NAME.fullmatch(path.name), path) for path in results.iterdir())
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 

@@ -24,6 +24,9 @@ def restore(folder: Path, name: str, service: str) -> Path:
     shutil.copy(INTERRUPTED / "pairs.jsonl", folder)
     run = folder / name
     shutil.copytree(INTERRUPTED / name, run)
+    for folder in ("results", "journal"):  # git, and other tools that copy, leave out an empty folder
+        if not any((run / folder).glob("*")):
+            shutil.rmtree(run / folder, ignore_errors=True)
     for path in run.rglob("*"):
         if path.suffix in (".json", ".yaml"):
             text = path.read_text(encoding="utf-8")
