@@ -1,4 +1,4 @@
-"""The report: reads a run's Parquet files and run.json, and imports nothing else of the runner.
+"""The report: reads a run's Parquet files and run.json, and imports nothing of the runner but `model_names`.
 
 `summarize` computes the numbers, `render` makes the page from them, and `write_report` writes both to disk.
 docs/agreement.md defines each number, docs/report.md describes the page.

@@ -8,12 +8,22 @@ from typing import Any
 
 import msgspec
 
+from runner.model_names import is_emulated
 from runner.report.data.query import RunTables, open_tables
 from runner.report.data.tables import Clusters, Group, Judge, ReportError
 from runner.report.models import Agreement, Consistency, Ranking, Scales
 from runner.report.sections.agreement import agreements, label_counts
 from runner.report.sections.consistency import consistency
-from runner.report.sections.counts import Counts, Throughput, Usage, counts, throughput, usage
+from runner.report.sections.counts import (
+    Counts,
+    Served,
+    Throughput,
+    Usage,
+    counts,
+    served_models,
+    throughput,
+    usage,
+)
 from runner.report.sections.disputed import Disputed, disputed
 from runner.report.sections.distributions import Distributions, distributions
 from runner.report.sections.ranking import ranking
@@ -52,6 +62,7 @@ class Summary(msgspec.Struct, frozen=True):
     labels: Mapping[str, int]
     counts: Counts
     usage: Sequence[Usage]
+    served: Sequence[Served]
     throughput: Throughput
     distributions: Distributions
     agreement: Sequence[Agreement]
@@ -89,14 +100,17 @@ def summarize(
 
 def _summary(tables: RunTables, run: Mapping[str, Any], scales: Scales, resampler: Resampler, seed: int) -> Summary:
     facts, criteria = tables.facts, _criteria(run)
+    served = served_models(tables)
+    emulated = bool(run.get("emulated")) or is_emulated(one.model for one in served)
     return Summary(
         schema_version=SCHEMA_VERSION,
         settings=Settings(CONFIDENCE_LEVEL, REPLICATES, seed, facts.clusters, facts.groups, scales, criteria),
-        run={name: run.get(name) for name in _RUN} | {"currency": _currency(run)},
+        run={name: run.get(name) for name in _RUN} | {"currency": _currency(run), "emulated": emulated},
         judges=facts.judges,
         labels=label_counts(tables),
         counts=counts(tables),
         usage=usage(tables),
+        served=served,
         throughput=throughput(tables, run.get("created_at")),
         distributions=distributions(tables, resampler),
         agreement=agreements(tables, scales, resampler),

@@ -35,7 +35,8 @@ MAX_LABELS = 30
 # Up to this many clusters, blocks get equally many of them. With more, a random assignment is close enough to equal.
 _MAX_EQUAL_BLOCK_CLUSTERS = 64 * MAX_BLOCKS
 
-# Columns of the results if a run has no closed part yet: all columns that are queried, and no rows.
+# All columns of the results that are queried. A run without a closed part has them and no rows; parts of an earlier
+# version may lack some, which are then null.
 _RESULT_COLUMNS = {
     "ordinal": "BIGINT", "judge": "VARCHAR", "judge_model": "VARCHAR", "kind": "VARCHAR", "service": "VARCHAR",
     "swapped": "BOOLEAN", "repeat": "SMALLINT", "custom_id": "VARCHAR", "route": "VARCHAR", "status": "VARCHAR",
@@ -43,7 +44,8 @@ _RESULT_COLUMNS = {
     "dimensions": "STRUCT(name VARCHAR, answer TINYINT, score DOUBLE)[]", "contradiction": "BOOLEAN",
     "response": "VARCHAR", "rule": "VARCHAR", "error_type": "VARCHAR", "error_message": "VARCHAR",
     "attempts": "SMALLINT", "prompt_tokens": "INTEGER", "completion_tokens": "INTEGER", "total_tokens": "INTEGER",
-    "cost": "DOUBLE", "latency_s": "DOUBLE", "finished_at": "TIMESTAMP",
+    "cost": "DOUBLE", "latency_s": "DOUBLE", "finished_at": "TIMESTAMP", "served_model": "VARCHAR",
+    "cached_tokens": "INTEGER",
 }  # fmt: skip
 
 Connection = duckdb.DuckDBPyConnection
@@ -164,7 +166,10 @@ def _open_results(connection: Connection, results: Path, group_by: Sequence[str]
     """Open the closed parts. Before the first one is closed, the dataset's own columns are unknown."""
     files = sorted(results.glob("part-*.parquet")) if results.is_dir() else []
     if files:
-        connection.execute(f"CREATE VIEW results AS SELECT * FROM {_parquet(files)}")
+        connection.execute(f"CREATE VIEW parts AS SELECT * FROM {_parquet(files)}")
+        absent = _RESULT_COLUMNS.keys() - _columns(connection, "parts").keys()
+        nulls = "".join(f", NULL::{_RESULT_COLUMNS[name]} AS {name}" for name in sorted(absent))
+        connection.execute(f"CREATE VIEW results AS SELECT *{nulls} FROM parts")
     else:
         group_columns = {quoted(name): "VARCHAR" for name in group_by}
         columns = ", ".join(f"{name} {type_}" for name, type_ in {**_RESULT_COLUMNS, **group_columns}.items())
@@ -181,8 +186,9 @@ def _open_samples(connection: Connection, path: Path) -> dict[str, str]:
 
 def _parquet(files: Sequence[Path]) -> str:
     listed = ", ".join("'" + glob.escape(str(file)).replace("'", "''") + "'" for file in files)
-    # A folder called `key=value` around the run is no column of it.
-    return f"read_parquet([{listed}], hive_partitioning = false)"
+    # A folder called `key=value` around the run is no column of it. While a run directory of an earlier version gets
+    # new columns, only some of its parts have them.
+    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from runner.model_names import model_notes
 from runner.report.page import formatting
 from runner.report.page.agreement import group_name
 from runner.report.page.charts import CLASSES
@@ -33,7 +34,7 @@ def findings(summary: Data) -> list[Finding]:
     """Returns what a reader should know first, at most `MAX_FINDINGS` findings."""
     if not summary["counts"]["all"]["rows"]:
         return [Finding("warn", "There are no rows yet.")]
-    rules = (_verdicts, _position, _agreement, _mistakes, _groups, _panel, _repeats, _contradictions, _leader)
+    rules = (_verdicts, _models, _position, _agreement, _mistakes, _groups, _panel, _repeats, _contradictions, _leader)
     return [finding for rule in rules for finding in rule(summary)][:MAX_FINDINGS]
 
 
@@ -53,6 +54,15 @@ def _verdicts(summary: Data) -> Iterator[Finding]:
         many = unread / n >= _MANY_UNREAD_SHARE
         more = "; if they differ from the other rows, the figures below describe only the other rows." if many else "."
         yield Finding("warn" if many else "note", text + more)
+
+
+def _models(summary: Data) -> Iterator[Finding]:
+    asked = {judge["name"]: judge["models"][0] for judge in summary["judges"] if judge["models"]}
+    served: dict[str, dict[str, int]] = {}
+    for one in summary["served"]:
+        served.setdefault(one["judge"], {})[one["model"]] = one["rows"]
+    for note in model_notes(asked, served):
+        yield Finding("warn", note)
 
 
 def _position(summary: Data) -> Iterator[Finding]:

@@ -131,8 +131,9 @@ def _tokens(summary: Data) -> list[Tile]:
         return []
     total = summary["usage"][0]
     sent, received = (formatting.compact(total[key]) for key in ("prompt_tokens", "completion_tokens"))
-    tokens = total["total_tokens"]
-    return [Tile("Tokens", formatting.compact(tokens), f"{sent} in, {received} out", f"{tokens:,} tokens")]
+    tokens, cached = total["total_tokens"], total["cached_tokens"]
+    hits = f" ({formatting.compact(cached)} cached)" if cached else ""
+    return [Tile("Tokens", formatting.compact(tokens), f"{sent} in{hits}, {received} out", f"{tokens:,} tokens")]
 
 
 def _time(time: Data) -> list[Tile]:

@@ -12,6 +12,7 @@ from runner.report.data.query import RunTables, distinct, quantiles
 MAX_EXAMPLES = 3  # per cause
 MAX_MESSAGE_CHARS, MAX_RESPONSE_CHARS = 300, 600
 TIMELINE_INTERVALS = 60
+MAX_SERVED = 1000  # pairs of a judge and a model
 
 _QUANTILES = (0.5, 0.9, 0.99)
 
@@ -79,7 +80,16 @@ class Usage(msgspec.Struct, frozen=True):
     uncounted: int
     cost: float | None
     unpriced: int
+    cached_tokens: int
     cost_per_sample: float | None
+
+
+class Served(msgspec.Struct, frozen=True):
+    """How many rows of a judge the service answered as which model; `model` is the `served_model` column."""
+
+    judge: str
+    model: str
+    rows: int
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -164,13 +174,22 @@ def usage(tables: RunTables) -> list[Usage]:
         "coalesce(sum(greatest(attempts - 1, 0)), 0) AS retries, coalesce(sum(prompt_tokens), 0) AS prompt_tokens, "
         "coalesce(sum(completion_tokens), 0) AS completion_tokens, coalesce(sum(total_tokens), 0) AS total_tokens, "
         "count(*) FILTER (attempts > 0 AND total_tokens IS NULL) AS uncounted, sum(cost) AS cost, "
-        "count(*) - count(cost) AS unpriced FROM results "
+        "count(*) - count(cost) AS unpriced, coalesce(sum(cached_tokens), 0) AS cached_tokens FROM results "
         "GROUP BY GROUPING SETS ((), (judge)) ORDER BY judge NULLS FIRST"
     )
     samples = dict(tables.rows(f"SELECT judge, count(*) FROM {distinct('judge, ordinal', 'results')} GROUP BY judge"))
     (samples[None],) = tables.row(f"SELECT count(*) FROM {distinct('ordinal', 'results')}")
     each = (None if line["cost"] is None else line["cost"] / samples[line["judge"]] for line in found)
     return [Usage(**line, cost_per_sample=cost) for line, cost in zip(found, each, strict=True)]
+
+
+def served_models(tables: RunTables) -> list[Served]:
+    """Count the rows of each judge by the model that the service named, the most frequent first."""
+    found = tables.rows(
+        "SELECT judge, served_model, count(*) AS n FROM results WHERE served_model IS NOT NULL "
+        f"GROUP BY judge, served_model ORDER BY judge, n DESC, served_model LIMIT {MAX_SERVED}"
+    )
+    return [Served(*row) for row in found]
 
 
 def throughput(tables: RunTables, began: str | None) -> Throughput:
