@@ -88,19 +88,28 @@ class Panel:
         return self.read_variant(request.variant, response)
 
     def read_variant(self, variant: int, response: JudgeResponse) -> Verdict:
-        """Return the verdict of a reply to a request of this variant. Rereading a stored reply uses this, too."""
+        """Return the verdict of a reply to a request of this variant. Rereading a stored reply uses this, too.
+
+        A reader that raises costs its row, not the run: the row is unparsed, with the exception as its reason.
+        """
+        try:
+            verdict = self._read(variant, response)
+        except Exception as error:  # noqa: BLE001
+            detail = f"the reader of the verdict failed with {type(error).__name__}: {error!s:.200}; this is a bug"
+            verdict = Verdict(problem="no_verdict", detail=detail)
+        return swap_answers(verdict) if self.variants[variant].swapped else verdict
+
+    def _read(self, variant: int, response: JudgeResponse) -> Verdict:
         ending = ending_of(response.finish_reason)
         if ending in ("filtered", "broken"):  # stored by a version that took such an answer for a whole one
             return Verdict(problem="truncated", detail=f"the answer broke off (finish_reason {response.finish_reason})")
         if ending == "cut":
-            verdict = self._cut_off_readers[variant](response.text or "")
-        elif response.text_from is not None:
-            verdict = Verdict(problem="no_verdict", detail=_only_thought(response))
-        elif response.text is None or not response.text.strip():
-            verdict = Verdict(problem="no_verdict", detail=response.refusal or "the message is empty")
-        else:
-            verdict = self._readers[variant](response.text)
-        return swap_answers(verdict) if self.variants[variant].swapped else verdict
+            return self._cut_off_readers[variant](response.text or "")
+        if response.text_from is not None:
+            return Verdict(problem="no_verdict", detail=_only_thought(response))
+        if response.text is None or not response.text.strip():
+            return Verdict(problem="no_verdict", detail=response.refusal or "the message is empty")
+        return self._readers[variant](response.text)
 
     def required_fields(self) -> Mapping[str, tuple[str, ...]]:
         """Return the fields (built-in kinds) and template names that each judge's requests use, by judge."""

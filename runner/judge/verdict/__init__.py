@@ -10,7 +10,6 @@ from __future__ import annotations
 from runner.config import JudgeConfig
 from runner.errors import ConfigError
 from runner.judge.verdict.common import Factory, Reader, unreadable
-from runner.judge.verdict.cut_off import cut_off_reader as cut_off_reader
 from runner.judge.verdict.formats import (
     alignbench,
     arena_hard,

@@ -21,6 +21,8 @@ _MAX_ITEM_CHARS = 1000
 _BREAK = re.compile(BREAK)
 _OVERALL = ("综合", "綜合", "总体", "總體", "整体", "整體", "overall", "Overall")
 _OVERALL_BEFORE = re.compile(rf"(?:{'|'.join(_OVERALL)})[^\n。.\[]{{0,40}}\Z")
+# The usual words, which need no pattern.
+_USUAL = ("综合评分为", "綜合評分為", "overall rating is ", "overall rating of this response is ", "overall score is ")
 _REASONS = re.compile(r"(?:理由如下|理由是|理由|[Rr]easons?(?: (?:are|is))?(?: as follows)?)[ \t]*[。.:：,，]?")
 
 
@@ -52,7 +54,8 @@ def in_list_item(text: str, position: int) -> bool:
 
 def announces_overall(text: str, position: int) -> bool:
     """Return True if the words just before a position announce an overall score."""
-    return _OVERALL_BEFORE.search(before(text, position, 60)) is not None
+    earlier = before(text, position, 60)
+    return earlier.endswith(_USUAL) or _OVERALL_BEFORE.search(earlier) is not None
 
 
 def rationale(text: str, position: int) -> str | None:

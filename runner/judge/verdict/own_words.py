@@ -15,7 +15,7 @@ from runner.judge.verdict.common import before
 # Characters of the line that are searched on each side of a verdict.
 _CONTEXT_CHARS = 200
 
-_QUOTE = re.compile(r"[\"'`“‘「『«]")
+_OPENS, _CLOSES = re.compile(r"[\"'`“‘「『«]"), re.compile(r"[\n\"'`”’」』»]")
 # A quotation that opens before the verdict and is still open there.
 _OPEN_QUOTE = re.compile(
     r"“[^”\n]*\Z|「[^」\n]*\Z|『[^』\n]*\Z|«[^»\n]*\Z|(?<!\w)[‘'](?=\S)(?:[^'’\n]|(?<=\w)['’](?=\w))*\Z"
@@ -85,7 +85,10 @@ def _quotation(text: str, start: int, end: int) -> int:
     """Return where the quotation around a verdict begins, or -1 if there is none on its line."""
     first = max(0, start - _CONTEXT_CHARS)
     line = text.rfind("\n", first, start) + 1 or first
-    if line == start or _QUOTE.search(text, line, start) is None:
+    if line == start or _OPENS.search(text, line, start) is None:
+        return -1
+    closes = _CLOSES.search(text, end, end + _CONTEXT_CHARS)
+    if closes is None or closes[0] == "\n":
         return -1
     head = text[line:start]
     tail = text[end : end + _CONTEXT_CHARS].partition("\n")[0]

@@ -87,14 +87,14 @@ def top_or_doubt(text: str, match: re.Match[str], scale: Scale) -> bool | None:
         scale: the judge's scale, or None.
     """
     start, end = match.span()
-    earlier = before(text, start, _EARLIER_CHARS).rpartition("\n")[2]
-    word = earlier.rstrip(_BEFORE_NUMBER).rstrip(_LINKS)
-    if word.endswith(_TOP_WORDS):
-        found = _TOP_BEFORE.search(earlier)
-        if found is not None:
-            return True if found["sum"] is None else _is_top_of_sum(text, match, scale)
-    if earlier.rstrip(" \t").endswith(_TO_WORDS) and _SPAN_HEAD.search(earlier):
-        return True
+    if start > 0 and text[start - 1] != "\n":
+        earlier = before(text, start, _EARLIER_CHARS).rpartition("\n")[2]
+        if earlier.rstrip(_BEFORE_NUMBER).rstrip(_LINKS).endswith(_TOP_WORDS):
+            found = _TOP_BEFORE.search(earlier)
+            if found is not None:
+                return True if found["sum"] is None else _is_top_of_sum(text, match, scale)
+        if earlier.rstrip(" \t").endswith(_TO_WORDS) and _SPAN_HEAD.search(earlier):
+            return True
     after = match.end("value")
     if text[after : after + 1] in "\n":
         return False

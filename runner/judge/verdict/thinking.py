@@ -36,14 +36,9 @@ def stripper(marks: Sequence[tuple[str, str]] = ()) -> Strip:
     Args:
         marks: opening and closing marks besides the known ones.
     """
-    pairs = [*_KNOWN, *((*_split(opening), *_split(closing)) for opening, closing in marks)]
-    # Each alternative begins with a literal character, so that the engine can skip all other text.
-    pattern = re.compile(
-        "|".join(
-            rf"{first}(?P<o{number}>{opens})|{other}(?P<c{number}>{closes})"
-            for number, (first, opens, other, closes) in reversed(list(enumerate(pairs)))
-        )
-    )
+    added = [(*_split(opening), *_split(closing)) for opening, closing in marks]
+    pattern = _pattern([*added, *_KNOWN])
+    angle = _pattern([pair for pair in _KNOWN if pair[0] == pair[2] == "<"])
 
     def strip(text: str) -> str:
         """Return the text without thinking."""
@@ -51,14 +46,29 @@ def stripper(marks: Sequence[tuple[str, str]] = ()) -> Strip:
             text = _final_channel(text)
         elif text.startswith(_BARE_ANALYSIS) and _BARE_FINAL in text:
             text = text.rpartition(_BARE_FINAL)[2]
-        return _strip(text, pattern)
+        return _strip(text, pattern if marks or "THINK]" in text or "◁" in text else angle)
 
     return strip
 
 
 def may_think(text: str) -> bool:
-    """Return False only if a text has none of the known marks; most texts have none of these characters."""
-    return "<" in text or "K" in text or "◁" in text or text[:1] == _BARE_ANALYSIS[0]
+    """Return False only if a text has none of the known marks.
+
+    Most texts have none of these characters, and searching for one character is twenty times as fast as for more.
+    """
+    return "<" in text or ("K" in text and "THINK]" in text) or "◁" in text or text[:1] == _BARE_ANALYSIS[0]
+
+
+def _pattern(pairs: Sequence[tuple[str, str, str, str]]) -> re.Pattern[str]:
+    """Return a pattern for all marks, with the groups `o{number}` and `c{number}` of each pair.
+
+    The alternatives are grouped by their first character, so that the engine can skip all other text.
+    """
+    rests: dict[str, list[str]] = {}
+    for number, (first, opens, other, closes) in enumerate(pairs):
+        rests.setdefault(first, []).append(f"(?P<o{number}>{opens})")
+        rests.setdefault(other, []).append(f"(?P<c{number}>{closes})")
+    return re.compile("|".join(f"{first}(?:{'|'.join(found)})" for first, found in rests.items()))
 
 
 def _split(mark: str) -> tuple[str, str]:

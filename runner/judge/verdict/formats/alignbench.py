@@ -58,6 +58,8 @@ def _of_last_dict(text: str, found: Sequence[Found], scale: Scale) -> Verdict:
     """Read the last dict, unless another total after it or on its line differs."""
     last = found[-1]
     verdict = _of_dict(last.data or {}, scale)
+    if len(found) == 1 and text.find("合得分", last.end) < 0:
+        return verdict
     line = text.rfind("\n", 0, last.start) + 1
     rivals = [_of_dict(each.data or {}, scale).score for each in found[:-1] if each.end > line]
     rivals += [mention_of(match).value for match in own(text, list(_TOTAL.finditer(text, last.end)))]

@@ -69,7 +69,7 @@ def _bare(text: str) -> Winner | None:
 
 
 def _decide(text: str, found: Sequence[_Label], rule: str) -> Verdict:
-    last = on_last_line(text, found)
+    last = found if len(found) == 1 else on_last_line(text, found)
     winners = {_winner(match) for match in last}
     if len(winners) != 1:
         return unreadable(
@@ -99,7 +99,7 @@ def _winner(match: _Label) -> Winner | None:
     """Return the winner of a label, or None if it names the same side twice or has words that are no tie."""
     if match["left"] is None:
         return "tie" if names_tie(match["words"]) else None
-    left, right = (match[name][-1] in _FIRST for name in ("left", "right"))
+    left, right = match["left"][-1] in _FIRST, match["right"][-1] in _FIRST
     if left == right:
         return None
     if match["sign"][0] in "=＝≈":
@@ -109,6 +109,8 @@ def _winner(match: _Label) -> Winner | None:
 
 def _without_legend(found: Sequence[_Label]) -> list[_Label]:
     """Return the labels without any repetition of the prompt's list: five labels close together in its order."""
+    if len(found) < len(_LEGEND):
+        return list(found)
     kept: list[_Label] = []
     names: list[str] = []
     for match in found:

@@ -67,16 +67,16 @@ def _read(text: str, keys: _Keys) -> Verdict:
         wanted = " and ".join(f"`{key}`" for key in keys.required)
         return unreadable("no_verdict", f"no object with {wanted}" if found else "no JSON object")
     verdicts = [_of_object(each.data or {}, keys) for each in candidates]
-    if any(
-        _may_have_keys(text[each.start : each.end], keys)
-        for each in found[found.index(candidates[-1]) :]
-        if each.data is None
-    ):
+    broken = [] if found[-1] is candidates[-1] else found[found.index(candidates[-1]) + 1 :]
+    if any(each.data is None and _may_have_keys(text[each.start : each.end], keys) for each in broken):
         return unreadable("no_verdict", "the last object with the keys is broken", RULE)
     readable = [verdict for verdict in verdicts if verdict.problem != "no_verdict"]
     if not readable or verdicts[-1].problem == "no_verdict":
         return verdicts[-1]
-    if len({(each.problem, each.score, each.score1, each.score2, each.winner) for each in readable}) > 1:
+    if (
+        len(readable) > 1
+        and len({(each.problem, each.score, each.score1, each.score2, each.winner) for each in readable}) > 1
+    ):
         return unreadable("conflict", f"{len(readable)} objects have different verdicts", RULE)
     return readable[-1]
 

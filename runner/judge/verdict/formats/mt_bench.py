@@ -180,11 +180,13 @@ def _choose_letter(text: str, found: list[_Letter]) -> Verdict:
 
 def _winner(text: str, match: re.Match[str]) -> Winner | None:
     """Return the winner, or None if the brackets are an index in code, a quotation, or have other words."""
-    if is_index(text, match.start()) or is_reported(text, *match.span()):
+    start, end = match.span()
+    if is_index(text, start) or is_reported(text, start, end):
         return None
-    if match["side"] is not None:
-        return "1" if match["side"] in "AaＡａ" else "2"
-    return "tie" if match["words"] is None else winner_named(match["words"])
+    side, words = match.groups()
+    if side is not None:
+        return "1" if side in "AaＡａ" else "2"
+    return "tie" if words is None else winner_named(words)
 
 
 def _without_legend(found: list[_Letter]) -> list[_Letter]:

@@ -87,16 +87,18 @@ def reader(judge: JudgeConfig) -> Reader:
 
 def _read(text: str, scale: Scale) -> Verdict:
     original, text = text, plain_brackets(text)
-    verdict = next((match for match in _VERDICT.finditer(text) if not is_reported(text, *match.span())), None)
+    verdict = _VERDICT.search(text)
+    while verdict is not None and is_reported(text, verdict.start(), verdict.end()):
+        verdict = _VERDICT.search(text, verdict.end())
     if verdict is None:
         return unreadable("no_verdict", "no verdict in double brackets")
     start = verdict.end()
-    winner = _winner_at(text, verdict)
+    winner = winner_of(verdict["words"]) or _winner_at(text, verdict)
     if winner is None:
         return unreadable("no_verdict", f"{verdict[0]} names no better answer")
     reasons = _REASONS.search(text, start)
     end = reasons.start() if reasons else len(text)
-    if _differs(text, winner, start, end):
+    if any(_winner_at(text, other) not in (None, winner) for other in _VERDICT.finditer(text, start, end)):
         return unreadable("conflict", "different verdicts in double brackets", RULE)
     overall: dict[int, float] = {}
     for answer, match in scores(text, start, end).items():
@@ -108,7 +110,7 @@ def _read(text: str, scale: Scale) -> Verdict:
     criteria = _criteria_start(text, start, end)
     dimensions = _fast_dimensions(text, criteria, scale)
     if dimensions is None:
-        if _differs(text, winner, end, len(text), in_items=False):
+        if _differs(text, winner, end):
             return unreadable("conflict", "another verdict in double brackets after the criteria", RULE)
         dimensions = _dimensions(text, criteria, scale)
     return Verdict(
@@ -122,11 +124,11 @@ def _read(text: str, scale: Scale) -> Verdict:
     )
 
 
-def _differs(text: str, winner: Winner, start: int, end: int, in_items: bool = True) -> bool:
-    """Return True if a range has another verdict; with `in_items` also in the items of a list."""
+def _differs(text: str, winner: Winner, start: int) -> bool:
+    """Return True if there is another verdict after a position, outside of the criteria."""
     return any(
-        _winner_at(text, other) not in (None, winner) and (in_items or not in_list_item(text, other.start()))
-        for other in _VERDICT.finditer(text, start, end)
+        _winner_at(text, other) not in (None, winner) and not in_list_item(text, other.start())
+        for other in _VERDICT.finditer(text, start)
     )
 
 

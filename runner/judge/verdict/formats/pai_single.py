@@ -44,10 +44,12 @@ def reader(judge: JudgeConfig) -> Reader:
 
 def _read(text: str, scale: Scale) -> Verdict:
     original, text = text, plain_brackets(text)
-    first = next((mention for mention in mentions(text) if not is_reported(text, mention.start, mention.end)), None)
+    first = next(mentions(text), None)
+    while first is not None and is_reported(text, first.start, first.end):
+        first = next(mentions(text, first.end), None)
     if first is None:
         return unreadable("no_verdict", "no number in double brackets")
-    refused = _ANY.search(text, 0, first.start)
+    refused = _ANY.search(text, 0, first.start) if text.find("[[", 0, first.start) >= 0 else None
     if refused and announces_overall(text, refused.start()):
         return unreadable("no_verdict", f"the overall score is {refused[0]}")
     announced = announces_overall(text, first.start)
@@ -64,22 +66,25 @@ def _read(text: str, scale: Scale) -> Verdict:
 
 
 def _other_overall_scores(text: str, first: ScoreMention, announced: bool) -> set[str]:
-    """Return the different numbers in the opening sentence, directly after it, and announced as overall at the end.
+    """Return the different numbers in the opening sentence, directly after it, and in an overall score at the end.
 
     If the first number is not announced as overall, every announced one counts.
     """
     ends = _OPENING_ENDS.search(text, first.end)
     end = ends.start() if ends else len(text)
-    others = {str(mention) for mention in mentions(text, first.end, end)}
-    correction = _CORRECTION.match(text, end)
-    if correction is not None:
+    others: set[str] = set()
+    if text.find("[[", first.end, end) >= 0:
+        others |= {str(mention) for mention in mentions(text, first.end, end)}
+    if ends and ends[0][0] in ".。" and (correction := _CORRECTION.match(text, end)):
         others |= {str(mention) for mention in mentions(text, correction.end() - 2, correction.end() + 40)}
-    last = text.rfind("[[", end)
-    if last >= 0 and not announced:
+    if not announced:
         others |= {str(each) for each in mentions(text, end) if announces_overall(text, each.start)}
-    elif last >= 0 and announces_overall(text, last) and (mention := next(mentions(text, last), None)):
-        others.add(str(mention))
-    return others - {str(first)}
+    else:
+        last = text.rfind("[[", end)
+        line = text.rfind("\n", end, last) + 1
+        if last >= 0 and not text[line : line + 1].isdigit() and announces_overall(text, last):
+            others |= {str(mention) for mention in mentions(text, last, last + 40)}
+    return others - {str(first)} if others else others
 
 
 def _dimensions(text: str, position: int, scale: Scale) -> tuple[Dimension, ...]:

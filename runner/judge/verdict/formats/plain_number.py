@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.common import RATING, Reader, Scale, ScoreMention, before, to_number, unreadable
@@ -35,7 +36,18 @@ _SOURCE_BEFORE = re.compile(
     re.IGNORECASE,
 )
 
-_SOURCE_ENDS = "ensfENSF.源考献釋释注"
+# The last words of `_SOURCE_BEFORE`, in lower case.
+_SOURCE_ENDS = (
+    *("ource", "ources", "ref", "refs", "ref.", "refs.", "reference", "references", "otnote", "otnotes", "citation"),
+    *("citations", "note", "notes", "来源", "参考", "參考", "文献", "注释", "脚注"),
+)
+
+
+class _Number(NamedTuple):
+    """A number that may be the verdict; a doubtful one may state the scale instead."""
+
+    match: re.Match[str]
+    doubtful: bool
 
 
 def first_reader(judge: JudgeConfig) -> Reader:
@@ -49,51 +61,55 @@ def last_reader(judge: JudgeConfig) -> Reader:
 
 
 def _read_first(text: str, scale: Scale) -> Verdict:
-    match = next(_numbers(text, scale), None)
-    if match is not None and _is_item(text, match):
+    number = next(_numbers(text, scale), None)
+    if number is not None and _is_item(text, number.match):
         return unreadable("no_verdict", "the first number is the number of a list item")
-    return _meaning(text, match, scale, "first_number")
+    return _meaning(number, scale, "first_number")
 
 
 def _read_last(text: str, scale: Scale) -> Verdict:
     end = len(text)
     while end > 0:
         start = text.rfind("\n", 0, end) + 1
-        found = [match for match in _numbers(text, scale, start, end) if not _is_item(text, match)]
+        found = [number for number in _numbers(text, scale, start, end) if not _is_item(text, number.match)]
         if found:
-            if is_aside(text, found[-1].start()) and _differs(text, found[-1], scale):
-                return unreadable("conflict", f"the last number is a remark: {found[-1][0][:80]!r}", "last_number")
-            return _meaning(text, found[-1], scale, "last_number")
+            last = found[-1].match
+            if last.start() > 0 and is_aside(text, last.start()) and _differs(text, last, scale):
+                return unreadable("conflict", f"the last number is in a remark: {last[0][:80]!r}", "last_number")
+            return _meaning(found[-1], scale, "last_number")
         end = start - 1
-    return _meaning(text, None, scale, "last_number")
+    return _meaning(None, scale, "last_number")
 
 
 def _differs(text: str, last: re.Match[str], scale: Scale) -> bool:
     """Return True if a text has another number than the last one."""
-    return any(match["value"] != last["value"] for match in _numbers(text, scale) if not _is_item(text, match))
+    found = (number.match for number in _numbers(text, scale))
+    return any(match["value"] != last["value"] for match in found if not _is_item(text, match))
 
 
-def _meaning(text: str, match: re.Match[str] | None, scale: Scale, rule: str) -> Verdict:
-    if match is None:
+def _meaning(number: _Number | None, scale: Scale, rule: str) -> Verdict:
+    if number is None:
         return unreadable("no_verdict", "no standalone number")
-    if match["high"] is not None or match["mixed"] is not None:
+    match = number.match
+    value, top, _, mixed, high = match.groups()
+    if high is not None or mixed is not None:
         return unreadable("conflict", f"several numbers instead of one: {match[0][:80]!r}", rule)
-    if top_or_doubt(text, match, scale) is None:
+    if number.doubtful:
         return unreadable("conflict", f"either the score or a number of the scale: {match[0][:80]!r}", rule)
-    value, top = to_number(match["value"].replace(",", "")), match["top"]
-    mention = ScoreMention(*match.span(), value, to_number(top) if top else None)
+    mention = ScoreMention(*match.span(), to_number(value.replace(",", "")), to_number(top) if top else None)
     if not mention.fits(scale):
         return unreadable("out_of_scale", f"{mention} is not on the scale {scale}", rule)
     return Verdict(rule=rule, score=mention.value)
 
 
-def _numbers(text: str, scale: Scale, start: int = 0, end: int = sys.maxsize) -> Iterator[re.Match[str]]:
+def _numbers(text: str, scale: Scale, start: int = 0, end: int = sys.maxsize) -> Iterator[_Number]:
     """Generate the numbers in a range of the text that may be the verdict; none spans a line break."""
     for match in _NUMBER.finditer(text, start, end):
         if match["top_of"] is not None or (match["high"] is not None and is_range_of_scale(text, match, scale)):
             continue
-        if not (top_or_doubt(text, match, scale) or _is_cited(text, match) or is_reported(text, *match.span())):
-            yield match
+        states_scale = top_or_doubt(text, match, scale)
+        if not (states_scale or _is_cited(text, match) or is_reported(text, match.start(), match.end())):
+            yield _Number(match, states_scale is None)
 
 
 def _is_cited(text: str, match: re.Match[str]) -> bool:
@@ -103,10 +119,9 @@ def _is_cited(text: str, match: re.Match[str]) -> bool:
     """
     start = match.start()
     earlier = text[max(0, start - 60) : start]
-    if earlier[-2:].rstrip(" \t#")[-1:] in _SOURCE_ENDS and _SOURCE_BEFORE.search(earlier):
-        return True
-    if not earlier.endswith("[") or earlier.endswith("[["):
-        return False
+    bracket = earlier.endswith("[") and not earlier.endswith("[[")
+    if not bracket:
+        return earlier.rstrip(" \t#").lower().endswith(_SOURCE_ENDS) and _SOURCE_BEFORE.search(earlier) is not None
     after = _CITED_AFTER.match(text, match.end("value"))
     if after is None or _LABEL_BEFORE.search(earlier):
         return False
