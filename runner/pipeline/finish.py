@@ -202,6 +202,7 @@ def _write_samples(run: OpenRun) -> None:
         variants=frozenset(run.done.variants),
         swap=any(judge.swap for judge in config.judges),
         criteria={judge.name: judge.dimension for judge in config.judges if judge.dimension is not None},
+        common_scale=inputs.common_scale,
     )
     extra = inputs.reader.result_fields()
     extra_names = {field.name for field in extra}

@@ -26,7 +26,8 @@ from runner.dataset import (
 from runner.errors import ConfigError
 from runner.judge import Panel, Variant
 from runner.planning.labels import label_kind
-from runner.results import TEXT_FIELDS, VariantKey, results_schema
+from runner.planning.scales import common_scale, describe_scales
+from runner.results import TEXT_FIELDS, CommonScale, VariantKey, results_schema
 from runner.service import check_options
 from runner.types import Row, Secret
 
@@ -69,6 +70,7 @@ class RunInputs(msgspec.Struct, frozen=True):
         texts: the text columns that samples.parquet can show.
         schema: the schema of the results.
         warnings: what in the configuration has no effect, a line each.
+        common_scale: which scores are averaged as positions; None if the judges' scales do not differ.
     """
 
     config: RunConfig
@@ -79,6 +81,7 @@ class RunInputs(msgspec.Struct, frozen=True):
     texts: tuple[str, ...]
     schema: pa.Schema
     warnings: tuple[str, ...] = ()
+    common_scale: CommonScale | None = None
 
 
 def check_inputs(config: RunConfig, environ: Mapping[str, str] | None = None) -> RunInputs:
@@ -98,6 +101,7 @@ def check_inputs(config: RunConfig, environ: Mapping[str, str] | None = None) ->
 def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     tokens = {service.name: _token(service, environ) for service in config.services}
     panel = Panel(config.judges)
+    common = common_scale(config.judges)
     notes: list[str] = []
     files = discover(config.dataset, notes)
     found = columns(files, config.dataset.optional)
@@ -109,8 +113,9 @@ def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     reader = SampleReader(config.dataset, found, label_kind=label_kind(config), also=used - fields)
     texts = tuple(name for name in TEXT_FIELDS if _has_source(config, name, found))
     schema = results_schema(reader.result_fields())
-    warnings = (*find_unmatched(config), *notes, *found.missing_optional())
-    return RunInputs(config, tokens, panel, files, reader, texts, schema, warnings)
+    scales = () if common is None else (describe_scales(config.judges, common),)
+    warnings = (*find_unmatched(config), *scales, *notes, *found.missing_optional())
+    return RunInputs(config, tokens, panel, files, reader, texts, schema, warnings, common)
 
 
 def with_default_id(config: RunConfig, found: Columns) -> RunConfig:

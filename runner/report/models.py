@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -42,6 +42,10 @@ class Scales(msgspec.Struct, frozen=True):
     human: Span | None = None
     judges: Mapping[str, Span] = {}
 
+    def differ(self, judges: Iterable[str]) -> bool:
+        """Returns True if these judges use different scales, or if only some of their scales are known."""
+        return len({self.judges.get(name) for name in judges}) > 1
+
 
 class Accuracies(msgspec.Struct, frozen=True):
     """How often the winner matches the human label, by each definition in use in the field.
@@ -78,13 +82,19 @@ class Confusion(msgspec.Struct, frozen=True):
 
 
 class WinnerAgreement(msgspec.Struct, frozen=True):
-    """Winners against human labels; `without_ties` excludes every row in which the label or the verdict is a tie."""
+    """Winners against human labels; `without_ties` excludes every row in which the label or the verdict is a tie.
+
+    The last two are of the aggregated verdict only: `undecided` is the share of samples without a majority, whose
+    verdict is a tie for that reason, and `accuracy_decided` is the accuracy over the others.
+    """
 
     with_ties: Accuracies
     without_ties: Accuracies
     orders_agree: Figure
     confusion: Confusion
     resampled: int
+    undecided: Figure | None = None
+    accuracy_decided: Figure | None = None
 
 
 class ScalePair(msgspec.Struct, frozen=True):
@@ -162,6 +172,7 @@ class Position(msgspec.Struct, frozen=True):
         flips_to_second: share of pairs in which the answer shown second wins both times.
         flips_with_tie: share of pairs with a tie in exactly one order.
         preference: `flips_to_first` minus `flips_to_second`; 0 is unbiased.
+        p_value: of the preference, adjusted for the number of judges; None by group and below ten questions.
     """
 
     balanced: bool
@@ -173,6 +184,7 @@ class Position(msgspec.Struct, frozen=True):
     flips_with_tie: Figure
     preference: Figure
     resampled: int
+    p_value: float | None = None
 
 
 class Repeats(msgspec.Struct, frozen=True):

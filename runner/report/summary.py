@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from runner.model_names import is_emulated
+from runner.report.data.codes import VERDICT
 from runner.report.data.query import RunTables, open_tables
 from runner.report.data.tables import Clusters, Group, Judge, ReportError
 from runner.report.models import Agreement, Consistency, Ranking, Scales
-from runner.report.sections.agreement import agreements, label_counts
+from runner.report.sections.agreement import agreements, label_counts, label_words
 from runner.report.sections.consistency import consistency
 from runner.report.sections.counts import (
     Counts,
@@ -24,20 +25,25 @@ from runner.report.sections.counts import (
     throughput,
     usage,
 )
+from runner.report.sections.differences import tests
 from runner.report.sections.disputed import Disputed, disputed
 from runner.report.sections.distributions import Distributions, distributions
 from runner.report.sections.ranking import ranking
+from runner.report.significance import Tests
 from runner.report.stats.bootstrap import CONFIDENCE_LEVEL, REPLICATES, Resampler
 
 SCHEMA_VERSION = 1
 _RUN = (
     "id", "name", "tags", "versions", "emulated", "state", "exit_code", "stop_reason", "limit", "route",
-    "route_reason", "lanes", "counts", "created_at", "started_at", "updated_at",
+    "route_reason", "lanes", "story", "traffic", "counts", "created_at", "started_at", "updated_at",
 )  # fmt: skip
 
 
 class Settings(msgspec.Struct, frozen=True):
     """How the numbers were computed.
+
+    `positions` are the columns of samples.parquet that hold positions on each judge's own scale, 0 to 1. `mixed_raw` is
+    True if it holds means of raw scores on different scales instead; no figure is computed from these.
 
     While a run has not ended, `run.counts` may be higher than the summary's `counts`: the report does not read rows
     that are still in the journal.
@@ -50,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True):
     groups: Sequence[Group]
     scales: Scales
     criteria: Sequence[str]
+    positions: Sequence[str]
+    mixed_raw: bool
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -60,6 +68,7 @@ class Summary(msgspec.Struct, frozen=True):
     run: Mapping[str, Any]
     judges: Sequence[Judge]
     labels: Mapping[str, int]
+    label_words: Sequence[str]
     counts: Counts
     usage: Sequence[Usage]
     served: Sequence[Served]
@@ -69,6 +78,7 @@ class Summary(msgspec.Struct, frozen=True):
     consistency: Consistency
     ranking: Ranking
     disputed: Sequence[Disputed]
+    tests: Tests
 
 
 def summarize(
@@ -100,23 +110,39 @@ def summarize(
 
 def _summary(tables: RunTables, run: Mapping[str, Any], scales: Scales, resampler: Resampler, seed: int) -> Summary:
     facts, criteria = tables.facts, _criteria(run)
+    mixed_raw = "score" not in facts.positions and scales.differ(one.name for one in facts.judges if one.scores)
+    if mixed_raw:
+        tables.run(f"UPDATE rows SET score = NULL WHERE judge = {VERDICT}")
+    agreement = agreements(tables, scales, resampler)
     served = served_models(tables)
     emulated = bool(run.get("emulated")) or is_emulated(one.model for one in served)
     return Summary(
         schema_version=SCHEMA_VERSION,
-        settings=Settings(CONFIDENCE_LEVEL, REPLICATES, seed, facts.clusters, facts.groups, scales, criteria),
+        settings=Settings(
+            CONFIDENCE_LEVEL,
+            REPLICATES,
+            seed,
+            facts.clusters,
+            facts.groups,
+            scales,
+            criteria,
+            facts.positions,
+            mixed_raw,
+        ),
         run={name: run.get(name) for name in _RUN} | {"currency": _currency(run), "emulated": emulated},
         judges=facts.judges,
         labels=label_counts(tables),
+        label_words=label_words(tables),
         counts=counts(tables),
         usage=usage(tables),
         served=served,
         throughput=throughput(tables, run.get("created_at")),
         distributions=distributions(tables, resampler),
-        agreement=agreements(tables, scales, resampler),
+        agreement=agreement,
         consistency=consistency(tables, criteria, scales, resampler),
         ranking=ranking(tables, resampler),
-        disputed=disputed(tables),
+        disputed=disputed(tables, scales),
+        tests=tests(tables, agreement),
     )
 
 

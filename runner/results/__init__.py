@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.results.common_scale import CommonScale
 from runner.results.completion import CompletionIndex, RowCounts, VariantKey, load_completion_index
 from runner.results.exporter import export_results, open_snapshot
 from runner.results.journal import encode_row, read_segment, replace_surrogates, segment_paths
@@ -25,6 +26,7 @@ __all__ = [
     "TEXT_FIELDS",
     "TRANSIENT_ERROR_TYPES",
     "Aggregation",
+    "CommonScale",
     "CompletionIndex",
     "ResultRecorder",
     "ResultWriter",

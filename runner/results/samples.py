@@ -8,6 +8,7 @@ pairs).
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.results.common_scale import POSITIONS_KEY, CommonScale
 from runner.results.completion import VariantKey
 from runner.results.parts import PartWriter, open_part, part_paths
 from runner.results.schema import DIMENSION, to_batch
@@ -52,6 +54,7 @@ _VERDICT = (
     pa.field("dimensions", pa.list_(DIMENSION)),
     pa.field("votes", pa.list_(VOTE)),
     pa.field("agreement", pa.float64()),
+    pa.field("undecided", pa.bool_()),
     pa.field("consistent", pa.bool_()),
     pa.field("status", pa.string()),
     pa.field("cost", pa.float64()),
@@ -73,6 +76,7 @@ class Aggregation(msgspec.Struct, frozen=True):
         swap: True if any judge gets both orders.
         criteria: for each judge with a dimension its name; the rows of these judges are not votes on the overall
             verdict.
+        common_scale: which scores are averaged as positions; None if the judges' scales do not differ.
     """
 
     score: str
@@ -80,6 +84,7 @@ class Aggregation(msgspec.Struct, frozen=True):
     variants: frozenset[VariantKey]
     swap: bool
     criteria: Mapping[str, str] = {}
+    common_scale: CommonScale | None = None
 
     @property
     def has_overall_votes(self) -> bool:
@@ -113,6 +118,8 @@ def write_samples(
     Returns the number of lines. Raises OSError if the file cannot be written, RunDirectoryError if a part is damaged.
     """
     schema = samples_schema(extra, text_columns)
+    if aggregation.common_scale is not None:
+        schema = schema.with_metadata({POSITIONS_KEY: json.dumps(aggregation.common_scale.names)})
     names = [field.name for field in extra]
     verdicts = pa.schema([*_VERDICT, *extra])
     writer = PartWriter(directory / "samples.parquet", schema, compression)
@@ -149,6 +156,7 @@ def _aggregate_single_votes(rows: pa.Table, schema: pa.Schema, aggregation: Aggr
         columns[name] = pc.if_else(valid, rows[name], None)
     decided = pc.or_(pc.is_valid(columns["winner"]), pc.is_valid(columns["label"]))
     columns["agreement"] = pc.if_else(decided, 1.0, None)
+    columns["undecided"] = pc.if_else(decided, pa.scalar(False), pa.scalar(None, pa.bool_()))
     columns["status"] = pc.if_else(valid, "ok", "unparsed")
     columns["consistent"] = pa.nulls(rows.num_rows, pa.bool_())
     votes = [rows[field.name].filter(voted).combine_chunks() for field in VOTE]
@@ -168,7 +176,8 @@ def _list_column(lengths: pa.ChunkedArray, values: pa.Array) -> pa.Array:
 def aggregate(rows: Sequence[Row], aggregation: Aggregation) -> Row:
     """Aggregate the rows of one sample: every `ok` row is a vote, except those of judges of one criterion.
 
-    The answer with most votes wins, and equal top counts are a tie. Scores are averaged. With fewer than `min_valid`
+    The answer with most votes wins, and equal top counts are a tie; `undecided` tells this tie from one that most votes
+    name. Scores are averaged, as positions if the judges' scales differ. With fewer than `min_valid`
     votes the verdict is empty except for the criteria. If no judge votes on the overall verdict, the rows of the
     criteria count for `min_valid` and for the status instead. `consistent` is True if both orders of every pair name
     the same answer; None without swap or without such a pair.
@@ -186,18 +195,21 @@ def aggregate(rows: Sequence[Row], aggregation: Aggregation) -> Row:
     verdict: Row = {
         "votes": [{name: row[name] for name in ("judge", "swapped", "repeat", "winner", "score")} for row in votes],
         "agreement": None,
+        "undecided": None,
         "consistent": _consistent(votes) if aggregation.swap else None,
         "status": "ok",
         "cost": _sum(row["cost"] for row in rows),
         "served_model": ", ".join(sorted({name for row in rows if (name := row.get("served_model"))})) or None,
-        "dimensions": _dimensions(criteria, average),
     }
+    if aggregation.common_scale is not None:
+        votes, criteria = ([aggregation.common_scale.converted(row) for row in rows] for rows in (votes, criteria))
+    verdict["dimensions"] = _dimensions(criteria, average)
     if len(votes if aggregation.has_overall_votes else criteria) < aggregation.min_valid:
         return {**verdict, "status": "unparsed"}
-    verdict["winner"], verdict["agreement"] = _most_common(winners, "tie")
-    verdict["label"], label_agreement = _most_common(labels, None)
+    verdict["winner"], verdict["agreement"], verdict["undecided"] = _most_common(winners, "tie")
+    verdict["label"], *of_labels = _most_common(labels, None)
     if verdict["agreement"] is None:
-        verdict["agreement"] = label_agreement
+        verdict["agreement"], verdict["undecided"] = of_labels
     for name in ("score", "score1", "score2"):
         values = [row[name] for row in votes if row[name] is not None]
         verdict[name] = average(values) if values else None
@@ -270,14 +282,17 @@ def _in_window(table: pa.Table, begin: int, end: int) -> pa.Table:
     return table.filter(pc.and_(pc.greater_equal(table["ordinal"], begin), pc.less(table["ordinal"], end)))
 
 
-def _most_common(counts: Mapping[Any, int], on_tie: Any) -> tuple[Any, float | None]:
-    """Returns the value with most votes and its share of the votes; `on_tie` is the value if top counts are equal."""
+def _most_common(counts: Mapping[Any, int], on_tie: Any) -> tuple[Any, float | None, bool | None]:
+    """Returns the value with most votes, its share of the votes, and True if top counts are equal.
+
+    `on_tie` is the value if they are.
+    """
     if not counts:
-        return None, None
+        return None, None, None
     top = max(counts.values())
     leaders = [value for value, count in counts.items() if count == top]
     verdict = leaders[0] if len(leaders) == 1 else on_tie
-    return verdict, counts.get(verdict, 0) / sum(counts.values())
+    return verdict, counts.get(verdict, 0) / sum(counts.values()), len(leaders) > 1
 
 
 def _consistent(votes: Sequence[Row]) -> bool | None:

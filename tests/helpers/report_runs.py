@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.results import Aggregation, results_schema, write_samples
+from runner.results import Aggregation, CommonScale, results_schema, write_samples
 from runner.results.parts import PartWriter, part_path
 
 Row = dict[str, Any]
@@ -51,6 +51,8 @@ def make_run(
     questions: Mapping[int, str | None] | None = None,
     samples: bool = True,
     score: str = "mean",
+    common: CommonScale | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a run directory: rows in two parts, samples.parquet (by the runner's own code) and a short run.json.
 
@@ -61,6 +63,8 @@ def make_run(
         questions: texts by ordinal; None omits them, which makes every sample its own question.
         samples: False omits samples.parquet.
         score: how scores are aggregated.
+        common: which scores are aggregated as positions.
+        run: more keys of run.json.
     """
     fields = [pa.field(name, _TYPES.get(name, pa.string())) for name in extra]
     schema = results_schema(fields)
@@ -71,12 +75,14 @@ def make_run(
         writer.finish()
     if samples:
         variants = frozenset((one["judge"], one["swapped"], one["repeat"]) for one in rows)
-        aggregation = Aggregation(score, 1, variants, any(swapped for _, swapped, _ in variants))
+        swap = any(swapped for _, swapped, _ in variants)
+        aggregation = Aggregation(score, 1, variants, swap, common_scale=common)
         known = questions or {}
 
         def texts(ordinals: Sequence[int]) -> list[pa.Array]:
             return [] if questions is None else [pa.array([known.get(n) for n in ordinals], pa.string())]
 
         write_samples(directory, fields, aggregation, "zstd", [] if questions is None else ["question"], texts)
-    (directory / "run.json").write_text(json.dumps({"schema_version": 1, "name": "test", "emulated": True}))
+    known = {"schema_version": 1, "name": "test", "emulated": True, **(run or {})}
+    (directory / "run.json").write_text(json.dumps(known))
     return directory

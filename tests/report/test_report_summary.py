@@ -22,7 +22,7 @@ FIGURE = {"value", "low", "high", "n", "left_out", "count", "reason"}
 EXTRA = ("human_winner", "human_score", "human_label", "model", "model1", "model2", "category")
 SECTIONS = {
     *("schema_version", "settings", "run", "judges", "labels", "counts", "usage", "throughput"),
-    *("distributions", "agreement", "consistency", "ranking", "disputed", "served"),
+    *("distributions", "agreement", "consistency", "ranking", "disputed", "served", "tests", "label_words"),
 }
 
 winners = st.sampled_from([None, "1", "2", "tie"])

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from result_rows import stored_row
 
 from runner.results import Aggregation, VariantKey, results_schema, samples, write_samples
+from runner.results.common_scale import POSITIONS_KEY, SCORE_COLUMNS, CommonScale
 from runner.results.parts import PartWriter, part_path
 from runner.results.samples import aggregate
 from runner.types import Row
 
+SCALES = {"j": (0.0, 10.0), "k": (1.0, 5.0)}
 ONE: list[VariantKey] = [("j", False, 0)]
 FOUR: list[VariantKey] = [(judge, swapped, 0) for judge in ("j", "k") for swapped in (False, True)]
 EXTRA = (pa.field("human_winner", pa.string()), pa.field("category", pa.int64()))
@@ -81,7 +83,7 @@ def recount(rows: list[Row], aggregation: Aggregation) -> dict[str, Any]:
     """The verdict of one sample, computed in the plainest way."""
     ok = [row for row in rows if row["status"] == "ok"]
     enough = len(ok) >= aggregation.min_valid
-    line: dict[str, Any] = dict.fromkeys(("winner", "label", "score", "score1", "score2", "agreement"))
+    line: dict[str, Any] = dict.fromkeys(("winner", "label", "score", "score1", "score2", "agreement", "undecided"))
     costs = [row["cost"] for row in rows if row["cost"] is not None]
     line["cost"] = math.fsum(costs) if costs else None
     line["status"] = "ok" if ok and enough else "unparsed"
@@ -99,9 +101,13 @@ def recount(rows: list[Row], aggregation: Aggregation) -> dict[str, Any]:
             equal = len(ranked) > 1 and ranked[0][1] == ranked[1][1]
             line[name] = ({"winner": "tie", "label": None}[name]) if equal else ranked[0][0]
             line["agreement"] = counts[line[name]] / counts.total()
+            line["undecided"] = equal
+    common = aggregation.common_scale
     average = statistics.mean if aggregation.score == "mean" else statistics.median
     for name in ("score", "score1", "score2"):
-        known = [row[name] for row in ok if row.get(name) is not None]
+        known = [(row[name], row["judge"]) for row in ok if row.get(name) is not None]
+        ends = {} if common is None or name not in common.columns else common.scales
+        known = [(n - ends[j][0]) / (ends[j][1] - ends[j][0]) if ends else n for n, j in known]
         line[name] = average(known) if known else None
     return line
 
@@ -124,9 +130,15 @@ def with_all_columns(row: Row) -> Row:
     ),
     score=st.sampled_from(["mean", "median"]),
     min_valid=st.integers(1, 4),
+    positions=st.none() | st.sets(st.sampled_from(SCORE_COLUMNS), min_size=1),
 )
-def test_the_aggregate_equals_a_recount(rows: tuple[Row, ...], score: str, min_valid: int) -> None:
+def test_the_aggregate_equals_a_recount(
+    rows: tuple[Row, ...], score: str, min_valid: int, positions: set[str] | None
+) -> None:
     aggregation = aggregation_of(FOUR, score, min_valid)
+    if positions is not None:
+        common = CommonScale(SCALES, frozenset(positions))
+        aggregation = msgspec.structs.replace(aggregation, common_scale=common)
     check(aggregate([with_all_columns(row) for row in rows], aggregation), list(rows), aggregation)
 
 
@@ -238,6 +250,39 @@ def test_a_single_judge_of_a_criterion_gives_no_vote(tmp_path: Path) -> None:
         ("ok", [], 1),
         ("unparsed", [], 0),
     ]
+
+
+def test_scores_of_different_scales_are_averaged_as_positions(tmp_path: Path) -> None:
+    """Half of 1 to 5 and a third of 1 to 10; the votes keep the judges' own numbers, and the file says so."""
+    depth = [{"name": "depth", "answer": None, "score": 3.0}]
+    rows = [
+        with_all_columns(stored_row(judge="five", score=3.0, dimensions=depth, human_winner=None, category=1)),
+        with_all_columns(stored_row(judge="ten", score=4.0, dimensions=depth, human_winner=None, category=1)),
+    ]
+    scales = {"five": (1.0, 5.0), "ten": (1.0, 10.0)}
+    common = CommonScale(scales, frozenset({"score"}), dimensions=frozenset({"depth"}))
+    variants: list[VariantKey] = [("five", False, 0), ("ten", False, 0)]
+    aggregation = msgspec.structs.replace(aggregation_of(variants), common_scale=common)
+    (line,) = write(tmp_path, rows, aggregation)
+    assert line["score"] == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert line["dimensions"] == [{"name": "depth", "answer": None, "score": pytest.approx((1 / 2 + 2 / 9) / 2)}]
+    assert [vote["score"] for vote in line["votes"]] == [3.0, 4.0]
+    metadata = pq.read_schema(tmp_path / "samples.parquet").metadata
+    assert metadata[POSITIONS_KEY.encode()] == b'["score", "dimensions"]'
+    alone = msgspec.structs.replace(aggregation, variants=frozenset(variants))
+    (line,) = write(tmp_path, rows[:1], alone)
+    assert (line["score"], line["dimensions"][0]["score"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("winners", "winner", "undecided"),
+    [("11", "1", False), ("12", "tie", True), ("1t", "tie", True), ("tt", "tie", False), ("1", "1", False)],
+)
+def test_a_tie_by_equal_counts_is_undecided(winners: str, winner: str, undecided: bool) -> None:
+    names = {"1": "1", "2": "2", "t": "tie"}
+    rows = [with_all_columns(stored_row(repeat=n, winner=names[one], score=None)) for n, one in enumerate(winners)]
+    line = aggregate(rows, aggregation_of([("j", False, n) for n in range(2)]))
+    assert (line["winner"], line["undecided"]) == (winner, undecided)
 
 
 @pytest.mark.parametrize("window", [1, 3, 4, 5, 100])

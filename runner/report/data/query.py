@@ -15,7 +15,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.report.data.tables import MAX_GROUPS, ReportError, RunFacts, make_codes, make_tables
+from runner.report.data.codes import make_codes
+from runner.report.data.tables import MAX_GROUPS, ReportError, RunFacts, make_tables
 from runner.report.stats.bootstrap import Floats
 
 MEMORY_LIMIT = "320MB"
@@ -105,6 +106,13 @@ class RunTables:
         )
         matrix = np.column_stack([found[name] for name in names])
         return {key: matrix[here] for key, here in _by_key(found)}
+
+    def block_sums(
+        self, table: str, terms: Sequence[str], by: int | None, where: str
+    ) -> dict[Key, tuple[NDArray[Any], Floats]]:
+        """Compute SQL aggregates as `sums` does, and return the block of each line, too."""
+        numbered = self.sums(table, ("any_value(block)", *terms), by, where)
+        return {key: (found[:, 0].astype(np.int64), found[:, 1:]) for key, found in numbered.items()}
 
     def by_group(self, compute: Callable[[int | None], Mapping[Key, T]], judge: int) -> ByGroup[T]:
         """Compute something for all rows of a judge, and for each value of each grouping column.

@@ -1,7 +1,7 @@
 """The narrow tables that all queries of the report use, created once from a run's Parquet files.
 
 - `rows`: one line per request, and one per sample for its aggregated verdict (as judge `VERDICT`):
-  `judge, swapped, repeat, ordinal, winner, score, human, human_score`.
+  `judge, swapped, repeat, ordinal, winner, undecided, score, human, human_score`.
 - `pairs`: one line per request with the verdicts of both orders, for judges that name winners: `judge, repeat, ordinal,
   human, original, swapped`.
 - `labels`: one line per row with a human label, if judges give labels: `judge, human, label`.
@@ -21,16 +21,12 @@ from typing import Any
 import duckdb
 import msgspec
 
+from runner.report.data.codes import ABSENT, UNREAD, VERDICT, make_codes
+from runner.report.data.label_table import make_labels
 from runner.report.stats.bootstrap import MAX_BLOCKS
-
-# Judge code of the aggregated verdict; it is compared in the same way as a judge.
-VERDICT = 255
-# Winner codes beside 0, 1, 2 (answer 1, answer 2, tie): the verdict could not be read, or it was not requested.
-UNREAD, ABSENT = 3, 4
 
 MAX_JUDGES = 200
 MAX_GROUPS = 50  # values per grouping column
-MAX_LABELS = 30
 
 # Up to this many clusters, blocks get equally many of them. With more, a random assignment is close enough to equal.
 _MAX_EQUAL_BLOCK_CLUSTERS = 64 * MAX_BLOCKS
@@ -47,6 +43,9 @@ _RESULT_COLUMNS = {
     "cost": "DOUBLE", "latency_s": "DOUBLE", "finished_at": "TIMESTAMP", "served_model": "VARCHAR",
     "cached_tokens": "INTEGER",
 }  # fmt: skip
+
+# The key in the metadata of samples.parquet under which the runner lists the columns that hold positions.
+_POSITIONS_KEY = "judge_runner.positions"
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -115,6 +114,7 @@ class RunFacts(msgspec.Struct, frozen=True):
         groups: the grouping columns.
         clusters: the bootstrap clusters.
         label_classes: the free labels used by humans and judges; None if either has none, empty if there are too many.
+        positions: the columns of samples.parquet that hold positions on each judge's own scale, 0 to 1.
     """
 
     columns: Mapping[str, str]
@@ -123,6 +123,7 @@ class RunFacts(msgspec.Struct, frozen=True):
     groups: Sequence[Group]
     clusters: Clusters
     label_classes: Sequence[str] | None
+    positions: Sequence[str] = ()
 
 
 def make_tables(connection: Connection, run_dir: Path, group_by: Sequence[str]) -> RunFacts:
@@ -146,15 +147,9 @@ def make_tables(connection: Connection, run_dir: Path, group_by: Sequence[str]) 
     _make_pairs(connection, judges, len(groups))
     classes = None
     if "human_label" in columns and any(judge.labels for judge in judges):
-        classes = _make_labels(connection, bool(sample_columns), assignment)
-    return RunFacts(columns, sample_columns, judges, groups, clusters, classes)
-
-
-def make_codes(connection: Connection, table: str, values: Sequence[str | None]) -> None:
-    """Create a table that maps each value to its position in `values`."""
-    connection.execute(f"CREATE TABLE {table} (value VARCHAR, code SMALLINT)")
-    for code, value in enumerate(values):
-        connection.execute(f"INSERT INTO {table} VALUES (?, ?)", [value, code])
+        classes = make_labels(connection, bool(sample_columns), joins, row_columns)
+    positions = _positions(connection, run_dir / "samples.parquet")
+    return RunFacts(columns, sample_columns, judges, groups, clusters, classes, positions)
 
 
 def quoted(name: str) -> str:
@@ -184,11 +179,25 @@ def _open_samples(connection: Connection, path: Path) -> dict[str, str]:
     return _columns(connection, "samples")
 
 
+def _positions(connection: Connection, path: Path) -> Sequence[str]:
+    """Returns the columns that hold positions, which the runner lists in the metadata of samples.parquet."""
+    if not path.exists():
+        return ()
+    found = connection.execute(
+        f"SELECT decode(value) FROM parquet_kv_metadata({_listed([path])}) WHERE decode(key) = '{_POSITIONS_KEY}'"
+    ).fetchone()
+    return () if found is None else msgspec.json.decode(found[0], type=tuple[str, ...])
+
+
 def _parquet(files: Sequence[Path]) -> str:
-    listed = ", ".join("'" + glob.escape(str(file)).replace("'", "''") + "'" for file in files)
     # A folder called `key=value` around the run is no column of it. While a run directory of an earlier version gets
     # new columns, only some of its parts have them.
-    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
+    return f"read_parquet({_listed(files)}, hive_partitioning = false, union_by_name = true)"
+
+
+def _listed(files: Sequence[Path]) -> str:
+    """Returns SQL for a list of paths."""
+    return "[" + ", ".join("'" + glob.escape(str(file)).replace("'", "''") + "'" for file in files) + "]"
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:
@@ -277,8 +286,10 @@ def _narrow(columns: Mapping[str, str]) -> str:
     winner = "CASE {} WHEN '1' THEN 0 WHEN '2' THEN 1 WHEN 'tie' THEN 2 ELSE 3 END::UTINYINT"
     human = winner.format("r.human_winner") if "human_winner" in columns else f"{UNREAD}::UTINYINT"
     score = "r.human_score" if "human_score" in columns else "NULL::DOUBLE"
+    undecided = "coalesce(r.undecided, false)" if columns.get("undecided") == "BOOLEAN" else "false"
+    read = f"CASE WHEN r.status = 'ok' THEN {winner.format('r.winner')} ELSE {UNREAD} END::UTINYINT"
     return (
-        f"r.ordinal, CASE WHEN r.status = 'ok' THEN {winner.format('r.winner')} ELSE {UNREAD} END::UTINYINT AS winner, "
+        f"r.ordinal, {undecided} AS undecided, {read} AS winner, "
         "CASE WHEN r.status = 'ok' AND isfinite(r.score) THEN r.score END AS score, "
         f"{human} AS human, CASE WHEN isfinite({score}) THEN {score} END AS human_score"
     )
@@ -295,28 +306,6 @@ def _make_pairs(connection: Connection, judges: Sequence[Judge], groups: int) ->
         f"coalesce(min(winner) FILTER (swapped), {ABSENT})::UTINYINT AS swapped "
         f"FROM rows WHERE judge IN ({judge_codes}) GROUP BY judge, repeat, ordinal"
     )
-
-
-def _make_labels(connection: Connection, with_samples: bool, assignment: _Assignment) -> Sequence[str]:
-    labels = "SELECT human_label AS value FROM results UNION SELECT label FROM results WHERE status = 'ok'"
-    used = f"SELECT value FROM ({labels}) WHERE value IS NOT NULL LIMIT {MAX_LABELS + 1}"
-    classes = sorted(value for (value,) in connection.execute(used).fetchall())
-    if len(classes) > MAX_LABELS:
-        return ()
-    make_codes(connection, "label_codes", classes)
-    columns = f"{assignment.columns}, h.code AS human, coalesce(l.code, {len(classes)}) AS label"
-    coded = (
-        "JOIN label_codes h ON h.value = r.human_label LEFT JOIN label_codes l ON l.value = r.label AND r.status = 'ok'"
-    )
-    connection.execute(
-        f"CREATE TABLE labels AS SELECT judges.code::UTINYINT AS judge, {columns} FROM results r "
-        f"JOIN judges ON judges.value = r.judge {assignment.joins} {coded}"
-    )
-    if with_samples:
-        connection.execute(
-            f"INSERT INTO labels SELECT {VERDICT}::UTINYINT, {columns} FROM samples r {assignment.joins} {coded}"
-        )
-    return classes
 
 
 def _scalar(connection: Connection, sql: str) -> Any:

@@ -22,6 +22,7 @@ from runner.report.page.figures import (
     Kind,
     figure_table,
     format_figure,
+    with_enough_questions,
 )
 from runner.report.page.header import headline_figure, main_entry
 
@@ -159,10 +160,23 @@ def _winners(winners: Data, aggregated: bool) -> list[FigureTable]:
     kappas: list[Entry] = [("Cohen's kappa, with ties", _KAPPA_HINT, with_ties["kappa"], ())]
     if not same:
         kappas.append(("Cohen's kappa, without ties", "", without_ties["kappa"], ()))
-    note = "No row is a tie, so the figures with and without ties are the same." if same else ""
+    read = with_ties["accuracy"]["n"] > 0
+    note = "No row is a tie, so the figures with and without ties are the same." if same and read else ""
+    lines += _decisions(winners)
     return [
         figure_table("Accuracy", "Definition", lines, SHARE, note=note),
         figure_table(_BEYOND_CHANCE, "Measure", kappas, COEFFICIENT),
+    ]
+
+
+def _decisions(winners: Data) -> list[Entry]:
+    """Returns the lines about samples without a majority, if there are any."""
+    if not winners["undecided"] or not winners["undecided"]["count"]:
+        return []
+    hint = "equal top counts; counted above as a tie"
+    return [
+        ("Undecided", hint, winners["undecided"], ()),
+        ("Accuracy where decided", "samples with a majority", winners["accuracy_decided"], ()),
     ]
 
 
@@ -223,6 +237,7 @@ def _groups(column: str, found: Sequence[Data], left_out: int) -> list[FigureTab
         for one in found:
             if (compared := one["comparison"][kind]) is not None:
                 main, second, form, title, more = _group_figures(kind, compared)
+                main, second = (with_enough_questions(figure, compared["resampled"]) for figure in (main, second))
                 lines.append((group_name(one["value"]), "", main, [format_figure(second, COEFFICIENT)]))
         if lines:
             tables.append(figure_table(f"{title} by {column}", column, lines, form, more=[more], note=note))

@@ -20,6 +20,7 @@ from runner.report.page.figures import (
     Kind,
     figure_table,
     format_figure,
+    with_enough_questions,
 )
 
 _ONE_ORDER = (
@@ -143,8 +144,10 @@ def _groups(column: str, found: Sequence[Data]) -> list[FigureTable]:
         (
             name,
             "",
-            position["first_shown_wins"],
-            [format_figure(position["orders_agree"], SHARE)] if both_orders else (),
+            with_enough_questions(position["first_shown_wins"], position["resampled"]),
+            [format_figure(with_enough_questions(position["orders_agree"], position["resampled"]), SHARE)]
+            if both_orders
+            else (),
         )
         for name, position in positions
         if position
@@ -157,7 +160,8 @@ def _groups(column: str, found: Sequence[Data]) -> list[FigureTable]:
         repeats = one["steadiness"]["repeats"]
         if repeats:
             key = "same_winner" if repeats["same_winner"]["n"] else "same_score"
-            same.append((group_name(one["value"]), "", repeats[key], ()))
+            figure = with_enough_questions(repeats[key], repeats["resampled"])
+            same.append((group_name(one["value"]), "", figure, ()))
     return [*tables, figure_table(f"Repeat consistency by {column}", column, same, SHARE)] if same else tables
 
 
@@ -178,7 +182,10 @@ def panel_section(summary: Data) -> PanelSection | None:
     groups = []
     for column, values in found["groups"].items():
         key = "alpha_winners" if overall["alpha_winners"]["n"] else "alpha_scores"
-        lines: list[Entry] = [(group_name(one["value"]), "", one["panel"][key], ()) for one in values]
+        lines: list[Entry] = [
+            (group_name(one["value"]), "", with_enough_questions(one["panel"][key], one["panel"]["resampled"]), ())
+            for one in values
+        ]
         groups.append(figure_table(f"Krippendorff's alpha by {column}", column, lines, COEFFICIENT))
     return PanelSection(tables, [one for one in matrices if one], groups)
 

@@ -94,6 +94,8 @@ def _scores(entry: Data, summary: Data) -> ScoreDistribution:
         low, first, median, third, high = (formatting.plain(value) for value in quartiles)
         facts += [f"range {low} to {high}", f"median {median}", f"interquartile range {first} to {third}"]
     mean = format_figure(entry["mean"], NUMBER)
+    if entry.get("of") == "verdict" and "score" in summary["settings"]["positions"]:
+        facts.append("position on each judge's own scale, 0 to 1")
     return ScoreDistribution(source_name(entry, summary), mean, "; ".join(facts), bars(**entry["histogram"]))
 
 

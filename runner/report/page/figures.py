@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from runner.report.page import formatting
+from runner.report.stats.simultaneous import MIN_QUESTIONS
 
 Data = Mapping[str, Any]
 
@@ -115,6 +116,14 @@ def format_figure(figure: Data, kind: Kind) -> FigureText:
         n=formatting.whole(figure["n"]),
         left_out=formatting.whole(figure["left_out"]),
     )
+
+
+def with_enough_questions(figure: Data, questions: int) -> Data:
+    """Returns the figure of a group, without its interval if too few questions are behind it."""
+    if questions >= MIN_QUESTIONS or (figure["low"] is None and figure["high"] is None):
+        return figure
+    reason = f"no interval: fewer than {MIN_QUESTIONS} questions"
+    return {**figure, "low": None, "high": None, "reason": figure["reason"] or reason}
 
 
 def figure_table(title: str, head: str, entries: Sequence[Entry], kind: Kind, **more: Any) -> FigureTable:

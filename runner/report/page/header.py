@@ -21,6 +21,10 @@ _ENDINGS = {
 }
 
 
+# At most this many of the lanes that a run went through are named.
+_MAX_LANES = 4
+
+
 class Tile(msgspec.Struct, frozen=True):
     """One key figure."""
 
@@ -63,11 +67,18 @@ def page_header(summary: Data) -> PageHeader:
         state=_state(run),
         finished=run["state"] == "finished",
         succeeded=run["state"] == "finished" and not run["exit_code"],
-        total=(run["counts"] or {}).get("total"),
+        total=_total(run, summary["counts"]["all"]["rows"]),
         emulated=bool(run["emulated"]),
         facts=[(name, text) for name, text in _facts(summary) if text],
         tiles=_tiles(summary),
     )
+
+
+def _total(run: Data, rows: int) -> int | None:
+    """Returns the number of requests of the whole run, if it is known and not below the number of rows."""
+    counts = run["counts"] or {}
+    total = counts.get("total", 0) + counts.get("beyond_limit", 0)
+    return total if total >= max(rows, 1) else None
 
 
 def _state(run: Data) -> str:
@@ -84,16 +95,35 @@ def _facts(summary: Data) -> list[tuple[str, str]]:
     started = run["created_at"] or time["first_at"]
     ended = run["updated_at"] or time["last_at"]
     routes = ", ".join(f"{formatting.plural(n, 'row')} {route}" for route, n in counts["routes"].items())
+    reason = _route_reason(run)
     versions = ", ".join(f"{name} {version}" for name, version in (run["versions"] or {}).items())
     tags = ", ".join(f"{name}: {value}" for name, value in (run["tags"] or {}).items())
     return [
         ("Run", str(run["id"] or "")),
         ("When", f"{formatting.when(started)} to {formatting.when(ended)}" if started is not None else ""),
-        ("Route", f"{routes}; {run['route_reason']}" if routes and run["route_reason"] else routes),
-        ("Limit", f"the first {formatting.plural(run['limit'], 'sample')}" if run["limit"] else ""),
+        ("Route", f"{routes}; {reason}" if routes and reason else routes),
+        ("Limit", _limit(run["limit"], counts["samples"])),
         ("Tags", tags),
         ("Versions", versions),
     ]
+
+
+def _route_reason(run: Data) -> str:
+    """Returns why the requests took their lanes: the reason of the only lane, or the lanes with their open requests."""
+    story = run["story"] or ()
+    if len(story) > 1:
+        shown = ", then ".join(f"{one['lane']} with {one['left']:,} open" for one in story[-_MAX_LANES:])
+        return f"lanes: {shown}" if len(story) <= _MAX_LANES else f"last lanes: {shown}"
+    return str(run["route_reason"] or "")
+
+
+def _limit(limit: int | None, samples: int) -> str:
+    if not limit:
+        return ""
+    first = f"the first {formatting.plural(limit, 'sample')}"
+    if samples <= limit:
+        return first
+    return f"the last call was about {first}; this report is about all {samples:,} samples that have rows"
 
 
 def _tiles(summary: Data) -> list[Tile]:
@@ -172,17 +202,29 @@ def _headline(summary: Data) -> Tile | None:
     found = None if entry is None else headline_figure(entry)
     if found is not None and entry is not None:
         several = entry["judge"] is None and len(summary["judges"]) > 1
-        return _strong_tile(*found, "all judges combined" if several else "")
+        facts = ["all judges combined" if several else "", _undecided(entry["overall"]["winners"])]
+        return _strong_tile(*found, ", ".join(filter(None, facts)))
     distributions = summary["distributions"]
     for scores in sorted(distributions["scores"], key=lambda one: one["of"] != "verdict"):
         if scores["of"] != "people" and scores["mean"]["value"] is not None:
-            return _strong_tile("Mean score", scores["mean"], NUMBER)
+            positions = scores["of"] == "verdict" and "score" in summary["settings"]["positions"]
+            return _strong_tile("Mean score", scores["mean"], NUMBER, "position, 0 to 1" if positions else "")
     for winners in sorted(distributions["winners"], key=lambda one: one["of"] != "verdict"):
         counts = {key: (winners["original"]).get(key, 0) for key in ("1", "2", "tie")}
         n = sum(counts.values())
         if winners["of"] != "people" and n:
             return Tile("Answer 1 wins", EVEN_SHARE.write(counts["1"] / n), f"of {n:,} verdicts", strong=True)
     return None
+
+
+def _undecided(winners: Data | None) -> str:
+    """Returns the share of samples without a majority, and the accuracy on the others; empty if all have one."""
+    share = winners["undecided"] if winners else None
+    if winners is None or not share or not share["count"]:
+        return ""
+    decided = winners["accuracy_decided"]["value"]
+    text = f"undecided {SHARE.write(share['value'])}"
+    return text if decided is None else f"{text}, where decided {SHARE.write(decided)}"
 
 
 def _strong_tile(name: str, figure: Data, kind: Kind, source: str = "") -> Tile:

@@ -31,6 +31,9 @@ _METHODS = {
 }
 
 
+_POSITIONS = "Mean score, as the position on each judge's own scale, from 0 to 1."
+
+
 class RankedModel(msgspec.Struct, frozen=True):
     """One model of a ranking; `other` is its rank in the other ranking."""
 
@@ -98,12 +101,15 @@ def ranking_section(summary: Data) -> RankingSection | None:
     if not found["tables"]:
         return None
     return RankingSection(
-        tables=[_table(table, found["tables"]) for table in found["tables"]],
+        tables=[
+            _table(table, found["tables"], "score" in summary["settings"]["positions"] and table["by"] == "verdict")
+            for table in found["tables"]
+        ],
         tau=format_figure(found["kendall_tau"], COEFFICIENT) if len(found["tables"]) > 1 else None,
     )
 
 
-def _table(table: Data, tables: Sequence[Data]) -> RankingTable:
+def _table(table: Data, tables: Sequence[Data], positions: bool) -> RankingTable:
     kind = RATING if table["method"] == "bradley_terry" else NUMBER
     axis = make_axis([model["score"] for model in table["models"]], kind)
     others = {model["model"]: str(model["rank"]) for one in tables if one is not table for model in one["models"]}
@@ -116,7 +122,7 @@ def _table(table: Data, tables: Sequence[Data]) -> RankingTable:
     several_components = len({model["component"] for model in table["models"]}) > 1
     return RankingTable(
         title=_TITLES.get(table["by"], str(table["by"])),
-        method=_METHODS.get(table["method"], ""),
+        method=_POSITIONS if positions and table["method"] == "mean_score" else _METHODS.get(table["method"], ""),
         pairwise=table["method"] == "bradley_terry",
         models=[
             _ranked_model(model, kind, axis, several_components, others.get(model["model"], formatting.NONE))

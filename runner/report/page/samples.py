@@ -79,24 +79,26 @@ def rules(summary: Data) -> list[tuple[str, str, str, str]]:
 
 def disputed_samples(summary: Data) -> list[DisputedSample]:
     """Returns the most disputed samples in the order of the summary."""
-    return [_disputed_sample(position, one) for position, one in enumerate(summary["disputed"])]
+    settings = summary["settings"]
+    spread = "max − min position" if settings["positions"] or settings["mixed_raw"] else "max − min score"
+    return [_disputed_sample(position, one, spread) for position, one in enumerate(summary["disputed"])]
 
 
-def _disputed_sample(position: int, one: Data) -> DisputedSample:
+def _disputed_sample(position: int, one: Data, spread: str) -> DisputedSample:
     texts = {name: text for name, text in one["texts"].items() if text}
     return DisputedSample(
         position=position,
         sample_id=one["sample_id"],
         ordinal=one["ordinal"],
         why=one["why"],
-        facts=_facts(one),
+        facts=_facts(one, spread),
         question=str(texts.get("question", "")),
         texts=[(_TEXTS.get(name, name), str(text)) for name, text in texts.items() if name != "question"],
         votes=[_vote(vote) for vote in one["votes"]],
     )
 
 
-def _facts(one: Data) -> list[tuple[str, str]]:
+def _facts(one: Data, spread: str) -> list[tuple[str, str]]:
     facts = [("verdict", verdict(one))]
     human = verdict(one["fields"], "human_")
     if human != formatting.NONE:
@@ -104,7 +106,7 @@ def _facts(one: Data) -> list[tuple[str, str]]:
     if one["agreement"] is not None and len(one["votes"]) > 1:
         facts.append(_majority(one))
     if one["spread"]:
-        facts.append(("max − min score", formatting.plain(one["spread"])))
+        facts.append((spread, formatting.plain(one["spread"])))
     others = {name: value for name, value in one["fields"].items() if not name.startswith("human_")}
     return [*facts, *((name, str(value)) for name, value in others.items() if value is not None)]
 

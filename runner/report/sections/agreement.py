@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
+from runner.report.data.codes import UNREAD, VERDICT
 from runner.report.data.query import Key, RunTables, distinct
-from runner.report.data.tables import UNREAD, VERDICT, Judge
 from runner.report.models import (
     Agreement,
     Comparison,
@@ -21,8 +22,18 @@ from runner.report.models import (
     WinnerAgreement,
 )
 from runner.report.sections.score_agreement import scale_pair, score_agreement
-from runner.report.sections.winner_agreement import CELL, CELLS, agreement, kappa
+from runner.report.sections.winner_agreement import CELL, CELLS, NO_LABELLED_ROW, agreement, kappa
 from runner.report.stats.bootstrap import Floats, Resampled, Resampler
+
+_MAX_WORDS, _MAX_WORD_CHARS = 5, 60
+
+# SQL for the samples of the aggregated verdict: without a verdict, without a majority, right and wrong.
+_DECISION_TERMS = (
+    f"count(*) FILTER (winner = {UNREAD})",
+    f"count(*) FILTER (winner < {UNREAD} AND undecided)",
+    f"count(*) FILTER (winner < {UNREAD} AND NOT undecided AND winner = human)",
+    f"count(*) FILTER (winner < {UNREAD} AND NOT undecided AND winner <> human)",
+)
 
 
 def agreements(tables: RunTables, scales: Scales, resampler: Resampler) -> tuple[Agreement, ...]:
@@ -32,7 +43,7 @@ def agreements(tables: RunTables, scales: Scales, resampler: Resampler) -> tuple
         (judge.code, judge.name, scales.judges.get(judge.name)) for judge in judges
     ]
     if tables.facts.sample_columns:
-        entries.append((VERDICT, None, verdict_scale(judges, scales)))
+        entries.append((VERDICT, None, verdict_scale(tables, scales)))
     found = []
     for code, name, span in entries:
         comparer = _Comparer(tables, code, scale_pair(span, scales.human), resampler)
@@ -43,9 +54,11 @@ def agreements(tables: RunTables, scales: Scales, resampler: Resampler) -> tuple
     return tuple(found)
 
 
-def verdict_scale(judges: Sequence[Judge], scales: Scales) -> Span | None:
-    """Returns the scale of the aggregated score: the one shared by all judges that give scores, if there is one."""
-    spans = {scales.judges.get(judge.name) for judge in judges if judge.scores}
+def verdict_scale(tables: RunTables, scales: Scales) -> Span | None:
+    """Returns the scale of the aggregated score: 0 to 1 for positions, else the one that all judges of scores share."""
+    if "score" in tables.facts.positions:
+        return 0.0, 1.0
+    spans = {scales.judges.get(judge.name) for judge in tables.facts.judges if judge.scores}
     return spans.pop() if len(spans) == 1 else None
 
 
@@ -68,7 +81,21 @@ class _Comparer:
     def _winners(self, by: int | None) -> dict[Key, WinnerAgreement]:
         where = f"judge = {self._judge} AND human < {UNREAD}"
         cells = self._tables.cells("pairs", CELL, CELLS, by, where)
-        return {key: agreement(self._resampler.resample(sums)) for key, sums in cells.items()}
+        found = {key: agreement(self._resampler.resample(sums)) for key, sums in cells.items()}
+        if self._judge == VERDICT and "undecided" in self._tables.facts.sample_columns:
+            sums_by_key = self._tables.sums("rows", _DECISION_TERMS, by, where)
+            found = {key: self._with_decisions(one, sums_by_key[key]) for key, one in found.items()}
+        return found
+
+    def _with_decisions(self, found: WinnerAgreement, sums: Floats) -> WinnerAgreement:
+        resampled = self._resampler.resample(sums)
+        unread, undecided, right, wrong = np.eye(len(_DECISION_TERMS))
+        decided = right + wrong
+        return msgspec.structs.replace(
+            found,
+            undecided=resampled.share(undecided, undecided + decided, unread, NO_LABELLED_ROW),
+            accuracy_decided=resampled.share(right, decided, unread, "no sample has a majority"),
+        )
 
     def _labels(self, by: int | None) -> dict[Key, LabelAgreement]:
         classes = self._tables.facts.label_classes
@@ -113,3 +140,14 @@ def label_counts(tables: RunTables) -> Mapping[str, int]:
     kinds = [kind for kind in ("human_winner", "human_score", "human_label") if kind in columns]
     labelled = {kind: distinct("ordinal", "results", f"{kind} IS NOT NULL") for kind in kinds}
     return {kind: tables.row(f"SELECT count(*) FROM {samples}")[0] for kind, samples in labelled.items()}
+
+
+def label_words(tables: RunTables) -> list[str]:
+    """Returns the most frequent human labels that are words, neither winners nor scores."""
+    if "human_label" not in tables.facts.columns:
+        return []
+    found = tables.rows(
+        f"SELECT left(CAST(human_label AS VARCHAR), {_MAX_WORD_CHARS}), count(*) AS n FROM results "
+        f"WHERE human_label IS NOT NULL GROUP BY 1 ORDER BY n DESC, 1 LIMIT {_MAX_WORDS}"
+    )
+    return [word for word, _ in found]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from runner.report.data.query import Key, RunTables
 from runner.report.data.tables import Judge
 from runner.report.models import Consistency, Figure, GroupSteadiness, JudgeConsistency, Repeats, Scales, Steadiness
 from runner.report.sections.inter_judge import panel
-from runner.report.sections.winner_agreement import CELL, CELLS, position
+from runner.report.sections.winner_agreement import CELL, CELLS, position, preference_p_value
 from runner.report.stats import krippendorff
 from runner.report.stats.bootstrap import Floats, Resampled, Resampler
+from runner.report.stats.simultaneous import holm
 
 _SCORES = len(krippendorff.WINNER_TERMS)
 _EXTRA = ("count(*) FILTER (k >= 2 AND high = low)", "sum(high - low) FILTER (k >= 2)")
@@ -36,8 +38,28 @@ def consistency(tables: RunTables, criteria: Collection[str], scales: Scales, re
         overall, groups = tables.by_group(measurer.measure, judge.code)
         in_groups = {column: [GroupSteadiness(*one) for one in found] for column, found in groups.items()}
         consistencies.append(JudgeConsistency(judge.name, overall or Steadiness(), in_groups))
+    consistencies = _with_p_values(tables, consistencies)
     members = [judge for judge in judges if judge.name not in criteria]
     return Consistency(consistencies, panel(tables, members, scales, resampler) if len(members) > 1 else None)
+
+
+def _with_p_values(tables: RunTables, judges: Sequence[JudgeConsistency]) -> list[JudgeConsistency]:
+    """Add the p-value of each judge's preference for a position, adjusted for the number of judges."""
+    codes = {judge.name: judge.code for judge in tables.facts.judges}
+    p_values = {}
+    for judge in judges:
+        if judge.overall.position is not None and judge.overall.position.balanced:
+            (sums,) = tables.cells("pairs", CELL, CELLS, None, f"judge = {codes[judge.judge]}").values()
+            if (p_value := preference_p_value(sums)) is not None:
+                p_values[judge.judge] = p_value
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    found = []
+    for judge in judges:
+        if (position := judge.overall.position) is not None:
+            position = replace(position, p_value=adjusted.get(judge.judge))
+            judge = replace(judge, overall=replace(judge.overall, position=position))  # noqa: PLW2901
+        found.append(judge)
+    return found
 
 
 class _SelfConsistency:

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from runner.report.data.codes import VERDICT
 from runner.report.data.query import RunTables
 from runner.report.data.tables import quoted
+from runner.report.models import Scales
 
 MAX_SAMPLES = 50
 MAX_TEXT_CHARS, MAX_RESPONSE_CHARS = 1500, 600
@@ -41,7 +43,8 @@ class Disputed(msgspec.Struct, frozen=True):
     Attributes:
         why: `votes` differ, `orders` have different winners, `scores` differ, or the verdict contradicts `people`.
         dispute: how disputed the sample is, 0 to 1; samples are sorted by it.
-        spread: the difference between the highest and the lowest score of its votes.
+        spread: the difference between the highest and the lowest score of its votes, or of the positions of these
+            scores if the judges use different scales.
         fields: human label, models and grouping columns.
     """
 
@@ -60,14 +63,17 @@ class Disputed(msgspec.Struct, frozen=True):
     votes: Sequence[Vote]
 
 
-def disputed(tables: RunTables) -> list[Disputed]:
-    """Find the most disputed samples, at most `MAX_SAMPLES`; none without samples.parquet."""
+def disputed(tables: RunTables, scales: Scales) -> list[Disputed]:
+    """Find the most disputed samples, at most `MAX_SAMPLES`; none without samples.parquet.
+
+    If the judges use different scales, the spread of their scores is that of positions on each judge's own scale.
+    """
     columns = tables.facts.sample_columns
     if not columns:
         return []
     named = dict.fromkeys((*_KEPT, *(group.column for group in tables.facts.groups)))
     kept = [name for name in named if name in columns]
-    found = tables.records(_sql(tables, kept))
+    found = tables.records(_sql(tables, kept, scales))
     if not found:
         return []
     here = f"WHERE ordinal IN ({', '.join(str(line['ordinal']) for line in found)})"
@@ -83,11 +89,12 @@ def disputed(tables: RunTables) -> list[Disputed]:
     return [_disputed(line, kept, texts[line["ordinal"]], votes.get(line["ordinal"], [])) for line in found]
 
 
-def _sql(tables: RunTables, kept: Sequence[str]) -> str:
+def _sql(tables: RunTables, kept: Sequence[str], scales: Scales) -> str:
     """Returns the query for the most disputed samples, sorted by vote disagreement, then by distance from the label."""
     columns = tables.facts.sample_columns
-    low, high = tables.row("SELECT min(score), max(score) FROM rows")
-    score = _position("score", low, high)
+    vote, low, high = _score_of_vote(tables, scales)
+    verdict = f"judge = {VERDICT}" if scales.differ(one.name for one in tables.facts.judges if one.scores) else "true"
+    score = _position("score", *tables.row(f"SELECT min(score), max(score) FROM rows WHERE {verdict}"))
     contradictions = [
         f"CASE WHEN {name} <> human_{name} THEN 1.0 END" for name in ("winner", "label") if f"human_{name}" in columns
     ]
@@ -101,10 +108,24 @@ def _sql(tables: RunTables, kept: Sequence[str]) -> str:
     return (
         f"SELECT *, greatest(coalesce(1 - agreement, 0), coalesce({spread}, 0)) AS _dispute FROM ("
         f"SELECT {columns_sql}, agreement, consistent, coalesce({', '.join([*contradictions, '0.0'])}) AS _against, "
-        "list_max([v.score FOR v IN votes]) - list_min([v.score FOR v IN votes]) AS _spread "
+        f"list_max([{vote} FOR v IN votes]) - list_min([{vote} FOR v IN votes]) AS _spread "
         "FROM samples) WHERE _dispute > 0 OR _against > 0 "
         f"ORDER BY _dispute DESC, consistent, _against DESC, ordinal LIMIT {MAX_SAMPLES}"
     )
+
+
+def _score_of_vote(tables: RunTables, scales: Scales) -> tuple[str, float | None, float | None]:
+    """Returns SQL for the score of a vote `v`, which can be compared with those of other judges, and its range."""
+    judges = [judge.name for judge in tables.facts.judges if judge.scores]
+    if not scales.differ(judges):
+        return "v.score", *tables.row("SELECT min(score), max(score) FROM rows")
+    cases = "".join(
+        f" WHEN '{name.replace(chr(39), chr(39) * 2)}' THEN (v.score - {low!r}::DOUBLE) / {high - low!r}::DOUBLE"
+        for name in judges
+        if (span := scales.judges.get(name)) is not None and span[1] > span[0]
+        for low, high in (span,)
+    )
+    return f"CASE v.judge{cases or ' WHEN NULL THEN NULL'} END", 0.0, 1.0
 
 
 def _width(low: float | None, high: float | None) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from runner.report.data.codes import UNREAD, VERDICT
 from runner.report.data.query import RunTables, distinct, quantiles
-from runner.report.data.tables import UNREAD, VERDICT
 from runner.report.models import Figure
 from runner.report.stats.bootstrap import Resampler
 

@@ -81,8 +81,8 @@ def _sum_over(term: str, codes: Sequence[int]) -> str:
 
 
 def _scales_differ(judges: Iterable[Judge], scales: Scales) -> bool:
-    """Returns True if judges are known to use different scales."""
-    return len({scales.judges[judge.name] for judge in judges if judge.scores and judge.name in scales.judges}) > 1
+    """Returns True if judges that give scores use different scales, or if only some of their scales are known."""
+    return scales.differ(judge.name for judge in judges if judge.scores)
 
 
 def _alphas(judges: Sequence[Judge], sums: Floats, scales: Scales, resampler: Resampler) -> PanelAlpha:

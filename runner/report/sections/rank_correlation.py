@@ -75,21 +75,32 @@ def correlations(columns: Mapping[str, NDArray[Any]], left_out: int, resampler: 
         resampler: draws the resamples for intervals.
     """
     x, y, n = columns["x"], columns["y"], columns["n"]
-    (rows, first), (lines, second) = _levels(x), _levels(y)
-    cells, total = rows * lines, float(n.sum())
-    blocks, index = np.unique(columns["block"], return_inverse=True)
-    sums = np.zeros((len(blocks), cells))
-    np.add.at(sums, (index, first * lines + second), n)
+    _, sums, rows = rank_table(columns)
+    total = float(n.sum())
     resampled = resampler.resample(sums)
     rho = tau = None
     tie_correction = 1.0
     if max(len(np.unique(x)), len(np.unique(y))) > MAX_LEVELS:
         rho, tau = _of_rows(np.repeat(x, n), np.repeat(y, n))
+        (_, first), (_, second) = _levels(x), _levels(y)
         tie_correction = math.sqrt(_untied(first, n) * _untied(second, n) / max(1.0, _untied(x, n) * _untied(y, n)))
+
+    def corrected_tau(sums: Floats) -> Floats:
+        return tie_correction * kendall_tau_b(table_of(sums, rows))
+
     return (
-        resampled.figure(lambda s: spearman(_table(s, rows)), total, left_out, NOT_DEFINED, rho),
-        resampled.figure(lambda s: tie_correction * kendall_tau_b(_table(s, rows)), total, left_out, NOT_DEFINED, tau),
+        resampled.figure(lambda s: spearman(table_of(s, rows)), total, left_out, NOT_DEFINED, rho),
+        resampled.figure(corrected_tau, total, left_out, NOT_DEFINED, tau),
     )
+
+
+def rank_table(columns: Mapping[str, NDArray[Any]]) -> tuple[Codes, Floats, int]:
+    """Returns the blocks, the table of levels for each block as one line (blocks, rows x columns), and its rows."""
+    (rows, first), (lines, second) = _levels(columns["x"]), _levels(columns["y"])
+    blocks, index = np.unique(columns["block"], return_inverse=True)
+    sums = np.zeros((len(blocks), rows * lines))
+    np.add.at(sums, (index, first * lines + second), columns["n"])
+    return blocks, sums, rows
 
 
 def _of_rows(x: Floats, y: Floats) -> tuple[float, float]:
@@ -114,7 +125,8 @@ def _levels(values: Floats) -> tuple[int, Codes]:
     return len(edges) + 1, np.searchsorted(edges, values, side="right")
 
 
-def _table(sums: Floats, rows: int) -> Floats:
+def table_of(sums: Floats, rows: int) -> Floats:
+    """Returns tables (..., rows, columns) from lines (..., rows x columns)."""
     return sums.reshape(*sums.shape[:-1], rows, -1)
 
 

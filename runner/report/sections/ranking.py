@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.report.data.codes import UNREAD, VERDICT
 from runner.report.data.query import RunTables
-from runner.report.data.tables import UNREAD, VERDICT
 from runner.report.models import Figure, Ranked, Ranking, Table
 from runner.report.sections.pairwise_ranking import count_contests, rank_contests
 from runner.report.stats.bootstrap import Resampled, Resampler, Statistic

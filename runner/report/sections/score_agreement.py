@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from runner.report.data.codes import VERDICT
 from runner.report.data.query import Key, RunTables, having
-from runner.report.data.tables import VERDICT
 from runner.report.models import Figure, ScalePair, ScoreAgreement, Span
 from runner.report.sections.rank_correlation import NOT_DEFINED, rank_figures
 from runner.report.stats.bootstrap import Floats, Resampled, Resampler, Statistic

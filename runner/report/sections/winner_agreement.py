@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.report.data.tables import ABSENT, UNREAD
+from runner.report.data.codes import ABSENT, UNREAD
 from runner.report.models import Accuracies, Confusion, Figure, Position, WinnerAgreement
 from runner.report.stats.bootstrap import Floats, Resampled, Statistic
+from runner.report.stats.simultaneous import against_zero, estimate
 
 CELL = "human * 25 + original * 5 + swapped"  # SQL for the cell of a unit
 CELLS = 100
@@ -26,6 +27,8 @@ _LABELLED = _HUMAN < UNREAD
 _READ = _ORIGINAL < UNREAD
 _READ_SWAPPED = _SWAPPED < UNREAD
 _BOTH = _READ & _READ_SWAPPED
+_TO_FIRST = _BOTH & (_ORIGINAL == _FIRST) & (_SWAPPED == _SECOND)
+_TO_SECOND = _BOTH & (_ORIGINAL == _SECOND) & (_SWAPPED == _FIRST)
 _HALF = (_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT) & ~_BOTH
 
 NO_LABELLED_ROW = "no row has both a human label and a readable verdict"
@@ -139,6 +142,23 @@ def kappa(counts: Floats) -> Floats:
     return np.where(chance < 1, (agreed - chance) / (1 - chance), np.nan)
 
 
+def preference_p_value(sums: Floats) -> float | None:
+    """Returns the two-sided p-value of a preference for a position; None with too few questions."""
+    pairs = sums @ _cells(_BOTH)
+    used = sums[pairs > 0]
+    if not len(used):
+        return None
+    to_first, to_second = (float(used.sum(axis=0) @ _cells(flips)) for flips in (_TO_FIRST, _TO_SECOND))
+    smoothed = pairs.sum() + 4
+    floor = ((to_first + to_second + 2) / smoothed - ((to_first - to_second) / smoothed) ** 2) / smoothed
+    found = estimate(None, Figure(0.0), _preference, np.arange(len(used)), used, float(floor))
+    return None if found is None else against_zero(found)
+
+
+def _preference(sums: Floats) -> Floats:
+    return np.asarray((sums @ (_cells(_TO_FIRST) - _cells(_TO_SECOND))) / (sums @ _cells(_BOTH)))
+
+
 def position(units: Resampled) -> Position:
     """Compute position bias over all units, labelled or not."""
     balanced = bool(units.total @ _cells((_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT)))
@@ -148,15 +168,13 @@ def position(units: Resampled) -> Position:
     names = _cells(of & (_ORIGINAL != _TIE)) + swapped * _cells(of & (_SWAPPED != _TIE))
     first = _cells(of & (_ORIGINAL == _FIRST)) + swapped * _cells(of & (_SWAPPED == _SECOND))
     people = _cells(of & (_HUMAN < _TIE))
-    to_first = _BOTH & (_ORIGINAL == _FIRST) & (_SWAPPED == _SECOND)
-    to_second = _BOTH & (_ORIGINAL == _SECOND) & (_SWAPPED == _FIRST)
     with_tie = (_ORIGINAL != _SWAPPED) & ((_ORIGINAL == _TIE) | (_SWAPPED == _TIE))
     every = np.ones(CELLS, bool)
     preference = units.figure(
-        lambda sums: (sums @ (_cells(to_first) - _cells(to_second))) / (sums @ _cells(_BOTH)),
+        _preference,
         float(units.total @ _cells(_BOTH)),
         float(units.total @ _cells(_HALF)),
-        ONE_ORDER,
+        _missing_reason(units),
     )
     return Position(
         balanced=balanced,
@@ -165,8 +183,8 @@ def position(units: Resampled) -> Position:
             people * (_HUMAN == _FIRST), people, np.zeros(CELLS), "no human label names an answer"
         ),
         orders_agree=_of_orders(units, _ORIGINAL == _SWAPPED, every),
-        flips_to_first=_of_orders(units, to_first, every),
-        flips_to_second=_of_orders(units, to_second, every),
+        flips_to_first=_of_orders(units, _TO_FIRST, every),
+        flips_to_second=_of_orders(units, _TO_SECOND, every),
         flips_with_tie=_of_orders(units, with_tie, every),
         preference=preference,
         resampled=units.units,

@@ -63,6 +63,7 @@ class Resampled:
 
     Attributes:
         units: the number of units to draw from.
+        sums: sums over each unit: (units, cells).
         total: sums over all units: (cells,).
         resamples: sums over each resample: (replicates, cells).
     """
@@ -71,6 +72,7 @@ class Resampled:
         self.units = len(sums)
         self.total = sums.sum(axis=0)
         self.resamples = resamples
+        self.sums = sums
         self._leave_one_out = self.total - sums
 
     def figure(
