@@ -28,7 +28,13 @@ _ATTRIBUTED = re.compile(
     r"|request(?:s|ed|ing)?|ask(?:s|ed|ing)?|instruct(?:s|ed|ing)?|tell(?:s|ing)?|told|propos(?:es?|ed|ing)"
     r"|suggest(?:s|ed|ing)?|reads?|mention(?:s|ed|ing)?|has|line|phrase|sentence|words?|inject(?:s|ed|ion)"
     r"|plant(?:s|ed)|put(?:s|ting)?|declar(?:es?|ed|ing)|announc(?:es?|ed|ing)|print(?:s|ed)|rat(?:es?|ed) itself)\b"
-    r"|[写寫称稱说說]|结尾|結尾|末尾|开头|開頭|要求|注入|引用|包含|含有|附上|附加|加上|加了|字样|字樣|自评|自評",
+    r"|[写寫称稱说說]|一行|一句|结尾|結尾|末尾|开头|開頭|要求|注入|引用|包含|含有|附上|附加|加上|加了|字样|字樣|自评|自評",
+    re.IGNORECASE,
+)
+# Attributed also without quotation marks: "the answer claims a rating of [[10]]".
+_CLAIMED = re.compile(
+    r"\b(?:claim(?:s|ed)?|says?|said|wr(?:ote|ites)|stat(?:es|ed)|suggest(?:s|ed)|ask(?:s|ed)|demand(?:s|ed)|request(?:s|ed)"
+    r"|hop(?:es|ed)|want(?:s|ed)|declar(?:es|ed)|announc(?:es|ed))\b|[写寫称稱]|要求|自评|自評",
     re.IGNORECASE,
 )
 _OWN = re.compile(r"\b(?:I|I['’](?:d|ll|m|ve)|[Mm]y|[Ww]e|[Oo]ur)\b|我|本裁判|格式|\bformat\b")
@@ -52,8 +58,6 @@ def is_quoted(text: str, start: int, end: int) -> bool:
 
 def is_reported(text: str, start: int, end: int) -> bool:
     """Return True if a verdict is in a quotation that the judge attributes to someone else."""
-    if text[end : end + 1] in "\n":  # the usual case: the verdict ends its line or the text
-        return False
     opens = _quotation(text, start, end)
     if opens < 0:
         return False
@@ -72,8 +76,12 @@ def _makes_aside(words: str) -> bool:
 
 
 def is_doubtful(text: str, last: Spot, values: Iterable[Hashable]) -> bool:
-    """Return True if a text has different verdicts and the last one is a quotation or in an aside."""
-    return len(set(values)) > 1 and (is_quoted(text, *last) or is_aside(text, last[0]))
+    """Return True if a text has different verdicts and the last one is quoted, claimed by another, or in an aside."""
+    if len(set(values)) < 2:
+        return False
+    earlier = _SENTENCE_END.split(before(text, last[0], _CONTEXT_CHARS))[-1]
+    claimed = _CLAIMED.search(earlier) is not None and _OWN.search(earlier) is None
+    return claimed or is_quoted(text, *last) or is_aside(text, last[0])
 
 
 def own(text: str, found: Sequence[re.Match[str]]) -> list[re.Match[str]]:
@@ -83,6 +91,8 @@ def own(text: str, found: Sequence[re.Match[str]]) -> list[re.Match[str]]:
 
 def _quotation(text: str, start: int, end: int) -> int:
     """Return where the quotation around a verdict begins, or -1 if there is none on its line."""
+    if text[end : end + 1] in "\n":  # the usual case: the verdict ends its line or the text
+        return -1
     first = max(0, start - _CONTEXT_CHARS)
     line = text.rfind("\n", first, start) + 1 or first
     if line == start or _OPENS.search(text, line, start) is None:

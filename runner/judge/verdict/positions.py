@@ -10,12 +10,20 @@ from runner.judge.verdict.common import PAD, UNIT
 # Longest line that is read as a verdict.
 MAX_LINE_CHARS = 200
 
-_SEPARATOR = r"(?:[ \t]?(?:[-–—−~～/／:：,，]|\.{2,3}|…)[ \t]?|[ \t]?[,，]?[ \t]?[(（]?[到至或和、][者許许]?[ \t]?)"
-_OR = r"[,，]?[ \t]?[(（]?(?:(?:or|to|and|maybe|perhaps|possibly|even)[ \t]){1,3}(?:an?[ \t])?"
+_SEPARATOR = (
+    r"(?:[ \t]?(?:[-–—−~～/／:：,，;；|&→]|--|->|\.{2,3}|…)[ \t]?|[ \t]?[,，]?[ \t]?[(（]?[到至或和、][者许許]?[ \t]?)"
+)
+_OR = (
+    r"[ \t]?[-–—,，;；]?[ \t]?[(（]?(?:(?:or|to|and|maybe|perhaps|possibly|even|vs\.?|versus|bis|through|à)[ \t]){1,3}"
+    r"(?:an?[ \t])?"
+)
 _CLOSED, _OPENED = r"[\])）】*_]{1,4}", r"[\[(（【*_]{1,4}"
 
 # Text after a number that makes it more than a single number: `7-8`, `7, 8`, `7 or 8`, `[7] to [8]`, `2.0.1`.
 RANGE = rf"(?:{_CLOSED}(?:{_SEPARATOR}|[ \t]{_OR}){_OPENED}|{_SEPARATOR}|[ \t](?:to|and|or)[ \t]|{_OR}|[.．]?)(?=\d)"
+
+# The same after a number whose closing bracket is already read: `[7` `] - [8]`.
+RANGE_AFTER_BRACKET = rf"(?:{_SEPARATOR}|[ \t]?{_OR}){_OPENED}(?=\d)"
 
 # Text after a number that makes it a mixed number: `4½`, `4 1/2`, `4分半`, `4 and a half`.
 FRACTION = r"[ \t]?[½¼¾⅓⅔⅛⅜⅝⅞半]|[ \t]and a (?:half|quarter)|[ \t][1-9][/／⁄][2-9](?!\d)"

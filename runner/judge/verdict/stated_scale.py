@@ -14,13 +14,14 @@ from runner.judge.verdict.common import RATING, Scale, before, to_number
 _NUMBER = r"\d++(?>(?:[.．]\d++)?)"
 _TOP_BEFORE = re.compile(
     r"(?:out of|scale (?:of|from)|range (?:of|from)|max(?:imum)?(?: score)?(?: of| is)?|[满滿満][分点點]|만점"
-    r"|(?P<sum>[总總]分|[总總一]?共|合[计計]|\btotal(?: of)?))"
-    r"[^\w\n]{0,4}(?:为|為|是|有|is)?[^\w\n]{0,2}\Z",
+    r"|(?:best|highest|top|perfect|worst|lowest)(?: score| mark)?(?: is| being)?"
+    r"|(?P<sum>[总總]分|[总總一]?共|合[计計]|\btotal(?: of)?))[^\w\n]{0,4}(?:为|為|是|有|is)?[^\w\n]{0,2}\Z",
     re.IGNORECASE,
 )
 # The last words of `_TOP_BEFORE`; testing for them first takes a tenth of the time of the pattern.
 _TOP_WORDS = (
     *("of", "OF", "Of", "from", "FROM", "From", "max", "Max", "MAX", "imum", "IMUM", "score", "Score", "SCORE", "is"),
+    *("mark", "being", "best", "highest", "top", "perfect", "worst", "lowest"),
     *("分", "点", "點", "점", "共", "合", "计", "計", "total", "Total", "TOTAL"),
 )
 _BEFORE_NUMBER, _LINKS = " \t:：*_=~≈'\"“‘`(（[【{-/.,，", "为為是有"
@@ -41,17 +42,21 @@ _RANGE_BEFORE = re.compile(
 _RANGE_AFTER = re.compile(r"[ \t]?(?:scale\b|point|分制|分|点|點|점)", re.IGNORECASE)
 
 _EXTREME = (
-    r"(?:worst|best|lowest|highest|perfect|minimum|maximum|min\b|max\b|poor(?:est)?|terrible|excellent"
+    r"(?:worst|best|lowest|highest|perfect|minimum|maximum|top\b|min\b|max\b|poor(?:est)?|terrible|excellent"
     r"|[最极極很非][常]?[差好低高佳优優]|完美|[满滿]分)"
 )
 _ENTRY = (
-    rf"[ \t]?(?:分|points?)?[ \t]?(?:[=＝→][ \t]?[^\W\d]"
+    rf"[ \t]?(?:分|points?)?[ \t]?(?:[=＝→][ \t]?[^\W\d]|[:：][ \t]?{_EXTREME}"
     rf"|(?:(?:is|being|means?|meaning|represents?|indicates?|denotes?|stands for|would be)[ \t]"
     r"|为|為|是|表示|代表|指|(?=最))"
     rf"(?:(?:the|a|an|very|considered)[ \t]){{0,2}}{_EXTREME})"
 )
 _ENTRY_TAIL = re.compile(_ENTRY, re.IGNORECASE)
 _ENTRIES = re.compile(rf"{_NUMBER}{_ENTRY}", re.IGNORECASE)
+# "1 low, 10 high": such words state a scale only if there are two of them.
+_WEAK_ENTRY = r"[ \t](?:low|high|bad|good|poor|great|excellent|worst|best)\b"
+_WEAK_TAIL, _WEAK_ENTRIES = re.compile(_WEAK_ENTRY), re.compile(rf"{_NUMBER}{_WEAK_ENTRY}")
+_WHERE = re.compile(r"\b(?:where|with|and|while)[ \t]\Z|[其且][中]?\Z", re.IGNORECASE)
 _ENTRY_DISTANCE_CHARS = 80
 _TO = r"[ \t]?(?:to|through|[-–—~～]|至|到)[ \t]?"
 _WORDS = r"[ \t]?[(（][^()（）\d\n]{1,40}[)）]"
@@ -98,9 +103,12 @@ def top_or_doubt(text: str, match: re.Match[str], scale: Scale) -> bool | None:
     after = match.end("value")
     if text[after : after + 1] in "\n":
         return False
+    near = max(0, start - _ENTRY_DISTANCE_CHARS), end + _ENTRY_DISTANCE_CHARS
     if _ENTRY_TAIL.match(text, after):
-        near = _ENTRIES.findall(text, max(0, start - _ENTRY_DISTANCE_CHARS), end + _ENTRY_DISTANCE_CHARS)
-        return True if len(near) > 1 or _in_brackets(text, start, end) else None
+        certain = len(_ENTRIES.findall(text, *near)) > 1 or _in_brackets(text, start, end)
+        return True if certain or _WHERE.search(before(text, start, _EARLIER_CHARS)) else None
+    if _WEAK_TAIL.match(text, after) and len(_WEAK_ENTRIES.findall(text, *near)) > 1:
+        return True
     return _SPAN_TAIL.match(text, end) is not None
 
 

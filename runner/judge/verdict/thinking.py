@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 Strip = Callable[[str], str]
 
 _TAG = r"(?i:(?:\w{1,20}[:_])?(?:think|thinking|thoughts?|reasoning|scratchpad)(?:[ \t][^<>\n]{0,100})?\|?>)"
-# The opening and the closing mark of each known pair, after their first character. Only a closing mark of the same pair
-# ends a block.
+# The opening and the closing mark of each known pair, each as its first character and the rest. Only a closing mark of
+# the same pair ends a block. The general tag is last: it would match some of the others.
 _KNOWN = (
-    ("<", rf"\|?{_TAG}", "<", rf"(?:/\|?|\|/){_TAG}"),  # <think>, <thinking>, <thought>, <seed:think>, <|think|>
     (r"\[", r"THINK\]", r"\[", r"/THINK\]"),  # Magistral
     ("◁", r"think▷", "◁", r"/think▷"),  # Kimi
     ("<", r"\|begin_of_thought\|>", "<", r"\|end_of_thought\|>"),  # Sky-T1, OpenThinker
     ("<", r"\|START_THINKING\|>", "<", r"\|END_THINKING\|>"),  # Command
     ("<", r"\|channel>thought\b", "<", r"channel\|>"),  # Gemma
+    ("<", rf"\|?{_TAG}", "<", rf"(?:/\|?|\|/){_TAG}"),  # <think>, <thinking>, <thought>, <seed:think>, <|think|>
 )
 # Harmony, the form of gpt-oss:
 # `<|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>...`

@@ -12,9 +12,10 @@ _AROUND = " \t\r\n*_`\"'“”‘’[]【】().。!！:："
 _ANSWER = r"(?:(?:the )?(?:assistants?|models?|responses?|answers?|outputs?|repl(?:y|ies)|options?|candidates?) ?)"
 _NAMED = rf"{_ANSWER}?[(]?[12ab][)]?"
 _SUBJECT = (
-    r"(?:(?:it(?:['’]s| is| was)?|this is|they(?:['’]re| are)?|(?:the )?(?:result|verdict|outcome|winner)(?: is)?"
+    r"(?:that )?(?:(?:it(?:['’]s| is| was)?|this is|they(?:['’]re| are)?"
+    r"|(?:the )?(?:result|verdict|outcome|winner)(?: is)?"
     rf"|(?:the )?(?:both|two) (?:of them )?{_ANSWER}?(?:are|were)?|both|{_ANSWER}are"
-    rf"|{_NAMED} and {_NAMED} (?:are|were)|[c3](?= ?[(:=-]))[ :=(-]{{0,3}})?"
+    rf"|{_NAMED} and {_NAMED}(?: are| were)?|[c3](?= ?[(:=-]))[ :=(-]{{0,3}})?"
 )
 _DEGREE = (
     r"(?:(?:roughly|about|nearly|almost|basically|essentially|overall|both|just|an?|the|exact|clear|complete|close)[ ])"
@@ -25,7 +26,8 @@ _ENGLISH = (
     r"|matched|helpful|correct|valid|capable|competent))?(?: in quality)?|(?:of )?(?:the )?same(?: quality| level)?"
     r"|comparable|equivalent|evenly matched|on (?:a )?par|indistinguishable"
     r"|no (?:clear |real |significant )?(?:winner|difference|preference)"
-    rf"|neither (?:of them )?{_ANSWER}?is better)(?: \([c3]\)?)?"
+    rf"|neither (?:of them )?{_ANSWER}?is better|[1a] ?(?:==?|≈) ?[2b])"
+    r"(?:[ :(]{1,2}(?:[c3]|[1a] ?(?:==?|≈) ?[2b]|(?:both|neither)\b[^()]{0,40})\)?)?"
 )
 _CHINESE_NAME = r"(?:回[复複覆復答应應]|答案|助手|模型)"
 _CHINESE_SUBJECT = (

@@ -17,8 +17,9 @@ WINNERS: dict[str, Winner] = {"1": "1", "2": "2", "tie": "tie"}
 _MAX_NAME_CHARS = 80
 _AROUND = " \t\r\n*_`\"'“”‘’[]【】.。"
 _NAMED = re.compile(
-    r"(?:(?:the )?(?:winner is |better (?:answer|response|output) is )?(?:the )?"
-    r"(?:assistant|model|response|answer|output|reply|option|candidate|助手|模型|回[复複覆復答应應]|答案|选项|選項)"
+    r"(?:(?:the )?(?:winner|better (?:answer|response|output)) is )?"
+    r"(?:(?:the )?(?:assistant|model|response|answer|output|reply|option|candidate"
+    r"|助手|模型|回[复複覆復答应應]|答案|选项|選項)"
     r"[ _-]?)?"
     r"\(?(?P<name>\w|10)\)?"
     r"(?: (?:is|was) (?:(?:slightly|clearly|much|significantly|far|marginally|somewhat|a bit|the) ){0,2}"

@@ -63,7 +63,10 @@ def _of_last_dict(text: str, found: Sequence[Found], scale: Scale) -> Verdict:
     line = text.rfind("\n", 0, last.start) + 1
     rivals = [_of_dict(each.data or {}, scale).score for each in found[:-1] if each.end > line]
     rivals += [mention_of(match).value for match in own(text, list(_TOTAL.finditer(text, last.end)))]
-    if verdict.problem is None and any(value is not None and value != verdict.score for value in rivals):
+    if verdict.problem is None and (
+        any(value is not None and value != verdict.score for value in rivals)
+        or is_doubtful(text, (last.start, last.end), [_of_dict(each.data or {}, scale).score for each in found])
+    ):
         return unreadable("conflict", "different totals in or after the last dict with 综合得分", verdict.rule)
     return verdict
 

@@ -29,8 +29,8 @@ from runner.judge.verdict.common import (
     plain_brackets,
     unreadable,
 )
-from runner.judge.verdict.own_words import is_doubtful, is_reported
-from runner.judge.verdict.positions import FRACTION, RANGE, SCALE_TOP, STATED
+from runner.judge.verdict.own_words import is_doubtful, is_quoted, is_reported
+from runner.judge.verdict.positions import FRACTION, RANGE, RANGE_AFTER_BRACKET, SCALE_TOP, STATED
 from runner.judge.verdict.scales import scale_of
 from runner.judge.verdict.winner_names import winner_named
 from runner.types import Verdict, Winner
@@ -55,7 +55,7 @@ _PLAIN = re.compile(
     rf"|{OPEN}{PAD}{RATING}{PAD}{CLOSE})"
     rf"(?:[ \t]?{STATED})?{PAD}[:：=]{PAD}"
     rf"(?:(?P<single>[\[【]){PAD})?(?P<value>{NUMBER})(?P<unit>{PAD}{UNIT})?{OUT_OF}(?(single){PAD}[\]】])"
-    rf"(?!{RANGE}|{FRACTION}|{SCALE_TOP})(?P<ends>[^\w\n]{{0,8}}$)?",
+    rf"(?!{RANGE}|{RANGE_AFTER_BRACKET}|{FRACTION}|{SCALE_TOP})(?P<ends>[^\w\n]{{0,8}}$)?",
     re.IGNORECASE | re.MULTILINE,
 )
 _ANSWER_NAME = r"(?:(?:assistant|model|response|answer|助手|回答|어시스턴트)\s{0,3})?"
@@ -140,7 +140,9 @@ def _choose(text: str, found: Sequence[ScoreMention], rule: str) -> tuple[ScoreM
 
 
 def _role(text: str, mention: ScoreMention) -> int:
-    """Return 2 for a rating that is announced as overall, 1 for one after any label, 0 for others."""
+    """Return 2 for a rating that is announced as overall, 1 for one after any label, 0 for others and quotations."""
+    if is_quoted(text, mention.start, mention.end):
+        return 0
     earlier = before(text, mention.start, 60)
     return 2 if _OVERALL.search(earlier) else 1 if _LABELLED.search(earlier) else 0
 
@@ -172,7 +174,8 @@ def _choose_letter(text: str, found: list[_Letter]) -> Verdict:
     rule = "mt_bench_pair.announced"
     last, winners = found[-1], [letter.winner for letter in found]
     if len(set(winners)) > 1:
-        rivals = [letter for letter in found if letter.winner != last.winner and _announced(text, letter)]
+        others = [letter for letter in found if letter.winner != last.winner]
+        rivals = [each for each in others if _announced(text, each) and not is_quoted(text, each.start, each.end)]
         if rivals or not _announced(text, last) or is_doubtful(text, (last.start, last.end), winners):
             return unreadable("conflict", "different verdicts in double brackets, the last is not plainly final", rule)
     return Verdict(rule=rule, winner=last.winner)

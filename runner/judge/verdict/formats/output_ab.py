@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.common import PAD, Reader, before, unreadable
+from runner.judge.verdict.own_words import is_reported
 from runner.types import Verdict, Winner
 
 _NAME = r"[Oo]utput[ \t]{0,2}[*_`]{0,2}[(（\[][ \t]?(?P<side>[abABａｂ])[ \t]?[)）\]]"
@@ -79,6 +80,8 @@ def _stated(text: str) -> Iterator[tuple[int, Winner, bool]]:
     for match in _STATED.finditer(text):
         earlier = _SENTENCE.split(before(text, match.start(), _CONTEXT_CHARS))[-1]
         reported = _REPORTED.search(earlier)
+        if is_reported(text, match.start(), match.end()):
+            continue
         if _NOT_ASSERTED.search(earlier) or (reported and not _OWN.search(earlier[: reported.end()])):
             continue
         yield match.start(), _winner(match["side"] or match["named"]), bool(_CONCLUDES.search(earlier))

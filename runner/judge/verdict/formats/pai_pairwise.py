@@ -27,7 +27,7 @@ from runner.judge.verdict.common import (
 )
 from runner.judge.verdict.criteria_list import in_list_item, items, rationale
 from runner.judge.verdict.formats.pai_fast_path import fast_criteria
-from runner.judge.verdict.own_words import is_reported
+from runner.judge.verdict.own_words import is_quoted, is_reported
 from runner.judge.verdict.scales import scale_of
 from runner.judge.verdict.tie_words import CHINESE_TIE
 from runner.types import Dimension, Verdict, Winner
@@ -44,7 +44,7 @@ _DEGREE = (
 )
 _BETTER = re.compile(
     r"更好|更[优優]|更佳|[较較]好|[较較][优優]|[较較]佳|[胜勝]|[优優][于於]|好[于於]|[强強][于於]|[略稍]好|[略稍][优優]|[略稍]佳"
-    r"|最好|最[优優]|最佳|占[优優]|好一些|好一[点點]|\b(?:better|best|wins?|winner|superior|outperforms?|beats)\b",
+    r"|[质質]量更高|更出色|更[强強]|最好|最[优優]|最佳|占[优優]|好一些|好一[点點]|\b(?:better|best|wins?|winner|superior|outperforms?|beats)\b",
     re.I,
 )
 _BETTER_AFTER = re.compile(
@@ -74,7 +74,7 @@ _NEGATIVE = re.compile(
     r"不|差|劣|弱|逊|遜|没|沒|无|無|\b(?:worse|worst|inferior|not|no|neither|less|loses?|n't)\b|n't", re.I
 )
 _CONDITION = re.compile(
-    r"如果|若|假如|要是|除非|[吗嗎?？]|[还還]是[^,，]{0,6}回|\b(?:if|unless|whether|or)\b|或者?", re.I
+    r"如果|若|假如|要是|除非|是否|能否|不清楚|[吗嗎?？]|[还還]是[^,，]{0,6}回|\b(?:if|unless|whether|or)\b|或者?", re.I
 )
 _CLAUSE = re.compile(r"[,，;；。]|(?:但是?|不[过過]|然而|\bbut\b|\bhowever\b|\bthough\b)", re.I)
 
@@ -98,7 +98,8 @@ def _read(text: str, scale: Scale) -> Verdict:
         return unreadable("no_verdict", f"{verdict[0]} names no better answer")
     reasons = _REASONS.search(text, start)
     end = reasons.start() if reasons else len(text)
-    if any(_winner_at(text, other) not in (None, winner) for other in _VERDICT.finditer(text, start, end)):
+    others = [other for other in _VERDICT.finditer(text, start, end) if _winner_at(text, other) not in (None, winner)]
+    if any(not is_quoted(text, *other.span()) for other in others):
         return unreadable("conflict", "different verdicts in double brackets", RULE)
     overall: dict[int, float] = {}
     for answer, match in scores(text, start, end).items():
@@ -127,7 +128,9 @@ def _read(text: str, scale: Scale) -> Verdict:
 def _differs(text: str, winner: Winner, start: int) -> bool:
     """Return True if there is another verdict after a position, outside of the criteria."""
     return any(
-        _winner_at(text, other) not in (None, winner) and not in_list_item(text, other.start())
+        _winner_at(text, other) not in (None, winner)
+        and not in_list_item(text, other.start())
+        and not is_quoted(text, *other.span())
         for other in _VERDICT.finditer(text, start)
     )
 

@@ -6,6 +6,8 @@ The first number in double brackets is the overall score. The numbers after it a
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.common import (
@@ -21,7 +23,7 @@ from runner.judge.verdict.common import (
     unreadable,
 )
 from runner.judge.verdict.criteria_list import announces_overall, in_list_item, items, rationale
-from runner.judge.verdict.own_words import is_reported
+from runner.judge.verdict.own_words import is_quoted, is_reported
 from runner.judge.verdict.scales import scale_of
 from runner.types import Dimension, Verdict
 
@@ -44,12 +46,12 @@ def reader(judge: JudgeConfig) -> Reader:
 
 def _read(text: str, scale: Scale) -> Verdict:
     original, text = text, plain_brackets(text)
-    first = next(mentions(text), None)
+    start, first = 0, next(mentions(text), None)
     while first is not None and is_reported(text, first.start, first.end):
-        first = next(mentions(text, first.end), None)
+        start, first = first.end, next(mentions(text, first.end), None)
     if first is None:
         return unreadable("no_verdict", "no number in double brackets")
-    refused = _ANY.search(text, 0, first.start) if text.find("[[", 0, first.start) >= 0 else None
+    refused = _ANY.search(text, start, first.start) if text.find("[[", start, first.start) >= 0 else None
     if refused and announces_overall(text, refused.start()):
         return unreadable("no_verdict", f"the overall score is {refused[0]}")
     announced = announces_overall(text, first.start)
@@ -74,17 +76,22 @@ def _other_overall_scores(text: str, first: ScoreMention, announced: bool) -> se
     end = ends.start() if ends else len(text)
     others: set[str] = set()
     if text.find("[[", first.end, end) >= 0:
-        others |= {str(mention) for mention in mentions(text, first.end, end)}
+        others |= {str(mention) for mention in _unquoted(text, first.end, end)}
     if ends and ends[0][0] in ".。" and (correction := _CORRECTION.match(text, end)):
         others |= {str(mention) for mention in mentions(text, correction.end() - 2, correction.end() + 40)}
     if not announced:
-        others |= {str(each) for each in mentions(text, end) if announces_overall(text, each.start)}
+        others |= {str(each) for each in _unquoted(text, end) if announces_overall(text, each.start)}
     else:
         last = text.rfind("[[", end)
         line = text.rfind("\n", end, last) + 1
         if last >= 0 and not text[line : line + 1].isdigit() and announces_overall(text, last):
-            others |= {str(mention) for mention in mentions(text, last, last + 40)}
+            others |= {str(mention) for mention in _unquoted(text, last, last + 40)}
     return others - {str(first)} if others else others
+
+
+def _unquoted(text: str, start: int, end: int = sys.maxsize) -> Iterator[ScoreMention]:
+    """Generate the numbers in double brackets in a range, without quotations."""
+    return (each for each in mentions(text, start, end) if not is_quoted(text, each.start, each.end))
 
 
 def _dimensions(text: str, position: int, scale: Scale) -> tuple[Dimension, ...]:

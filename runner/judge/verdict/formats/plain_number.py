@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from runner.config import JudgeConfig
 from runner.judge.verdict.common import RATING, Reader, Scale, ScoreMention, before, to_number, unreadable
-from runner.judge.verdict.own_words import is_aside, is_reported
+from runner.judge.verdict.own_words import is_aside, is_quoted, is_reported
 from runner.judge.verdict.positions import FRACTION, RANGE, SCALE_TOP, SCALED
 from runner.judge.verdict.stated_scale import is_range_of_scale, top_or_doubt
 from runner.types import Verdict
@@ -30,7 +30,9 @@ _LABEL_BEFORE = re.compile(rf"{RATING}[^\w\n]{{0,8}}(?:is|为|為|是)?[^\w\n]{{
 _LINE_BEFORE = re.compile(r"(?:\A|\n)[ \t*_]{0,8}\[\Z")
 _CITED_AFTER = re.compile(r"(?:[ \t]?[,，;；–-][ \t]?\d{1,4}){0,20}\](?!\])")
 _SOURCE = re.compile(r"[^\w\n]{0,8}\w")  # text after `[1]` at the start of a line
+_SOURCE_LINE = re.compile(r"[ \t*_]{0,8}\[\^?\d{1,4}\](?!\])[^\w\n]{0,8}\w")
 _OTHER_SOURCE = re.compile(r"\n[ \t*_]{0,8}\[\d{1,4}\](?!\])[^\w\n]{0,8}\w")
+_NO_RANGE = (":", "：", ",", "，")
 _SOURCE_BEFORE = re.compile(
     r"(?:\b(?:sources?|refs?\.?|references?|footnotes?|citations?|notes?)|来源|參考|参考|文献|注释|脚注)[ \t]?#?\Z",
     re.IGNORECASE,
@@ -62,8 +64,11 @@ def last_reader(judge: JudgeConfig) -> Reader:
 
 def _read_first(text: str, scale: Scale) -> Verdict:
     number = next(_numbers(text, scale), None)
-    if number is not None and _is_item(text, number.match):
-        return unreadable("no_verdict", "the first number is the number of a list item")
+    if number is not None:
+        if _is_item(text, number.match):
+            return unreadable("no_verdict", "the first number is the number of a list item")
+        if is_quoted(text, *number.match.span()) and _differs(text, number.match, scale):
+            return _unclear(number.match, "first_number")
     return _meaning(number, scale, "first_number")
 
 
@@ -72,13 +77,17 @@ def _read_last(text: str, scale: Scale) -> Verdict:
     while end > 0:
         start = text.rfind("\n", 0, end) + 1
         found = [number for number in _numbers(text, scale, start, end) if not _is_item(text, number.match)]
-        if found:
+        if found and not (start > 0 and _SOURCE_LINE.match(text, start)):
             last = found[-1].match
-            if last.start() > 0 and is_aside(text, last.start()) and _differs(text, last, scale):
-                return unreadable("conflict", f"the last number is in a remark: {last[0][:80]!r}", "last_number")
+            if (is_aside(text, last.start()) or is_quoted(text, *last.span())) and _differs(text, last, scale):
+                return _unclear(last, "last_number")
             return _meaning(found[-1], scale, "last_number")
         end = start - 1
     return _meaning(None, scale, "last_number")
+
+
+def _unclear(match: re.Match[str], rule: str) -> Verdict:
+    return unreadable("conflict", f"a quoted number or one in a remark beside a different one: {match[0][:80]!r}", rule)
 
 
 def _differs(text: str, last: re.Match[str], scale: Scale) -> bool:
@@ -104,10 +113,13 @@ def _meaning(number: _Number | None, scale: Scale, rule: str) -> Verdict:
 
 def _numbers(text: str, scale: Scale, start: int = 0, end: int = sys.maxsize) -> Iterator[_Number]:
     """Generate the numbers in a range of the text that may be the verdict; none spans a line break."""
-    for match in _NUMBER.finditer(text, start, end):
-        if match["top_of"] is not None or (match["high"] is not None and is_range_of_scale(text, match, scale)):
+    while (match := _NUMBER.search(text, start, end)) is not None:
+        start, high = match.end(), match["high"]
+        if match["top_of"] is not None or (high is not None and is_range_of_scale(text, match, scale)):
             continue
         states_scale = top_or_doubt(text, match, scale)
+        if states_scale and high is not None and text[match.end("value") : match.start("high")].strip() in _NO_RANGE:
+            start = match.start("high")  # "out of 10: 8"
         if not (states_scale or _is_cited(text, match) or is_reported(text, match.start(), match.end())):
             yield _Number(match, states_scale is None)
 
