@@ -59,7 +59,7 @@ def read_run_state(inputs: RunInputs, options: RunOptions) -> RunState:
     fingerprint = take_fingerprint(inputs.files, known)
     samples = fingerprint.rows if options.limit is None else min(options.limit, fingerprint.rows)
     variants = variant_keys(inputs.panel)
-    if not (directory.results.is_dir() and directory.journal.is_dir()):
+    if not (directory.results.is_dir() or directory.journal.is_dir()):
         return RunState(fingerprint, CompletionIndex(samples, variants), ZERO_SPEND)
     used = ZERO_SPEND
     try:

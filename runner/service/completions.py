@@ -90,7 +90,7 @@ def response_from_completion(reply: Completion, raw: bytes) -> JudgeResponse | N
     if choice is None or message is None:
         return None
     usage, reason = _counted(reply.usage), choice.finish_reason
-    error = _error_in(choice.error) or _error_in(reply.error)
+    error = (_error_in(choice.error) or _error_in(reply.error)) if choice.error or reply.error else None
     if error or (reason != "stop" and ending_of(reason) in ("filtered", "broken")):
         raise _incomplete(reason, error, usage)
     text, text_from = message.content, None
