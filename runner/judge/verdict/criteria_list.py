@@ -58,9 +58,16 @@ def announces_overall(text: str, position: int) -> bool:
     return earlier.endswith(_USUAL) or _OVERALL_BEFORE.search(earlier) is not None
 
 
-def rationale(text: str, position: int) -> str | None:
-    """Return the text after the opening sentence: after "for the following reasons", else after its line."""
-    reasons = _REASONS.search(text, position, position + 400)
+def rationale(text: str, position: int, ends: re.Match[str] | None) -> str | None:
+    """Return the text after the opening sentence: after "for the following reasons", else after its line.
+
+    Args:
+        text: the judge's text.
+        position: the end of the verdict.
+        ends: where the opening ends; if that is at the word "reason", the search begins there, else at `position`.
+    """
+    start = position if ends is None or ends[0][0] not in "理rR" else ends.start()
+    reasons = _REASONS.search(text, start, position + 400)
     start = reasons.end() if reasons else text.find("\n", position) + 1
     return (text[start:].strip() or None) if start else None
 

@@ -94,9 +94,9 @@ def _quotation(text: str, start: int, end: int) -> int:
     if text[end : end + 1] in "\n":  # the usual case: the verdict ends its line or the text
         return -1
     first = max(0, start - _CONTEXT_CHARS)
-    line = text.rfind("\n", first, start) + 1 or first
-    if line == start or _OPENS.search(text, line, start) is None:
+    if _OPENS.search(text, first, start) is None:
         return -1
+    line = text.rfind("\n", first, start) + 1 or first
     closes = _CLOSES.search(text, end, end + _CONTEXT_CHARS)
     if closes is None or closes[0] == "\n":
         return -1

@@ -77,10 +77,11 @@ def _read(text: str) -> Verdict:
 
 def _stated(text: str) -> Iterator[tuple[int, Winner, bool]]:
     """Generate the judge's own statements: position, better output, and True if it is a conclusion."""
+    may_quote = '"' in text or "“" in text or "'Out" in text
     for match in _STATED.finditer(text):
         earlier = _SENTENCE.split(before(text, match.start(), _CONTEXT_CHARS))[-1]
         reported = _REPORTED.search(earlier)
-        if is_reported(text, match.start(), match.end()):
+        if may_quote and is_reported(text, match.start(), match.end()):
             continue
         if _NOT_ASSERTED.search(earlier) or (reported and not _OWN.search(earlier[: reported.end()])):
             continue

@@ -121,7 +121,7 @@ def _read(text: str, scale: Scale) -> Verdict:
         score2=score2,
         contradiction=contradicts(winner, score1, score2),
         dimensions=dimensions,
-        explanation=rationale(original, start),
+        explanation=rationale(original, start, reasons),
     )
 
 

@@ -57,22 +57,24 @@ def _read(text: str, scale: Scale) -> Verdict:
     announced = announces_overall(text, first.start)
     if not announced and in_list_item(text, first.start):
         return unreadable("no_verdict", "only criteria have a number in double brackets")
-    others = _other_overall_scores(text, first, announced)
+    ends = _OPENING_ENDS.search(text, first.end)
+    others = _other_overall_scores(text, first, announced, ends)
     if others:
         found = ", ".join(sorted({str(first), *others})[:5])
         return unreadable("conflict", f"different overall scores: {found}", RULE)
     if not first.fits(scale):
         return unreadable("out_of_scale", f"{first} is not on the scale {scale}", RULE)
     dimensions = _dimensions(text, first.end, scale)
-    return Verdict(rule=RULE, score=first.value, dimensions=dimensions, explanation=rationale(original, first.end))
+    return Verdict(
+        rule=RULE, score=first.value, dimensions=dimensions, explanation=rationale(original, first.end, ends)
+    )
 
 
-def _other_overall_scores(text: str, first: ScoreMention, announced: bool) -> set[str]:
+def _other_overall_scores(text: str, first: ScoreMention, announced: bool, ends: re.Match[str] | None) -> set[str]:
     """Return the different numbers in the opening sentence, directly after it, and in an overall score at the end.
 
     If the first number is not announced as overall, every announced one counts.
     """
-    ends = _OPENING_ENDS.search(text, first.end)
     end = ends.start() if ends else len(text)
     others: set[str] = set()
     if text.find("[[", first.end, end) >= 0:

@@ -24,6 +24,8 @@ _NUMBER = re.compile(
     rf"(?P<value>[-−]?(?:\d{{1,3}}(?>(?:,\d{{3}})+)(?!\d)|\d++(?>(?:[.．]\d++)?))){SCALED}"
     rf"(?:(?P<top_of>{SCALE_TOP})|(?P<mixed>{FRACTION})|{RANGE}(?P<high>\d++(?>(?:[.．]\d++)?))|(?![A-Za-z]|_\w))"
 )
+# The usual reply to "reply with the number only"; it needs none of the rules below.
+_ALONE = re.compile(r"\s*+(\d{1,3}(?:\.\d{1,3})?)\s*+")
 _ITEM = re.compile(r"[.、．)）][*_]{0,3}[ \t]+[^\s*_]|[、)）]\S")
 _ITEM_BEFORE = re.compile(r"(?:\A|\n)[ \t>#*_(（]{0,8}\Z")
 _LABEL_BEFORE = re.compile(rf"{RATING}[^\w\n]{{0,8}}(?:is|为|為|是)?[^\w\n]{{0,4}}\[\Z", re.IGNORECASE)
@@ -63,6 +65,8 @@ def last_reader(judge: JudgeConfig) -> Reader:
 
 
 def _read_first(text: str, scale: Scale) -> Verdict:
+    if (alone := _ALONE.fullmatch(text)) is not None:
+        return _score(ScoreMention(*alone.span(), to_number(alone[1]), None), scale, "first_number")
     number = next(_numbers(text, scale), None)
     if number is not None:
         if _is_item(text, number.match):
@@ -73,6 +77,8 @@ def _read_first(text: str, scale: Scale) -> Verdict:
 
 
 def _read_last(text: str, scale: Scale) -> Verdict:
+    if (alone := _ALONE.fullmatch(text)) is not None:
+        return _score(ScoreMention(*alone.span(), to_number(alone[1]), None), scale, "last_number")
     end = len(text)
     while end > 0:
         start = text.rfind("\n", 0, end) + 1
@@ -106,6 +112,10 @@ def _meaning(number: _Number | None, scale: Scale, rule: str) -> Verdict:
     if number.doubtful:
         return unreadable("conflict", f"either the score or a number of the scale: {match[0][:80]!r}", rule)
     mention = ScoreMention(*match.span(), to_number(value.replace(",", "")), to_number(top) if top else None)
+    return _score(mention, scale, rule)
+
+
+def _score(mention: ScoreMention, scale: Scale, rule: str) -> Verdict:
     if not mention.fits(scale):
         return unreadable("out_of_scale", f"{mention} is not on the scale {scale}", rule)
     return Verdict(rule=rule, score=mention.value)
