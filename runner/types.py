@@ -30,6 +30,9 @@ RESULT_COLUMNS = (
 LABEL_COLUMNS = ("human_winner", "human_score", "human_label")
 MODEL_COLUMNS = ("model", "model1", "model2")
 
+# The fields whose texts samples.parquet can have.
+TEXT_FIELDS = ("question", "answer", "answer1", "answer2", "reference")
+
 # The largest count of tokens that the columns can hold. A sum over attempts stops there.
 MAX_TOKENS = 2**31 - 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.config.cli_values import parse_duration, parse_value, read_mapping
-from runner.config.dataset import Column, Constant, DatasetConfig, HumanLabel, KeepColumn
+from runner.config.dataset import FIELDS_BY_NAME, Column, Constant, DatasetConfig, HumanLabel, KeepColumn
 from runner.config.dataset_files import CsvConfig
 from runner.config.json_schema import json_schema
 from runner.config.judges import AggregateConfig, JudgeConfig, VerdictConfig
@@ -28,6 +28,7 @@ from runner.config.services import Adaptive, LimitsConfig, ServiceConfig, Timeou
 from runner.config.unmatched import find_unmatched
 
 __all__ = [
+    "FIELDS_BY_NAME",
     "Adaptive",
     "AggregateConfig",
     "BatchConfig",

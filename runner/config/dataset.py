@@ -19,12 +19,14 @@ from pydantic_core import PydanticCustomError
 
 from runner.config.dataset_files import CsvConfig, dataset_paths
 from runner.config.fields import Frozen, NonEmptyText, Scale, Text, Words, expected, plain, refused, text
-from runner.types import LABEL_COLUMNS, MODEL_COLUMNS, RESULT_COLUMNS
+from runner.core import splits
+from runner.types import LABEL_COLUMNS, MODEL_COLUMNS, RESULT_COLUMNS, TEXT_FIELDS
 
 # The columns that only `samples.parquet` has.
 SAMPLE_COLUMNS = ("votes", "agreement", "undecided", "consistent")
 
-_FIELDS_BY_NAME = ("id", "question", "answer", "answer1", "answer2")
+# The fields that are read from the column of their own name if they are not mapped.
+FIELDS_BY_NAME = ("id", "question", "answer", "answer1", "answer2")
 _WINNERS = ("1", "2", "tie")
 
 # The types that a kept column can have, by their Arrow names.
@@ -32,7 +34,7 @@ KeepType = Literal["string", "bool", "int8", "int16", "int32", "int64", "float32
 
 
 class Column(Frozen):
-    """A field that is read from a column; `a.b` reads key `b` of a nested column `a`."""
+    """A field that is read from a column; `a.b` reads key `b` of a nested column `a`, `a.0` an element of a list."""
 
     path: str
 
@@ -141,15 +143,23 @@ def _kept(name: str | None, value: Any, info: ValidationInfo) -> KeepColumn:
 
 
 def _without_reserved_names(kept: tuple[KeepColumn, ...]) -> tuple[KeepColumn, ...]:
-    names = [item.name for item in kept]
-    for index, item in enumerate(kept):
-        other = f"keep it under another name: {{my_{item.name}: {item.column}}}"
-        if item.name in (*RESULT_COLUMNS, *LABEL_COLUMNS, *MODEL_COLUMNS):
-            raise refused(f"'{item.name}' is a column of the results; {other}")
-        if item.name in SAMPLE_COLUMNS:
-            raise refused(f"'{item.name}' is a column of samples.parquet; {other}")
-        if item.name in names[:index]:
-            raise refused(f"two columns are kept as '{item.name}'; {other}")
+    """Refuse names that are taken, in any case: DuckDB, Spark and Hive take `Score` and `score` for one column."""
+    results, samples = (*RESULT_COLUMNS, *LABEL_COLUMNS, *MODEL_COLUMNS), (*SAMPLE_COLUMNS, *TEXT_FIELDS)
+    places = dict.fromkeys(results, "the results") | dict.fromkeys(samples, "samples.parquet")
+    earlier: dict[str, str] = {}
+    for item in kept:
+        name, key = item.name, item.name.casefold()
+        problem = None
+        if key in earlier:
+            two = f"'{earlier[key]}' and '{name}', which differ by case only" if earlier[key] != name else f"'{name}'"
+            problem = f"two columns are kept as {two}"
+        elif key in places and key != name:
+            problem = f"'{name}' differs by case only from '{key}', a column of {places[key]}"
+        elif name in places and name not in TEXT_FIELDS:
+            problem = f"'{name}' is a column of {places[name]}"
+        if problem is not None:
+            raise refused(f"{problem}; keep it under another name: {{my_{name}: {item.column}}}")
+        earlier[key] = name
     return kept
 
 
@@ -167,7 +177,8 @@ class DatasetConfig(Frozen):
         default="auto", description="The file format; auto: by the file names. .gz and .zst work too."
     )
     fields: Mapping[str, Source] = Field(
-        default={}, description="field: column, or {value: ...} for a constant. a.b reads a nested column."
+        default={},
+        description="field: column, or {value: ...} for a constant. a.b reads a nested column, a.0 and a.-1 an element.",
     )
     human_label: Annotated[HumanLabel | None, BeforeValidator(_human_label)] = Field(
         default=None,
@@ -198,4 +209,15 @@ class DatasetConfig(Frozen):
     def source_of(self, field: str) -> Column | Constant | None:
         """Return the source of a field: as mapped; else, for the five basic fields, the column of the same name."""
         given = self.fields.get(field)
-        return given if given is not None else Column(path=field) if field in _FIELDS_BY_NAME else None
+        return given if given is not None else Column(path=field) if field in FIELDS_BY_NAME else None
+
+    def path_of(self, name: str) -> str | None:
+        """Return the path in the dataset of a name in a template; None if it is, or is below, a constant.
+
+        The name is a field, a column, or a path below one: `answer.0.text` is `chosen.0.text` if `answer` is `chosen`.
+        """
+        for root, rest in splits(name):
+            source = self.source_of(root)
+            if source is not None:
+                return None if isinstance(source, Constant) else f"{source.path}.{rest}" if rest else source.path
+        return name

@@ -149,6 +149,11 @@ def _auto_or_flag(value: Any) -> bool | Literal["auto"]:
         raise expected("auto, true or false") from None
 
 
+def is_whole(value: Any) -> bool:
+    """Return True for a whole number, also if it is written as `600.0` or `1e6`."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -164,7 +169,7 @@ def _number(what: str, accept: Callable[[float], bool]) -> BeforeValidator:
 
 def _integer(minimum: int) -> BeforeValidator:
     def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        if not is_whole(value) or value < minimum:
             raise expected(f"a whole number of at least {minimum}")
         return int(value)
 

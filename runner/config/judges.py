@@ -20,8 +20,10 @@ from runner.config.fields import (
     Text,
     Words,
     expected,
+    is_whole,
     refused,
 )
+from runner.core import COMPLETION_CAP_PARAMETERS
 
 # The known forms of judge text (docs/verdicts.md).
 VerdictFormat = Literal[
@@ -100,6 +102,12 @@ def _verdict(value: Any, info: ValidationInfo) -> Any:
     raise expected("the name of a format, {format: ...} or {pattern: ..., kind: ...}")
 
 
+def _whole_caps(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write the caps of tokens as whole numbers: services refuse the 1000.0 that YAML reads from `1e3`."""
+    caps = {name: int(value[name]) for name in COMPLETION_CAP_PARAMETERS if is_whole(value.get(name))}
+    return {**value, **caps}
+
+
 def _valid_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
         raise expected("a name of letters, digits, '_', '.' and '-'")
@@ -115,7 +123,7 @@ class JudgeConfig(Frozen):
     )
     model: NonEmptyText = Field(default="pai-judge", description="The model's name at the service.")
     service: Words = Field(default=("default",), description="The service it is requested from, or several.")
-    parameters: JsonMapping = Field(
+    parameters: Annotated[JsonMapping, AfterValidator(_whole_caps)] = Field(
         default={}, description="Added to the request body: temperature, top_p, max_tokens, ..."
     )
     swap: Flag = Field(default=False, description="Pairwise: judge in both orders of the answers.")

@@ -24,6 +24,7 @@ from runner.config.fields import (
     PositiveInt,
     SecretText,
     expected,
+    is_whole,
     refused,
 )
 from runner.errors import ConfigError
@@ -66,7 +67,7 @@ def _concurrency(value: Any, info: ValidationInfo) -> Any:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_whole(value) and value >= 1
 
 
 class LimitsConfig(Frozen):

@@ -11,6 +11,7 @@ import yaml
 
 from runner.config.fields import WrittenFloat, WrittenInt
 from runner.config.problems import KeyPath, Problem, SourceLocation, dotted
+from runner.config.yaml_hints import hint
 
 _TAG = "tag:yaml.org,2002:"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -65,8 +66,11 @@ def compose(text: str) -> yaml.Node | None:
         why = re.sub(r"\s*'[^'<]{2,}'", "", error.problem or error.context or "")
         if mark is None:
             raise UnreadableError(why) from None
-        if any("${" in line for line in text.splitlines()[mark.line : mark.line + 1]):
+        line = next(iter(text.splitlines()[mark.line : mark.line + 1]), "")
+        if "${" in line:
             why += '; inside { } or [ ] put a variable in quotes: "${NAME}"'
+        elif (advice := hint(line, mark.column, why)) is not None:
+            why += f"; {advice}"
         raise UnreadableError(why, mark.line + 1, mark.column + 1) from None
     except yaml.YAMLError:
         raise UnreadableError("it contains a control character") from None

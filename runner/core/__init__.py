@@ -17,12 +17,14 @@ from runner.core.tokens import (
     estimate_body,
     lower_bound,
 )
+from runner.core.value_paths import MISSING, has_position, is_position, list_problem, splits, value_at
 from runner.core.waiters import WaitQueue
 
 __all__ = [
     "BYTES_PER_TOKEN",
     "COMPLETION_CAP_PARAMETERS",
     "COMPLETION_TOKENS",
+    "MISSING",
     "TEMPLATE_TOKENS",
     "TEMPORARY_SUFFIX",
     "DrainSignal",
@@ -37,14 +39,19 @@ __all__ = [
     "escape_controls",
     "escape_controls_in_json",
     "estimate_body",
+    "has_position",
+    "is_position",
+    "list_problem",
     "lower_bound",
     "nearest",
     "no_price",
     "price_of",
     "put_in_place",
     "python_command",
+    "splits",
     "storable",
     "sync_directory",
+    "value_at",
     "write_json",
     "write_text",
 ]

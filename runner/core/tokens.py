@@ -26,15 +26,11 @@ def lower_bound(text: str) -> int:
     return (len(text) + han) // 4
 
 
-def estimate(text: str) -> int:
-    """Estimate the tokens of a text: one per 4 ASCII characters or per 1.4 Chinese characters."""
-    if text.isascii():
-        return _guess(len(text), len(text))
-    return _guess(len(text), len(text.encode("utf-8", "surrogatepass")))
-
-
 def estimate_body(body: bytes) -> int:
-    """Estimate the tokens of a JSON body; its punctuation accounts for the chat template."""
+    """Estimate the tokens of a JSON body: one per 4 ASCII characters or per 1.4 Chinese characters.
+
+    The punctuation of the JSON accounts for the chat template.
+    """
     if body.isascii():
         return _guess(len(body), len(body))
     return _guess(len(body.decode("utf-8", "replace")), len(body))

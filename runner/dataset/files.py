@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -144,7 +145,7 @@ def _on_the_disk(given: str, wanted: str, hidden: list[str]) -> list[DataFile]:
             return [_data_file(path, path.name, wanted)]
         if glob.has_magic(given):
             return _matching(given, wanted, hidden)
-        raise DatasetError(f"dataset.path: {given} does not exist; {_what_is_near(path)}")
+        raise DatasetError(f"dataset.path: {given} does not exist; {_braces_hint(given)}{_what_is_near(path)}")
     except OSError as error:
         place = given if error.filename is None else printable(os.fsdecode(error.filename))
         raise DatasetError(f"dataset.path: {place} cannot be read: {error.strerror or error}") from error
@@ -268,8 +269,15 @@ def _matching(pattern: str, wanted: str, hidden: list[str]) -> list[DataFile]:
             found.append(_data_file(path, name, wanted))
     if not found:
         root = Path(split_pattern(pattern)[0])
-        raise DatasetError(f"dataset.path: no file matches {pattern}; {_what_is_near(root / Path(pattern).name)}")
+        near = f"{_braces_hint(pattern)}{_what_is_near(root / Path(pattern).name)}"
+        raise DatasetError(f"dataset.path: no file matches {pattern}; {near}")
     return found
+
+
+def _braces_hint(given: str) -> str:
+    """Return what to write in place of the `{a,b}` of a shell, which is no glob."""
+    has_braces = re.search(r"\{[^{}]*,[^{}]*\}", given) is not None
+    return "{a,b} stands for itself, so give a list of paths; " if has_braces else ""
 
 
 def _require_regular(path: Path | HubFile) -> None:

@@ -136,10 +136,10 @@ class EmulatorOptions(Section, frozen=True):
 
 
 def _string_keys(value: Any) -> Any:
-    """Convert every key to a string, because YAML reads an unquoted 500 as a number."""
+    """Convert keys to strings and whole floats to integers: YAML reads an unquoted 500 and `1e3` as numbers."""
     if isinstance(value, Mapping):
         return {str(key): _string_keys(item) for key, item in value.items()}
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _unknown_keys(section: type[Section], mapping: Any, prefix: str) -> Iterator[str]:

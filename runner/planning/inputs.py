@@ -27,9 +27,9 @@ from runner.errors import ConfigError
 from runner.judge import Panel, Variant
 from runner.planning.labels import label_kind
 from runner.planning.scales import common_scale, describe_scales
-from runner.results import TEXT_FIELDS, CommonScale, VariantKey, results_schema
+from runner.results import CommonScale, VariantKey, results_schema
 from runner.service import check_options
-from runner.types import Row, Secret
+from runner.types import TEXT_FIELDS, Row, Secret
 
 
 class RunOptions(msgspec.Struct, frozen=True):

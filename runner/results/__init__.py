@@ -10,7 +10,7 @@ from runner.results.parts import part_paths, read_part_batches, rewrite_part
 from runner.results.recorder import ResultRecorder
 from runner.results.recovery import add_missing_columns, recover_results
 from runner.results.run_directory import RunDirectory, move_aside, schema_text
-from runner.results.samples import TEXT_FIELDS, Aggregation, write_samples
+from runner.results.samples import Aggregation, write_samples
 from runner.results.schema import (
     TRANSIENT_ERROR_TYPES,
     dataset_fields,
@@ -23,7 +23,6 @@ from runner.results.schema import (
 from runner.results.writer import ResultWriter
 
 __all__ = [
-    "TEXT_FIELDS",
     "TRANSIENT_ERROR_TYPES",
     "Aggregation",
     "CommonScale",

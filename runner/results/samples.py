@@ -60,7 +60,6 @@ _VERDICT = (
     pa.field("cost", pa.float64()),
     pa.field("served_model", pa.string()),
 )
-TEXT_FIELDS = ("question", "answer", "answer1", "answer2", "reference")
 
 # Returns for some ordinals the texts of their samples in the same order: a column for each name.
 Texts = Callable[[Sequence[int]], Sequence[pa.Array]]
