@@ -51,7 +51,7 @@ def first(text: str) -> Any:
         ('{"a": __import__("os")}', None),
         ('{"a":' * 30 + "1" + "}" * 30, None),
         ('{"a": {"b": 1}, "c": "cut o', None),
-        ('{"c": "he said "hi" there", "a": {"b": 1}, "d": 2} {"b": 3}', {"b": 3}),
+        ('{"c": "he said "hi", there", "a": {"b": 1}, "d": 2} {"b": 3}', {"b": 3}),
         ("{'c': 'it's {\"b\": 1}', 'b': 2}", None),
     ],
 )

@@ -17,7 +17,7 @@ OPENING_FORMATS = frozenset({"pai_single", "pai_pairwise", "pandalm", "judgelm",
 # What may have followed: more of the same number or word, a range, a top, or another verdict in the same sentence.
 _CONTINUATIONS = (
     *("5", ".5", ",000", "-9", " or 2", "/1000", "%", "x", "分制", "[[1]]", "[[2]]"),
-    *("[[回复1更好]]", "[[回复2更好]]"),
+    *("[[回复1更好]]", "[[回复2更好]]", "\n\nOverall score: 3", "\n\nOverall score: 4"),
 )
 
 

@@ -42,6 +42,8 @@ _NUMBER = re.compile(r"[-+]?(?:\d++(?>(?:\.\d*+)?)|\.\d++)(?>(?:[eE][-+]?\d++)?)
 _FRACTION = re.compile(r"\d++(?>(?:\.\d++)?)[ \t]{0,2}/[ \t]{0,2}\d++(?>(?:\.\d++)?)(?![\w./])")
 _AFTER_NUMERATOR = ("/", " ", "\t")
 _WORD = re.compile(r"[^\W\d]\w*+")
+# A double quote that neither opens nor closes a string, for its neighbours; the alternatives before it are the others.
+_QUOTE = re.compile(r"\\.|[{\[(,:，：]\s*+\"|\"(?=\s*+[}\]),:，：])|(?P<inner>\")", re.DOTALL)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "'": "'", "\\": "\\", "/": "/", "\n": ""}
 _CONSTANTS = {
@@ -90,7 +92,7 @@ def objects(text: str) -> Iterator[dict[str, Any]]:
 def located_objects(text: str) -> Iterator[Found]:
     """Generate the objects of `objects` and the broken ones, with their positions."""
     work = _WORK_FACTOR * len(text) + 1000
-    has_comments = True
+    has_comments = has_inner_quotes = True
     start = _START.search(text)
     while start is not None and work > 0:
         data = None
@@ -100,6 +102,9 @@ def located_objects(text: str) -> Iterator[Found]:
             work -= stop.position - start.start() + 20
             if has_comments and text[stop.position : stop.position + 1] in ("/", "#"):
                 text, has_comments = _without_comments(text, start.start()), False
+                continue
+            if has_inner_quotes and text[stop.position - 1 : stop.position] == '"':
+                text, has_inner_quotes = _with_curly_inner_quotes(text, start.start()), False
                 continue
             end = _closing_brace_end(text, start.start())
         yield Found(start.start(), end, data)
@@ -113,6 +118,15 @@ def _without_comments(text: str, start: int) -> str:
 
 def _blank_comment(match: re.Match[str]) -> str:
     return " " * len(match[0]) if match[0][0] in "/#" else match[0]
+
+
+def _with_curly_inner_quotes(text: str, start: int) -> str:
+    """Return the text with `”` in place of quotes inside of strings after a position; all positions stay the same."""
+    return text[:start] + _QUOTE.sub(_curly_inner, text[start:])
+
+
+def _curly_inner(match: re.Match[str]) -> str:
+    return "”" if match["inner"] else match[0]
 
 
 def _closing_brace_end(text: str, start: int) -> int:
@@ -204,6 +218,8 @@ def _value(text: str, position: int, depth: int) -> tuple[Any, int]:
 
 
 def _key(text: str, position: int) -> tuple[str, int]:
+    if text[position : position + 1] in ('"', "'"):
+        return _string(text, position)
     match = _WORD.match(text, position) or _NUMBER.match(text, position)
     return _string(text, position) if match is None else (match[0], match.end())
 
@@ -236,5 +252,7 @@ def _float(text: str) -> float:
 
 
 def _skip_space(text: str, position: int) -> int:
+    if not text[position : position + 1].isspace():
+        return position
     match = _SPACE.match(text, position)
     return position if match is None else match.end()

@@ -14,7 +14,8 @@ _SEPARATOR = (
     r"(?:[ \t]?(?:[-–—−~～/／:：,，;；|&→]|--|->|\.{2,3}|…)[ \t]?|[ \t]?[,，]?[ \t]?[(（]?[到至或和、][者许許]?[ \t]?)"
 )
 _OR = (
-    r"[ \t]?[-–—,，;；]?[ \t]?[(（]?(?:(?:or|to|and|maybe|perhaps|possibly|even|vs\.?|versus|bis|through|à)[ \t]){1,3}"
+    r"[ \t]?[-–—,，;；]?[ \t]?[(（]?(?:(?:or|to|and|maybe|perhaps|possibly|leaning|almost|nearly|even"
+    r"|vs\.?|versus|bis|through|à)[ \t]){1,3}"
     r"(?:an?[ \t])?"
 )
 _CLOSED, _OPENED = r"[\])）】*_]{1,4}", r"[\[(（【*_]{1,4}"
@@ -26,12 +27,12 @@ RANGE = rf"(?:{_CLOSED}(?:{_SEPARATOR}|[ \t]{_OR}){_OPENED}|{_SEPARATOR}|[ \t](?
 RANGE_AFTER_BRACKET = rf"(?:{_SEPARATOR}|[ \t]?{_OR}){_OPENED}(?=\d)"
 
 # Text after a number that makes it a mixed number: `4½`, `4 1/2`, `4分半`, `4 and a half`.
-FRACTION = r"[ \t]?[½¼¾⅓⅔⅛⅜⅝⅞半]|[ \t]and a (?:half|quarter)|[ \t][1-9][/／⁄][2-9](?!\d)"
+FRACTION = r"[+＋](?!\d)|[ \t]?[½¼¾⅓⅔⅛⅜⅝⅞半]|[ \t]and a (?:half|quarter)|[ \t][1-9][/／⁄][2-9](?!\d)"
 
 # Text after a number that makes it the top of a scale: `10-point`, `10-point scale`, `10分制`, `10分满分`, `10分中的`.
 SCALE_TOP = (
-    r"[-‐‑][ \t]?(?:point|star|level|step|grade|scale)|[ \t](?:(?:rating|grading|likert|point)[ \t])?scale\b"
-    r"|[ \t]?(?:制|[为為是]?[满滿満]|[中里裡内內][的得]|만점)"
+    r"[-‐‑][ \t]?(?:point|pts?\b|star|level|step|grade|scale)|[ \t](?:(?:rating|grading|likert|point)[ \t])?scale\b"
+    r"|[ \t](?:(?:stars?|points?|marks?)[ \t])?max(?:imum)?\b|[ \t]?(?:制|[为為是]?[满滿満]|[中里裡内內][的得]|만점)"
 )
 
 # The scale in brackets between a label and its score: `Rating (1-10): 7`, `评分（满分10分）：7`.

@@ -13,14 +13,16 @@ from runner.judge.verdict.common import RATING, Scale, before, to_number
 
 _NUMBER = r"\d++(?>(?:[.．]\d++)?)"
 _TOP_BEFORE = re.compile(
-    r"(?:out of|scale (?:of|from)|range (?:of|from)|max(?:imum)?(?: score)?(?: of| is)?|[满滿満][分点點]|만점"
+    r"(?:out of(?: an?)?(?: possible| maximum(?: of)?| total(?: of)?)?|scale (?:of|from)|range (?:of|from)"
+    r"|(?:max|min)(?:imum)?(?: score)?(?: of| is)?|[满滿満][分点點]|만점"
     r"|(?:best|highest|top|perfect|worst|lowest)(?: score| mark)?(?: is| being)?"
     r"|(?P<sum>[总總]分|[总總一]?共|合[计計]|\btotal(?: of)?))[^\w\n]{0,4}(?:为|為|是|有|is)?[^\w\n]{0,2}\Z",
     re.IGNORECASE,
 )
 # The last words of `_TOP_BEFORE`; testing for them first takes a tenth of the time of the pattern.
 _TOP_WORDS = (
-    *("of", "OF", "Of", "from", "FROM", "From", "max", "Max", "MAX", "imum", "IMUM", "score", "Score", "SCORE", "is"),
+    *("of", "OF", "Of", "of a", "of an", "possible", "min", "Min"),
+    *("from", "FROM", "From", "max", "Max", "MAX", "imum", "IMUM", "score", "Score", "SCORE", "is"),
     *("mark", "being", "best", "highest", "top", "perfect", "worst", "lowest"),
     *("分", "点", "點", "점", "共", "合", "计", "計", "total", "Total", "TOTAL"),
 )
@@ -42,12 +44,14 @@ _RANGE_BEFORE = re.compile(
 _RANGE_AFTER = re.compile(r"[ \t]?(?:scale\b|point|分制|分|点|點|점)", re.IGNORECASE)
 
 _EXTREME = (
-    r"(?:worst|best|lowest|highest|perfect|minimum|maximum|top\b|min\b|max\b|poor(?:est)?|terrible|excellent"
+    r"(?:worst|best|lowest|highest|perfect|minimum|maximum|top\b|min\b|max\b|poor(?:est)?|terrible|excellent|flawless"
+    r"|useless|outstanding|exceptional|unacceptable|ideal"
     r"|[最极極很非][常]?[差好低高佳优優]|完美|[满滿]分)"
 )
 _ENTRY = (
     rf"[ \t]?(?:分|points?)?[ \t]?(?:[=＝→][ \t]?[^\W\d]|[:：][ \t]?{_EXTREME}"
-    rf"|(?:(?:is|being|means?|meaning|represents?|indicates?|denotes?|stands for|would be)[ \t]"
+    r"|(?:as(?=[ \t](?:the|an?)[ \t])|being|means?|meaning|represents?|indicates?|denotes?|stands for)[ \t](?=[^\W\d])"
+    rf"|(?:(?:is|would be)[ \t]"
     r"|为|為|是|表示|代表|指|(?=最))"
     rf"(?:(?:the|a|an|very|considered)[ \t]){{0,2}}{_EXTREME})"
 )

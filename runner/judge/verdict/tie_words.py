@@ -23,11 +23,13 @@ _DEGREE = (
 )
 _ENGLISH = (
     r"(?:tie|tied|draw|drawn|toss-?up|dead heat|stalemate|even|equal(?:ly)?(?: (?:good|bad|strong|weak|well|poor"
-    r"|matched|helpful|correct|valid|capable|competent))?(?: in quality)?|(?:of )?(?:the )?same(?: quality| level)?"
-    r"|comparable|equivalent|evenly matched|on (?:a )?par|indistinguishable"
+    r"|matched|helpful|correct|valid|capable|competent))?(?: in quality)?"
+    r"|(?:of )?(?:the )?(?:same|equal)(?: quality| level)?"
+    r"|comparable|equivalent|even(?:ly matched| match)|as good as each other|on (?:a )?par|indistinguishable"
     r"|no (?:clear |real |significant )?(?:winner|difference|preference)"
     rf"|neither (?:of them )?{_ANSWER}?is better|[1a] ?(?:==?|≈) ?[2b])"
-    r"(?:[ :(]{1,2}(?:[c3]|[1a] ?(?:==?|≈) ?[2b]|(?:both|neither)\b[^()]{0,40})\)?)?"
+    rf"(?: between (?:them|the two(?: {_ANSWER})?|both(?: {_ANSWER})?|{_NAMED} and {_NAMED}))?"
+    r"(?:[ :,;(–—-]{1,3}(?:[c3]|[1a] ?(?:==?|≈) ?[2b]|(?:both|neither)\b[^()]{0,40})\)?)?"
 )
 _CHINESE_NAME = r"(?:回[复複覆復答应應]|答案|助手|模型)"
 _CHINESE_SUBJECT = (
@@ -39,7 +41,7 @@ _CHINESE_SUBJECT = (
 # Also a part of the words in PAI's brackets.
 CHINESE_TIE = (
     r"平局|平手|打平|和局|平分秋色|持平|差不多|不相上下|伯仲之[间間]|旗鼓相[当當]|[势勢]均力[敌敵]|半斤八[两兩]"
-    r"|不分(?:上下|伯仲|[胜勝][负負]|高下|[优優]劣|[轩軒][轾輊])"
+    r"|不相伯仲|不分(?:上下|伯仲|[胜勝][负負]|高下|[优優]劣|[轩軒][轾輊])"
     r"|[难難]以?[区區]?分(?:伯仲|高下|上下|[胜勝][负負]|[优優]劣|[轩軒][轾輊])?"
     r"|各有(?:[优優]劣|千秋|所[长長]|[长長]短|[优優]缺?[点點]|[优優][势勢]|利弊)"
     r"|[一同][样樣](?:好|差|[优優]秀|出色)?|同等|相[当當同等]|[并並]列"

@@ -24,7 +24,9 @@ _NAMED = re.compile(
     r"\(?(?P<name>\w|10)\)?"
     r"(?: (?:is|was) (?:(?:slightly|clearly|much|significantly|far|marginally|somewhat|a bit|the) ){0,2}"
     r"(?:better|best|winner)(?: (?:answer|response|output|one))?| wins|(?:明[显顯]|[显顯]著|略微?|稍微?|[远遠])?"
-    r"(?:更好|更[优優]|更佳|[较較]好|[较較][优優]|略?[胜勝]出?))?",
+    r"(?:更好|更[优優]|更佳|[较較]好|[较較][优優]|略?[胜勝]出?)"
+    r"| by an? [a-z]{1,12} margin"
+    r"| \((?:slightly|clearly|much|marginally|somewhat|narrowly|slightly better|much better)\))?",
     re.IGNORECASE,
 )
 _ANSWERS: dict[str, Winner] = {"1": "1", "a": "1", "一": "1", "2": "2", "b": "2", "二": "2"}

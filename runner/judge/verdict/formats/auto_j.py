@@ -30,11 +30,18 @@ from runner.types import Verdict, Winner
 
 _BRACKETED_SCORE = re.compile(BRACKETED_SCORE)
 _ANNOUNCED = re.compile(rf"{RATING}[^\w\n]{{0,8}}(?:is|为|為|是)?[^\w\n]{{0,8}}\Z")
+# "Response 1 for style and Response 2 for facts": a decision for each of two aspects.
+_BY_ASPECT = re.compile(
+    r"[ \t](?:for|in|on|regarding)\b[^\n.。]{0,60}?(?:\b(?:and|but|while)\b|[,，;；])[^\w\n]{0,4}"
+    r"(?:response|answer)[ \t]?[12１２][ \t](?:for|in|on|regarding)\b"
+    r"|在[^\n.。]{1,40}[,，;；和而]{1,2}回[应應复複覆答][12１２]在",
+    re.IGNORECASE,
+)
 _DECISION = re.compile(
     rf"(?:[Ff]inal [Dd]ecision(?i: is)?|最[终終]的?(?:决定|決定)(?:是|为|為)?)[^\w\n]{{0,8}}"
     rf"(?:(?i:response|answer)|回[应應复複覆答]|答案)?{PAD}"
     r"(?:(?P<side>[12１２])(?!\d|\.\d|[ \t]{0,2}(?:and|or|&|/|和|与|與|或|、))"
-    r"|(?P<tie>(?i:(?:an? )?(?:tie|draw)\b)|平局|平手)|(?P<words>[^\n.。!！,，;；]{2,60}))"
+    r"|(?P<tie>(?i:(?:an? )?(?:tie|draw)\b(?![-‐’']))|平局|平手)|(?P<words>[^\n.。!！,，;；]{2,60}))"
 )
 
 
@@ -84,8 +91,11 @@ def _read_decision(text: str) -> Verdict:
     if not found:
         return unreadable("no_verdict", "no final decision for response 1, response 2 or a tie")
     winners = [_winner(match) for match in on_last_line(text, found)]
-    if len(set(winners)) > 1 or is_doubtful(text, found[-1].span(), map(_winner, found)):
+    last = found[-1]
+    if len(set(winners)) > 1 or is_doubtful(text, last.span(), map(_winner, found)):
         return unreadable("conflict", "different final decisions on the last line with a decision", rule)
+    if last["side"] is not None and _BY_ASPECT.match(text, last.end()):
+        return unreadable("conflict", "a decision for each of two aspects", rule)
     return Verdict(rule=rule, winner=winners[0])
 
 

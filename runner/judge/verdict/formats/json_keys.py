@@ -14,13 +14,15 @@ import msgspec
 from runner.config import JudgeConfig
 from runner.errors import ConfigError
 from runner.judge.verdict.common import Reader, Scale, ScoreMention, unreadable
-from runner.judge.verdict.formats.pai_pairwise import contradicts
+from runner.judge.verdict.formats.pai_pairwise import contradicts, winner_of
 from runner.judge.verdict.loose_json import Ambiguous, dig, located_objects
 from runner.judge.verdict.score_values import dimensions_in, mention_in, mention_pair
 from runner.judge.verdict.winner_names import meanings, winner_in_map, winner_named
 from runner.types import Dimension, Verdict, Winner
 
 RULE = "json.keys"
+
+_MAX_WORDS_CHARS = 80  # a longer text explains more than it names a winner
 
 
 class _Keys(msgspec.Struct, frozen=True):
@@ -131,11 +133,17 @@ def _winner(value: Any, keys: _Keys) -> Winner:
     if word is None:
         winner = None
     else:
-        winner = winner_in_map(word, keys.map) if keys.map else winner_named(word)
+        winner = winner_in_map(word, keys.map) if keys.map else winner_named(word) or _winner_in_words(word)
     if winner is None:
         where = " by verdict.map" if keys.map else ""
         raise _Unreadable("no_verdict", f"`{keys.winner}` names no winner{where}: {value!r:.80}")
     return winner
+
+
+def _winner_in_words(words: str) -> Winner | None:
+    """Return the answer that a short text calls better, by its name: `Response 1 is better than Response 2`."""
+    winner = winner_of(words) if len(words) <= _MAX_WORDS_CHARS else None
+    return None if winner == "tie" else winner
 
 
 def _value(data: Mapping[str, Any], key: str) -> Any:

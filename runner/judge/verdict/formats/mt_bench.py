@@ -29,7 +29,7 @@ from runner.judge.verdict.common import (
     plain_brackets,
     unreadable,
 )
-from runner.judge.verdict.own_words import is_doubtful, is_quoted, is_reported
+from runner.judge.verdict.own_words import is_discounted, is_doubtful, is_plainly_own, is_quoted, is_reported
 from runner.judge.verdict.positions import FRACTION, RANGE, RANGE_AFTER_BRACKET, SCALE_TOP, STATED
 from runner.judge.verdict.scales import scale_of
 from runner.judge.verdict.winner_names import winner_named
@@ -132,6 +132,11 @@ def _choose(text: str, found: Sequence[ScoreMention], rule: str) -> tuple[ScoreM
         return last, rule
     if is_doubtful(text, (last.start, last.end), values):
         return None, rule
+    different = [mention for mention, value in zip(found, values, strict=True) if value != values[-1]]
+    if all(is_discounted(text, each.start, each.end) for each in different) and (
+        _role(text, last) or is_plainly_own(text, last.start, last.end)
+    ):
+        return last, rule
     roles = [_role(text, mention) for mention in found]
     others = max(role for role, value in zip(roles, values, strict=True) if value != values[-1])
     return (last if roles[-1] > others else None), ("mt_bench_single.labelled", "mt_bench_single.overall")[
@@ -175,8 +180,12 @@ def _choose_letter(text: str, found: list[_Letter]) -> Verdict:
     last, winners = found[-1], [letter.winner for letter in found]
     if len(set(winners)) > 1:
         others = [letter for letter in found if letter.winner != last.winner]
-        rivals = [each for each in others if _announced(text, each) and not is_quoted(text, each.start, each.end)]
-        if rivals or not _announced(text, last) or is_doubtful(text, (last.start, last.end), winners):
+        rivals = [each for each in others if not is_discounted(text, each.start, each.end)]
+        if rivals:
+            final = _announced(text, last) and not any(_announced(text, each) for each in rivals)
+        else:
+            final = _announced(text, last) or is_plainly_own(text, last.start, last.end)
+        if not final or is_doubtful(text, (last.start, last.end), winners):
             return unreadable("conflict", "different verdicts in double brackets, the last is not plainly final", rule)
     return Verdict(rule=rule, winner=last.winner)
 

@@ -38,6 +38,8 @@ _VERDICT = re.compile(rf"{OPEN}(?!\d{CLOSE}|{NUMBERED})(?P<words>[^\[\]\n]{{1,80
 _REASONS = re.compile(r"理由|reason|Reason|\n[ \t#>*_]{0,8}\d{1,3}[.、．)）]")
 # Answers by letter also where the text around the brackets could mean the option of a question.
 _NAME = re.compile(rf"{NAMES}|(?:回[答應应]|答案|模型|Answer|answer|Model|model)[ \t*_]{{0,3}}[ABＡＢ](?![A-Za-z0-9])")
+# A letter without a word before it: `[[B更好]]`.
+_LETTER = re.compile(r"\s*[ABＡＢ](?=\s*(?:更|[较較]|[略稍]|明[显顯]|[优優胜勝]|is\b|wins\b))")
 _DEGREE = (
     r"(?:略微?|稍微?|稍稍|明[显顯]地?|[显顯]著地?|[远遠]|大大|[总總]体上?|[总總]體上?|整体上?|整體上?|[综綜]合来看|更|要|仍|[还還]是"
     r"|clearly |slightly |much |significantly |far |somewhat |overall ){0,3}"
@@ -55,7 +57,7 @@ _BETTER_AFTER = re.compile(
     re.I,
 )
 _THAN = re.compile(
-    rf"\s*{_DEGREE}(?:(?P<compared>比)|(?:[优優]|好|[强強]|高)[于於]|[略稍]?[胜勝][过過于於]|[领領]先|"
+    rf"\s*(?:的?(?:整体|整體|总体|總體)?(?:质量|質量|表现|表現|水平))?{_DEGREE}(?:(?P<compared>比)|(?:[优優]|好|[强強]|高)[于於]|[略稍]?[胜勝][过過于於]|[领領]先|"
     rf"(?:is|was) {_DEGREE}(?:better|superior) (?:than|to)|{_DEGREE}(?:beats|outperforms))\s*",
     re.I,
 )
@@ -164,6 +166,8 @@ def winner_of(words: str) -> Winner | None:
 
 def _winner_of_clause(words: str) -> Winner | None:
     named = [(match, answer_of(match[0])) for match in _NAME.finditer(words)]
+    if not named and (letter := _LETTER.match(words)) is not None:
+        named = [(letter, answer_of(letter[0].strip()))]
     answers = {answer for _, answer in named}
     if _TIE.search(words) and len(answers) != 1:
         return None if _NEGATED_TIE.search(words) else "tie"

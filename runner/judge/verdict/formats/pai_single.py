@@ -47,8 +47,10 @@ def reader(judge: JudgeConfig) -> Reader:
 def _read(text: str, scale: Scale) -> Verdict:
     original, text = text, plain_brackets(text)
     start, first = 0, next(mentions(text), None)
-    while first is not None and is_reported(text, first.start, first.end):
+    quoted = _is_quoted(text, first)
+    while quoted and first is not None and is_reported(text, first.start, first.end):
         start, first = first.end, next(mentions(text, first.end), None)
+        quoted = _is_quoted(text, first)
     if first is None:
         return unreadable("no_verdict", "no number in double brackets")
     refused = _ANY.search(text, start, first.start) if text.find("[[", start, first.start) >= 0 else None
@@ -58,7 +60,7 @@ def _read(text: str, scale: Scale) -> Verdict:
     if not announced and in_list_item(text, first.start):
         return unreadable("no_verdict", "only criteria have a number in double brackets")
     ends = _OPENING_ENDS.search(text, first.end)
-    others = _other_overall_scores(text, first, announced, ends)
+    others = _other_overall_scores(text, first, announced and not quoted, ends)
     if others:
         found = ", ".join(sorted({str(first), *others})[:5])
         return unreadable("conflict", f"different overall scores: {found}", RULE)
@@ -89,6 +91,10 @@ def _other_overall_scores(text: str, first: ScoreMention, announced: bool, ends:
         if last >= 0 and not text[line : line + 1].isdigit() and announces_overall(text, last):
             others |= {str(mention) for mention in _unquoted(text, last, last + 40)}
     return others - {str(first)} if others else others
+
+
+def _is_quoted(text: str, mention: ScoreMention | None) -> bool:
+    return mention is not None and is_quoted(text, mention.start, mention.end)
 
 
 def _unquoted(text: str, start: int, end: int = sys.maxsize) -> Iterator[ScoreMention]:

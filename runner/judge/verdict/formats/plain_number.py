@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from runner.config import JudgeConfig
+from runner.judge.verdict.announced import is_announced, is_announced_overall, is_plainly_announced, opens_text
 from runner.judge.verdict.common import RATING, Reader, Scale, ScoreMention, before, to_number, unreadable
-from runner.judge.verdict.own_words import is_aside, is_quoted, is_reported
+from runner.judge.verdict.own_words import is_aside, is_claimed, is_quoted, is_reported
 from runner.judge.verdict.positions import FRACTION, RANGE, SCALE_TOP, SCALED
 from runner.judge.verdict.stated_scale import is_range_of_scale, top_or_doubt
 from runner.types import Verdict
@@ -26,6 +27,12 @@ _NUMBER = re.compile(
 )
 # The usual reply to "reply with the number only"; it needs none of the rules below.
 _ALONE = re.compile(r"\s*+(\d{1,3}(?:\.\d{1,3})?)\s*+")
+# The usual end of a longer reply: its last line is a label and a number.
+_LABELLED_ALONE = re.compile(
+    r"[ \t*_#]*+(?:(?:final|overall)[ \t])?(?:score|rating|overall|(?:最终|综合)?[得评]分)[ \t*_]*+[:：][ \t*_]*+"
+    r"(\d{1,3}(?:\.\d{1,3})?)[ \t*_]*+",
+    re.IGNORECASE,
+)
 _ITEM = re.compile(r"[.、．)）][*_]{0,3}[ \t]+[^\s*_]|[、)）]\S")
 _ITEM_BEFORE = re.compile(r"(?:\A|\n)[ \t>#*_(（]{0,8}\Z")
 _LABEL_BEFORE = re.compile(rf"{RATING}[^\w\n]{{0,8}}(?:is|为|為|是)?[^\w\n]{{0,4}}\[\Z", re.IGNORECASE)
@@ -45,6 +52,15 @@ _SOURCE_ENDS = (
     *("ource", "ources", "ref", "refs", "ref.", "refs.", "reference", "references", "otnote", "otnotes", "citation"),
     *("citations", "note", "notes", "来源", "参考", "參考", "文献", "注释", "脚注"),
 )
+
+
+_HIGH_IS_TOP = re.compile(r"[ \t]?(?:分|点|點)?[ \t]?[为為是]?[满滿]分")
+# A number after such a word says how sure the judge is.
+_CONFIDENCE = re.compile(
+    r"(?:confidence|certainty|置信度|信心|把握)(?:[ \t](?:level|score))?[^\w\n]{0,6}(?:is|of|为|為|是)?[^\w\n]{0,4}\Z",
+    re.IGNORECASE,
+)
+_CONFIDENCE_WORDS = ("onfidence", "ertainty", "ONFIDENCE", "置信", "信心", "把握")
 
 
 class _Number(NamedTuple):
@@ -73,33 +89,67 @@ def _read_first(text: str, scale: Scale) -> Verdict:
             return unreadable("no_verdict", "the first number is the number of a list item")
         if is_quoted(text, *number.match.span()) and _differs(text, number.match, scale):
             return _unclear(number.match, "first_number")
+        if _has_rival(text, number.match, scale):
+            return _unclear(number.match, "first_number")
     return _meaning(number, scale, "first_number")
 
 
-def _read_last(text: str, scale: Scale) -> Verdict:
+def _read_last(text: str, scale: Scale, with_confidence: bool = False) -> Verdict:
     if (alone := _ALONE.fullmatch(text)) is not None:
         return _score(ScoreMention(*alone.span(), to_number(alone[1]), None), scale, "last_number")
+    if (usual := _LABELLED_ALONE.fullmatch(text.rstrip().rpartition("\n")[2])) is not None:
+        return _score(ScoreMention(0, 0, to_number(usual[1]), None), scale, "last_number")
     end = len(text)
+    ignored = not with_confidence and any(word in text for word in _CONFIDENCE_WORDS)
     while end > 0:
         start = text.rfind("\n", 0, end) + 1
         found = [number for number in _numbers(text, scale, start, end) if not _is_item(text, number.match)]
+        if ignored:
+            found = [number for number in found if not _CONFIDENCE.search(before(text, number.match.start(), 40))]
         if found and not (start > 0 and _SOURCE_LINE.match(text, start)):
             last = found[-1].match
-            if (is_aside(text, last.start()) or is_quoted(text, *last.span())) and _differs(text, last, scale):
+            if _is_unclear_last(text, last, scale):
                 return _unclear(last, "last_number")
             return _meaning(found[-1], scale, "last_number")
         end = start - 1
-    return _meaning(None, scale, "last_number")
+    return _read_last(text, scale, with_confidence=True) if ignored else _meaning(None, scale, "last_number")
+
+
+def _is_unclear_last(text: str, last: re.Match[str], scale: Scale) -> bool:
+    """Return True if the last number is doubtful and the text has another number, or announces another as the score."""
+    start, end = last.span()
+    if is_aside(text, start) or is_quoted(text, start, end):
+        return _differs(text, last, scale)
+    claimed, announced = is_claimed(text, start), is_announced(text, start, end)
+    if announced and not claimed:
+        return False
+    any_other = claimed and not announced
+    return any(any_other or is_announced(text, *other.span()) for other in _others(text, last, scale))
+
+
+def _has_rival(text: str, first: re.Match[str], scale: Scale) -> bool:
+    """Return True if a different number than the first one is announced as the score, or as the overall one."""
+    start = first.start()
+    if opens_text(text, start) or is_plainly_announced(text, start):
+        return False
+    if is_announced(text, *first.span()):
+        return any(is_announced_overall(text, other.start()) for other in _others(text, first, scale))
+    return any(is_announced(text, *other.span()) for other in _others(text, first, scale))
 
 
 def _unclear(match: re.Match[str], rule: str) -> Verdict:
     return unreadable("conflict", f"a quoted number or one in a remark beside a different one: {match[0][:80]!r}", rule)
 
 
-def _differs(text: str, last: re.Match[str], scale: Scale) -> bool:
-    """Return True if a text has another number than the last one."""
-    found = (number.match for number in _numbers(text, scale))
-    return any(match["value"] != last["value"] for match in found if not _is_item(text, match))
+def _differs(text: str, one: re.Match[str], scale: Scale) -> bool:
+    return any(True for _ in _others(text, one, scale))
+
+
+def _others(text: str, one: re.Match[str], scale: Scale) -> Iterator[re.Match[str]]:
+    """Generate the numbers of a text that differ from one of them."""
+    for number in _numbers(text, scale):
+        if number.match["value"] != one["value"] and not _is_item(text, number.match):
+            yield number.match
 
 
 def _meaning(number: _Number | None, scale: Scale, rule: str) -> Verdict:
@@ -107,6 +157,8 @@ def _meaning(number: _Number | None, scale: Scale, rule: str) -> Verdict:
         return unreadable("no_verdict", "no standalone number")
     match = number.match
     value, top, _, mixed, high = match.groups()
+    if high is not None and _HIGH_IS_TOP.match(match.string, match.end()):
+        high = None  # "7分，10分为满分"
     if high is not None or mixed is not None:
         return unreadable("conflict", f"several numbers instead of one: {match[0][:80]!r}", rule)
     if number.doubtful:

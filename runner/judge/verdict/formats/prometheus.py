@@ -7,10 +7,11 @@ and different verdicts on that line are a conflict. Without a marker, a labelled
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable, Sequence
 
 from runner.config import JudgeConfig
-from runner.judge.verdict.common import PAD, Reader, Scale, mention_of, unreadable
-from runner.judge.verdict.own_words import is_doubtful, own
+from runner.judge.verdict.common import PAD, Reader, Scale, before, mention_of, unreadable
+from runner.judge.verdict.own_words import is_discounted, is_doubtful, own
 from runner.judge.verdict.positions import ONE_NUMBER, last_line, on_last_line
 from runner.judge.verdict.scales import scale_of
 from runner.judge.verdict.tie_words import names_tie
@@ -30,9 +31,19 @@ _LETTER = re.compile(
 # Text after a letter with which the letter is a verdict: "A is better" is one, "A tie" and "A and B" are not.
 _AFTER_LETTER = re.compile(
     r"[^\w\n]*(?:\Z|[A-Z](?=[A-Za-z])|[一-鿿ぁ-ヿ가-힣0-9]|(?:is|was|wins?|won|because|since|as|over|due|for|with|by|has|gives|it|the"
-    r"|than|clearly|slightly)\b)|[ \t]*[^\w\s]"
+    r"|than)\b"
+    r"|(?:clearly|slightly|marginally|narrowly|easily)\b[ \t]?(?:better\b)?[ \t]?(?:\Z|[^\w\s]|than\b|because\b)"
+    r"|better[ \t](?:than|because)\b)"
+    r"|[ \t]*[^\w\s]"
 )
 _BOTH_AFTER = re.compile(r"[^\w\n]*(?:and|or|和|与|與|或|及)(?![A-Za-z])")
+_CORRECTS = re.compile(
+    r"\b(?:no|wait|actually|correct(?:ion|ed)|revised?|rather|on (?:second thought|reflection)|final(?:ly)?|instead)\b"
+    r"[^\n]{0,12}\Z"
+    r"|(?:更正|修正|不[对對]|最[终終])[^\n]{0,12}\Z",
+    re.IGNORECASE,
+)
+_CORRECTION_CHARS = 60
 _CLAUSE_END = re.compile(r"[.。!！,，;；:：(（\[]")
 _HEADING = re.compile(r"[\s*#]{0,8}+[Ff]eedback[ *]{0,4}[:：][ *]{0,4}")
 _LAST_SCORE = re.compile(
@@ -63,9 +74,9 @@ def _read_score(text: str, scale: Scale) -> Verdict:
         return unreadable("no_verdict", "no [RESULT] followed by a number, and no score at the end")
     if len(marked) > 1 and (
         len({(mention.value, mention.top) for mention in mentions}) > 1
-        or is_doubtful(text, found[-1].span(), [match["value"] for match in marked])
+        or _is_unclear(text, marked, [match["value"] for match in marked])
     ):
-        return unreadable("conflict", "different scores on the last line with a [RESULT]", rule)
+        return unreadable("conflict", "different scores after [RESULT]", rule)
     if closing is not None and mention_of(closing).value != mentions[0].value:
         return unreadable("conflict", "the score at the end differs from that after [RESULT]", rule)
     if not mentions[0].fits(scale):
@@ -80,9 +91,23 @@ def _read_letter(text: str) -> Verdict:
     winners = {winner for match in found if (winner := _winner(match))}
     if not winners:
         return unreadable("no_verdict", "no [RESULT] followed by A, B or a tie")
-    if len(winners) > 1 or is_doubtful(text, found[-1].span(), map(_winner, marked)):
-        return unreadable("conflict", "different verdicts on the last line with a [RESULT]", rule)
+    if len(winners) > 1 or (len(marked) > 1 and _is_unclear(text, marked, list(map(_winner, marked)))):
+        return unreadable("conflict", "different verdicts after [RESULT]", rule)
     return Verdict(rule=rule, winner=winners.pop(), explanation=_feedback(text, found[0]))
+
+
+def _is_unclear(text: str, marked: list[re.Match[str]], meanings: Sequence[Hashable]) -> bool:
+    """Return True if the last marker is doubtful, or others have different values and may count as well.
+
+    An earlier one does not count if it is quoted or an aside, or if the last one corrects it: "No: [RESULT] 3".
+    """
+    last = marked[-1]
+    if is_doubtful(text, last.span(), meanings):
+        return True
+    others = [match for match, meaning in zip(marked, meanings, strict=True) if meaning not in (None, meanings[-1])]
+    if not others or _CORRECTS.search(before(text, last.start(), _CORRECTION_CHARS)):
+        return False
+    return not all(is_discounted(text, *match.span()) for match in others)
 
 
 def _winner(match: re.Match[str]) -> Winner | None:
