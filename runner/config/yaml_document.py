@@ -138,7 +138,7 @@ class ParsedDocument:
             if not isinstance(key, yaml.ScalarNode):
                 self.problems.append(Problem(path, "a key must be a text, not a list or a mapping", location))
                 continue
-            name: str = key.value
+            name = _key(key, path)
             if name in written:
                 here = dotted((*path, name))
                 self.problems.append(Problem((), f"{here}: the same key is already at {written[name].label}", location))
@@ -205,6 +205,12 @@ def scalar(node: yaml.ScalarNode) -> Any:
         raise ValueError(kind)
     number.text = text
     return number
+
+
+def _key(node: yaml.ScalarNode, path: KeyPath) -> str:
+    """Returns the text of a key; in a map of labels, the key null is the empty text: a row without a label."""
+    is_label = path[-2:] == ("human_label", "map")
+    return "" if is_label and node.tag == _TAG + "null" else str(node.value)
 
 
 def _is_verbatim(path: KeyPath) -> bool:

@@ -15,12 +15,13 @@ from runner.report.write import write_report
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The arguments of `write_report`; `summarize` describes them."""
+    """The arguments of `write_report`; `summarize` describes them. `journal` is empty if the journal has no rows."""
 
     run_dir: str
     group_by: Sequence[str] = ()
     human_scale: Span | None = None
     judge_scales: Mapping[str, Span] = {}
+    journal: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         # `json`, unlike msgspec, decodes the names of folders that are not UTF-8.
         options = msgspec.convert(json.loads(arguments[0]), Options)
         scales = Scales(human=options.human_scale, judges=options.judge_scales)
-        write_report(Path(options.run_dir), options.group_by, scales)
+        write_report(Path(options.run_dir), options.group_by, scales, options.journal)
     except (ReportError, msgspec.ValidationError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

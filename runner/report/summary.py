@@ -45,8 +45,8 @@ class Settings(msgspec.Struct, frozen=True):
     `positions` are the columns of samples.parquet that hold positions on each judge's own scale, 0 to 1. `mixed_raw` is
     True if it holds means of raw scores on different scales instead; no figure is computed from these.
 
-    While a run has not ended, `run.counts` may be higher than the summary's `counts`: the report does not read rows
-    that are still in the journal.
+    `journal_rows` is the number of rows that are in the journal and in no Parquet part yet; they are part of all
+    figures. It is None if the journal was not read: then `run.counts` may be higher than the summary's `counts`.
     """
 
     confidence: float
@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True):
     criteria: Sequence[str]
     positions: Sequence[str]
     mixed_raw: bool
+    journal_rows: int | None
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -86,6 +87,7 @@ def summarize(
     group_by: Sequence[str] = (),
     scales: Scales | None = None,
     seed: int = 0,
+    journal: str | None = None,
 ) -> dict[str, Any]:
     """Summarize a run from its Parquet files and run.json.
 
@@ -94,6 +96,7 @@ def summarize(
         group_by: columns carried from the dataset; agreement and consistency are also computed per value of each.
         scales: the known scales of the judges and of the human labels; some figures need them.
         seed: of the bootstrap resamples.
+        journal: a Parquet file with the rows of the journal; empty if it has none, None if they are not read.
 
     Returns plain data for JSON, in which NaN and infinity are null.
 
@@ -102,7 +105,7 @@ def summarize(
     """
     scales = scales or Scales()
     run = _read_run(run_dir)
-    with open_tables(run_dir, group_by) as tables:
+    with open_tables(run_dir, group_by, journal) as tables:
         summary = _summary(tables, run, scales, Resampler(seed), seed)
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))  # encoding turns NaN into null
     return plain
@@ -128,6 +131,7 @@ def _summary(tables: RunTables, run: Mapping[str, Any], scales: Scales, resample
             criteria,
             facts.positions,
             mixed_raw,
+            facts.journal_rows,
         ),
         run={name: run.get(name) for name in _RUN} | {"currency": _currency(run), "emulated": emulated},
         judges=facts.judges,

@@ -12,13 +12,16 @@ from runner.report.page import render
 from runner.report.summary import summarize
 
 
-def write_report(run_dir: Path, group_by: Sequence[str] = (), scales: Scales | None = None) -> Path:
+def write_report(
+    run_dir: Path, group_by: Sequence[str] = (), scales: Scales | None = None, journal: str | None = None
+) -> Path:
     """Summarize a run and write its numbers and its page. Each existing file is replaced atomically.
 
     Args:
         run_dir: the run directory.
         group_by: as in `summarize`.
         scales: as in `summarize`.
+        journal: as in `summarize`.
 
     Returns the path of the page.
 
@@ -26,7 +29,7 @@ def write_report(run_dir: Path, group_by: Sequence[str] = (), scales: Scales | N
         ReportError: there is no run, a grouping column does not exist, or a file cannot be read.
         OSError: the report cannot be written.
     """
-    summary = summarize(run_dir, group_by, scales)
+    summary = summarize(run_dir, group_by, scales, journal=journal)
     page = render(summary)
     folder = run_dir / "report"
     folder.mkdir(exist_ok=True)

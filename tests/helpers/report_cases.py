@@ -160,6 +160,7 @@ RUNS: dict[str, Callable[[], tuple[list[Row], tuple[str, ...], dict[str, Any]]]]
     "tiny groups": lambda: _run(grouped({"a": 6, "b": 0}, 6), ("category",)),
     "panel agrees": lambda: _run(scored_panel(lambda n: float(n % 5))),
     "panel uncertain": lambda: _run(scored_panel(lambda n: float(n % 5 if n % 4 else 2), 20)),
+    "panel of four": lambda: _run(scored_panel(lambda n: float(n * 3 % 7), 4)),
     "panel disagrees": lambda: _run(scored_panel(lambda n: float(n * 3 % 7))),
     "stable repeats": lambda: _run(repeated("j", 20)),
     "two judges repeat": lambda: _run(repeated("jk", 14)),

@@ -47,7 +47,7 @@ def row(ordinal: int, judge: str = "j", swapped: bool = False, repeat: int = 0, 
 def make_run(
     directory: Path,
     rows: Sequence[Row],
-    extra: Iterable[str] = ("human_winner", "human_score", "human_label", "category"),
+    extra: Iterable[str | pa.Field] = ("human_winner", "human_score", "human_label", "category"),
     questions: Mapping[int, str | None] | None = None,
     samples: bool = True,
     score: str = "mean",
@@ -59,14 +59,14 @@ def make_run(
     Args:
         directory: the run directory to create.
         rows: made by `row`.
-        extra: the dataset's own columns; columns of unknown type are strings.
+        extra: the dataset's own columns: names, or Arrow fields; columns of unknown type are strings.
         questions: texts by ordinal; None omits them, which makes every sample its own question.
         samples: False omits samples.parquet.
         score: how scores are aggregated.
         common: which scores are aggregated as positions.
         run: more keys of run.json.
     """
-    fields = [pa.field(name, _TYPES.get(name, pa.string())) for name in extra]
+    fields = [name if isinstance(name, pa.Field) else pa.field(name, _TYPES.get(name, pa.string())) for name in extra]
     schema = results_schema(fields)
     (directory / "results").mkdir(parents=True)
     for number, begin in enumerate(range(0, len(rows), max(1, -(-len(rows) // 2)))):

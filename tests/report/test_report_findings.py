@@ -61,8 +61,8 @@ EXPECTED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "mistake": (("one mistake",), ("even mistakes", "unbiased")),
     "groups_differ": (("groups differ",), ("groups alike", "tiny groups", "one group")),
     "panel_agrees": (("panel agrees", "unanimous panel"), ("panel disagrees", "panel uncertain", "one order")),
-    "panel_uncertain": (("panel uncertain",), ("panel agrees", "panel disagrees")),
-    "panel_disagrees": (("panel disagrees",), ("panel agrees", "panel uncertain")),
+    "panel_uncertain": (("panel uncertain", "panel of four"), ("panel agrees", "panel disagrees")),
+    "panel_disagrees": (("panel disagrees",), ("panel agrees", "panel uncertain", "panel of four")),
     "repeats": (("stable repeats", "two judges repeat"), ("one order",)),
     "contradictions": (("contradictions",), ("no contradictions", "one order")),
     "leader_certain": (("clear leader",), ("close leader", "leader of five", "equal leaders", "one order")),
@@ -89,7 +89,7 @@ def test_a_finding_appears_where_it_must_and_nowhere_else(kind: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "text"),
     [
-        ("no rows", "no_rows", "There are no rows yet."),
+        ("no rows", "no_rows", "There are no rows in Parquet parts yet."),
         ("one row", "all_read", "The only row has a readable verdict."),
         ("one order", "all_read", "All 60 rows have a readable verdict."),
         ("all failed", "nothing_read", "No verdict could be read (3 rows)."),

@@ -6,9 +6,11 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -334,6 +336,32 @@ def test_data_beyond_the_memory_limit_is_spilled_to_disk(tmp_path: Path) -> None
         assert opened.row("SELECT count(*) FROM (SELECT DISTINCT a FROM wide)") == (3000000,)
         assert (run / ".report.tmp").is_dir()
     assert not (run / ".report.tmp").exists()
+
+
+@pytest.mark.parametrize(
+    ("type_", "values", "names"),
+    [
+        (pa.string(), ["1", "1.0", "2.0", "2.0"], ["1", "2.0"]),
+        (pa.string(), ["1.0", "1.5", "1.10", "1.0"], ["1.0", "1.10", "1.5"]),
+        (pa.string(), ["1_2", "12", "", None], ["", "12", "1_2", None]),
+        (pa.float64(), [1.0, 1.0, 2.5, float("nan")], ["1", "2.5", None]),
+        (pa.float32(), [1.0, 3.0, 3.0, None], ["3", "1", None]),
+        (pa.decimal128(5, 2), ["1.00", "1.00", "2.50", None], ["1", "2.50", None]),
+        (pa.int64(), [1, 1, 2, None], ["1", "2", None]),
+        (pa.bool_(), [True, True, False, None], ["true", "false", None]),
+    ],
+)
+def test_a_group_is_one_number_in_every_spelling(
+    tmp_path: Path, type_: pa.DataType, values: list[Any], names: list[str | None]
+) -> None:
+    if pa.types.is_decimal(type_):
+        values = [None if value is None else Decimal(value) for value in values]
+    rows = [row(n, winner="1", human_winner="1", grade=value) for n, value in enumerate(values)]
+    run = make_run(tmp_path / "run", rows, [*EXTRA, pa.field("grade", type_)])
+    data = summarize(run, ["grade"])
+    assert data["settings"]["groups"][0]["values"] == names
+    groups = data["agreement"][0]["groups"]["grade"]
+    assert sum(one["comparison"]["winners"]["with_ties"]["accuracy"]["n"] for one in groups) == len(values)
 
 
 def test_the_docs_name_every_key(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def make_labels(
 
     Returns the classes: None if people or judges gave no label, empty if there are too many different labels.
     """
-    human, label = (_same_number(f"r.{name}") for name in ("human_label", "label"))
+    human, label = (same_number(f"r.{name}") for name in ("human_label", "label"))
     used = [
         f"SELECT DISTINCT {value} AS value FROM results r WHERE {where} LIMIT {MAX_LABELS + 1}"
         for value, where in (
@@ -50,6 +50,6 @@ def make_labels(
     return classes
 
 
-def _same_number(column: str) -> str:
-    """Returns SQL for a label in which a whole number has one spelling: `1.0`, as some tools write it, is `1`."""
+def same_number(column: str) -> str:
+    """Returns SQL for a text in which a whole number has one spelling: `1.0`, as some tools write it, is `1`."""
     return f"regexp_replace({column}, '^([+-]?\\d+)\\.0*$', '\\1')"

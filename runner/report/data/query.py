@@ -134,12 +134,15 @@ ByGroup = tuple[T | None, dict[str, list[tuple[str | None, T]]]]
 
 
 @contextmanager
-def open_tables(run_dir: Path, group_by: Sequence[str] = (), memory: str = MEMORY_LIMIT) -> Iterator[RunTables]:
+def open_tables(
+    run_dir: Path, group_by: Sequence[str] = (), journal: str | None = None, memory: str = MEMORY_LIMIT
+) -> Iterator[RunTables]:
     """Open a run's Parquet files.
 
     Args:
         run_dir: the run directory.
         group_by: columns carried from the dataset.
+        journal: as in `summarize`.
         memory: DuckDB's memory limit; data beyond it is spilled to a temporary folder in the run directory.
 
     Raises:
@@ -155,7 +158,7 @@ def open_tables(run_dir: Path, group_by: Sequence[str] = (), memory: str = MEMOR
     }
     connection = duckdb.connect(":memory:", config=settings)
     try:
-        yield RunTables(connection, make_tables(connection, run_dir, group_by))
+        yield RunTables(connection, make_tables(connection, run_dir, group_by, journal))
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
         raise ReportError(f"{run_dir}: {str(error).splitlines()[0]}") from error
     finally:

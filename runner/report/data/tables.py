@@ -12,7 +12,6 @@ Each table also has the row's `block` (its bootstrap unit) and its group codes `
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +21,8 @@ import duckdb
 import msgspec
 
 from runner.report.data.codes import ABSENT, UNREAD, VERDICT, make_codes
-from runner.report.data.label_table import make_labels
+from runner.report.data.label_table import make_labels, same_number
+from runner.report.data.run_files import open_results, open_samples, positions, quoted
 from runner.report.stats.bootstrap import MAX_BLOCKS
 
 MAX_JUDGES = 200
@@ -30,22 +30,6 @@ MAX_GROUPS = 50  # values per grouping column
 
 # Up to this many clusters, blocks get equally many of them. With more, a random assignment is close enough to equal.
 _MAX_EQUAL_BLOCK_CLUSTERS = 64 * MAX_BLOCKS
-
-# All columns of the results that are queried. A run without a closed part has them and no rows; parts of an earlier
-# version may lack some, which are then null.
-_RESULT_COLUMNS = {
-    "ordinal": "BIGINT", "judge": "VARCHAR", "judge_model": "VARCHAR", "kind": "VARCHAR", "service": "VARCHAR",
-    "swapped": "BOOLEAN", "repeat": "SMALLINT", "custom_id": "VARCHAR", "route": "VARCHAR", "status": "VARCHAR",
-    "score": "DOUBLE", "winner": "VARCHAR", "score1": "DOUBLE", "score2": "DOUBLE", "label": "VARCHAR",
-    "dimensions": "STRUCT(name VARCHAR, answer TINYINT, score DOUBLE)[]", "contradiction": "BOOLEAN",
-    "response": "VARCHAR", "rule": "VARCHAR", "error_type": "VARCHAR", "error_message": "VARCHAR",
-    "attempts": "SMALLINT", "prompt_tokens": "INTEGER", "completion_tokens": "INTEGER", "total_tokens": "INTEGER",
-    "cost": "DOUBLE", "latency_s": "DOUBLE", "finished_at": "TIMESTAMP", "served_model": "VARCHAR",
-    "cached_tokens": "INTEGER",
-}  # fmt: skip
-
-# The key in the metadata of samples.parquet under which the runner lists the columns that hold positions.
-_POSITIONS_KEY = "judge_runner.positions"
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -115,6 +99,7 @@ class RunFacts(msgspec.Struct, frozen=True):
         clusters: the bootstrap clusters.
         label_classes: the free labels used by humans and judges; None if either has none, empty if there are too many.
         positions: the columns of samples.parquet that hold positions on each judge's own scale, 0 to 1.
+        journal_rows: the number of rows that are only in the journal; None if the journal was not read.
     """
 
     columns: Mapping[str, str]
@@ -124,22 +109,23 @@ class RunFacts(msgspec.Struct, frozen=True):
     clusters: Clusters
     label_classes: Sequence[str] | None
     positions: Sequence[str] = ()
+    journal_rows: int | None = None
 
 
-def make_tables(connection: Connection, run_dir: Path, group_by: Sequence[str]) -> RunFacts:
+def make_tables(connection: Connection, run_dir: Path, group_by: Sequence[str], journal: str | None) -> RunFacts:
     """Open the files of a run and create the tables.
 
     Raises:
         ReportError: a grouping column does not exist, or there are too many judges.
     """
-    columns = _open_results(connection, run_dir / "results", group_by)
-    sample_columns = _open_samples(connection, run_dir / "samples.parquet")
+    columns, journal_rows = open_results(connection, run_dir / "results", journal, group_by)
+    sample_columns = open_samples(connection, run_dir / "samples.parquet")
     _check_groups(group_by, columns, sample_columns)
     judges = _judges(connection)
-    groups = tuple(_group(connection, index, column) for index, column in enumerate(group_by))
+    groups = tuple(_group(connection, index, column, columns[column]) for index, column in enumerate(group_by))
     clusters, joins, row_columns = _cluster(connection, "question" in sample_columns)
     for index, group in enumerate(groups):
-        value = f"CAST(r.{quoted(group.column)} AS VARCHAR)"
+        value = _group_value(f"r.{quoted(group.column)}")
         joins += f" LEFT JOIN group_{index} ON group_{index}.value IS NOT DISTINCT FROM {value}"
         row_columns += f", group_{index}.code AS g{index}"
     assignment = _Assignment(joins, row_columns)
@@ -148,60 +134,8 @@ def make_tables(connection: Connection, run_dir: Path, group_by: Sequence[str]) 
     classes = None
     if "human_label" in columns and any(judge.labels for judge in judges):
         classes = make_labels(connection, bool(sample_columns), joins, row_columns)
-    positions = _positions(connection, run_dir / "samples.parquet")
-    return RunFacts(columns, sample_columns, judges, groups, clusters, classes, positions)
-
-
-def quoted(name: str) -> str:
-    """Returns a column's name quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _open_results(connection: Connection, results: Path, group_by: Sequence[str]) -> dict[str, str]:
-    """Open the closed parts. Before the first one is closed, the dataset's own columns are unknown."""
-    files = sorted(results.glob("part-*.parquet")) if results.is_dir() else []
-    if files:
-        connection.execute(f"CREATE VIEW parts AS SELECT * FROM {_parquet(files)}")
-        absent = _RESULT_COLUMNS.keys() - _columns(connection, "parts").keys()
-        nulls = "".join(f", NULL::{_RESULT_COLUMNS[name]} AS {name}" for name in sorted(absent))
-        connection.execute(f"CREATE VIEW results AS SELECT *{nulls} FROM parts")
-    else:
-        group_columns = {quoted(name): "VARCHAR" for name in group_by}
-        columns = ", ".join(f"{name} {type_}" for name, type_ in {**_RESULT_COLUMNS, **group_columns}.items())
-        connection.execute(f"CREATE TABLE results ({columns})")
-    return _columns(connection, "results")
-
-
-def _open_samples(connection: Connection, path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    connection.execute(f"CREATE VIEW samples AS SELECT * FROM {_parquet([path])}")
-    return _columns(connection, "samples")
-
-
-def _positions(connection: Connection, path: Path) -> Sequence[str]:
-    """Returns the columns that hold positions, which the runner lists in the metadata of samples.parquet."""
-    if not path.exists():
-        return ()
-    found = connection.execute(
-        f"SELECT decode(value) FROM parquet_kv_metadata({_listed([path])}) WHERE decode(key) = '{_POSITIONS_KEY}'"
-    ).fetchone()
-    return () if found is None else msgspec.json.decode(found[0], type=tuple[str, ...])
-
-
-def _parquet(files: Sequence[Path]) -> str:
-    # A folder called `key=value` around the run is no column of it. While a run directory of an earlier version gets
-    # new columns, only some of its parts have them.
-    return f"read_parquet({_listed(files)}, hive_partitioning = false, union_by_name = true)"
-
-
-def _listed(files: Sequence[Path]) -> str:
-    """Returns SQL for a list of paths."""
-    return "[" + ", ".join("'" + glob.escape(str(file)).replace("'", "''") + "'" for file in files) + "]"
-
-
-def _columns(connection: Connection, table: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+    in_positions = positions(connection, run_dir / "samples.parquet")
+    return RunFacts(columns, sample_columns, judges, groups, clusters, classes, in_positions, journal_rows)
 
 
 def _check_groups(group_by: Sequence[str], columns: Mapping[str, str], sample_columns: Mapping[str, str]) -> None:
@@ -230,15 +164,30 @@ def _judges(connection: Connection) -> tuple[Judge, ...]:
     return tuple(judges)
 
 
-def _group(connection: Connection, index: int, column: str) -> Group:
-    counted = f"SELECT CAST({quoted(column)} AS VARCHAR) AS value, count(*) AS n FROM results GROUP BY value"
-    found = connection.execute(f"{counted} ORDER BY n DESC, value LIMIT {MAX_GROUPS}").fetchall()
+def _group(connection: Connection, index: int, column: str, type_: str) -> Group:
+    """Find the most frequent values of a column and give them codes.
+
+    A whole number is one value, whether it is written as `1` or as `1.0`; the shortest text in the column is its name.
+    """
+    value = _group_value(quoted(column))
+    name = "value" if type_ != "VARCHAR" else f"min_by({quoted(column)}, length({quoted(column)}))"
+    counted = f"SELECT {value} AS value, {name} AS name, count(*) AS n FROM results GROUP BY value"
+    try:
+        found = connection.execute(f"{counted} ORDER BY n DESC, value LIMIT {MAX_GROUPS}").fetchall()
+    except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.NotImplementedException) as error:
+        reason = str(error).splitlines()[0]
+        raise ReportError(f"report.group_by: {column!r} has a value that DuckDB cannot read: {reason}") from error
     left_out = 0
     if len(found) == MAX_GROUPS:
         left_out = _scalar(connection, f"SELECT count(*) FROM ({counted})") - MAX_GROUPS
-    values = tuple(row[0] for row in found)
-    make_codes(connection, f"group_{index}", values)
-    return Group(column, values, left_out)
+    make_codes(connection, f"group_{index}", [row[0] for row in found])
+    return Group(column, tuple(row[1] for row in found), left_out)
+
+
+def _group_value(column: str) -> str:
+    """Returns SQL for a value of a grouping column as text; NaN, a gap in a column of floats, is null."""
+    text = same_number(f"CAST({column} AS VARCHAR)")
+    return f"CASE WHEN typeof({column}) IN ('DOUBLE', 'FLOAT') THEN nullif({text}, 'nan') ELSE {text} END"
 
 
 def _cluster(connection: Connection, by_text: bool) -> tuple[Clusters, str, str]:

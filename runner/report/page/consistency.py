@@ -27,6 +27,7 @@ _ONE_ORDER = (
     "Only one order was judged, so the answer shown first is always answer 1. "
     "Position bias cannot be measured; set swap: true."
 )
+_ONE_ORDER_SO_FAR = "So far, only one order has been judged: position bias is not known yet."
 _FLIPS = (
     ("orders_agree", "Same verdict in both orders", ""),
     ("flips_to_first", "The answer shown first wins both times", "the winner changes with the order"),
@@ -68,12 +69,14 @@ class PanelSection(msgspec.Struct, frozen=True):
 def judge_consistency(summary: Data) -> list[JudgeConsistency]:
     """Make an entry for each judge that names winners or has repeats."""
     entries = []
+    one_order = _ONE_ORDER if summary["run"]["state"] in ("finished", None) else _ONE_ORDER_SO_FAR
     for entry in summary["consistency"]["judges"]:
         position, repeats = entry["overall"]["position"], entry["overall"]["repeats"]
         tables = [*(_position(position) if position else ()), *(_repeats(repeats) if repeats else ())]
         if tables:
             groups = [one for column, found in entry["groups"].items() for one in _groups(column, found)]
-            note = _ONE_ORDER if position and not position["balanced"] else ""
+            read = position and position["first_shown_wins"]["value"] is not None
+            note = one_order if read and not position["balanced"] else ""
             entries.append(JudgeConsistency(entry["judge"], tables, groups, note))
     return entries
 

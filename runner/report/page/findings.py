@@ -20,7 +20,8 @@ _RULES = (
 def findings(summary: Data) -> list[Finding]:
     """Returns what a reader should know first, at most `MAX_FINDINGS` findings: the last ones give way to warnings."""
     if not summary["counts"]["all"]["rows"]:
-        return [Finding("no_rows", "warn", "There are no rows yet.")]
+        where = " in Parquet parts" if summary["settings"]["journal_rows"] is None else ""
+        return [Finding("no_rows", "warn", f"There are no rows{where} yet.")]
     found = [finding for rule in _RULES for finding in rule(summary)]
     for finding in reversed(found):
         if len(found) > MAX_FINDINGS and finding.tone != "warn":

@@ -91,6 +91,11 @@ def panel(summary: Data) -> Iterator[Finding]:
     facts = f"Krippendorff's alpha {number_with_interval(alpha)}"
     judges = f"The {len(found['judges'])} judges"
     low, high = (alpha["value"] if alpha[end] is None else alpha[end] for end in ("low", "high"))
+    least = summary["tests"]["least_questions"]
+    if summary["settings"]["clusters"]["n"] < least:
+        text = f"How far the {judges[4:]} agree is uncertain: {facts}; fewer than {least} questions were judged."
+        yield Finding("panel_uncertain", "note", text)
+        return
     if high < _MIN_ALPHA:
         limit = "values below 0.667 do not support even tentative conclusions"
         yield Finding("panel_disagrees", "note", f"{judges} agree little with each other: {facts}; {limit}.")
@@ -116,7 +121,7 @@ def repeats(summary: Data) -> Iterator[Finding]:
     tone = "good" if value > _STABLE_REPEAT_SHARE else "note"
     of = "of the repeated requests"
     if len(found) == 1:
-        text = f"{judge} repeats its verdict in {with_interval(same)} {of}."
+        text = f"{judge} repeats its verdict in {with_interval(same)} of {same['n']:,} repeated requests."
     else:
         ends = f"{SHARE.write(same['value'])} ({judge}) to {SHARE.write(most['value'])} ({other})"
         text = f"The judges repeat their verdicts in {ends} {of}."

@@ -22,7 +22,14 @@ from runner.report.models import (
     WinnerAgreement,
 )
 from runner.report.sections.score_agreement import scale_pair, score_agreement
-from runner.report.sections.winner_agreement import CELL, CELLS, NO_LABELLED_ROW, agreement, kappa
+from runner.report.sections.winner_agreement import (
+    CELL,
+    CELLS,
+    NO_LABELLED_ROW,
+    agreement,
+    kappa,
+    of_aggregated_verdict,
+)
 from runner.report.stats.bootstrap import Floats, Resampled, Resampler
 
 _MAX_WORDS, _MAX_WORD_CHARS = 5, 60
@@ -82,6 +89,8 @@ class _Comparer:
         where = f"judge = {self._judge} AND human < {UNREAD}"
         cells = self._tables.cells("pairs", CELL, CELLS, by, where)
         found = {key: agreement(self._resampler.resample(sums)) for key, sums in cells.items()}
+        if self._judge == VERDICT:
+            found = {key: of_aggregated_verdict(one) for key, one in found.items()}
         if self._judge == VERDICT and "undecided" in self._tables.facts.sample_columns:
             sums_by_key = self._tables.sums("rows", _DECISION_TERMS, by, where)
             found = {key: self._with_decisions(one, sums_by_key[key]) for key, one in found.items()}

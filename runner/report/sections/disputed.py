@@ -10,7 +10,7 @@ import msgspec
 
 from runner.report.data.codes import VERDICT
 from runner.report.data.query import RunTables
-from runner.report.data.tables import quoted
+from runner.report.data.run_files import quoted
 from runner.report.models import Scales
 
 MAX_SAMPLES = 50

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
 from runner.report.data.codes import ABSENT, UNREAD
@@ -33,6 +34,7 @@ _HALF = (_ORIGINAL < ABSENT) & (_SWAPPED < ABSENT) & ~_BOTH
 
 NO_LABELLED_ROW = "no row has both a human label and a readable verdict"
 ONE_ORDER = "only one order was judged"
+_NO_ORDERS = "the aggregated verdict has no orders"
 
 
 def _cells(condition: NDArray[Any]) -> Floats:
@@ -60,6 +62,21 @@ def agreement(units: Resampled) -> WinnerAgreement:
         orders_agree=_of_orders(units, _ORIGINAL == _SWAPPED, _LABELLED),
         confusion=Confusion(CLASSES, counts.round().astype(int).tolist(), _unread(units.total)),
         resampled=units.units,
+    )
+
+
+def of_aggregated_verdict(found: WinnerAgreement) -> WinnerAgreement:
+    """Returns the figures of the aggregated verdict: those about orders say that it has none."""
+
+    def without_orders(figure: Figure) -> Figure:
+        return replace(figure, reason=_NO_ORDERS) if figure.reason == ONE_ORDER else figure
+
+    def of(accuracies: Accuracies) -> Accuracies:
+        return replace(accuracies, **{name: without_orders(one) for name, one in asdict(accuracies).items()})
+
+    orders_agree = without_orders(found.orders_agree)
+    return replace(
+        found, with_ties=of(found.with_ties), without_ties=of(found.without_ties), orders_agree=orders_agree
     )
 
 
