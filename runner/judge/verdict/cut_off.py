@@ -18,6 +18,7 @@ OPENING_FORMATS = frozenset({"pai_single", "pai_pairwise", "pandalm", "judgelm",
 _CONTINUATIONS = (
     *("5", ".5", ",000", "-9", " or 2", "/1000", "%", "x", "分制", "[[1]]", "[[2]]"),
     *("[[回复1更好]]", "[[回复2更好]]", "\n\nOverall score: 3", "\n\nOverall score: 4"),
+    *("\n1. 综合评分为[[1]]", "\n1. 综合评分为[[2]]"),
 )
 
 

@@ -103,16 +103,22 @@ def _read_last(text: str, scale: Scale, with_confidence: bool = False) -> Verdic
     ignored = not with_confidence and any(word in text for word in _CONFIDENCE_WORDS)
     while end > 0:
         start = text.rfind("\n", 0, end) + 1
-        found = [number for number in _numbers(text, scale, start, end) if not _is_item(text, number.match)]
-        if ignored:
-            found = [number for number in found if not _CONFIDENCE.search(before(text, number.match.start(), 40))]
-        if found and not (start > 0 and _SOURCE_LINE.match(text, start)):
-            last = found[-1].match
-            if _is_unclear_last(text, last, scale):
-                return _unclear(last, "last_number")
-            return _meaning(found[-1], scale, "last_number")
+        last = _last_on_line(text, scale, start, end, ignored)
+        if last is not None and not (start > 0 and _SOURCE_LINE.match(text, start)):
+            if _is_unclear_last(text, last.match, scale):
+                return _unclear(last.match, "last_number")
+            return _meaning(last, scale, "last_number")
         end = start - 1
     return _read_last(text, scale, with_confidence=True) if ignored else _meaning(None, scale, "last_number")
+
+
+def _last_on_line(text: str, scale: Scale, start: int, end: int, without_confidence: bool) -> _Number | None:
+    for number in reversed(list(_candidates(text, scale, start, end))):
+        if _is_item(text, number.match) or _is_of_others(text, number.match):
+            continue
+        if not (without_confidence and _CONFIDENCE.search(before(text, number.match.start(), 40))):
+            return number
+    return None
 
 
 def _is_unclear_last(text: str, last: re.Match[str], scale: Scale) -> bool:
@@ -173,8 +179,13 @@ def _score(mention: ScoreMention, scale: Scale, rule: str) -> Verdict:
     return Verdict(rule=rule, score=mention.value)
 
 
-def _numbers(text: str, scale: Scale, start: int = 0, end: int = sys.maxsize) -> Iterator[_Number]:
-    """Generate the numbers in a range of the text that may be the verdict; none spans a line break."""
+def _numbers(text: str, scale: Scale) -> Iterator[_Number]:
+    """Generate the numbers of a text that may be the verdict."""
+    return (number for number in _candidates(text, scale) if not _is_of_others(text, number.match))
+
+
+def _candidates(text: str, scale: Scale, start: int = 0, end: int = sys.maxsize) -> Iterator[_Number]:
+    """Generate the numbers in a range of the text that do not state the scale; none spans a line break."""
     while (match := _NUMBER.search(text, start, end)) is not None:
         start, high = match.end(), match["high"]
         if match["top_of"] is not None or (high is not None and is_range_of_scale(text, match, scale)):
@@ -182,8 +193,12 @@ def _numbers(text: str, scale: Scale, start: int = 0, end: int = sys.maxsize) ->
         states_scale = top_or_doubt(text, match, scale)
         if states_scale and high is not None and text[match.end("value") : match.start("high")].strip() in _NO_RANGE:
             start = match.start("high")  # "out of 10: 8"
-        if not (states_scale or _is_cited(text, match) or is_reported(text, match.start(), match.end())):
+        if not states_scale:
             yield _Number(match, states_scale is None)
+
+
+def _is_of_others(text: str, match: re.Match[str]) -> bool:
+    return _is_cited(text, match) or is_reported(text, match.start(), match.end())
 
 
 def _is_cited(text: str, match: re.Match[str]) -> bool:
