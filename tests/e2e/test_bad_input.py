@@ -92,6 +92,12 @@ CASES = {
     ),
     "a token in `--set`": Case(f"{RUN} --set service.token=SECRET"),
     "a template names an unknown field": Case(RUN, DATASET + TEMPLATE % "Rate {questoin} {answer}" + SERVICE),
+    "marks of thinking that are no pairs": Case(
+        RUN,
+        DATASET
+        + "judge:\n  kind: template\n  user: '{answer}'\n  verdict: {format: last_number, thinking: '<x>'}\n"
+        + SERVICE,
+    ),
     "a prompt file does not exist": Case(RUN, DATASET + TEMPLATE % "file://prompt.txt" + SERVICE),
     "two judges with the same name": Case(
         RUN, DATASET + "judges:\n  - {name: a}\n  - {name: a, model: pai-judge-plus}\n" + SERVICE
