@@ -16,7 +16,7 @@ from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun
 from runner.pipeline.report_process import write_report
 from runner.planning import row_lookup
-from runner.results import Aggregation, RowCounts, write_samples
+from runner.results import Aggregation, RowCounts, find_shared_ids, write_samples
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         report=report,
         report_problem=report_problem,
         emulated=manifest.emulated,
-        notes=tuple(manifest.model_notes()),
+        notes=(*manifest.model_notes(), *_id_notes(run, stop)),
     )
 
 
@@ -164,6 +164,22 @@ def _finish_samples(run: OpenRun, manifest: RunManifest, stop: RunStopped | None
         message = f"samples.parquet was not written: {error}; run the same command again when it can be read"
         return stop or RunStopped("dataset", message, exit_code=3)
     return stop
+
+
+def _id_notes(run: OpenRun, stop: RunStopped | None) -> list[str]:
+    """Say which ids belong to several samples, if all samples were written."""
+    path = run.directory.path / "samples.parquet"
+    if stop is not None or "id" not in run.inputs.reader.fields:
+        return []
+    try:
+        shared = find_shared_ids(path)
+    except (OSError, pa.ArrowException) as error:
+        log.warning("%s cannot be read: %s", path, error)
+        return []
+    if shared is None:
+        return []
+    log.warning("%s", shared.described())
+    return [shared.described()]
 
 
 def _write_report(run: OpenRun) -> tuple[Path | None, str | None]:

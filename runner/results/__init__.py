@@ -20,6 +20,7 @@ from runner.results.schema import (
     results_schema,
     verdict_columns,
 )
+from runner.results.shared_ids import find_shared_ids
 from runner.results.writer import ResultWriter
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "export_results",
     "extra_float_columns",
     "fields_to_restore",
+    "find_shared_ids",
     "load_completion_index",
     "move_aside",
     "open_snapshot",
