@@ -28,7 +28,7 @@ from runner.judge import Panel, Variant
 from runner.planning.labels import label_kind
 from runner.planning.scales import common_scale, describe_scales
 from runner.results import CommonScale, VariantKey, results_schema
-from runner.service import check_options
+from runner.service import check_connection, check_options
 from runner.types import TEXT_FIELDS, Row, Secret
 
 
@@ -100,6 +100,8 @@ def check_inputs(config: RunConfig, environ: Mapping[str, str] | None = None) ->
 
 def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     tokens = {service.name: _token(service, environ) for service in config.services}
+    for service in config.services:
+        check_connection(service)
     panel = Panel(config.judges)
     common = common_scale(config.judges)
     notes: list[str] = []
