@@ -126,12 +126,13 @@ class Refused(ServiceError):
 class Fatal(ServiceError):
     """The service will not answer any request of this run until a person acts.
 
-    `reason` is one of `authentication`, `quota`, `address`.
+    `reason` is one of `authentication`, `quota`, `address`. `hint` says what to do, if more is known than the reason.
     """
 
-    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
+    def __init__(self, message: str, *, reason: str, status: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, status=status)
         self.reason = reason
+        self.hint = hint
 
 
 class NoBatchApi(JudgeRunnerError):

@@ -24,7 +24,7 @@ from runner.config.models import (
     RouterConfig,
     RunConfig,
 )
-from runner.config.services import Adaptive, LimitsConfig, ServiceConfig, TimeoutConfig, TokenLimits
+from runner.config.services import Adaptive, LimitsConfig, ServiceConfig, TimeoutConfig, TokenLimits, is_loopback
 from runner.config.unmatched import find_unmatched
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "TokenLimits",
     "VerdictConfig",
     "find_unmatched",
+    "is_loopback",
     "json_schema",
     "load_config",
     "masked",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from runner.config.exposed_secrets import SECRET_HEADER
 from runner.config.judges import JudgeConfig, VerdictConfig
 from runner.config.models import RunConfig
 from runner.config.problems import KeyPath, Problem
@@ -17,7 +16,7 @@ from runner.types import LABEL_COLUMNS, MODEL_COLUMNS
 _RESERVED_PARAMETERS = {
     "model": "set judge.model instead",
     "messages": "the messages are made from the dataset",
-    "stream": "answers are not streamed",
+    "stream": "set 'stream: true' of the service instead",
     "n": "use judge.repeats",
 }
 _PAI_SCALE = (1.0, 5.0)  # of scores, unless pai.max_score changes it
@@ -143,16 +142,16 @@ def _service(service: ServiceConfig, at: KeyPath) -> Iterator[Problem]:
     given = service.model_fields_set
     if service.token_file is not None and "token_env" in given and service.token_env is not None:
         yield Problem((*at, "token_file"), "expected either token_env or token_file, found both")
-    secret_headers = [name for name in service.headers if SECRET_HEADER.search(name)]
-    authorization = [name for name in secret_headers if name.lower() == "authorization"]
+    authorization = [name for name in service.headers if name.lower() == "authorization"]
     if authorization and service.sends_token:
         yield Problem((*at, "headers", authorization[0]), "set 'token_env: null' if you set this header here")
-    is_plain_http = service.base_url.lower().startswith("http:") and not service.is_local and not service.allow_http
-    if service.kind == "http" and is_plain_http and (service.sends_token or secret_headers):
-        yield Problem(
-            (*at, "base_url"),
-            "a token would be sent over plain http to another host; use https, or set 'allow_http: true'",
-        )
+    for key, proxy in (("base_url", None), ("proxy", service.proxy)):
+        problem = service.clear_text_problem(service.base_url, proxy)
+        if problem is not None:
+            yield Problem((*at, key), problem)
+            break
+    if service.client_key is not None and service.client_cert is None:
+        yield Problem((*at, "client_key"), "expected the certificate of this key, too: set 'client_cert'")
     concurrency = service.limits.concurrency
     if isinstance(concurrency, Adaptive) and concurrency.start > concurrency.max:
         yield Problem((*at, "limits", "concurrency"), f"start ({concurrency.start}) is above max ({concurrency.max})")

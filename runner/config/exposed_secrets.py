@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner.config.problems import KeyPath, Problem, SourceLocation, location_of
+from runner.config.services import SECRET_HEADER, SECRET_QUERY
 
 _KEYS = re.compile(r"(api|access|auth|secret|private)?[-_ ]?(token|key|secret|password|passwd)", re.IGNORECASE)
-# The names of headers that carry a secret.
-SECRET_HEADER = re.compile(r"authorization|api[-_]?key|token|secret|cookie|passw", re.IGNORECASE)
 _FROM_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-)?\}")
 
 _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
@@ -20,11 +19,14 @@ def find_exposed_secrets(data: Mapping[str, Any], locations: Mapping[KeyPath, So
     """Yield a problem for every secret that would be copied into the run directory; no message repeats the secret."""
     for path, service in _services(data):
         yield from _named_like_tokens(service, path)
-        headers = service.get("headers")
-        for name in headers if isinstance(headers, Mapping) else ():
-            at = (*path, "headers", name)
-            if SECRET_HEADER.search(name) and not _comes_from_variable(at, locations):
-                yield Problem(at, "secrets do not belong in this file; write ${VAR} and set that environment variable")
+        for key, named_like_secrets in (("headers", SECRET_HEADER), ("query", SECRET_QUERY)):
+            given = service.get(key)
+            for name in given if isinstance(given, Mapping) else ():
+                at = (*path, key, name)
+                if named_like_secrets.search(name) and not _comes_from_variable(at, locations):
+                    yield Problem(
+                        at, "secrets do not belong in this file; write ${VAR} and set that environment variable"
+                    )
         proxy = service.get("proxy")
         raw_proxy = _written((*path, "proxy"), locations) or proxy
         if isinstance(raw_proxy, str) and _PASSWORD.search(_FROM_VARIABLE.sub("", raw_proxy)):
@@ -47,7 +49,7 @@ def _named_like_tokens(service: Mapping[str, Any], path: KeyPath) -> Iterator[Pr
                 (*path, key),
                 "tokens do not belong in this file; set 'token_env' to the name of an environment variable",
             )
-        elif isinstance(value, Mapping) and key not in ("headers", "emulator"):
+        elif isinstance(value, Mapping) and key not in ("headers", "query", "emulator"):
             yield from _named_like_tokens(value, (*path, key))
 
 

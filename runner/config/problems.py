@@ -14,7 +14,7 @@ KeyPath = tuple[str | int, ...]  # the keys and list positions that lead to a va
 
 _MAX_LINES = 10
 _SECRET_KEY = re.compile(
-    r"token|secret|passw|api.?key|\bkey\b|authorization|cookie|headers|proxy|base_url", re.IGNORECASE
+    r"token|secret|passw|api.?key|\bkey\b|authorization|cookie|headers|service.*\bquery|proxy|base_url", re.IGNORECASE
 )
 _TOKEN_LIKE = re.compile(r"bearer\b|\bsk-|://[^/\s]*@|(?=\S*\d)(?=\S*[A-Za-z])[^\s./]{16,}", re.IGNORECASE)
 

@@ -33,6 +33,11 @@ from runner.types import Secret
 # What people paste in front of a token, and around it.
 _PREFIX = re.compile(r"\A(?:authorization\s*:|bearer(?:\s|\Z))\s*", re.IGNORECASE)
 _AROUND = " \t\r\n'\""
+# What people paste behind the address: the paths of single calls. (Some services have an address that ends in /models.)
+_ENDPOINT = re.compile(r"/(chat/completions|completions|responses|embeddings)\Z")
+# Names of headers, and of values in the query, that carry a secret.
+SECRET_HEADER = re.compile(r"authorization|api[-_]?key|token|secret|cookie|passw", re.IGNORECASE)
+SECRET_QUERY = re.compile(rf"{SECRET_HEADER.pattern}|auth|(\A|[-_])(key|code|sig|signature)\Z", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -101,9 +106,10 @@ def _base_url(value: str) -> str:
     if "@" in url.netloc:
         raise refused("an address must not contain a user name or password; use token_env")
     if url.query or url.fragment:
-        raise refused("expected an address without '?' or '#'")
-    if url.path.rstrip("/").endswith("/chat/completions"):
-        raise refused("expected the address up to its version, such as https://host/v1, without /chat/completions")
+        raise refused("expected an address without '?' or '#'; put what follows '?' under 'query'")
+    endpoint = _ENDPOINT.search(url.path.rstrip("/"))
+    if endpoint:
+        raise refused(f"expected the address up to its version, such as https://host/v1, without {endpoint[0]}")
     return value.strip().rstrip("/")
 
 
@@ -127,6 +133,22 @@ def _headers(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
         if not content.reveal().isprintable():
             raise refused(f"the header {name} contains a line break or another character that cannot be sent")
     return value
+
+
+def _query(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
+    for name, content in value.items():
+        if not name or not name.isprintable() or not content.reveal().isprintable():
+            raise refused("the names and values of a query may not be empty or contain line breaks")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if a host's name is a loopback address of this machine."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class ServiceConfig(Frozen):
@@ -155,10 +177,18 @@ class ServiceConfig(Frozen):
     headers: Annotated[Mapping[str, SecretText], AfterValidator(_headers)] = Field(
         default={}, description="Additional headers; secrets only as ${VAR}."
     )
+    query: Annotated[Mapping[str, SecretText], AfterValidator(_query)] = Field(
+        default={}, description="Added to the address of every call, such as api-version; secrets only as ${VAR}."
+    )
+    stream: Flag = Field(default=False, description="Ask for a stream of events, for models that give no other reply.")
     proxy: Annotated[SecretText | None, BeforeValidator(_proxy)] = Field(
         default=None, description="A proxy for this service; a password only as ${VAR}."
     )
     ca_file: LocalPath | None = Field(default=None, description="Certificates to trust, as a PEM file.")
+    client_cert: LocalPath | None = Field(
+        default=None, description="The client's certificate, as a PEM file; it may contain the key."
+    )
+    client_key: LocalPath | None = Field(default=None, description="Its key, as a PEM file without a password.")
     allow_http: Flag = Field(default=False, description="Send a token over plain http to another host.")
     emulator: JsonMapping = Field(default={}, description="kind: emulator: its options.")
 
@@ -168,13 +198,31 @@ class ServiceConfig(Frozen):
         return self.kind == "http" and (self.token_env is not None or self.token_file is not None)
 
     @property
-    def is_local(self) -> bool:
-        """True if the address is a loopback address of this machine."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+    def secret_names(self) -> list[str]:
+        """The names of headers and of values in the query that carry a secret."""
+        headers = [name for name in self.headers if SECRET_HEADER.search(name)]
+        return headers + [name for name in self.query if SECRET_QUERY.search(name)]
+
+    def clear_text_problem(self, base_url: str, proxy: Secret | None) -> str | None:
+        """Return what is wrong if a secret would leave this machine over plain http, else None.
+
+        Args:
+            base_url: the address that is called.
+            proxy: the proxy through which it is reached; None for a direct connection.
+        """
+        if self.kind != "http" or self.allow_http or not (self.sends_token or self.secret_names):
+            return None
+        target, hop = urlsplit(base_url), urlsplit("" if proxy is None else proxy.reveal())
+        if target.scheme.lower() != "http":
+            return None
+        if not is_loopback(target.hostname or ""):
+            return "a token would be sent over plain http to another host; use https, or set 'allow_http: true'"
+        if hop.scheme.lower() == "http" and not is_loopback(hop.hostname or ""):
+            return (
+                f"a token would be sent over plain http to the proxy at {hop.hostname}; "
+                "remove the proxy, use https, or set 'allow_http: true'"
+            )
+        return None
 
     def token(self, environ: Mapping[str, str] | None = None) -> Secret | None:
         """Read the token from its file, else from its environment variable; None if none is sent.

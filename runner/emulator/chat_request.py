@@ -53,6 +53,12 @@ class Message(msgspec.Struct, frozen=True):
     content: str | Annotated[list[Part], msgspec.Meta(min_length=1)]
 
 
+class StreamOptions(msgspec.Struct, frozen=True):
+    """What a streamed answer has besides its text."""
+
+    include_usage: bool = False
+
+
 class ChatBody(msgspec.Struct, frozen=True):
     """The parameters of a chat body that the emulator uses; all others are accepted and have no effect."""
 
@@ -61,6 +67,7 @@ class ChatBody(msgspec.Struct, frozen=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     stream: bool | None = None
+    stream_options: StreamOptions | None = None
     n: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
@@ -76,6 +83,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
         system, user: the texts of custom messages; empty for a built-in evaluation.
         prompt_tokens: estimated tokens of the prompt.
         max_tokens: the largest number of tokens that the answer can have, or None.
+        stream: True if the answer is to be streamed; its digest is that of the body without the wish.
+        counts_stream: True if the last chunk of the stream is to have the usage.
     """
 
     digest: bytes
@@ -87,6 +96,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     user: str
     prompt_tokens: int
     max_tokens: int | None
+    stream: bool = False
+    counts_stream: bool = False
 
 
 def decode_chat_request(raw: bytes) -> ChatRequest:
@@ -96,13 +107,17 @@ def decode_chat_request(raw: bytes) -> ChatRequest:
         ApiError: a 400 that says what is wrong.
     """
     try:
-        return parse_chat_request(msgspec.json.decode(raw))
+        return parse_chat_request(msgspec.json.decode(raw), may_stream=True)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_json(error) from None
 
 
-def parse_chat_request(value: Any) -> ChatRequest:
+def parse_chat_request(value: Any, *, may_stream: bool = False) -> ChatRequest:
     """Check a decoded chat body, either from an HTTP request or from a line of a batch file.
+
+    Args:
+        value: the body.
+        may_stream: True if the answer can be streamed, which that of a batch cannot.
 
     Raises:
         ApiError: a 400 that says what is wrong.
@@ -111,10 +126,14 @@ def parse_chat_request(value: Any) -> ChatRequest:
         body = msgspec.convert(value, ChatBody)
     except msgspec.ValidationError as error:
         raise invalid_body(error) from None
-    if body.stream:
-        raise bad_request("Streaming is not supported: omit `stream`.", param="stream")
+    if body.stream and not may_stream:
+        raise bad_request("The answers of a batch are not streamed: omit `stream`.", param="stream")
+    if body.stream_options is not None and not body.stream:
+        raise bad_request("`stream_options` needs `stream: true`.", param="stream_options")
     if body.n is not None and body.n > 1:
         raise bad_request("Only one answer per request is supported: omit `n`.", param="n")
+    if body.stream:
+        value = {key: item for key, item in value.items() if key not in ("stream", "stream_options")}
     path, part = _json_part(body.messages)
     chat = _custom(body, value) if part is None else _evaluation(body, value, path, part)
     if chat.prompt_tokens > MAX_PROMPT_TOKENS:
@@ -161,6 +180,8 @@ def _evaluation(body: ChatBody, value: Any, path: str, part: Part) -> ChatReques
         user="",
         prompt_tokens=TEMPLATE_TOKENS + sum(map(estimate_tokens, texts)),
         max_tokens=body.max_tokens or body.max_completion_tokens,
+        stream=bool(body.stream),
+        counts_stream=body.stream_options is not None and body.stream_options.include_usage,
     )
 
 
@@ -184,6 +205,8 @@ def _custom(body: ChatBody, value: Any) -> ChatRequest:
         user=user,
         prompt_tokens=estimate_tokens(system) + estimate_tokens(user) + 4 * len(body.messages),
         max_tokens=body.max_tokens or body.max_completion_tokens,
+        stream=bool(body.stream),
+        counts_stream=body.stream_options is not None and body.stream_options.include_usage,
     )
 
 

@@ -118,4 +118,5 @@ class StoppableLane:
 
 def service_stop(error: Fatal) -> RunStopped:
     """Return why the run stops: the service will answer none of its requests."""
-    return RunStopped(error.reason, f"the service refused: {error}; {STOP_HINTS[error.reason]}", exit_code=3)
+    hint = STOP_HINTS[error.reason] if error.hint is None else f"{error.hint}, then run the same command again"
+    return RunStopped(error.reason, f"the service refused: {error}; {hint}", exit_code=3)

@@ -30,7 +30,7 @@ from runner.planning.labels import label_kind
 from runner.planning.scales import common_scale, describe_scales
 from runner.planning.template_names import check_constants, known_fields, lookalikes_of, used_paths
 from runner.results import CommonScale, VariantKey, results_schema
-from runner.service import check_options
+from runner.service import check_connection, check_options
 from runner.types import TEXT_FIELDS, Row, Secret
 
 
@@ -106,6 +106,8 @@ def check_inputs(config: RunConfig, environ: Mapping[str, str] | None = None) ->
 
 def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     tokens = {service.name: _token(service, environ) for service in config.services}
+    for service in config.services:
+        check_connection(service)
     panel = Panel(config.judges)
     common = common_scale(config.judges)
     notes: list[str] = []

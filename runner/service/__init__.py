@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.service.client import Client, emulated
+from runner.service.client import Client, check_connection, emulated
 from runner.service.completions import Completion, read_completion, response_from_completion
 from runner.service.embedded import become_emulator, check_options, embedded_emulator
 from runner.service.responses import body_excerpt, error_from_response
@@ -14,6 +14,7 @@ __all__ = [
     "backoff",
     "become_emulator",
     "body_excerpt",
+    "check_connection",
     "check_options",
     "embedded_emulator",
     "emulated",

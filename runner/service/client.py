@@ -1,19 +1,14 @@
-"""The HTTP client of one judge service. It maps every failure to a ServiceError and keeps secrets out of messages.
-
-Only this module maps exceptions of aiohttp.
-"""
+"""The HTTP client of one judge service. It maps every failure to a ServiceError and keeps secrets out of messages."""
 
 from __future__ import annotations
 
+import logging
 import os
-import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -24,20 +19,36 @@ from yarl import URL
 from runner.config import ServiceConfig
 from runner.core import TEMPORARY_SUFFIX, put_in_place
 from runner.emulator.marker import EMULATED_HEADER
-from runner.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, Fatal, ServiceError, TimedOut
+from runner.errors import BadReply, ConfigError, Fatal, ServiceError
 from runner.model_names import EMULATED_PREFIX
-from runner.service.completions import read_completion
+from runner.service.event_stream import as_streaming
+from runner.service.failures import CallTarget, FirstReplies, connection_error, explained
+from runner.service.proxy import check_clear_text, find_proxy
+from runner.service.reply_body import in_utf8, read_reply
 from runner.service.responses import error_from_response
-from runner.service.transport import Reply, SessionTransport, Transport, TransportFactory, TransportUnsupported
+from runner.service.tls import tls_context
+from runner.service.transport import (
+    HEADER_LIMITS,
+    Reply,
+    SessionTransport,
+    Transport,
+    TransportFactory,
+    TransportUnsupported,
+)
 from runner.service.transport_direct import DirectTransport
 from runner.types import JudgeResponse, Secret
 from runner.version import __version__
+
+log = logging.getLogger(__name__)
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 DOWNLOAD_CHUNK_BYTES = 1 << 18
 MIN_UPLOAD_BYTES_PER_SECOND = 20_000  # a slower upload is given up
+# After so many replies that are not HTTP, and none that is, the service is not down but wrongly set up.
+UNUSABLE_FIRST_REPLIES = 3
+CHAT_PATH = "/chat/completions"
 
 
 class Client:
@@ -65,10 +76,14 @@ class Client:
         self._token = token
         self.base_url = base_url
         self.is_emulated = False
-        self._chat_url = URL(f"{base_url}/chat/completions")
-        proxy = _proxy_for(service, base_url)
-        self._proxy = None if proxy is None else proxy.reveal()
-        self._hidden = [secret for secret in (*service.headers.values(), proxy) if secret is not None]
+        self._query = {name: value.reveal() for name, value in service.query.items()}
+        self._chat_url = URL(f"{base_url}{CHAT_PATH}").update_query(self._query)
+        self._proxy = find_proxy(service, base_url)
+        check_clear_text(service, base_url, self._proxy)
+        self._hidden = list(service.headers.values())
+        self._hidden += [value for name, value in service.query.items() if not _is_shown(name)]
+        self._hidden += () if self._proxy is None else self._proxy.secrets
+        self._first_replies = FirstReplies(UNUSABLE_FIRST_REPLIES)
         self._make_transport = transport
         self._closing = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
@@ -77,17 +92,26 @@ class Client:
     async def __aenter__(self) -> Self:
         timeout = self._service.timeout
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=_tls(self._service)),
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls_context(self._service)),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers(),
             timeout=aiohttp.ClientTimeout(total=timeout.total, sock_connect=timeout.connect),
+            **HEADER_LIMITS,
         )
         self._closing.push_async_callback(self._session.close)
         try:
-            self._transport = self._make_transport(self._session, self._chat_url, self._proxy)
+            self._transport = self._make_transport(self._session, self._chat_url, self._proxy_url)
         except TransportUnsupported:
             self._transport = self._session_transport()
+        except BaseException:
+            await self._closing.aclose()
+            raise
         self._closing.push_async_callback(self._transport.close)
+        if self._proxy is not None:
+            proxy = self._proxy
+            log.info(
+                "the service '%s' is reached through the proxy %s (%s)", self._service.name, proxy.name, proxy.source
+            )
         return self
 
     async def __aexit__(
@@ -127,15 +151,17 @@ class Client:
 
     async def _chat(self, body: bytes) -> JudgeResponse:
         try:
-            status, headers, raw = await self._post(body)
+            status, headers, raw = await self._post(as_streaming(body) if self._service.stream else body)
+            self._first_replies.on_usable()
             if status == 200:
-                response = read_completion(raw)
+                response = read_reply(raw, headers)
                 return emulated(response) if self._notes_emulator(headers) else response
-            raise error_from_response(status, headers, raw, self._service.dialect)
+            error = error_from_response(status, headers, in_utf8(raw, headers), self._service.dialect)
+            raise explained(error, headers.get("Location"), self._target("POST", self._chat_url))
         except ServiceError as error:
             raise self._scrubbed(error) from None
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
+            raise self._connection_error(error, "POST", self._chat_url) from None
 
     async def _post(self, body: bytes) -> Reply:
         transport = self._transport
@@ -183,19 +209,34 @@ class Client:
     async def _reply(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open the response of a call to read its body; raises ServiceError unless a complete 2xx response is read."""
         url = URL(f"{self.base_url}{path}", encoded=True)
+        if params := {**self._query, **options.pop("params", {})}:
+            url = url.update_query(params)
         try:
             async with self._opened.request(
-                method, url, proxy=self._proxy, allow_redirects=False, **options
+                method, url, proxy=self._proxy_url, allow_redirects=False, **options
             ) as response:
+                self._first_replies.on_usable()
                 self._notes_emulator(response.headers)
                 if not 200 <= response.status < 300:
-                    raw = await response.read()
-                    raise error_from_response(response.status, response.headers, raw, self._service.dialect)
+                    raw = in_utf8(await response.read(), response.headers)
+                    error = error_from_response(response.status, response.headers, raw, self._service.dialect)
+                    raise explained(error, response.headers.get("Location"), self._target(method, url))
                 yield response
         except ServiceError as error:
             raise self._scrubbed(error) from None
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            raise self._scrubbed(connection_error(error, self._service.timeout.total)) from None
+            raise self._connection_error(error, method, url) from None
+
+    def _connection_error(self, error: Exception, method: str, url: URL) -> ServiceError:
+        failure = connection_error(error, self._service.timeout.total, self._target(method, url))
+        return self._scrubbed(self._first_replies.judged(failure) if isinstance(failure, BadReply) else failure)
+
+    def _target(self, method: str, url: URL) -> CallTarget:
+        """Describe a call for a message; of the query's values only versions are shown."""
+        hidden = {name: "***" for name in self._query if not _is_shown(name)}
+        shown = url.update_query(hidden) if hidden else url
+        path = url.raw_path.removeprefix(URL(self.base_url).raw_path.rstrip("/"))
+        return CallTarget(method, str(shown), path, self._proxy)
 
     def _notes_emulator(self, headers: Mapping[str, str]) -> bool:
         """Return True if the sender of a response is an emulator."""
@@ -220,7 +261,11 @@ class Client:
         return sent is not self._token
 
     def _session_transport(self) -> SessionTransport:
-        return SessionTransport(self._opened, self._chat_url, self._proxy)
+        return SessionTransport(self._opened, self._chat_url, self._proxy_url)
+
+    @property
+    def _proxy_url(self) -> str | None:
+        return None if self._proxy is None else self._proxy.url.reveal()
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
@@ -246,9 +291,21 @@ class Client:
         return error
 
 
+def check_connection(service: ServiceConfig) -> None:
+    """Raise ConfigError if a service's proxy or its certificates cannot be used; sends nothing."""
+    if service.kind == "http":
+        check_clear_text(service, service.base_url, find_proxy(service, service.base_url))
+        tls_context(service)
+
+
 def emulated(response: JudgeResponse) -> JudgeResponse:
     """Return an answer marked as an emulator's: the name of its model says so."""
     return msgspec.structs.replace(response, model=f"{EMULATED_PREFIX}{response.model or 'unknown'}")
+
+
+def _is_shown(name: str) -> bool:
+    """Return True for a name in the query whose value may stand in messages: `api-version` and the like."""
+    return name.lower().endswith("version")
 
 
 def _outside_context() -> RuntimeError:
@@ -261,62 +318,3 @@ def _without(secret: str, text: str) -> str:
         if size > 3:
             text = text.replace(secret[:size], "***")
     return text
-
-
-def connection_error(error: Exception, total: float) -> ServiceError:
-    """Map an exception for which there is no complete reply to a ServiceError.
-
-    Args:
-        error: an exception of aiohttp, or an OSError (TimeoutError included).
-        total: the time limit of the request in seconds, for the message.
-    """
-    detail = " ".join(str(error).split()) or type(error).__name__
-    match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return Fatal(f"TLS refused: {detail}", reason="address")
-        case aiohttp.ConnectionTimeoutError():
-            return ConnectFailed("no connection within the connect timeout")
-        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientConnectorError():
-            return ConnectFailed(detail)
-        case aiohttp.ClientHttpProxyError(status=403 | 407):
-            return Fatal(f"the proxy answered {error.status}", reason="authentication", status=error.status)
-        case aiohttp.ClientHttpProxyError():
-            return ConnectFailed(f"the proxy answered {error.status}")
-        case aiohttp.InvalidURL():
-            return Fatal(f"not a URL: {detail}", reason="address")
-        case TimeoutError():
-            return TimedOut(f"no complete answer within {total:g} s")
-        case aiohttp.ClientResponseError() | HttpProcessingError():
-            return BadReply(f"not HTTP: {detail}")
-        case _:
-            return ConnectionLost(f"the connection broke: {detail}")
-
-
-def _tls(service: ServiceConfig) -> ssl.SSLContext | bool:
-    """Return what TLS trusts: True is aiohttp's own context (honours SSL_CERT_FILE), else a context with `ca_file`."""
-    if service.ca_file is None:
-        return True
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(service.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"service.ca_file: {service.ca_file}: not readable as certificates ({error})") from error
-    return context
-
-
-def _proxy_for(service: ServiceConfig, base_url: str) -> Secret | None:
-    """Return the URL of the service's proxy. A look-up for each request would cost more than the request."""
-    if service.kind == "emulator":
-        return None  # a child process on this machine, which no proxy can reach
-    if service.proxy is not None:
-        return service.proxy
-    parts = urlsplit(base_url)
-    if urllib.request.proxy_bypass(parts.hostname or "") or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy is None:
-        return None
-    scheme, found, _ = proxy.partition("://")
-    if found and scheme.lower() not in ("http", "https"):
-        raise ConfigError(f"the environment names a {scheme} proxy for {parts.scheme}; expected http://host:port")
-    return Secret(proxy if found else f"http://{proxy}")

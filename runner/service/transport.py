@@ -5,12 +5,28 @@ Pass `Client` another `TransportFactory` to try another way of sending. `transpo
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
+
+# Some networks add headers that are longer than aiohttp's default of 8,190 bytes (its issue 2304), and many of them.
+HEADER_MAX_BYTES = 256 * 1024
+HEADERS_MAX_COUNT = 1000
+
+# The arguments for this of `ClientSession`, and of a connection; an older aiohttp does not limit the count.
+HEADER_LIMITS: Mapping[str, Any] = {
+    "max_line_size": HEADER_MAX_BYTES,
+    "max_field_size": HEADER_MAX_BYTES,
+    **(
+        {"max_headers": HEADERS_MAX_COUNT}
+        if "max_headers" in inspect.signature(aiohttp.ClientSession.__init__).parameters
+        else {}
+    ),
+}
 
 Reply = tuple[int, Mapping[str, str], bytes]  # status, headers, body
 

@@ -20,7 +20,7 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner.service.transport import Reply, TransportUnsupported
+from runner.service.transport import HEADER_LIMITS, Reply, TransportUnsupported
 
 # Services close idle connections without notice, so older ones are not reused. 15 s is aiohttp's own figure.
 MAX_IDLE_SECONDS = 15.0
@@ -117,7 +117,7 @@ class DirectTransport:
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
-        protocol.set_response_params(read_until_eof=True)
+        protocol.set_response_params(read_until_eof=True, **HEADER_LIMITS)
         transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
         message, payload = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:  # interim responses: the final one follows
@@ -169,7 +169,7 @@ def _check_connection(connection: Connection) -> None:
     protocol = connection.protocol
     try:
         if protocol is not None:
-            protocol.set_response_params(read_until_eof=True)
+            protocol.set_response_params(read_until_eof=True, **HEADER_LIMITS)
             _ = protocol.read, protocol.is_connected(), protocol.should_close
     except (AttributeError, TypeError) as error:
         connection.close()

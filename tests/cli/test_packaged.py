@@ -21,6 +21,7 @@ from runner.planning.labels import label_kind
 from runner.types import Sample
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+KEYS = {"AZURE_OPENAI_API_KEY": "k"}  # of services that take no token but a header
 PACKAGED = Path(str(resources.files("runner.packaged")))
 EXAMPLES = sorted(CONFIGS.glob("*.yaml"))
 STARTERS = sorted(PACKAGED.glob("*.yaml"))
@@ -64,6 +65,7 @@ def test_all_files_are_present() -> None:
         "pai_batch",
         "pai_pairwise",
         "pai_single",
+        "template_azure",
         "template_json_pair",
         "template_mt_bench",
         "template_pattern_zh",
@@ -74,14 +76,14 @@ def test_all_files_are_present() -> None:
 
 @pytest.mark.parametrize("path", [*EXAMPLES, *STARTERS], ids=lambda path: path.stem)
 def test_every_config_loads_without_a_token(path: Path) -> None:
-    config = load_config(path, environ={})
+    config = load_config(path, environ=KEYS)
     assert config.name == path.stem
     Panel(config.judges)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_use_the_folders_next_to_the_configs(path: Path) -> None:
-    config = load_config(path, environ={})
+    config = load_config(path, environ=KEYS)
     assert Path(config.dataset.path).parent.resolve() == CONFIGS.parent / "data"
     assert config.output.directory.resolve() == CONFIGS.parent / "runs" / path.stem
     assert f"`{path.name}`" in (CONFIGS / "README.md").read_text(encoding="utf-8")

@@ -109,7 +109,6 @@ def invalid_requests(client: openai.OpenAI) -> Calls:
         "endpoint": create(file_id, endpoint="/v1/embeddings"),
         "list of none": lambda: client.batches.list(limit=0),
         "list from nowhere": lambda: client.batches.list(after="batch_0"),
-        "stream": lambda: client.chat.completions.create(model="pai-judge", messages=MESSAGES, stream=True),
         "two choices": lambda: client.chat.completions.create(model="pai-judge", messages=MESSAGES, n=2),
     }
 

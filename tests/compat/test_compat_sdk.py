@@ -35,7 +35,6 @@ REFUSALS = {
     "endpoint": (*BAD_REQUEST, "invalid_request"),
     "list of none": (*BAD_REQUEST, "invalid_request"),
     "list from nowhere": (*BAD_REQUEST, "invalid_request"),
-    "stream": (*BAD_REQUEST, "invalid_request"),
     "two choices": (*BAD_REQUEST, "invalid_request"),
 }
 

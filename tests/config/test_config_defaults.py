@@ -68,8 +68,12 @@ SERVICE = {
     "limits": {"rpm": None, "tpm": None, "concurrency": {"start": 20, "max": 512}},
     "timeout": {"connect": 10.0, "total": 300.0},
     "headers": {},
+    "query": {},
+    "stream": False,
     "proxy": None,
     "ca_file": None,
+    "client_cert": None,
+    "client_key": None,
     "allow_http": False,
     "emulator": {},
 }

@@ -138,6 +138,8 @@ def test_services_without_a_token():
         ("base_url: http://192.168.0.1/v1, headers: {Authorization: '${T}'}, token_env: null", False),
         ("base_url: http://far/v1, headers: {X-Api-Key: '${T}'}, token_env: null", False),
         ("base_url: http://far/v1, token_file: t", False),
+        ("base_url: http://far/v1, query: {key: '${T}'}, token_env: null", False),
+        ("base_url: http://far/v1, query: {api-version: v1}, token_env: null", True),
         ("base_url: http://far/v1, allow_http: true", True),
         ("base_url: http://far/v1, token_env: null", True),
         ("base_url: http://far/v1, kind: emulator", True),
@@ -155,6 +157,38 @@ def test_a_token_is_sent_over_plain_http_only_to_this_machine(load, load_error, 
         assert "judge.yaml:3: service.base_url: a token would be sent over plain http" in load_error(
             text, environ={"T": "t"}
         )
+
+
+@pytest.mark.parametrize(
+    ("proxy", "allowed"),
+    [
+        ("http://far:1", False),
+        ("https://far:1", True),
+        ("http://127.0.0.1:1", True),
+        ("http://far:1, allow_http: true", True),
+    ],
+)
+def test_a_token_is_sent_over_plain_http_to_no_proxy_of_another_host(load, load_error, proxy, allowed):
+    text = HEAD + f"service: {{base_url: http://127.0.0.1/v1, proxy: {proxy}}}\n"
+    if allowed:
+        assert load(text).services[0].proxy.reveal().startswith("http")
+    else:
+        assert "judge.yaml:3: service.proxy: a token would be sent over plain http to the proxy at far" in load_error(
+            text
+        )
+
+
+def test_values_of_the_query_that_are_secrets_come_from_variables(load, load_error):
+    """All are masked, and none is in a message about the file."""
+    for name in ("key", "api-key", "subscription-key", "code", "sig", "access_token"):
+        message = load_error(HEAD + f"service: {{query: {{{name}: hush-hush}}}}\n")
+        assert f"service.query.{name}: secrets do not belong in this file" in message and "hush" not in message
+        config = load(HEAD + f"service: {{query: {{{name}: '${{K}}'}}}}\n", environ={"K": "hush-hush"})
+        assert masked(config)["services"][0]["query"] == {name: "***"}
+    query = load(HEAD + "service: {query: {api-version: 2024-10-21, n: 7}}\n").services[0].query
+    assert {name: value.reveal() for name, value in query.items()} == {"api-version": "2024-10-21", "n": "7"}
+    message = load_error(HEAD + "service: {base_url: x}\n", 'service.query={key: "hush-hush"}')
+    assert "hush" not in message
 
 
 def test_a_token_has_only_one_source(load_error):

@@ -88,6 +88,11 @@ CASES = {
     "the token is not set": Case(RUN, env={"JUDGE_MODEL_TOKEN": None}),
     "the token is empty": Case(RUN, env={"JUDGE_MODEL_TOKEN": ""}),
     "the token file does not exist": Case(RUN, DATASET + JUDGE + "service: {base_url: URL, token_file: token.txt}\n"),
+    "an address with a query": Case(RUN, GOOD.replace("URL", "https://host/v1?api-version=1")),
+    "a client certificate that does not exist": Case(RUN, GOOD.replace("URL", "https://host/v1, client_cert: my.pem")),
+    "a proxy of another kind": Case(
+        RUN, GOOD.replace("URL", "https://host/v1"), env={"HTTPS_PROXY": "socks5://127.0.0.1:1080"}
+    ),
     "a token in the YAML": Case(RUN, DATASET + JUDGE + "service:\n  base_url: URL\n  token: SECRET\n"),
     "a token in a header": Case(
         RUN, DATASET + JUDGE + 'service:\n  base_url: URL\n  headers: {Authorization: "Bearer SECRET"}\n'

@@ -101,16 +101,18 @@ async def test_a_second_job_with_the_same_lines_is_counted(emulate, lines):
 
 
 async def test_a_line_with_an_invalid_body_is_a_failed_line(emulate, lines):
-    given = [*lines(2), {"custom_id": "odd", "body": {"model": "pai-judge"}}]
+    streamed = {"custom_id": "streamed", "body": {**lines(1)[0]["body"], "stream": True}}
+    given = [*lines(2), {"custom_id": "odd", "body": {"model": "pai-judge"}}, streamed]
     async with emulate(batch={"delay": 0}) as caller:
         created = await caller.submit(given)
         output, errors = await caller.results(created["id"])
         job = await caller.job(created["id"])
     assert len(output) == 2
-    (line,) = errors
+    line, other = sorted(errors, key=lambda line: line["custom_id"])
+    assert (other["custom_id"], other["response"]["body"]["error"]["param"]) == ("streamed", "stream")
     assert (line["custom_id"], line["error"], line["response"]["status_code"]) == ("odd", None, 400)
     assert line["response"]["body"]["error"]["type"] == "invalid_request_error"
-    assert job["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
+    assert job["request_counts"] == {"total": 4, "completed": 2, "failed": 2}
     assert job["error_file_id"] == "file-batch_error-" + job["id"].removeprefix("batch_")
 
 

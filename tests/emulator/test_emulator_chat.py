@@ -190,7 +190,8 @@ def _nested(part: object) -> dict[str, object]:
         ({"model": "m", "messages": []}, "messages"),
         ({"model": "m", "messages": [{"role": "bot", "content": "x"}]}, "messages[0].role"),
         ({"model": "m", "messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
-        ({"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}, "stream"),
+        ({"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": "yes"}, "stream"),
+        ({"model": "m", "messages": [{"role": "user", "content": "x"}], "stream_options": {}}, "stream_options"),
         ({"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 2}, "n"),
         (
             _nested({"mode": "single", "type": "json", "json": {"question": "q", "answer": "a"}}),
@@ -259,3 +260,20 @@ async def test_wrong_paths_and_methods_get_errors_in_the_service_s_shape(emulate
     assert (missing.status, missing.error["code"]) == (404, "unknown_url")
     assert (wrong.status, wrong.error["code"], wrong.headers["Allow"]) == (405, "method_not_allowed", "POST")
     assert [model["id"] for model in models.json["data"]] == ["pai-judge", "pai-judge-plus"]
+
+
+async def test_a_streamed_answer_is_the_answer_in_chunks(emulate, bodies):
+    """The official client puts it together; wishing for a stream changes neither the answer nor its faults."""
+    async with emulate() as caller:
+        whole = (await caller.chat(bodies.single())).json
+        client = openai.AsyncOpenAI(api_key="any", base_url=f"{caller.url}/v1")
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        chunks = [chunk async for chunk in await client.chat.completions.create(**bodies.single(), **options)]
+        bare = (await caller.chat({**bodies.single(), "stream": True})).raw
+        stats = await caller.stats()
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole["choices"][0]["message"]["content"]
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert chunks[-1].usage.model_dump(exclude_none=True) == whole["usage"]
+    assert bare.endswith(b"data: [DONE]\n\n") and b"usage" not in bare
+    assert (stats["distinct"], stats["distinct_ok"], stats["dup_ok"]) == (1, 1, 2)

@@ -354,7 +354,7 @@ async def test_the_client_takes_another_transport(monkeypatch: pytest.MonkeyPatc
     file.write_text("tok-new-0123456789")
     transport = ScriptedTransport((401, {}, b"no"), (200, {}, ANSWER), TimeoutError(), BadReply(f"odd: {TOKEN}"))
     monkeypatch.setattr(raw_server, "transport_factory", transport)
-    async with client("http://judge.invalid/v1", token_file=str(file)) as judge:
+    async with client("http://judge.invalid/v1", token_file=str(file), allow_http=True) as judge:
         assert (await judge.chat(BODY)).text == "[[4]]"
         with pytest.raises(TimedOut):
             await judge.chat(BODY)

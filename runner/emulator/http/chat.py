@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 from aiohttp import web
 
+from runner.emulator.answers.chunks import stream_events
 from runner.emulator.answers.completions import completion
 from runner.emulator.api_errors import ApiError
 from runner.emulator.chat_request import ChatRequest, decode_chat_request
@@ -47,7 +48,10 @@ async def _respond(
         await asyncio.sleep(HANG_SECONDS)
     if fault in ("hang", "reset"):
         return reset_connection(request)
-    body = msgspec.json.encode(completion(answer, emulator.options.dialect))
+    reply = completion(answer, emulator.options.dialect)
+    if chat.stream and fault != "malformed":
+        return await _send_stream(request, emulator, chat, plan, stream_events(reply, chat.counts_stream))
+    body = msgspec.json.encode(reply)
     if fault == "truncate":
         return await _send_truncated(request, body)
     if fault == "malformed":
@@ -69,6 +73,23 @@ async def _send(request: web.Request, emulator: Emulator, response: web.Response
     if connected:
         emulator.stats.status[response.status] += 1
     return connected
+
+
+async def _send_stream(
+    request: web.Request, emulator: Emulator, chat: ChatRequest, plan: AttemptPlan, events: list[bytes]
+) -> web.StreamResponse:
+    """Send the events of an answer; of one that is truncated, half of them, and then the end of the reply."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+    await response.prepare(request)
+    is_whole = plan.fault != "truncate"
+    for event in events if is_whole else events[: len(events) // 2]:
+        await response.write(event)
+    await response.write_eof()
+    transport = request.transport
+    if is_whole and transport is not None and not transport.is_closing():
+        emulator.stats.status[response.status] += 1
+        emulator.stats.count_answer(chat.digest, plan.answer.prompt_tokens, plan.answer.completion_tokens)
+    return response
 
 
 async def _send_truncated(request: web.Request, body: bytes) -> web.StreamResponse:
