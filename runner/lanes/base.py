@@ -15,6 +15,7 @@ STOP_HINTS = {
     "authentication": "check the token and what it may use, then run the same command again",
     "quota": "check the account, then run the same command again",
     "address": "check service.base_url and judge.model, then run the same command again",
+    "refused": "check judge.model, judge.parameters and service, then run the same command again",
 }
 
 
@@ -116,6 +117,12 @@ class StoppableLane:
             self._scope.cancel()
 
 
-def service_stop(error: Fatal) -> RunStopped:
-    """Return why the run stops: the service will answer none of its requests."""
-    return RunStopped(error.reason, f"the service refused: {error}; {STOP_HINTS[error.reason]}", exit_code=3)
+def service_stop(error: Fatal, url: str | None = None) -> RunStopped:
+    """Return why the run stops: the service will answer none of its requests.
+
+    Args:
+        error: the refusal.
+        url: where the request was sent.
+    """
+    place = "" if url is None else f" (POST {url})"
+    return RunStopped(error.reason, f"the service refused: {error}{place}; {STOP_HINTS[error.reason]}", exit_code=3)
