@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.results.causes import Cause, commonest
 from runner.results.common_scale import CommonScale
 from runner.results.completion import CompletionIndex, RowCounts, VariantKey, load_completion_index
 from runner.results.exporter import export_results, open_snapshot
@@ -25,6 +26,7 @@ from runner.results.writer import ResultWriter
 __all__ = [
     "TRANSIENT_ERROR_TYPES",
     "Aggregation",
+    "Cause",
     "CommonScale",
     "CompletionIndex",
     "ResultRecorder",
@@ -33,6 +35,7 @@ __all__ = [
     "RunDirectory",
     "VariantKey",
     "add_missing_columns",
+    "commonest",
     "dataset_fields",
     "encode_row",
     "export_results",

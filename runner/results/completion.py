@@ -9,11 +9,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.results.causes import Cause, add_cause
 from runner.results.parts import part_paths, read_part_batches
 from runner.results.row_block import RowBlock
 from runner.results.schema import TRANSIENT_ERROR_TYPES
@@ -26,7 +28,7 @@ ROWS_PER_READ = 65536
 
 # The columns that are read of every row.
 INDEX_COLUMNS = (
-    *("ordinal", "judge", "swapped", "repeat", "status", "error_type"),
+    *("ordinal", "judge", "swapped", "repeat", "status", "error_type", "error_message"),
     *("prompt_tokens", "completion_tokens", "cost", "cached_tokens", "served_model"),
 )
 
@@ -34,7 +36,9 @@ INDEX_COLUMNS = (
 USAGE_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "cost")
 
 # The other columns of a replaced row that are counted, so that it can be counted again if it is kept after all.
-_COUNTED_COLUMNS = ("status", "judge", "served_model")
+_COUNTED_COLUMNS = ("status", "judge", "served_model", "error_type", "error_message")
+
+_CAUSE_COLUMNS = ("status", "error_type", "error_message")
 
 # Names of models beyond this number of a judge are counted together: a service may name each reply differently.
 MAX_SERVED_NAMES = 100
@@ -45,7 +49,10 @@ MISSING, ANSWERED, SUBMITTED = 0, 1, 2
 
 
 class RowCounts(msgspec.Struct):
-    """The number of rows by status, their total usage, and for each judge the number of rows by `served_model`."""
+    """The number of rows by status, their total usage, and for each judge the number of rows by `served_model`.
+
+    `causes` says why rows are not `ok`.
+    """
 
     ok: int = 0
     unparsed: int = 0
@@ -55,6 +62,7 @@ class RowCounts(msgspec.Struct):
     cost: float = 0.0
     cached_tokens: int = 0
     served: dict[str, dict[str, int]] = {}
+    causes: dict[str, Cause] = {}
 
     @property
     def done(self) -> int:
@@ -70,6 +78,8 @@ class RowCounts(msgspec.Struct):
             self.unparsed += sign
         else:
             self.failed += sign
+        if status != "ok":
+            add_cause(self.causes, row["error_type"], row.get("error_message"), sign)
         self.prompt_tokens += sign * (row["prompt_tokens"] or 0)
         self.completion_tokens += sign * (row["completion_tokens"] or 0)
         if cost := row["cost"]:
@@ -83,6 +93,8 @@ class RowCounts(msgspec.Struct):
         self.ok += ok
         self.unparsed += unparsed
         self.failed += len(rows) - ok - unparsed
+        if ok < len(rows):
+            self._add_causes(zip(rows["status"], rows["error_type"], rows["error_message"], strict=True))
         self.prompt_tokens += sum(filter(None, rows["prompt_tokens"]))
         self.completion_tokens += sum(filter(None, rows["completion_tokens"]))
         self.cost = sum(filter(None, rows["cost"]), self.cost)
@@ -96,6 +108,9 @@ class RowCounts(msgspec.Struct):
         self.ok += ok
         self.unparsed += unparsed
         self.failed += rows.num_rows - ok - unparsed
+        if ok < rows.num_rows:
+            bad = rows.filter(pc.not_equal(rows["status"], "ok"))
+            self._add_causes(zip(*(bad[name].to_pylist() for name in _CAUSE_COLUMNS), strict=True))
         self.prompt_tokens += pc.sum(rows["prompt_tokens"]).as_py() or 0
         self.completion_tokens += pc.sum(rows["completion_tokens"]).as_py() or 0
         self.cost += pc.sum(rows["cost"]).as_py() or 0.0
@@ -104,6 +119,11 @@ class RowCounts(msgspec.Struct):
             for found in pc.value_counts(rows["served_model"]).to_pylist():
                 self._add_served(rows["judge"][0].as_py(), found["values"], found["counts"])
         return bool(ok == rows.num_rows)
+
+    def _add_causes(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        for (status, error_type, message), count in Counter(rows).items():
+            if status != "ok":
+                add_cause(self.causes, error_type, message, count)
 
     def _add_served(self, judge: str, name: str | None, n: int) -> None:
         if name is None:
