@@ -217,3 +217,14 @@ async def test_a_drain_while_one_of_two_services_is_down(tmp_path: Path, monkeyp
     assert summary.stop_reason == "interrupted"
     assert summary.elapsed_s < 5
     assert set(statuses(tmp_path)) == set(both.b.requests)
+
+
+@pytest.mark.parametrize("code", [403, 404, 429])
+async def test_one_row_that_no_service_takes_closes_none(tmp_path: Path, code: int) -> None:
+    def refuse_7(ordinal: int, _: int) -> web.Response:
+        return http_error(code) if ordinal == 7 else ok()
+
+    async with pair(tmp_path, refuse_7, refuse_7) as both:
+        summary = await both.run(40, retry={"patience": 1.5})
+    assert (summary.exit_code, summary.counts.ok) == (1, 39)
+    assert statuses(tmp_path)[7] == "failed"
