@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from anyio import create_task_group
@@ -20,7 +20,7 @@ from runner.lanes.online.refusals import Held
 from runner.lanes.online.request_queue import QueuedRequest, RequestQueue
 from runner.lanes.online.throttling import ThrottleWatch
 from runner.lanes.online.worker_pool import WorkerPool
-from runner.results import ResultRecorder
+from runner.results import ResultRecorder, RowCounts
 from runner.types import Failure, JudgeRequest, RequestResult
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ class OnlineLane(StoppableLane):
         self._queue = RequestQueue(eligible, len(specs))
         self._executing = 0
         self._throttling = ThrottleWatch(policy.retry.patience)
-        judges, answered = [variant.judge for variant in panel.variants], frozenset(recorder.done.counts.served)
+        judges = [variant.judge for variant in panel.variants]
+        answered = _answered_judges(judges, recorder.done.counts)
         self._backends = tuple(
             Backend(number, spec, policy, self._committer, self, judges, answered, self._throttling)
             for number, spec in enumerate(specs)
@@ -151,10 +152,10 @@ class OnlineLane(StoppableLane):
 
     def on_decided(self, backend: int, queued: QueuedRequest, failure: Failure | None) -> None:
         """Write the failed row of a request that was refused for its own reasons; without a failure, send it again."""
-        if failure is None:
-            self._requeue(queued)
-        else:
+        if failure is not None:
             self._recorder.record(queued.request, self._backends[backend].executor.result(queued, failure))
+        elif not self.draining:
+            self._requeue(queued)
 
     def on_refused(self, backend: int, stop: RunStopped) -> None:
         """Close a backend that refuses every request of a judge, or stop the run if no other can serve them."""
@@ -243,9 +244,10 @@ class OnlineLane(StoppableLane):
 
     def _take_up_held(self) -> bool:
         """Decide about held requests, because nothing else is left to send; returns True if some are sent again."""
-        if not self.draining:
-            for backend in self._backends:
-                backend.decide_last()
+        if self.draining:
+            return False
+        for backend in self._backends:
+            backend.decide_last()
         for queued in self._throttling.take_put_off():
             self._requeue(queued)
         return not self._queue.is_empty
@@ -297,3 +299,9 @@ class OnlineLane(StoppableLane):
             else:
                 self._queue.put(QueuedRequest(request, request.body, self._policy.reasks[variant]))
         return True
+
+
+def _answered_judges(judges: Collection[str], counts: RowCounts) -> Collection[str]:
+    """Return the judges that the stored rows have answers of, as far as the counts tell."""
+    is_alone = len(set(judges)) == 1
+    return judges if is_alone and counts.ok + counts.unparsed else counts.served.keys()
