@@ -36,6 +36,7 @@ from runner.planning import (
     parsing_fingerprint,
     prices_by_variant,
     request_fingerprint,
+    requests_asked,
     row_lookup,
     shared_columns,
     variant_keys,
@@ -150,8 +151,9 @@ def _read_earlier_run(directory: RunDirectory, config: RunConfig) -> dict[str, A
     earlier = directory.read_run()
     if not earlier and (directory.has_rows() or directory.has_shards()):
         raise RunDirectoryError(f"{directory.path}: there are rows but no run.json; put it back, or use --fresh")
-    check_request_fingerprint(str(directory.path), earlier.get("asking", {}), request_fingerprint(config))
-    return earlier
+    asked = requests_asked(directory, earlier)
+    check_request_fingerprint(str(directory.path), asked, request_fingerprint(config))
+    return earlier and {**earlier, "asking": asked}
 
 
 def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirectory) -> OpenRun:

@@ -21,6 +21,7 @@ from runner.planning.inputs import (
 from runner.planning.plan import make_plan, route_requests
 from runner.planning.preview import preview_requests, preview_rows
 from runner.planning.routing import Route, batch_services, why_not_batch
+from runner.planning.run_state import requests_asked
 from runner.planning.same_requests import check_requests_differ, find_same_requests
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "preview_rows",
     "prices_by_variant",
     "request_fingerprint",
+    "requests_asked",
     "route_requests",
     "row_lookup",
     "shared_columns",

@@ -16,9 +16,13 @@ from typing import Any
 
 from runner.core import escape_controls, storable
 from runner.errors import BadReply, Fatal, RateLimited, Refused, ServerFault, ServiceError
+from runner.service.refusal_words import exceeds_quota, is_moderated, is_too_long
 
 # 4xx statuses that report the service's state, not an error in the request.
 SERVER_STATUS = frozenset({408, 409, 425, 450, 499})
+
+# 4xx statuses whose words are read: is it the content that is refused?
+REFUSAL_STATUS = frozenset({400, 403, 405, 422, 451})
 
 CONTENT_CODES = frozenset(
     {
@@ -29,6 +33,8 @@ CONTENT_CODES = frozenset(
         "responsibleaipolicyviolation",
     }
 )
+# Codes and reasons of a token that is wrong, whatever the status: Model Studio, OpenAI, Google.
+KEY_CODES = frozenset({"invalidapikey", "invalid_api_key", "api_key_invalid"})
 BILL_CODES = frozenset({"prepaidbilloverdue", "postpaidbilloverdue", "commoditynotpurchased", "arrearage"})
 ACCOUNT_CODE = "insufficient_quota"
 THROTTLE_CODES = ("throttling", "limit_requests", "limit_burst_rate", "rate_limit")
@@ -53,21 +59,23 @@ def error_from_response(status: int, headers: Mapping[str, str], raw: bytes, dia
     code, detail = error_code_and_message(raw)
     message = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
     wait = retry_after(headers)
-    if code in CONTENT_CODES:
+    if code in CONTENT_CODES or (status in REFUSAL_STATUS and is_moderated(message)):
         return Refused(message, error_type="content_filter", status=status)
     if code in BILL_CODES or status == 402 or (code == ACCOUNT_CODE and dialect == "openai"):
         return Fatal(message, reason="quota", status=status)
+    if status in (413, 429) and exceeds_quota(message):
+        return Refused(f"{message}; this one request is larger than the quota", error_type="too_long", status=status)
     if status == 429 or (status in (200, 400, 503) and code.startswith(THROTTLE_CODES)):
         return RateLimited(message, status=status, retry_after=wait)
-    if status in (401, 403, 407) or code == "invalidapikey":
-        return Fatal(message, reason="authentication", status=status)
+    if status in (401, 403, 407) or code in KEY_CODES:
+        return Fatal(message, reason="authentication", status=status, is_certain=code in KEY_CODES)
     if status == 200:
         return BadReply(f"a 200 without an answer: {detail or body_excerpt(raw)}", status=status)
     if status >= 500 or status in SERVER_STATUS:
         return ServerFault(message, status=status, retry_after=wait)
     if status in (404, 405) or 300 <= status < 400:
-        return Fatal(message, reason="address", status=status)
-    return Refused(message, status=status)
+        return Fatal(message, reason="address", status=status, is_certain=False)
+    return Refused(message, status=status, is_own=status == 413 or is_too_long(code, message))
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -133,19 +141,28 @@ def error_code_and_message(raw: bytes) -> tuple[str, str]:
         data = load_json(raw)
     except BadReply:
         return "", body_excerpt(raw)
+    if isinstance(data, list) and data:
+        data = data[0]  # Google puts the error into a list
     if not isinstance(data, dict):
         return "", body_excerpt(raw)
     error = data.get("error")
     source: Mapping[str, Any] = error if isinstance(error, dict) else data
     codes = [as_text(source[key]) or "" for key in ("code", "type") if source.get(key) not in (None, "")]
+    codes += _reasons(source.get("details"))
     detail = source.get("message") or (error if isinstance(error, str) else None) or data.get("detail")
     text = escape_controls(" ".join((as_text(detail) or "").split())[:400]) if detail else body_excerpt(raw)
     known = next((code for code in map(str.lower, codes) if _is_known(code)), codes[0].lower() if codes else "")
     return known, f"{text} ({escape_controls(codes[0])})" if codes and detail else text
 
 
+def _reasons(details: Any) -> list[str]:
+    """Return the reasons in Google's `details`: `API_KEY_INVALID` stands only there."""
+    found = [each.get("reason") for each in details if isinstance(each, dict)] if isinstance(details, list) else []
+    return [reason for reason in found if isinstance(reason, str)]
+
+
 def _is_known(code: str) -> bool:
-    single = code in ("invalidapikey", ACCOUNT_CODE)
+    single = code in KEY_CODES or code == ACCOUNT_CODE
     return single or code in CONTENT_CODES or code in BILL_CODES or code.startswith(THROTTLE_CODES)
 
 
