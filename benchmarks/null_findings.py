@@ -33,7 +33,7 @@ CLAIMS = (
     *("bias", "better_than_chance", "less_than_chance", "score_rises", "score_falls", "judges_differ"),
     *("judge_below_chance", "groups_differ", "mistake", "leader_certain"),
 )
-EXTRA = ("human_winner", "human_score", "human_label", "model", "model1", "model2", "topic")
+EXTRA = ("human_winner", "human_score", "human_label", "topic")
 Draw = Callable[[np.random.Generator], tuple[list[Row], dict[int, str]]]
 
 
@@ -97,6 +97,7 @@ CASES: dict[str, Draw] = {
     "ranking, 2 equal models, 12 questions, scores": leaders(2, 12, False),
     "ranking, 2 equal models, 60 questions, scores": leaders(2, 60, False),
     "ranking, 6 equal models, 20 questions, scores": leaders(6, 20, False),
+    "ranking, 2 equal models, 12 questions, pairs": leaders(2, 12, True),
     "ranking, 2 equal models, 20 questions, pairs": leaders(2, 20, True),
     "ranking, 5 equal models, 20 questions, pairs": leaders(5, 20, True),
 }
@@ -137,7 +138,8 @@ def simulate(draw: Draw, rounds: int, seed: int) -> Counter[str]:
     for _ in range(rounds):
         rows, questions = draw(generator)
         with tempfile.TemporaryDirectory() as directory:
-            run = make_run(Path(directory) / "run", rows, EXTRA, questions or None)
+            models = [name for name in ("model", "model1", "model2") if name in rows[0]]
+            run = make_run(Path(directory) / "run", rows, [*EXTRA, *models], questions or None)
             (run / "run.json").write_text(json.dumps({"state": "finished"}), encoding="utf-8")
             shown.update({one.kind for one in findings(summarize(run, ["topic"]))})
     return shown

@@ -58,6 +58,24 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
+class Unreadable:
+    """Stands for a value of the dataset that is no text and no number, such as bytes that are not UTF-8.
+
+    Nothing writes it: a row that needs it is a bad row.
+
+    Attributes:
+        found: what it is, for messages.
+    """
+
+    __slots__ = ("found",)
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+
+    def __repr__(self) -> str:
+        return self.found
+
+
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """One row of the dataset.
 

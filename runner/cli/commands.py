@@ -206,7 +206,7 @@ def report(
     run_dir: DirectoryArgument,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Write report/index.html and report/summary.json again. The report covers all rows in finished Parquet files."""
+    """Write report/index.html and report/summary.json again, from all rows so far."""
     if not RunDirectory(run_dir).is_run():
         raise UsageError(f"{run_dir}: not a run directory")
     print_data(str(write_report(load_target(run_dir, overrides))))

@@ -83,7 +83,7 @@ class HumanLabel(Frozen):
 
     column: NonEmptyText = Field(description="The column with the label; a.b reads a nested column.")
     map: Annotated[Mapping[str, Text], AfterValidator(_consistent_map)] | None = Field(
-        default=None, description="The meaning of each label: 1, 2 or tie, or a score."
+        default=None, description="The meaning of each label: 1, 2 or tie, or a score. The key null is for rows without a label."
     )
     scale: Scale | None = Field(default=None, description="Lowest and highest score that people could give.")
     kind: Literal["winner", "score"] | None = Field(
@@ -129,6 +129,8 @@ def _keep(value: Any, info: ValidationInfo) -> tuple[KeepColumn, ...]:
 def _kept(name: str | None, value: Any, info: ValidationInfo) -> KeepColumn:
     if isinstance(value, KeepColumn):
         return value
+    if name is not None and not name.strip():
+        raise refused("the name of a kept column is empty; expected {name: column}")
     if name is not None and isinstance(value, Mapping):
         if "name" in value:
             raise refused(f"the name is the key: {{{name}: {{column: ..., type: ...}}}}")

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from runner.types import Unreadable
+
 MISSING: Any = object()
 """Stands for a path that leads nowhere."""
 
@@ -35,7 +37,7 @@ def value_at(value: Any, path: str) -> Any:
     """Return the value at a path below a value, or MISSING.
 
     In an object, a key that is a longer part of the path wins: the key `a.b` over the key `b` of `a`. In an object, `0`
-    is a key; in a list it is a position.
+    is a key; in a list it is a position. What is below something unreadable is unreadable.
     """
     if isinstance(value, dict):
         if path in value:
@@ -52,7 +54,7 @@ def value_at(value: Any, path: str) -> Any:
         if is_position(part) and -len(value) <= int(part) < len(value):
             element = value[int(part)]
             return value_at(element, rest) if dot else element
-    return MISSING
+    return value if isinstance(value, Unreadable) else MISSING
 
 
 def list_problem(value: Any, path: str, before: str = "") -> str | None:

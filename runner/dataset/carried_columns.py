@@ -20,7 +20,7 @@ Human = tuple[str | None, float | None, str | None]
 LabelKind = Literal["winner", "score", "label"]
 """What a human label means: the better of two answers, a score, or a word of its own."""
 
-_NOTHING: Human = (None, None, None)
+NO_LABEL: Human = (None, None, None)
 _WINNERS = frozenset({"1", "2", "tie"})
 _WINNER_NUMBERS = {1.0: "1", 2.0: "2"}
 _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0"})
@@ -38,7 +38,8 @@ def human_reader(label: HumanLabel, kind: LabelKind) -> Callable[[Any], Human]:
     With a map, its values decide for the whole dataset: `tie` makes them winners; other numbers than 1 and 2 make them
     scores; 1 and 2 alone follow `kind`. A label that the map does not name is kept as text. Without a map, 1, 2 and tie
     are winners if `kind` is winner, numbers are scores if it is score; everything else is text. A number is the same
-    label however it is written: 1, 1.0, "1.0" or a DECIMAL.
+    label however it is written: 1, 1.0, "1.0" or a DECIMAL. Null, NaN and blank text are no label, unless the map has
+    the key null (here "").
     """
     if label.map is not None:
         return _by_map(label.map, kind)
@@ -80,10 +81,11 @@ def _by_map(meanings: Mapping[str, Any], kind: LabelKind) -> Callable[[Any], Hum
     stripped = {key.strip(): value for key, value in texts.items()}
     numbers = _by_number(texts)
     meaning = _meaning_of(frozenset(texts.values()), kind)
+    missing = meaning(texts[""]) if "" in texts else NO_LABEL
 
     def read(value: Any) -> Human:
-        if value is None or value == "":
-            return _NOTHING
+        if _is_missing(value):
+            return missing
         spellings = _spellings(value)
         text = next((table[key] for table in (texts, stripped) for key in spellings if key in table), None)
         if text is None and numbers and (number := number_of(value)) is not None:
@@ -99,7 +101,7 @@ def _meaning_of(values: frozenset[str], kind: LabelKind) -> Callable[[str], Huma
         return lambda text: (None, None, text)
     if values <= _WINNERS and (kind == "winner" or "tie" in values):
         return lambda text: (text, None, None)
-    return lambda text: _NOTHING if (number := number_of(text)) is None else (None, number, None)
+    return lambda text: NO_LABEL if (number := number_of(text)) is None else (None, number, None)
 
 
 def _by_number(texts: Mapping[str, str]) -> dict[float, str]:
@@ -119,12 +121,19 @@ def _spellings(value: Any) -> tuple[str, ...]:
         stripped = value.strip()
         lower = stripped.lower()
         return (value, stripped, lower, lower.capitalize()) if lower in ("true", "false") else (value, stripped)
-    return (_label_text(value) or "", str(value))
+    return (plain_text(value) or "", str(value))
+
+
+def _is_missing(value: Any) -> bool:
+    """Return True for null, NaN (a gap in a column of floats) and blank text."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _winner(value: Any) -> Human:
-    if value is None or value == "":
-        return _NOTHING
+    if _is_missing(value):
+        return NO_LABEL
     winner = _WINNER_NUMBERS.get(number_of(value) or 0.0)
     if winner is None and isinstance(value, str) and value.strip().lower() == "tie":
         winner = "tie"
@@ -132,23 +141,23 @@ def _winner(value: Any) -> Human:
 
 
 def _score(value: Any) -> Human:
-    if value is None or value == "":
-        return _NOTHING
+    if _is_missing(value):
+        return NO_LABEL
     number = number_of(value)
     return _word(value) if number is None else (None, number, None)
 
 
 def _word(value: Any) -> Human:
-    return _NOTHING if value is None or value == "" else (None, None, _label_text(value))
+    return NO_LABEL if _is_missing(value) else (None, None, plain_text(value))
 
 
-def _label_text(value: Any) -> str | None:
-    """Return a label as text; a whole number has no decimals, whatever its type is."""
+def plain_text(value: Any) -> str | None:
+    """Return a label or an id as text; a whole number has no decimals, whatever its type is."""
     if isinstance(value, bool | str) or (number := number_of(value)) is None:
         return as_text(value)
     if number.is_integer() and abs(number) < 10**_MAX_INT_DIGITS:
         return str(int(value))
-    return str(value) if isinstance(value, Decimal) else as_text(value)
+    return as_text(value)
 
 
 def _checked(convert: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import msgspec
@@ -46,6 +46,7 @@ def chunks(
     *,
     known: DatasetFingerprint | None = None,
     columns: Sequence[str] | None = None,
+    exact: Collection[str] = (),
     chunk_rows: int = 256,
     chunk_bytes: int = 4_000_000,
 ) -> Iterator[list[RawRow]]:
@@ -59,6 +60,7 @@ def chunks(
         known: the fingerprint of the files. A file that has grown since is read up to its old end, so that ordinals
             stay the same; in an unchanged file, unwanted stretches are skipped from seek point to seek point.
         columns: the top-level columns to read; only the Parquet reader uses it.
+        exact: columns of Parquet of which rows also carry the exact values.
         chunk_rows: the largest number of rows in a chunk.
         chunk_bytes: a chunk that has reached this many bytes is not extended.
 
@@ -67,7 +69,7 @@ def chunks(
     """
     chunk: list[RawRow] = []
     size = 0
-    with closing(_rows(files, wanted, known, columns)) as source:
+    with closing(_rows(files, wanted, known, columns, exact)) as source:
         for row in source:
             chunk.append(row)
             size += row.size
@@ -79,7 +81,11 @@ def chunks(
 
 
 def _rows(
-    files: Sequence[DataFile], wanted: NextWanted, known: DatasetFingerprint | None, columns: Sequence[str] | None
+    files: Sequence[DataFile],
+    wanted: NextWanted,
+    known: DatasetFingerprint | None,
+    columns: Sequence[str] | None,
+    exact: Collection[str],
 ) -> Reader:
     ordinal = 0
     for index, file in enumerate(files):
@@ -93,7 +99,7 @@ def _rows(
             continue
         try:
             marks = seen.marks if seen is not None and seen.has(file.stamp()) else ()
-            rows = _reader(file, ordinal, end, wanted, columns, marks)
+            rows = _reader(file, ordinal, end, wanted, columns, exact, marks)
             added = file.folder_columns()
             reached = yield from _with_columns(rows, added) if added else rows
         except READ_ERRORS as error:
@@ -124,6 +130,7 @@ def _reader(
     end: int,
     wanted: NextWanted,
     columns: Sequence[str] | None,
+    exact: Collection[str],
     marks: Sequence[SeekPoint],
 ) -> Reader:
     match file.format:
@@ -132,6 +139,6 @@ def _reader(
         case "json":
             return read_json(file, ordinal, end, wanted)
         case "parquet":
-            return read_parquet(file, ordinal, end, wanted, columns)
+            return read_parquet(file, ordinal, end, wanted, columns, exact)
         case _:
             return read_csv(file, ordinal, end, wanted)

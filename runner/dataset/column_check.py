@@ -18,8 +18,9 @@ from runner.dataset.data_file import DataFile
 from runner.dataset.decode import record_of
 from runner.dataset.files import listed, nearest
 from runner.dataset.nested_columns import Near, Record, is_below, look_near, type_below
-from runner.dataset.readers import READ_ERRORS, RawRow, coarse_type
+from runner.dataset.readers import READ_ERRORS, RawRow
 from runner.errors import BadRow, DatasetError
+from runner.values import kept_type, repeated_name
 
 _FIRST_ROWS = 200
 _HELD_ROWS = 4  # of them, so that two that differ are known without reading the file again
@@ -34,6 +35,7 @@ class Header(msgspec.Struct, frozen=True):
         names: the top-level columns, in order.
         paths: every path to a value, nested ones too, with its Arrow type if the file has one.
         hint: what may be wrong if a column is not found.
+        repeated: what occurs more than once, by top-level column: its name, or the name of a field in it.
         near: for paths that are not found below a column, what is near them.
     """
 
@@ -41,6 +43,7 @@ class Header(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     paths: Mapping[str, Any]
     hint: str = ""
+    repeated: Mapping[str, str] = {}
     near: Mapping[str, Near] = {}
 
 
@@ -94,6 +97,17 @@ class Columns(msgspec.Struct, frozen=True):
             kinds = ", ".join(f"{type_} in {place}" for type_, place in found.items())
             raise DatasetError(f"column {path!r} has several types: {kinds}; give it one with dataset.keep: type")
         return next(iter(found), None)
+
+    def check_distinct(self, names: Iterable[str]) -> None:
+        """Require that a file has each of these top-level columns once, and each field in them, too.
+
+        Raises:
+            DatasetError: it is not clear which of several is meant.
+        """
+        for header in self.headers:
+            for name in names:
+                if (problem := header.repeated.get(name)) is not None:
+                    raise DatasetError(f"{header.place}: {problem}; it is not clear which is meant")
 
     def roots(self, paths: Iterable[str]) -> tuple[str, ...]:
         """Return the top-level columns that hold the paths, without those that no file has."""
@@ -201,12 +215,13 @@ def _claims(config: DatasetConfig, needed: Iterable[str]) -> Iterator[tuple[str,
 
 def _header(file: DataFile) -> Header:
     paths: dict[str, Any]
+    repeated: dict[str, str] = {}
     hint = ""
     try:
         if file.format == "parquet":
             with file.parquet() as table:
                 schema = table.schema_arrow
-            names, paths = schema.names, dict(_schema_paths(schema, ""))
+            names, paths, repeated = schema.names, dict(_schema_paths(schema, "")), _repeated(schema)
         else:
             with closing(csv_records(file)) as records:
                 names = csv_header(file, records)
@@ -216,7 +231,18 @@ def _header(file: DataFile) -> Header:
     added = file.folder_columns()
     for name in added:
         paths.setdefault(name, pa.string() if file.format == "parquet" else None)
-    return Header(file.place, tuple(dict.fromkeys((*names, *added))), paths, hint)
+    return Header(file.place, tuple(dict.fromkeys((*names, *added))), paths, hint, repeated)
+
+
+def _repeated(schema: pa.Schema) -> dict[str, str]:
+    found = {}
+    for field in schema:
+        count = schema.names.count(field.name)
+        if count > 1:
+            found[field.name] = f"there are {count} columns {field.name!r}"
+        elif (name := repeated_name(field.type)) is not None:
+            found[field.name] = f"column {field.name!r} has several fields {name!r}"
+    return found
 
 
 def _delimiter_hint(names: Iterable[str]) -> str:
@@ -230,7 +256,7 @@ def _delimiter_hint(names: Iterable[str]) -> str:
 def _schema_paths(fields: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for field in fields:
         type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        yield prefix + field.name, coarse_type(type_)
+        yield prefix + field.name, kept_type(type_)
         if pa.types.is_struct(type_):
             yield from _schema_paths(type_.fields, f"{prefix}{field.name}.")
 
@@ -244,7 +270,7 @@ def _with_nested(header: Header, wanted: Iterable[str], records: Sequence[Record
             continue
         type_ = type_below(header.paths, path)
         if (_is_under(path, optional) or is_below(records, path)) and (type_ is not None or not typed):
-            paths[path] = None if type_ is None else coarse_type(type_)
+            paths[path] = None if type_ is None else kept_type(type_)
         else:
             near[path] = look_near(records, path)
     return msgspec.structs.replace(header, paths=paths, near=near)

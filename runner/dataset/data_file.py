@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from runner.dataset.content import SNIFFED_BYTES, find_wrong_content
 from runner.dataset.folders import folder_columns, printable
 from runner.dataset.hub import HubFile
 from runner.errors import DatasetError
+from runner.values import inner_types
 
 BUFFER_BYTES = 1 << 18
 _NO_OPTIONS = CsvConfig()
@@ -102,6 +104,9 @@ class DataFile(msgspec.Struct, frozen=True):
                 source = stack.enter_context(self.path.open("rb"))
             try:
                 table = stack.enter_context(pq.ParquetFile(source, **options))
+                if (unit := _int96_unit(table)) is not None:
+                    again = pq.ParquetFile(source, coerce_int96_timestamp_unit=unit, **options)
+                    table = stack.enter_context(again)
             except pa.ArrowInvalid:
                 self._check_content()
                 raise
@@ -112,6 +117,27 @@ class DataFile(msgspec.Struct, frozen=True):
             problem = find_wrong_content(raw.read(SNIFFED_BYTES) or b"", self.format)
         if problem is not None:
             raise DatasetError(f"{self.place}: {problem}")
+
+
+def _int96_unit(table: Any) -> str | None:
+    """Return the unit in which INT96 times are read; None if the file has none, or pyarrow's own unit is right.
+
+    pyarrow reads nanoseconds, and beyond the year 2262 their number overflows without a word. Spark and its like write
+    microseconds; a file of pyarrow says which of its columns are nanoseconds.
+    """
+    if all(table.schema.column(index).physical_type != "INT96" for index in range(len(table.schema))):
+        return None
+    text = (table.metadata.metadata or {}).get(b"ARROW:schema")
+    schema = None if text is None else pa.ipc.read_schema(pa.py_buffer(b64decode(text)))
+    units = set[str]() if schema is None else {unit for type_ in schema.types for unit in _time_units(type_)}
+    return None if units == {"ns"} else "us"
+
+
+def _time_units(type_: pa.DataType) -> Iterator[str]:
+    if pa.types.is_timestamp(type_):
+        yield type_.unit
+    for inner in inner_types(type_):
+        yield from _time_units(inner)
 
 
 def open_bytes(file: DataFile, raw: BinaryIO | None = None) -> BinaryIO:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -11,9 +12,16 @@ import msgspec
 from runner.core import storable
 from runner.dataset.content import guess_encoding
 from runner.errors import BadRow
+from runner.types import Unreadable
 
 BOM = b"\xef\xbb\xbf"
 
+
+def _refuse(value: Any) -> None:
+    raise BadRow(f"found {value.found}" if isinstance(value, Unreadable) else f"found a {type(value).__name__}")
+
+
+_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_refuse).encode
 _fast = msgspec.json.Decoder()
 
 
@@ -51,26 +59,33 @@ def kind_of(value: Any) -> str:
     """Name a value's kind as JSON calls it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
         return "a number"
     if isinstance(value, str):
         return "a string"
     if isinstance(value, list | tuple):
         return "a list"
+    if isinstance(value, Unreadable):
+        return value.found
     return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
 def as_text(value: Any) -> str | None:
-    """Return a value as one text: a string as it is, None and NaN as None, all else as JSON.
+    """Return a value as one text: a string as it is, None and NaN as None, a decimal in full, all else as JSON.
 
     A lone surrogate, which no file can hold, becomes U+FFFD.
+
+    Raises:
+        BadRow: it is, or holds, something unreadable.
     """
     if type(value) is str:
         return value if value.isascii() else storable(value)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     try:
-        return msgspec.json.encode(value).decode()
+        return _encode(value).decode()
     except (UnicodeEncodeError, OverflowError):
         return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import csv
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
 
 from runner.dataset.data_file import BUFFER_BYTES, DataFile, open_bytes
-from runner.dataset.decode import BOM, Broken
+from runner.dataset.decode import BOM
+from runner.types import Unreadable
+from runner.values import FIELD, as_rows, exact_values, is_as_shown, shown_values
 
 READ_ERRORS = (OSError, EOFError, UnicodeError, csv.Error, pa.ArrowException)
 """The errors of reading a file that vanished, is truncated, or has other content than its name says."""
@@ -39,6 +42,7 @@ class RawRow(msgspec.Struct, frozen=True, gc=False):
         number: its line (jsonl, csv, tsv) or row (json, parquet) in the file, from 1.
         payload: JSON text as bytes, or the columns by name, or `Broken`.
         size: its bytes, roughly.
+        exact: Parquet: the columns that are kept and that `payload` shows in another form, in their exact form.
     """
 
     ordinal: int
@@ -46,6 +50,7 @@ class RawRow(msgspec.Struct, frozen=True, gc=False):
     number: int
     payload: Any
     size: int
+    exact: Mapping[str, Any] | None = None
 
 
 class SeekPoint(msgspec.Struct, frozen=True, array_like=True):
@@ -133,7 +138,12 @@ def _last(marks: Sequence[SeekPoint], row: int) -> SeekPoint | None:
 
 
 def read_parquet(
-    file: DataFile, start: int, end: int, next_wanted: NextWanted, columns: Sequence[str] | None = None
+    file: DataFile,
+    start: int,
+    end: int,
+    next_wanted: NextWanted,
+    columns: Sequence[str] | None = None,
+    exact: Collection[str] = (),
 ) -> Reader:
     """Read Parquet a small batch at a time, only the named columns; whole row groups are skipped."""
     ordinal = start
@@ -149,9 +159,9 @@ def read_parquet(
             size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
             for batch in table.iter_batches(size, row_groups=[group], columns=names, use_threads=False):
                 picked = _picked(ordinal, min(ordinal + batch.num_rows, end), next_wanted)
-                for index, record in zip(picked, _records(batch, picked), strict=True):
+                for index, record, kept in zip(picked, *_records(batch, picked, exact), strict=True):
                     number = ordinal + index - start + 1
-                    yield RawRow(ordinal + index, file.name, number, record, row_bytes)
+                    yield RawRow(ordinal + index, file.name, number, record, row_bytes, kept)
                 ordinal += batch.num_rows
     return ordinal
 
@@ -165,40 +175,52 @@ def _picked(start: int, end: int, next_wanted: NextWanted) -> list[int]:
     return picked
 
 
-def _records(batch: Any, picked: list[int]) -> list[dict[str, Any] | Broken]:
+def _records(
+    batch: pa.RecordBatch, picked: Sequence[int], exact: Collection[str]
+) -> tuple[list[dict[str, Any]], Sequence[dict[str, Any] | None]]:
+    """Return the picked rows as people read them, and of each the columns of `exact` in their exact form."""
     if not picked:
-        return []
-    if not batch.num_columns:
-        return [{} for _ in picked]
-    rows = _microseconds(batch if len(picked) == batch.num_rows else batch.take(pa.array(picked)))
-    try:
-        return list(rows.to_pylist())
-    except ValueError:  # one value that Python cannot hold must not spoil its neighbours
-        return [_record(rows.slice(index, 1)) for index in range(rows.num_rows)]
+        return [], ()
+    rows = batch if len(picked) == batch.num_rows else _taken(batch, picked)
+    shown = _shown_rows(rows)
+    if not exact:
+        return shown, (None,) * len(picked)
+    named = zip(rows.schema.names, rows.columns, strict=True)
+    kept = {name: _converted(column, exact_values) for name, column in named if name in exact}
+    return shown, as_rows(list(kept), list(kept.values()), rows.num_rows)
 
 
-def _record(row: Any) -> dict[str, Any] | Broken:
+def _shown_rows(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+    if all(map(is_as_shown, rows.schema.types)):
+        with suppress(ValueError):
+            return list(rows.to_pylist())  # a third of the time
+    return as_rows(rows.schema.names, [_converted(column, _shown) for column in rows.columns], rows.num_rows)
+
+
+def _taken(batch: pa.RecordBatch, picked: Sequence[int]) -> pa.RecordBatch:
     try:
-        record: dict[str, Any] = row.to_pylist()[0]
+        return batch.take(pa.array(picked))
+    except pa.ArrowNotImplementedError:  # of views, and of extension types in some containers
+        slices = pa.Table.from_batches([batch.slice(index, 1) for index in picked])
+        return slices.combine_chunks().to_batches()[0]
+
+
+def _shown(column: pa.Array) -> list[Any]:
+    return shown_values(column, FIELD)
+
+
+def _converted(column: pa.Array, convert: Callable[[pa.Array], list[Any]]) -> list[Any]:
+    """Return the values of a column; one that cannot be read does not spoil its neighbours."""
+    try:
+        return convert(column)
+    except ValueError:
+        return [_one(column.slice(index, 1), convert) for index in range(len(column))]
+
+
+def _one(column: pa.Array, convert: Callable[[pa.Array], list[Any]]) -> Any:
+    try:
+        return convert(column)[0]
+    except UnicodeDecodeError:
+        return Unreadable("a text that is not UTF-8")
     except ValueError as error:
-        return Broken(f"a value cannot be read: {error}")
-    return record
-
-
-def _microseconds(batch: Any) -> Any:
-    """Python's times hold no nanoseconds; cut them rather than fail."""
-    for index, field in enumerate(batch.schema):
-        if (coarse := coarse_type(field.type)) != field.type:
-            batch = batch.set_column(index, field.name, batch.column(index).cast(coarse, safe=False))
-    return batch
-
-
-def coarse_type(type_: Any) -> Any:
-    """Return the Arrow type with nanoseconds replaced by microseconds."""
-    if pa.types.is_timestamp(type_) and type_.unit == "ns":
-        return pa.timestamp("us", type_.tz)
-    if pa.types.is_duration(type_) and type_.unit == "ns":
-        return pa.duration("us")
-    if pa.types.is_time64(type_) and type_.unit == "ns":
-        return pa.time64("us")
-    return type_
+        return Unreadable(f"a value that cannot be read ({error})")

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from runner.config import FIELDS_BY_NAME, Column, Constant, DatasetConfig
+from runner.config import FIELDS_BY_NAME, Column, Constant, DatasetConfig, KeepColumn
 from runner.core import MISSING, has_position, list_problem, value_at
-from runner.dataset.carried_columns import LabelKind, human_reader, to_type
+from runner.dataset.carried_columns import NO_LABEL, LabelKind, human_reader, plain_text, to_type
 from runner.dataset.column_check import Columns
 from runner.dataset.decode import as_text, kind_of, record_of
 from runner.dataset.readers import RawRow
 from runner.errors import BadRow
-from runner.types import Sample
+from runner.types import Sample, Unreadable
+from runner.values import is_as_shown
 
 _MODELS = ("model", "model1", "model2")
+
+
+class _Kept(NamedTuple):
+    """A kept column: its name in the results, its path in the dataset, and how a value is converted to which type.
+
+    `is_exact` says that the exact form of the value is kept, and not the one that prompts show.
+    """
+
+    name: str
+    path: str
+    convert: Callable[[Any], Any]
+    type: pa.DataType
+    is_exact: bool
 
 
 class SampleReader:
@@ -46,12 +60,8 @@ class SampleReader:
         self._optional_roots = tuple(dict.fromkeys(path.partition(".")[0] for path in config.optional))
         self._label = config.human_label
         self._read_label = None if self._label is None else human_reader(self._label, label_kind)
-        self._kept: list[tuple[str, str, Callable[[Any], Any] | None, Any]] = []
-        for kept in config.keep:
-            own = found.arrow_type(kept.column) if kept.type is None else None
-            convert = None if own is not None else to_type(kept.type or "string")
-            type_ = own if own is not None else pa.type_for_alias(kept.type or "string")
-            self._kept.append((kept.name, kept.column, convert, type_))
+        self._kept = tuple(_kept(kept, found) for kept in config.keep)
+        self._exact = found.roots(kept.path for kept in self._kept if kept.is_exact)
         self._nothing = dict.fromkeys(field.name for field in self.result_fields())
         self.fields: tuple[str, ...] = (
             *self._constants,
@@ -61,7 +71,13 @@ class SampleReader:
         label = () if self._label is None else (self._label.column,)
         every = (*self._paths.values(), *label, *(kept.column for kept in config.keep), *also)
         self.columns: tuple[str, ...] = found.roots(every)
-        """The top-level columns that are read; `chunks` takes them."""
+        """The top-level columns that are read."""
+        found.check_distinct(self.columns)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `chunks` reads for this reader."""
+        return {"columns": self.columns, "exact": self._exact}
 
     def result_fields(self) -> list[Any]:
         """Return the Arrow fields of `Sample.columns`, in the order in which result rows have them."""
@@ -69,7 +85,7 @@ class SampleReader:
         if self._label is not None:
             fields += [("human_winner", pa.string()), ("human_score", pa.float64()), ("human_label", pa.string())]
         fields += [(model, pa.string()) for model in self._models]
-        fields += [(name, type_) for name, _, _, type_ in self._kept]
+        fields += [(kept.name, kept.type) for kept in self._kept]
         return [pa.field(name, type_) for name, type_ in fields]
 
     def sample(self, raw: RawRow) -> Sample:
@@ -85,8 +101,10 @@ class SampleReader:
         for name, path in self._named_in_lists.items():
             if value_at(record, path) is MISSING:
                 record.setdefault(name, None)
-        columns, problem = self._carried(record, fields)
-        problem = self._list_problem(record, fields) or problem
+        assert raw.exact is not None or not self._exact, "the rows were not read with `reading`"
+        columns, problem = self._carried(record, fields, raw.exact or {})
+        if self._in_lists:
+            problem = self._list_problem(record, fields) or problem
         id_ = str(raw.ordinal)
         try:
             id_ = _id_of(fields.get("id"), id_)
@@ -120,35 +138,55 @@ class SampleReader:
                 return f"field `{field}`: {problem}; if rows may lack it, set dataset.optional: [{path}]"
         return None
 
-    def _carried(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    def _carried(
+        self, record: Mapping[str, Any], fields: Mapping[str, Any], exact: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], str | None]:
         """Return the carried columns, and the problem with one of them, if any."""
         carried: dict[str, Any] = {}
         problem = None
         if self._label is not None and self._read_label is not None:
-            human = self._read_label(_value_at(record, self._label.column))
+            try:
+                human = self._read_label(_value_at(record, self._label.column))
+            except BadRow as error:
+                human, problem = NO_LABEL, f"column {self._label.column!r}: {error}"
             carried["human_winner"], carried["human_score"], carried["human_label"] = human
         for model in self._models:
-            carried[model] = as_text(fields.get(model))
-        for name, path, convert, _ in self._kept:
-            value = _value_at(record, path)
             try:
-                carried[name] = value if convert is None else convert(value)
+                carried[model] = as_text(fields.get(model))
             except BadRow as error:
-                carried[name] = None
-                problem = f"column {path!r}: {error}"
+                carried[model], problem = None, f"field `{model}`: {error}"
+        for kept in self._kept:
+            try:
+                carried[kept.name] = kept.convert(_value_at(exact if kept.is_exact else record, kept.path))
+            except BadRow as error:
+                carried[kept.name], problem = None, f"column {kept.path!r}: {error}"
         return carried, problem
 
 
+def _kept(kept: KeepColumn, found: Columns) -> _Kept:
+    own = found.arrow_type(kept.column) if kept.type is None else None
+    if own is None:
+        name = kept.type or "string"
+        return _Kept(kept.name, kept.column, to_type(name), pa.type_for_alias(name), is_exact=False)
+    return _Kept(kept.name, kept.column, _readable, own, is_exact=not is_as_shown(own))
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, Unreadable):
+        raise BadRow(f"found {value.found}")
+    return value
+
+
 def _value_at(record: Mapping[str, Any], path: str) -> Any:
-    value = value_at(record, path)
+    value = record.get(path, MISSING)
+    if value is MISSING:
+        value = value_at(record, path)
     return None if value is MISSING else value
 
 
 def _id_of(value: Any, ordinal: str) -> str:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return ordinal
-    if isinstance(value, list | dict | tuple | bytes):
+    if isinstance(value, list | dict | tuple | Unreadable):
         raise BadRow(f"the id is {kind_of(value)}; expected a text or a number")
-    if isinstance(value, str | bool | int | float):
-        return as_text(value) or ordinal
-    return str(value)
+    return plain_text(value) or ordinal

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from runner.errors import BadRow
+from runner.types import Unreadable
 
 # The keys of a turn, with other names of its roles: those of chat requests, and those of ShareGPT and the like.
 _TURNS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
@@ -16,7 +18,7 @@ _TURNS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     ("from", "value", {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}),
 )
 
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def as_text(value: Any) -> str:
@@ -30,10 +32,10 @@ def as_text(value: Any) -> str:
     """
     if type(value) is str:
         return value
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return f"{value:f}" if isinstance(value, Decimal) else str(value)
     turns = turns_of(value)
     return json_text(value) if turns is None else turns
 
@@ -48,8 +50,8 @@ def strict_text(value: Any, field: str) -> str:
     """
     if type(value) is str:
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return str(value) if isinstance(value, int) else json_text(value)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value):
+        return as_text(value)
     turns = turns_of(value)
     if turns is None:
         expected = "a text, a number, or a list of {role, content} or {from, value}"
@@ -78,7 +80,7 @@ def kind_of(value: Any) -> str:
         return "an object"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    return f"a value of type {type(value).__name__}"
+    return value.found if isinstance(value, Unreadable) else f"a value of type {type(value).__name__}"
 
 
 def json_text(value: Any) -> str:
@@ -88,10 +90,16 @@ def json_text(value: Any) -> str:
         BadRow: the value cannot be written as JSON.
     """
     try:
-        plain = msgspec.to_builtins(value, str_keys=True)
+        plain = msgspec.to_builtins(value, builtin_types=(Decimal,), str_keys=True, enc_hook=_refuse)
         return plain if isinstance(plain, str) else _encode(plain).decode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadRow(f"a value of type {type(value).__name__} has no JSON form: {error}") from error
+
+
+def _refuse(value: Any) -> None:
+    if isinstance(value, Unreadable):
+        raise BadRow(f"found {value.found}; expected a text")
+    raise TypeError(f"{type(value).__name__} is no JSON type")
 
 
 def _content(content: Any) -> str:

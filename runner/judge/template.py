@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from runner.core import splits
+from runner.errors import BadRow
 from runner.judge.rendering import as_text
 
 _NAME = re.compile(r"\{([^\W\d]\w*(?:\.(?:[^\W\d]\w*|-?[0-9]{1,9}))*)\}")
@@ -41,7 +42,11 @@ class Template:
             return self._pieces[0]
         pieces = list(self._pieces)
         for place in range(1, len(pieces), 2):
-            pieces[place] = as_text(lookup(pieces[place]))
+            value = lookup(pieces[place])
+            try:
+                pieces[place] = as_text(value)
+            except BadRow as error:
+                raise BadRow(f"`{{{pieces[place]}}}`: {error}") from None
         return "".join(pieces)
 
     def swapped(self, first: str, second: str) -> Template:

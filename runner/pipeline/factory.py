@@ -67,7 +67,7 @@ class LaneFactory:
 
     def _prefetcher(self) -> Prefetcher:
         inputs, wanted = self._run.inputs, self._run.done.next_wanted
-        return Prefetcher(chunks(inputs.files, wanted, known=self._run.fingerprint, columns=inputs.reader.columns))
+        return Prefetcher(chunks(inputs.files, wanted, known=self._run.fingerprint, **inputs.reader.reading))
 
     def _online(self, pending: PendingWork) -> OnlineLane:
         config, panel, budget = self._config, self._run.inputs.panel, self._run.budget
@@ -120,7 +120,6 @@ class LaneFactory:
             run.ledger,
             panel,
             self._recorder,
-            run.inputs.reader.result_fields(),
             dialects,
             ReaskPolicy(self._reasks, is_final),
             run.shard_budget,

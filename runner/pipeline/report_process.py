@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,30 @@ from runner.config import RunConfig
 from runner.core import python_command
 from runner.errors import ReportFailed
 from runner.judge import scale_of
+from runner.results import RunDirectory, export_journal
 
 PAGE_PATH = Path("report") / "index.html"
 
 
 def write_report(config: RunConfig) -> Path:
-    """Write `report/` into the run directory and return the path of its page; raises ReportFailed."""
+    """Write `report/` into the run directory and return the path of its page; raises ReportFailed.
+
+    Rows of the journal that are in no part yet are included.
+    """
+    with tempfile.TemporaryDirectory(prefix="judge-runner-") as folder:
+        journal = Path(folder) / "journal.parquet"
+        try:
+            rows = export_journal(RunDirectory(config.output.directory), journal)
+        except OSError as error:
+            raise ReportFailed(f"the rows of the journal cannot be read: {error.strerror or error}") from error
+        _run_report({**_options(config), "journal": str(journal) if rows else ""})
+    return config.output.directory / PAGE_PATH
+
+
+def _run_report(options: dict[str, Any]) -> None:
     try:
         process = subprocess.run(
-            python_command("runner.report", json.dumps(_options(config))),
+            python_command("runner.report", json.dumps(options)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -34,7 +50,6 @@ def write_report(config: RunConfig) -> Path:
         raise ReportFailed(f"its process cannot be started: {error.strerror or error}") from error
     if process.returncode:
         raise ReportFailed(process.stderr.strip() or f"its process ended with {process.returncode}")
-    return config.output.directory / PAGE_PATH
 
 
 def _options(config: RunConfig) -> dict[str, Any]:

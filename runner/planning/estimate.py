@@ -100,7 +100,7 @@ def estimate_requests(inputs: RunInputs, fingerprint: DatasetFingerprint, done: 
     """
     totals = _Totals(inputs, done)
     wanted, exact = _even_sample(done)
-    for raw in chain.from_iterable(chunks(inputs.files, wanted, known=fingerprint, columns=inputs.reader.columns)):
+    for raw in chain.from_iterable(chunks(inputs.files, wanted, known=fingerprint, **inputs.reader.reading)):
         totals.add_sample(inputs.reader.sample(raw))
     scale = 1.0 if exact or not totals.open_requests else done.missing() / totals.open_requests
     return Estimate(

@@ -29,7 +29,7 @@ from runner.judge import Panel, Variant
 from runner.planning.labels import label_kind
 from runner.planning.scales import common_scale, describe_scales
 from runner.planning.template_names import check_constants, known_fields, lookalikes_of, used_paths
-from runner.results import CommonScale, VariantKey, results_schema
+from runner.results import CommonScale, VariantKey, find_unstorable, results_schema
 from runner.service import check_connection, check_options
 from runner.types import TEXT_FIELDS, Row, Secret
 
@@ -123,13 +123,23 @@ def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     check_template_paths(config.dataset, sorted(used - fields), found)
     reader = SampleReader(config.dataset, found, label_kind=label_kind(config), also=used - fields)
     texts = tuple(name for name in TEXT_FIELDS if _has_source(config, name, found))
-    schema = results_schema(reader.result_fields())
+    schema = _schema(reader)
     scales = () if common is None else (describe_scales(config.judges, common),)
     alike = [(judge.name, item) for judge in config.judges for item in lookalikes_of(judge, config.dataset, found)]
     placeholders = (f"judge `{name}`: {item.described}" for name, item in alike)
     warnings = (*find_unmatched(config), *scales, *notes, *found.missing_optional(), *placeholders)
     meant = {name: item.described for name, item in reversed(alike)}
     return RunInputs(config, tokens, panel, files, reader, texts, schema, warnings, common, found.first_rows, meant)
+
+
+def _schema(reader: SampleReader) -> pa.Schema:
+    fields = reader.result_fields()
+    if (found := find_unstorable(fields)) is not None:
+        field, reason = found
+        hint = f"to keep it as text: {{{field.name}: {{column: ..., type: string}}}}"
+        kind = f"'{field.name}' of the type {field.type}"
+        raise ConfigError(f"dataset.keep: results cannot hold {kind}: {reason}; {hint}")
+    return results_schema(fields)
 
 
 def with_default_id(config: RunConfig, found: Columns) -> RunConfig:
@@ -159,7 +169,7 @@ def _has_source(config: RunConfig, field: str, found: Columns) -> bool:
 
 def row_lookup(inputs: RunInputs, fingerprint: DatasetFingerprint, read: Callable[[RawRow], Read]) -> RowLookup[Read]:
     """Returns a lookup of the dataset's rows by ordinal; `read` converts each row."""
-    return RowLookup(lambda: chunks(inputs.files, known=fingerprint, columns=inputs.reader.columns), read)
+    return RowLookup(lambda: chunks(inputs.files, known=fingerprint, **inputs.reader.reading), read)
 
 
 def variant_keys(panel: Panel) -> dict[VariantKey, int]:

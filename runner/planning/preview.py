@@ -48,7 +48,8 @@ def preview_requests(inputs: RunInputs, show: int) -> Preview:
     sizes: list[int] = []
     first_rows, ids = FirstRows(inputs.config), IdCheck(has_ids="id" in inputs.reader.fields)
     rows = 0
-    for raw in islice((raw for chunk in chunks(inputs.files) for raw in chunk), max(ROWS_CHECKED, show)):
+    read = chunks(inputs.files, **inputs.reader.reading)
+    for raw in islice((raw for chunk in read for raw in chunk), max(ROWS_CHECKED, show)):
         rows += 1
         sample = inputs.reader.sample(raw)
         first_rows.add(sample)

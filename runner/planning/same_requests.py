@@ -60,7 +60,7 @@ def find_same_requests(inputs: RunInputs) -> str | None:
 def _rows(inputs: RunInputs) -> Iterator[RawRow]:
     """Yield the rows of the dataset; the files are opened only after the rows that are known."""
     yield from inputs.first_rows
-    rows = chain.from_iterable(chunks(inputs.files, columns=inputs.reader.columns))
+    rows = chain.from_iterable(chunks(inputs.files, **inputs.reader.reading))
     yield from islice(rows, len(inputs.first_rows), None)
 
 

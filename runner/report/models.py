@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from runner.report.significance import Leader
+
 Span = tuple[float, float]  # lowest and highest score of a scale
 
 
@@ -322,6 +324,7 @@ class Table(msgspec.Struct, frozen=True):
         left_out: samples that have no readable verdict, name no model, or name the same model twice.
         models_left_out: models that are not ranked because there are too many.
         notes: caveats about the whole ranking.
+        leader: the best model; None if several share the first rank, or there is only one model.
     """
 
     by: str
@@ -333,6 +336,7 @@ class Table(msgspec.Struct, frozen=True):
     left_out: int
     models_left_out: int
     notes: Sequence[str]
+    leader: Leader | None
 
 
 class Ranking(msgspec.Struct, frozen=True):

@@ -53,6 +53,21 @@ class Chance(msgspec.Struct, frozen=True):
     adjusted: float
 
 
+class Leader(msgspec.Struct, frozen=True):
+    """Whether the best model of a ranking is better than each of the others.
+
+    Attributes:
+        model: its name.
+        p_value: the largest of the comparisons with the others; None if one of them has fewer than
+            `Tests.least_questions` questions.
+        not_better_than: the models from which it does not differ significantly, best first.
+    """
+
+    model: str
+    p_value: float | None
+    not_better_than: Sequence[str]
+
+
 class Tests(msgspec.Struct, frozen=True):
     """The tests behind the key findings.
 

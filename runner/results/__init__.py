@@ -5,7 +5,7 @@ from __future__ import annotations
 from runner.results.causes import Cause, commonest
 from runner.results.common_scale import CommonScale
 from runner.results.completion import CompletionIndex, VariantKey, load_completion_index
-from runner.results.exporter import export_results, open_snapshot
+from runner.results.exporter import export_journal, export_results, open_snapshot
 from runner.results.journal import encode_row, read_segment, replace_surrogates, segment_paths
 from runner.results.parts import part_paths, read_part_batches, rewrite_part
 from runner.results.recorder import ResultRecorder
@@ -17,12 +17,11 @@ from runner.results.schema import (
     TRANSIENT_ERROR_TYPES,
     dataset_fields,
     extra_float_columns,
-    fields_to_restore,
-    restore_types,
     results_schema,
     verdict_columns,
 )
 from runner.results.shared_ids import find_shared_ids
+from runner.results.storable import find_unstorable
 from runner.results.writer import ResultWriter
 
 __all__ = [
@@ -40,10 +39,11 @@ __all__ = [
     "commonest",
     "dataset_fields",
     "encode_row",
+    "export_journal",
     "export_results",
     "extra_float_columns",
-    "fields_to_restore",
     "find_shared_ids",
+    "find_unstorable",
     "load_completion_index",
     "move_aside",
     "open_snapshot",
@@ -52,7 +52,6 @@ __all__ = [
     "read_segment",
     "recover_results",
     "replace_surrogates",
-    "restore_types",
     "results_schema",
     "rewrite_part",
     "schema_text",

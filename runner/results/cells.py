@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Any
 
@@ -18,12 +17,8 @@ CUT_MARK = " … [cut]"
 
 
 def plain_cell(value: Any) -> Any:
-    """Return a value as a cell: lists and structs as JSON, bytes as base64, dates and times in ISO form."""
-    if isinstance(value, list | dict):
-        return msgspec.json.encode(value).decode()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    """Return a value as a cell: lists and structs as JSON."""
+    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
 
 
 class ExcelCells:

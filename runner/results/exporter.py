@@ -11,20 +11,25 @@ from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from runner.core import TEMPORARY_SUFFIX
 from runner.errors import UsageError
 from runner.results.cells import EXCEL_CELL_MAX_UTF16_UNITS, ExcelCells, plain_cell
 from runner.results.journal import decode_row, segment_paths
-from runner.results.parts import PartWriter, open_part, part_paths, read_part_batches
+from runner.results.parts import PartWriter, open_part, part_paths, read_part_batches, with_all_columns
 from runner.results.run_directory import RunDirectory
-from runner.results.schema import restore_types, results_schema
+from runner.results.schema import results_schema, to_batch
 from runner.types import Row
+from runner.values import Style, exact_rows, shown_rows
 
 log = logging.getLogger(__name__)
 
 ROWS_PER_WRITE = 1024
 FORMATS = ("csv", "jsonl", "parquet")
+
+_JSON, _CSV = Style(utc="Z"), Style(utc="+00:00")
+_lines = msgspec.json.Encoder()
 
 # The index of a segment among those that are read, and of a line in it.
 JournalPosition = tuple[int, int]
@@ -33,6 +38,29 @@ JournalPosition = tuple[int, int]
 @contextmanager
 def open_snapshot(directory: RunDirectory) -> Iterator[tuple[pa.Schema, Iterator[list[Row]]]]:
     """Give a consistent snapshot of all rows, even while a run is writing: the schema, and the rows in small lists.
+
+    The rows have values in their exact form (`runner.values`).
+    """
+    with _open_batches(directory) as (schema, batches):
+        yield schema, map(exact_rows, batches)
+
+
+def export_journal(directory: RunDirectory, target: Path) -> int:
+    """Write the rows that are only in the journal into a Parquet file, for a program that reads only Parquet.
+
+    A part that is closed in the meantime may have some of these rows, too. Returns the number of rows; raises OSError.
+    """
+    if not segment_paths(directory.journal):
+        return 0
+    with _open_batches(directory, with_parts=False) as (schema, batches):
+        return _write_parquet(target, schema, batches)
+
+
+@contextmanager
+def _open_batches(
+    directory: RunDirectory, with_parts: bool = True
+) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """Give a snapshot of all rows, or of those outside the parts, as Arrow batches of at most `ROWS_PER_WRITE` rows.
 
     Segments are opened before the parts are listed: a segment that becomes a part in the meantime can still be read
     through its open file. If a segment and an older part both have a row of a request, the segment's row counts. Rows
@@ -47,7 +75,7 @@ def open_snapshot(directory: RunDirectory) -> Iterator[tuple[pa.Schema, Iterator
         unmerged = [file for number, file in segments.items() if number not in parts]
         newest = {row["custom_id"]: position for position, row in _journal_rows(unmerged)}
         schema = _schema(parts, directory)
-        yield schema, _all_rows(parts, unmerged, newest, schema)
+        yield schema, _all_batches(parts if with_parts else {}, unmerged, newest, schema)
 
 
 def export_results(directory: RunDirectory, target: Path, samples: bool = False, excel: bool = False) -> int:
@@ -75,16 +103,11 @@ def export_results(directory: RunDirectory, target: Path, samples: bool = False,
         if not directory.samples.exists():
             raise UsageError(f"{directory.samples}: not there yet; it is written when a run ends or drains")
         schema = open_part(directory.samples).schema_arrow
-        return _write(
-            target,
-            ending,
-            schema,
-            (batch.to_pylist() for batch in read_part_batches(directory.samples, size=ROWS_PER_WRITE)),
-        )
+        return _write(target, ending, schema, read_part_batches(directory.samples, size=ROWS_PER_WRITE))
     if not directory.has_rows():
         raise UsageError(f"{directory.path}: there are no rows yet")
-    with open_snapshot(directory) as (schema, rows):
-        return _write(target, ending, schema, rows)
+    with _open_batches(directory) as (schema, batches):
+        return _write(target, ending, schema, batches)
 
 
 def _schema(parts: dict[int, Path], directory: RunDirectory) -> pa.Schema:
@@ -104,24 +127,26 @@ def _journal_rows(segments: Sequence[BinaryIO]) -> Iterator[tuple[JournalPositio
                 yield (number, index), row
 
 
-def _all_rows(
+def _all_batches(
     parts: dict[int, Path], segments: Sequence[BinaryIO], newest: dict[str, JournalPosition], schema: pa.Schema
-) -> Iterator[list[Row]]:
+) -> Iterator[pa.RecordBatch]:
+    replaced = pa.array(newest, pa.string())
     for path in parts.values():
         for batch in read_part_batches(path, size=ROWS_PER_WRITE):
-            yield [row for row in batch.to_pylist() if row["custom_id"] not in newest]
+            kept = batch.filter(pc.invert(pc.is_in(batch["custom_id"], value_set=replaced))) if newest else batch
+            yield with_all_columns(kept, schema)
     chunk: list[Row] = []
     for position, row in _journal_rows(segments):
         if newest.get(row["custom_id"]) == position:
-            chunk.append(restore_types(row, schema))
+            chunk.append(row)
         if len(chunk) >= ROWS_PER_WRITE:
-            yield chunk
+            yield to_batch(chunk, schema)
             chunk = []
-    yield chunk
+    yield to_batch(chunk, schema)
 
 
-def _write(target: Path, ending: str, schema: pa.Schema, rows: Iterator[list[Row]]) -> int:
-    writers: dict[str, Callable[[Path, pa.Schema, Iterator[list[Row]]], int]] = {
+def _write(target: Path, ending: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
+    writers: dict[str, Callable[[Path, pa.Schema, Iterator[pa.RecordBatch]], int]] = {
         "csv": _write_csv,
         "excel": _write_excel_csv,
         "jsonl": _write_jsonl,
@@ -129,16 +154,16 @@ def _write(target: Path, ending: str, schema: pa.Schema, rows: Iterator[list[Row
     }
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        return writers[ending](target, schema, rows)
+        return writers[ending](target, schema, batches)
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
-def _write_parquet(target: Path, schema: pa.Schema, rows: Iterator[list[Row]]) -> int:
+def _write_parquet(target: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
     writer = PartWriter(target, schema, "zstd")
     try:
-        for chunk in rows:
-            writer.add(chunk)
+        for batch in batches:
+            writer.add_batch(batch)
         writer.finish()
     except BaseException:
         writer.abandon()
@@ -146,13 +171,12 @@ def _write_parquet(target: Path, schema: pa.Schema, rows: Iterator[list[Row]]) -
     return writer.rows
 
 
-def _write_jsonl(target: Path, schema: pa.Schema, rows: Iterator[list[Row]]) -> int:
+def _write_jsonl(target: Path, _schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
     temporary, count = _temporary(target), 0
     with temporary.open("wb") as out:
-        for chunk in rows:
-            for row in chunk:
-                out.write(msgspec.json.encode({name: row.get(name) for name in schema.names}) + b"\n")
-                count += 1
+        for batch in batches:
+            out.write(_lines.encode_lines(shown_rows(batch, _JSON)))
+            count += batch.num_rows
     temporary.replace(target)
     return count
 
@@ -160,7 +184,7 @@ def _write_jsonl(target: Path, schema: pa.Schema, rows: Iterator[list[Row]]) -> 
 def _write_csv(
     target: Path,
     schema: pa.Schema,
-    rows: Iterator[list[Row]],
+    batches: Iterator[pa.RecordBatch],
     encoding: str = "utf-8",
     cell: Callable[[Any], Any] = plain_cell,
 ) -> int:
@@ -168,17 +192,17 @@ def _write_csv(
     with temporary.open("w", encoding=encoding, newline="") as out:
         table = csv.writer(out)
         table.writerow([cell(name) for name in schema.names])
-        for chunk in rows:
-            for row in chunk:
-                table.writerow([cell(row.get(name)) for name in schema.names])
+        for batch in batches:
+            for row in shown_rows(batch, _CSV):
+                table.writerow([cell(value) for value in row.values()])
                 count += 1
     temporary.replace(target)
     return count
 
 
-def _write_excel_csv(target: Path, schema: pa.Schema, rows: Iterator[list[Row]]) -> int:
+def _write_excel_csv(target: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
     cells = ExcelCells()
-    count = _write_csv(target, schema, rows, "utf-8-sig", cells.cell)
+    count = _write_csv(target, schema, batches, "utf-8-sig", cells.cell)
     if cells.cut:
         limit = f"{EXCEL_CELL_MAX_UTF16_UNITS:,}"
         log.warning("%s cells are longer than Excel's %s characters, and are cut", cells.cut, limit)

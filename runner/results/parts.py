@@ -16,6 +16,7 @@ from runner.errors import RunDirectoryError
 from runner.model_names import EMULATED_PREFIX
 from runner.results.schema import to_batch
 from runner.types import Row
+from runner.values import exact_rows
 
 ROW_GROUP_MAX_ROWS = 10_000
 ROW_GROUP_MAX_BYTES = 8_000_000
@@ -187,9 +188,37 @@ def read_part_batches(path: Path, columns: Sequence[str] | None = None, size: in
         part.close()
 
 
+def with_all_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch with the columns of a schema in their order; those that it lacks are null."""
+    present = set(batch.schema.names)
+    arrays = [batch[field.name] if field.name in present else pa.nulls(batch.num_rows, field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
 def rewrite_part(path: Path, schema: pa.Schema, compression: str, change: Callable[[list[Row]], list[Row]]) -> None:
     """Pass all rows of a part through `change`, a list at a time, and atomically replace the part by the result."""
-    rewrite_part_batches(path, schema, compression, lambda batch: to_batch(change(batch.to_pylist()), schema))
+    rewrite_part_batches(
+        path, schema, compression, lambda batch: to_batch(change(exact_rows(_with_types(batch, schema))), schema)
+    )
+
+
+def _with_types(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch with the types of a schema: exact values mean something only with their type.
+
+    A column of another type that cannot be converted is null until the dataset fills it again.
+    """
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    arrays = [_cast(batch[name], kinds.get(name, batch[name].type)) for name in batch.schema.names]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if column.type == kind:
+        return column
+    try:
+        return column.cast(kind)
+    except pa.ArrowException:
+        return pa.nulls(len(column), kind)
 
 
 def rewrite_part_batches(

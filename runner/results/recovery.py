@@ -21,8 +21,9 @@ from runner.results.parts import (
     part_paths,
     read_part_batches,
     rewrite_part_batches,
+    with_all_columns,
 )
-from runner.results.schema import restore_types, to_batch
+from runner.results.schema import to_batch
 from runner.results.writer import ROWS_PER_BATCH, SegmentCompactor
 
 log = logging.getLogger(__name__)
@@ -81,15 +82,9 @@ def add_missing_columns(directory: Path, schema: pa.Schema, compression: str) ->
         is_complete = part.schema_arrow.names == schema.names
         part.close()
         if not is_complete:
-            rewrite_part_batches(path, schema, compression, lambda batch: _with_all_columns(batch, schema))
+            rewrite_part_batches(path, schema, compression, lambda batch: with_all_columns(batch, schema))
             rewritten += 1
     return rewritten
-
-
-def _with_all_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    present = set(batch.schema.names)
-    arrays = [batch[field.name] if field.name in present else pa.nulls(batch.num_rows, field.type) for field in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _check_part(path: Path, segment: Path | None) -> None:
@@ -120,7 +115,7 @@ def _make_part(results: Path, segment: Path, number: int, schema: pa.Schema, com
             if owner is not None:
                 compactor.replace(owner, row["custom_id"], offset)
                 continue
-            new_rows.append(restore_types(row, schema))
+            new_rows.append(row)
             if len(new_rows) >= ROWS_PER_BATCH:
                 if buffer.add(to_batch(new_rows, schema)):
                     compactor.add(buffer.take())

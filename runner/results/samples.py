@@ -25,6 +25,7 @@ from runner.results.completion import VariantKey
 from runner.results.parts import PartWriter, open_part, part_paths
 from runner.results.schema import DIMENSION, to_batch
 from runner.types import Row
+from runner.values import exact_rows
 
 WINDOW_SAMPLES = 4096
 
@@ -127,7 +128,7 @@ def write_samples(
             if len(aggregation.variants) == 1 and aggregation.has_overall_votes:
                 lines = _aggregate_single_votes(rows, verdicts, aggregation)
             else:
-                lines = to_batch(_aggregate_all(rows.to_pylist(), names, aggregation), verdicts)
+                lines = to_batch(_aggregate_all(_rows(rows), names, aggregation), verdicts)
             for start in range(0, lines.num_rows, TEXT_SAMPLES_PER_READ):
                 writer.add_batch(_with_texts(lines.slice(start, TEXT_SAMPLES_PER_READ), schema, text_columns, texts))
         writer.finish()
@@ -135,6 +136,10 @@ def write_samples(
         writer.abandon()
         raise
     return writer.rows
+
+
+def _rows(table: pa.Table) -> list[Row]:
+    return [row for batch in table.to_batches() for row in exact_rows(batch)]
 
 
 def _with_texts(lines: pa.RecordBatch, schema: pa.Schema, names: Sequence[str], texts: Texts) -> pa.RecordBatch:

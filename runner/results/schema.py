@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 
 from runner.types import MAX_TOKENS, Failure, JudgeRequest, RequestResult, Row, Verdict
+from runner.values import inner_types, to_array
 
 DIMENSION = pa.struct([("name", pa.string()), ("answer", pa.int8()), ("score", pa.float64())])
 
@@ -172,23 +171,10 @@ def columns_to_batch(columns: Mapping[str, Sequence[Any]], rows: int, schema: pa
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Convert a column; a text or timestamp that is the same in all rows is converted only once."""
     first = values[0] if values else None
-    if isinstance(first, str | datetime) and first is values[-1] and values.count(first) == len(values):
-        return pa.repeat(pa.array([first], kind)[0], len(values))
-    return pa.array(values, kind)
-
-
-def restore_types(row: Row, schema: pa.Schema) -> Row:
-    """Give the values of a row that was read from JSON the Python types they had before; changes and returns `row`."""
-    for field in schema:
-        value = row.get(field.name)
-        if value is not None and not isinstance(value, bool | int | float) and _loses_type(field.type):
-            row[field.name] = _restored(value, field.type)
-    return row
-
-
-def fields_to_restore(fields: Iterable[pa.Field]) -> pa.Schema:
-    """Returns the columns whose values JSON does not give back in their original Python type."""
-    return pa.schema([field for field in fields if _loses_type(field.type)])
+    is_usual = pa.types.is_string(kind) or pa.types.is_timestamp(kind)
+    if is_usual and isinstance(first, str | datetime) and first is values[-1] and values.count(first) == len(values):
+        return pa.repeat(to_array([first], kind)[0], len(values))
+    return to_array(values, kind)
 
 
 def extra_float_columns(schema: pa.Schema) -> tuple[str, ...]:
@@ -197,42 +183,4 @@ def extra_float_columns(schema: pa.Schema) -> tuple[str, ...]:
 
 
 def _holds_floats(kind: pa.DataType) -> bool:
-    inner = [kind.field(index) for index in range(kind.num_fields)]
-    return pa.types.is_floating(kind) or any(_holds_floats(field.type) for field in inner)
-
-
-def _loses_type(kind: pa.DataType) -> bool:
-    """Returns True unless JSON gives the value back as it was; numbers and booleans are checked by value."""
-    return not (pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _restored(value: Any, kind: pa.DataType) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return _from_text(value, kind)
-    if pa.types.is_struct(kind):
-        return {field.name: _restored(value.get(field.name), field.type) for field in kind}
-    if pa.types.is_map(kind):
-        return [(_restored(k, kind.key_type), _restored(v, kind.item_type)) for k, v in value]
-    if isinstance(value, list):
-        return [_restored(item, kind.value_type) for item in value]
-    return value
-
-
-def _from_text(value: str, kind: pa.DataType) -> Any:
-    if pa.types.is_timestamp(kind):
-        return datetime.fromisoformat(value)
-    if pa.types.is_date(kind):
-        return date.fromisoformat(value)
-    if pa.types.is_time(kind):
-        return time.fromisoformat(value)
-    if pa.types.is_decimal(kind):
-        return Decimal(value)
-    if pa.types.is_floating(kind):
-        return float(value)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return msgspec.convert(value, bytes)
-    if pa.types.is_duration(kind):
-        return msgspec.convert(value, timedelta)
-    return value
+    return pa.types.is_floating(kind) or any(map(_holds_floats, inner_types(kind)))

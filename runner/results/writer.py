@@ -18,7 +18,7 @@ from runner.errors import output_failed
 from runner.results.journal import Segment, read_at, segment_path
 from runner.results.parts import PartWriter, RowGroupBuffer, part_path, rewrite_part
 from runner.results.row_block import RowBlock
-from runner.results.schema import columns_to_batch, extra_float_columns, restore_types, to_batch
+from runner.results.schema import columns_to_batch, extra_float_columns, to_batch
 from runner.types import Row
 
 # Rows are converted to Arrow in groups of this size: the event loop pauses briefly, and the rows are still in cache.
@@ -92,7 +92,7 @@ class SegmentCompactor:
     def _rewrite(self, path: Path, offsets: Mapping[str, int]) -> None:
         def newest(row: Row) -> Row:
             offset = offsets.get(row["custom_id"])
-            return row if offset is None else restore_types(read_at(self._segment, offset), self._schema)
+            return row if offset is None else read_at(self._segment, offset)
 
         rewrite_part(path, self._schema, self._compression, lambda rows: [newest(row) for row in rows])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.report.data import tables
+from runner.report.data import run_files
 from runner.results.schema import FIELDS
 from runner.types import RESULT_COLUMNS
 
@@ -14,7 +14,7 @@ def test_the_schema_of_the_results_has_the_listed_columns():
 
 
 def test_the_report_reads_only_listed_columns():
-    assert set(tables._RESULT_COLUMNS) <= set(RESULT_COLUMNS)
+    assert set(run_files._RESULT_COLUMNS) <= set(RESULT_COLUMNS)
 
 
 @pytest.mark.parametrize("name", ["votes", "score", "human_score", "model2"])

@@ -41,6 +41,6 @@ def read() -> Callable[..., list[Sample]]:
         config = DatasetConfig.model_validate({"path": str(path), **section})
         files = discover(config)
         reader = SampleReader(config, columns(files), label_kind=label_kind)
-        return [reader.sample(raw) for chunk in chunks(files, columns=reader.columns) for raw in chunk]
+        return [reader.sample(raw) for chunk in chunks(files, **reader.reading) for raw in chunk]
 
     return read_samples

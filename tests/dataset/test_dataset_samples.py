@@ -224,7 +224,7 @@ def test_result_fields_have_the_types_of_the_parquet_file(tmp_path: Path) -> Non
         pa.field("human_label", pa.string()),
         pa.field("model", pa.string()),
         pa.field("n", pa.int32()),
-        pa.field("at", pa.timestamp("us", "UTC")),
+        pa.field("at", pa.timestamp("ns", "UTC")),
         pa.field("d", pa.string()),
         pa.field("l", pa.list_(pa.float64())),
         pa.field("c", pa.string()),

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.config import HumanLabel
+from runner.config import HumanLabel, load_config
 from runner.dataset import LabelKind
 from runner.dataset.carried_columns import human_reader, number_of, to_type
 from runner.errors import BadRow
@@ -85,6 +85,15 @@ def read_label(value: Any, kind: LabelKind, map_: dict[str, Any] | None = None) 
         ("score", {"bad": 0, "good": 1}, "bad", (None, 0.0, None)),
         ("winner", {"bad": 0, "good": 10}, "good", (None, 10.0, None)),
         ("winner", {"a": 1, "b": 2}, None, (None, None, None)),
+        ("winner", {"1": 1, "2": 2, "": "tie"}, None, ("tie", None, None)),
+        ("winner", {"1": 1, "2": 2, "": "tie"}, "", ("tie", None, None)),
+        ("winner", {"1": 1, "2": 2, "": "tie"}, float("nan"), ("tie", None, None)),
+        ("winner", {"1": 1, "2": 2, "": "tie"}, 2.0, ("2", None, None)),
+        ("winner", {"1": 1, "2": 2, "": "tie"}, "null", (None, None, "null")),
+        ("winner", {"1": 1, "2": 2, "null": "tie"}, None, (None, None, None)),
+        ("winner", {"1": 1, "2": 2, "null": "tie"}, "null", ("tie", None, None)),
+        ("score", {"good": 2, "": 0}, None, (None, 0.0, None)),
+        ("winner", None, "  ", (None, None, None)),
     ],
 )
 def test_a_human_label_goes_where_its_meaning_belongs(
@@ -147,6 +156,26 @@ def test_one_column_of_labels_from_many_tools(tmp_path: Path, read: Read, gaps: 
         assert [sample.columns["human_winner"] for sample in samples] == expected, name
 
 
+@pytest.mark.parametrize("null", ["null", "~", "NULL"])
+def test_ties_that_are_written_as_null(tmp_path: Path, read: Read, null: str) -> None:
+    """`{null: tie}` names the rows without a label; a quoted "null" is that text."""
+    yaml = f"dataset: {{path: d.csv, human_label: {{column: h, map: {{1: 1, 2: 2, {null}: tie}}}}}}\njudge: {{}}\n"
+    (tmp_path / "j.yaml").write_text(yaml)
+    dataset = load_config(tmp_path / "j.yaml").dataset
+    assert dataset.human_label is not None
+    assert dataset.human_label.map == {"1": "1", "2": "2", "": "tie"}
+    (tmp_path / "d.csv").write_text("h,question\n1,q\n,q\n2.0,q\n")
+    pq.write_table(pa.table({"h": [1.0, None, 2.0], "question": ["q"] * 3}), tmp_path / "d.parquet")
+    (tmp_path / "d.jsonl").write_text('{"h": 1}\n{"h": null}\n{"h": "2"}\n')
+    for name in ("d.csv", "d.parquet", "d.jsonl"):
+        samples = read(tmp_path / name, human_label=dataset.human_label, label_kind="winner")
+        assert [sample.columns["human_winner"] for sample in samples] == ["1", "tie", "2"], name
+    (tmp_path / "j.yaml").write_text(yaml.replace(null, f'"{null}"'))
+    quoted = load_config(tmp_path / "j.yaml").dataset.human_label
+    assert quoted is not None
+    assert quoted.map == {"1": "1", "2": "2", null: "tie"}
+
+
 @pytest.mark.parametrize(
     ("type_", "value", "expected"),
     [
@@ -182,3 +211,14 @@ def test_a_kept_number_has_the_same_value(type_: str, value: Any, expected: Any)
 def test_what_is_no_such_number_is_a_bad_row(type_: str, value: Any) -> None:
     with pytest.raises(BadRow, match=f"does not fit the type {type_}"):
         to_type(type_)(value)
+
+
+def test_an_id_is_the_same_number_in_columns_of_every_type(tmp_path: Path, read: Read) -> None:
+    """A gap makes pandas write whole numbers as floats. The id of a row with a gap is its position."""
+    types = [pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.decimal128(21, 2), pa.string()]
+    for type_ in types:
+        ids = pa.array([7, None, 10], pa.int64()).cast(type_)
+        pq.write_table(pa.table({"id": ids, "question": ["q"] * 3}), tmp_path / "ids.parquet")
+        assert [sample.id for sample in read(tmp_path / "ids.parquet")] == ["7", "1", "10"], type_
+    (tmp_path / "ids.jsonl").write_text('{"id": 7.0}\n{"id": 7.5}\n{"id": "7.0"}\n{"id": 9007199254740993}\n')
+    assert [sample.id for sample in read(tmp_path / "ids.jsonl")] == ["7", "7.5", "7.0", "9007199254740993"]

@@ -39,7 +39,7 @@ def check(path: Path, *, judge: dict[str, Any] | None = None, **dataset: Any) ->
 
 def samples_of(path: Path, **options: Any) -> list[Sample]:
     inputs = check(path, **options)
-    return [inputs.reader.sample(raw) for chunk in chunks(inputs.files, columns=inputs.reader.columns) for raw in chunk]
+    return [inputs.reader.sample(raw) for chunk in chunks(inputs.files, **inputs.reader.reading) for raw in chunk]
 
 
 def jsonl(rows: list[dict[str, Any]]) -> str:

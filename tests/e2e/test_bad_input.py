@@ -10,6 +10,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "bad-input.md"
@@ -33,6 +35,13 @@ class Case(NamedTuple):
     files_after: Mapping[str, str] = {}
 
 
+def parquet(*names: str) -> bytes:
+    """Return a Parquet file of one row with columns of these names."""
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays([pa.array(["text"])] * len(names), names=names), out)
+    return bytes(out.getvalue())
+
+
 RUN = "run judge.yaml --run-dir out"
 CASES = {
     "an unknown key": Case(RUN, DATASET + JUDGE + "service:\n  base_url: URL\n  limits: {rmp: 600}\n"),
@@ -49,6 +58,9 @@ CASES = {
     "a column is missing": Case(RUN, files={"answers.jsonl": '{"id": "a", "questoin": "Why?", "answer": "So."}\n'}),
     "a mapped column is missing": Case(
         RUN, "dataset: {path: answers.jsonl, fields: {reference: gold}}\n" + JUDGE + SERVICE
+    ),
+    "a column that a Parquet file has twice": Case(
+        RUN, GOOD.replace("jsonl", "parquet"), {"answers.parquet": parquet("question", "answer", "answer")}
     ),
     "a quoted cell is never closed": Case(
         RUN, TABLE, {"answers.csv": 'id,question,answer\n1,Why?,"So.\n2,When?,Now.\n'}
@@ -116,15 +128,10 @@ CASES = {
     "a kept name that differs from a result column by case only": Case(
         RUN, GOOD.replace("jsonl}", "jsonl, keep: [Score]}")
     ),
+    "a kept column without a name": Case(RUN, GOOD.replace("jsonl}", "jsonl, keep: {'': answer}}")),
     "two kept names that differ by case only": Case(RUN, GOOD.replace("jsonl}", "jsonl, keep: [tone, Tone]}")),
     "`{a,b}` in a path": Case(RUN, GOOD.replace("answers.jsonl", "'{answers,more}.jsonl'")),
     "a template names an unknown field": Case(RUN, DATASET + TEMPLATE % "Rate {questoin} {answer}" + SERVICE),
-    "marks of thinking that are no pairs": Case(
-        RUN,
-        DATASET
-        + "judge:\n  kind: template\n  user: '{answer}'\n  verdict: {format: last_number, thinking: '<x>'}\n"
-        + SERVICE,
-    ),
     "a template names an unknown key": Case(
         RUN,
         DATASET + TEMPLATE % "Rate {answer} in {meta.lagn}" + SERVICE,
@@ -135,6 +142,12 @@ CASES = {
         RUN,
         DATASET + TEMPLATE % "Rate { answer } in {lang}" + SERVICE,
         {"answers.jsonl": ANSWERS.replace('"id"', '"lang": "en", "id"')},
+    ),
+    "marks of thinking that are no pairs": Case(
+        RUN,
+        DATASET
+        + "judge:\n  kind: template\n  user: '{answer}'\n  verdict: {format: last_number, thinking: '<x>'}\n"
+        + SERVICE,
     ),
     "a prompt file does not exist": Case(RUN, DATASET + TEMPLATE % "file://prompt.txt" + SERVICE),
     "two judges with the same name": Case(

@@ -86,7 +86,9 @@ def test_the_other_commands_read_what_an_earlier_version_left(
     exported = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(exported) == stored
     assert "served_model" not in exported[0]
-    assert json.loads((run / "report" / "summary.json").read_bytes())["served"] == []
+    report = json.loads((run / "report" / "summary.json").read_bytes())
+    assert report["served"] == []
+    assert report["counts"]["all"]["rows"] == stored
     assert cli("rescore", run).returncode == 4  # requests without a row are left to `run`
     after = rows(run)
     assert len(after) == stored

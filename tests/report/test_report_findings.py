@@ -129,7 +129,7 @@ def test_a_finding_appears_where_it_must_and_nowhere_else(kind: str) -> None:
             "Position bias cannot be measured (j): no pair of orders has two readable verdicts.",
         ),
         ("unbiased", "no_bias", "No significant position bias (j: 0.0 % for the answer shown first)."),
-        ("clear leader", "leader_certain", "b ranks first, and in at least 95 % of the resamples too."),
+        ("clear leader", "leader_certain", "b ranks first, and is significantly better than a."),
         ("equal leaders", "leader_shared", "a and b share the first rank."),
         (
             "judges differ",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 
 from runner.judge import Panel
 from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
@@ -17,7 +16,7 @@ from runner.lanes.batch.result_lines import Leftover, LineResult, ResultFiles
 from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import ordinal_and_variant
 from runner.limits import ZERO_SPEND, Reservation, Spend
-from runner.results import ResultRecorder, fields_to_restore, restore_types
+from runner.results import ResultRecorder
 from runner.service import emulated
 from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Row, Sample
 
@@ -72,7 +71,6 @@ class Reconciler:
         ledger: has the result files and the entries of shards.
         panel: reads the verdicts.
         recorder: takes the rows.
-        own_fields: the dataset's own columns.
         dialects: the dialect of each service, by its name.
         reask: which requests are sent again.
         budget: charges what shards used; None without a budget.
@@ -83,7 +81,6 @@ class Reconciler:
         ledger: Ledger,
         panel: Panel,
         recorder: ResultRecorder,
-        own_fields: Collection[pa.Field],
         dialects: Mapping[str, str],
         reask: ReaskPolicy,
         budget: ShardBudget | None = None,
@@ -91,7 +88,6 @@ class Reconciler:
         self._ledger = ledger
         self._panel = panel
         self._recorder = recorder
-        self._fields_to_restore = fields_to_restore(own_fields)
         self._dialects = dialects
         self._reask = reask
         self._budget = budget
@@ -203,10 +199,7 @@ class Reconciler:
         return RequestResult(final, verdict, 1, final.usage, None, "batch", shard.batch_id, shard.service)
 
     def _sample(self, entry: ShardEntry) -> Sample:
-        columns = _decode_columns(entry.columns)
-        if self._fields_to_restore:
-            columns = restore_types(columns, self._fields_to_restore)
-        return Sample(entry.ordinal, entry.sample_id, _NO_FIELDS, _NO_FIELDS, columns, "")
+        return Sample(entry.ordinal, entry.sample_id, _NO_FIELDS, _NO_FIELDS, _decode_columns(entry.columns), "")
 
     def _warn(self, shard: Shard, results: ResultFiles) -> None:
         for count, what in (

@@ -174,9 +174,9 @@ def _group(connection: Connection, index: int, column: str, type_: str) -> Group
     counted = f"SELECT {value} AS value, {name} AS name, count(*) AS n FROM results GROUP BY value"
     try:
         found = connection.execute(f"{counted} ORDER BY n DESC, value LIMIT {MAX_GROUPS}").fetchall()
-    except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.NotImplementedException) as error:
+    except duckdb.Error as error:  # a value or a type that DuckDB cannot read, such as a time beyond its calendar
         reason = str(error).splitlines()[0]
-        raise ReportError(f"report.group_by: {column!r} has a value that DuckDB cannot read: {reason}") from error
+        raise ReportError(f"report.group_by: {column!r} cannot be grouped: {reason}") from error
     left_out = 0
     if len(found) == MAX_GROUPS:
         left_out = _scalar(connection, f"SELECT count(*) FROM ({counted})") - MAX_GROUPS

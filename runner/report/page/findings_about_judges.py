@@ -147,16 +147,14 @@ def leader(summary: Data) -> Iterator[Finding]:
     if len(first) > 1:
         yield Finding("leader_shared", "note", f"{formatting.listed(first, 3)} share the first rank.")
         return
-    least = summary["tests"]["least_questions"]
-    if summary["settings"]["clusters"]["n"] < least:
-        text = f"{first[0]} ranks first, but not with certainty: fewer than {least} questions were judged."
+    found, least = tables[0]["leader"], summary["tests"]["least_questions"]
+    if found["p_value"] is None:
+        text = f"{first[0]} ranks first, but not with certainty: some models have fewer than {least} questions."
         yield Finding("leader_uncertain", "note", text)
-    elif models[0]["rank_high"] == 1:
-        text = f"{first[0]} ranks first, and in at least 95 % of the resamples too."
-        yield Finding("leader_certain", "note", text)
+    elif not found["not_better_than"]:
+        others = "each of the others" if len(models) > 2 else models[1]["model"]
+        yield Finding("leader_certain", "note", f"{first[0]} ranks first, and is significantly better than {others}.")
     else:
-        close = [model["model"] for model in models[1:] if model["rank_low"] <= 1]
-        others = f" {formatting.listed(close, 3)} may be as good or better." if close else ""
-        span = f"its rank range (95 %) is 1 to {models[0]['rank_high']}"
-        text = f"{first[0]} ranks first, but not with certainty: {span}.{others}"
+        near = formatting.listed(found["not_better_than"], 3)
+        text = f"{first[0]} ranks first, but is not significantly better than {near}."
         yield Finding("leader_uncertain", "note", text)

@@ -13,9 +13,10 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from runner.report.models import Figure, Ranked, WinMatrix
+from runner.report.significance import Leader
 from runner.report.stats.bootstrap import Floats, Resampler, bounds
 from runner.report.stats.bradley_terry import Fitted, fit
-from runner.report.stats.rank_intervals import ModelScores, rank_spans, ranks
+from runner.report.stats.rank_intervals import ModelScores, find_leader, rank_spans, ranks
 
 REPLICATES = 1000
 RATING_SCALE = 400 / math.log(10)  # points per unit of strength: 400 points are odds of ten to one
@@ -56,6 +57,15 @@ class Contests(msgspec.Struct, frozen=True):
         ties[..., self.first, self.second] = ties[..., self.second, self.first] = counts[..., 2 * pairs :]
         return wins, ties
 
+    def questions(self) -> NDArray[np.integer[Any]]:
+        """Returns the number of blocks in which each model was compared: (models,)."""
+        pairs = len(self.first)
+        compared = self.counts[:, :pairs] + self.counts[:, pairs : 2 * pairs] + self.counts[:, 2 * pairs :]
+        member = np.zeros((pairs, len(self.models)))
+        for models in (self.first, self.second):
+            member[np.arange(pairs), models] = 1
+        return np.asarray(((compared @ member) > 0).sum(axis=0))
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """A ranking by pairwise comparisons; `nu` is the tie parameter."""
@@ -65,6 +75,7 @@ class Outcome(msgspec.Struct, frozen=True):
     matrix: WinMatrix
     nu: float
     notes: Sequence[str]
+    leader: Leader | None
 
 
 def count_contests(names: Sequence[str], blocks: int, found: Mapping[str, NDArray[Any]]) -> Contests:
@@ -106,12 +117,14 @@ def rank_contests(contests: Contests, resampler: Resampler) -> Outcome:
         )
         for model in order
     ]
+    scores = ModelScores(contests.models, fitted.strength, resamples)
     return Outcome(
-        scores=ModelScores(contests.models, fitted.strength, resamples),
+        scores=scores,
         ranked=ranked,
         matrix=_matrix([contests.models[model] for model in order], wins[order][:, order], ties[order][:, order]),
         nu=float(fitted.nu),
         notes=_notes(wins, ties, component),
+        leader=find_leader(scores, contests.questions(), component),
     )
 
 

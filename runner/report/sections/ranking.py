@@ -13,7 +13,7 @@ from runner.report.data.query import RunTables
 from runner.report.models import Figure, Ranked, Ranking, Table
 from runner.report.sections.pairwise_ranking import count_contests, rank_contests
 from runner.report.stats.bootstrap import Resampled, Resampler, Statistic
-from runner.report.stats.rank_intervals import ModelScores, rank_agreement, rank_spans, ranks
+from runner.report.stats.rank_intervals import ModelScores, find_leader, rank_agreement, rank_spans, ranks
 
 MAX_MODELS = 50  # the models with the most samples are ranked
 
@@ -84,6 +84,7 @@ def _by_contests(tables: RunTables, resampler: Resampler) -> list[RankedTable]:
             left_out=int(total) - samples,
             models_left_out=unranked,
             notes=outcome.notes,
+            leader=outcome.leader,
         )
         ranked_tables.append((table, outcome.scores))
     return ranked_tables
@@ -114,7 +115,9 @@ def _by_means(tables: RunTables, resampler: Resampler) -> list[RankedTable]:
         models, model_scores = _ranked_means([names[model] for model in scored], resampled)
         samples = sum(model.games for model in models)
         total = terms[:, _N].sum() + terms[:, _LEFT_OUT].sum()
-        table = Table(by, "mean_score", models, None, None, samples, round(total) - samples, unranked, ())
+        questions = (matrix[:, scored, _N] > 0).sum(axis=0)
+        leader = find_leader(model_scores, questions, np.zeros(len(scored)))
+        table = Table(by, "mean_score", models, None, None, samples, round(total) - samples, unranked, (), leader)
         ranked_tables.append((table, model_scores))
     return ranked_tables
 

@@ -1,4 +1,4 @@
-"""Ranks with their intervals, and the agreement of two rankings."""
+"""Ranks with their intervals, whether the best one is better than the others, and the agreement of two rankings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from runner.report.models import Figure
+from runner.report.significance import Leader
 from runner.report.stats.bootstrap import CONFIDENCE_LEVEL, Floats, bounds, no_interval_reason
+from runner.report.stats.simultaneous import MIN_QUESTIONS, SIGNIFICANCE_LEVEL
 
 _EQUAL_TOLERANCE = 1e-9
 _MIN_MODELS = 2
+_MIN_DEFINED_SHARE = 0.9  # share of the resamples in which both models have a score
 
 
 class ModelScores(msgspec.Struct, frozen=True):
@@ -36,6 +40,49 @@ def rank_spans(resamples: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
     tail = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(ranks(resamples), [tail, 1 - tail], axis=0, method="inverted_cdf").astype(int)
     return low, high
+
+
+def find_leader(scores: ModelScores, questions: NDArray[Any], component: NDArray[Any]) -> Leader | None:
+    """Compare the best model with each of the others by Student's t; the resamples give the variance of a difference.
+
+    The p-values are not adjusted: the best model must differ from all others, and of equally good models, one does so
+    by chance in at most 5 % of the runs.
+
+    Args:
+        scores: of at least one model.
+        questions: how many questions each model has: (models,).
+        component: of each model. Only models of the same component can be compared.
+    """
+    rank = ranks(scores.values)
+    best = np.flatnonzero(rank == 1)
+    if len(best) != 1 or len(rank) < _MIN_MODELS:
+        return None
+    first, name = int(best[0]), scores.models[int(best[0])]
+    others = [int(one) for one in np.argsort(rank, kind="stable") if one != first]
+    if questions.min() < MIN_QUESTIONS:
+        return Leader(name, None, ())
+    p_values = [
+        _p_value(scores, first, one, int(min(questions[first], questions[one])))
+        if component[first] == component[one]
+        else 1.0
+        for one in others
+    ]
+    near = [scores.models[one] for one, p in zip(others, p_values, strict=True) if p > SIGNIFICANCE_LEVEL]
+    return Leader(name, max(p_values), near)
+
+
+def _p_value(scores: ModelScores, first: int, second: int, questions: int) -> float:
+    """Return the two-sided p-value of the difference of two models; 1 if too few resamples have both."""
+    resampled = scores.resamples[:, first] - scores.resamples[:, second]
+    resampled = resampled[np.isfinite(resampled)]
+    difference = scores.values[first] - scores.values[second]
+    if len(resampled) < _MIN_DEFINED_SHARE * len(scores.resamples) or not np.isfinite(difference):
+        return 1.0
+    # A resample varies less than the data by this factor.
+    error = np.sqrt(resampled.var() * questions / (questions - 1))
+    if error <= _EQUAL_TOLERANCE:
+        return 0.0
+    return float(2 * special.stdtr(questions - 1, -abs(difference) / error))
 
 
 def rank_agreement(first: ModelScores, second: ModelScores) -> Figure:
