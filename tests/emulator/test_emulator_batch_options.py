@@ -44,7 +44,8 @@ async def test_lost_lines_are_in_no_result_file_and_not_paid(emulate, lines):
         missing = [line for line in lines(200) if line["custom_id"] not in ids(output)]
         again, _ = await caller.results((await caller.submit(missing))["id"])
         stats = await caller.stats()
-    assert (errors, job["request_counts"]["completed"], job["error_file_id"]) == ([], 200, None)
+    assert (errors, job["request_counts"]["failed"], job["error_file_id"]) == ([], 0, None)
+    assert job["request_counts"]["completed"] == 200 - len(missing)
     assert 20 < len(missing) < 60
     assert 0 < len(again) < len(missing)
     assert stats["distinct_ok"] == len(output) + len(again)
