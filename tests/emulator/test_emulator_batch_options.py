@@ -53,6 +53,34 @@ async def test_lost_lines_are_in_no_result_file_and_not_paid(emulate, lines):
     assert (stats["paid_twice"], stats["lines_twice"]) == (0, len(missing))
 
 
+async def test_result_files_are_late_then_short_and_break_off(emulate, lines):
+    async with emulate(batch={"delay": 0, "content_404": 1, "short_results": 1, "break_after": 5000}) as caller:
+        job = await caller.job((await caller.submit(lines(20)))["id"])
+        path = f"/v1/files/{job['output_file_id']}/content"
+
+        async def piece(start):
+            return await caller.call("GET", path, headers={"Range": f"bytes={start}-"})
+
+        assert (await caller.call("GET", path)).status == 404
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await caller.call("GET", path)  # half of the lines
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await caller.call("GET", path)
+        size = int((await piece(10**6)).headers["Content-Range"].removeprefix("bytes */"))
+        last = await piece(size - 5000)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await piece(size - 5001)
+        end = await piece(size)
+    assert (last.status, len(last.raw)) == (206, 5000)
+    assert last.headers["Content-Range"] == f"bytes {size - 5000}-{size - 1}/{size}"
+    assert (end.status, end.headers["Content-Range"]) == (416, f"bytes */{size}")
+
+    async with emulate(batch={"delay": 0, "short_results": 2}) as caller:
+        key = (await caller.submit(lines(21)))["id"]
+        assert [len((await caller.results(key))[0]) for _ in range(3)] == [10, 10, 21]
+        assert (await caller.job(key))["request_counts"]["completed"] == 21
+
+
 async def test_errors_in_the_output_file_do_not_count_as_failed(emulate, lines):
     async with emulate(batch={"delay": 0, "errors_in_output": 0.25}) as caller:
         key = (await caller.submit(lines(200)))["id"]
