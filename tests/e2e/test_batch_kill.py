@@ -82,7 +82,7 @@ POINTS: list[tuple[str, str, int]] = [
     ("late", "chunk", 2),
     ("late", "download answered", 1),
     ("late", "settled", 5),
-    ("late", "state download kept", 4),
+    ("late", "state poll kept", 4),
     ("late", "left found", 1),
     ("cancelled", "cancel sent", 1),
     ("cancelled", "cancel answered", 1),

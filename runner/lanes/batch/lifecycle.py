@@ -262,15 +262,16 @@ class ShardLifecycle:
         try:
             await self._downloads.fetch(shard)
         except Undecided:
-            await self._reconciler.write_rows(shard, lambda _: False)  # what is here already has its rows
+            await self._reconciler.write_rows(shard, lambda _: False)  # of what is here already
+            self._advance(shard, step="poll")
             raise
         return self._advance(shard, step="reconcile")
 
     async def _reconcile(self, shard: Shard) -> Shard:
-        """Write the rows. While lines are missing that the service counts, its files are downloaded again."""
+        """Write the rows. While lines are missing that the service counts, look at the batch and its files again."""
         result = await self._reconciler.write_rows(shard, partial(self._downloads.settles, shard))
         if not result.is_settled:
-            shard = self._advance(shard, step="download", answered=result.answered)
+            shard = self._advance(shard, step="poll", answered=result.answered)
             await self._downloads.wait_to_fetch_again(shard, result.missing)
             return shard
         await self._reconciler.charge(result)

@@ -67,7 +67,7 @@ async def test_a_file_that_stays_short_waits_for_a_decision(tmp_path: Path, resu
             assert "3 of them are not in its files" in (summary.message or "")
             assert (summary.message or "").index(AGAIN) < (summary.message or "").index("--resubmit-unknown")
             assert (len(bench.rows), service.online_calls.total(), service.deleted) == (3, 0, [])
-            assert (bench.shard()["step"], service.calls["content"]) == ("download", 3 * runs)
+            assert (bench.shard()["step"], service.calls["content"]) == ("poll", 3 * runs)
         if not resubmits:
             service.hooks.clear()
         assert exit_of(await bench.run(resubmit_unknown=resubmits)) == COMPLETE
@@ -119,6 +119,23 @@ async def test_a_batch_and_the_names_of_its_files_may_come_late(tmp_path: Path) 
         bench = Bench(tmp_path, service.url)
         assert exit_of(await bench.run()) == COMPLETE
         assert (service.calls["job"], bench.column("route"), len(service.jobs)) == (13, ["batch"] * 4, 1)
+
+
+@pytest.mark.parametrize("name", ["output", "error"])
+async def test_one_of_two_files_may_be_named_later(tmp_path: Path, name: str) -> None:
+    service = FakeBatchService(lambda _, ids: ending(answered=ids[:3], failed=ids[3:]))
+
+    def look(count: int, do: Do) -> web.Response:
+        do()
+        job = service.public(service.newest)
+        return web.json_response({**job, f"{name}_file_id": None} if count < 3 else job)
+
+    service.hooks["job"] = look
+    async with service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (bench.column("route"), service.online_calls) == (["batch"] * 3 + ["online"], {3: 1})
+        assert (service.calls["job"], service.files) == (3, {})
 
 
 @pytest.mark.usefixtures("patient")
