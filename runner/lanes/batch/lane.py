@@ -15,11 +15,11 @@ from runner.lanes import StoppableLane, Traffic
 from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Ledger, Shard
 from runner.lanes.batch.lifecycle import UNSENT_STEPS, ShardLifecycle
+from runner.lanes.batch.outcomes import Detached
 from runner.lanes.batch.packing import ShardPacker
 from runner.lanes.batch.policy import BatchPolicy
 from runner.lanes.batch.poll_timer import PollTimer
 from runner.lanes.batch.reconcile import Reconciler
-from runner.lanes.batch.stops import Detached
 from runner.service import Client
 
 

@@ -20,12 +20,12 @@ from runner.errors import Fatal, NoBatchApi, Refused, RunStopped, ServiceError, 
 from runner.lanes.batch.api import NO_SUCH_ROUTE_STATUSES, BatchApi, BatchJob, storage_full
 from runner.lanes.batch.job_status import enqueued_limit, reasons
 from runner.lanes.batch.ledger import Ledger, Shard, Step
+from runner.lanes.batch.outcomes import Detached, Undecided
 from runner.lanes.batch.policy import BatchPolicy
 from runner.lanes.batch.poll_timer import PollTimer
 from runner.lanes.batch.reconcile import Reconciler
 from runner.lanes.batch.remote_files import RemoteFiles
 from runner.lanes.batch.result_files import Absence, ResultDownloads
-from runner.lanes.batch.stops import Detached, Undecided
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from runner.errors import ServiceError
 from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Ledger, Shard
 from runner.lanes.batch.missing import MissingLines
+from runner.lanes.batch.outcomes import Detached, Undecided
 from runner.lanes.batch.policy import BatchPolicy
 from runner.lanes.batch.poll_timer import PollTimer
-from runner.lanes.batch.stops import Detached, Undecided
 
 log = logging.getLogger(__name__)
 
