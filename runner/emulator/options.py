@@ -49,7 +49,7 @@ class Batch(Section, frozen=True):
     Attributes:
         delay: seconds from a job's creation to its end.
         expire, fail: number of jobs that expire and that fail.
-        lose: share of processed lines that are missing from both result files.
+        lose: share of processed lines that are missing from both result files, and from the counts.
         errors_in_output: share of lines that fail and are written to the output file.
         drop_create: share of batch creations that succeed but whose response is lost.
         unsupported: calls that return 404. `list`, `cancel` and `delete` are the calls of that name; `files` is the
@@ -63,6 +63,9 @@ class Batch(Section, frozen=True):
         strangers: share of result lines that are followed by a line with an unknown custom_id.
         repeats: share of result lines that are written twice.
         body_as_text: True if the body in a result line is a string that contains JSON.
+        content_404: downloads of each result file that are a 404, before the file is there.
+        short_results: downloads of each result file, after those, that end after half of its lines.
+        break_after: bytes after which each download of a result file breaks off; a range can ask for the rest.
     """
 
     delay: Seconds = 1.0
@@ -81,6 +84,9 @@ class Batch(Section, frozen=True):
     strangers: Share = 0.0
     repeats: Share = 0.0
     body_as_text: bool = False
+    content_404: Count = 0
+    short_results: Count = 0
+    break_after: Positive | None = None
 
 
 class EmulatorOptions(Section, frozen=True):

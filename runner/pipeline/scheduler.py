@@ -202,6 +202,7 @@ def _undecided(reasons: list[str]) -> RunStopped:
     return RunStopped(
         "undecided",
         f"{counted(len(reasons), 'shard waits', 'shards wait')} for a decision ({shown}). Everything else is done. "
-        "Check the service's console; --resubmit-unknown sends their requests again, and they may be paid for twice",
+        "Run the same command again: it looks again. If nothing changes, check the service's console; "
+        "--resubmit-unknown sends their requests again, and they may be paid for twice",
         exit_code=3,
     )

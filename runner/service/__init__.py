@@ -5,12 +5,14 @@ from __future__ import annotations
 from runner.service.client import Client, check_connection, emulated
 from runner.service.completions import Completion, read_completion, response_from_completion
 from runner.service.embedded import become_emulator, check_options, embedded_emulator
+from runner.service.partial_file import PartialFile
 from runner.service.responses import body_excerpt, error_from_response
 from runner.service.retry import backoff
 
 __all__ = [
     "Client",
     "Completion",
+    "PartialFile",
     "backoff",
     "become_emulator",
     "body_excerpt",

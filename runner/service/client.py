@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +17,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from runner.config import ServiceConfig
-from runner.core import TEMPORARY_SUFFIX, put_in_place
 from runner.emulator.marker import EMULATED_HEADER
 from runner.errors import BadReply, ConfigError, Fatal, ServiceError
 from runner.model_names import EMULATED_PREFIX
 from runner.service.event_stream import as_streaming
 from runner.service.failures import CallTarget, FirstReplies, connection_error, explained
+from runner.service.partial_file import NO_SUCH_RANGE, PartialFile
 from runner.service.proxy import check_clear_text, find_proxy
+from runner.service.redirects import REDIRECT_STATUSES, Redirects
 from runner.service.reply_body import in_utf8, read_reply
 from runner.service.responses import error_from_response
 from runner.service.tls import tls_context
@@ -44,7 +45,6 @@ log = logging.getLogger(__name__)
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
-DOWNLOAD_CHUNK_BYTES = 1 << 18
 MIN_UPLOAD_BYTES_PER_SECOND = 20_000  # a slower upload is given up
 # After so many replies that are not HTTP, and none that is, the service is not down but wrongly set up.
 UNUSABLE_FIRST_REPLIES = 3
@@ -88,6 +88,7 @@ class Client:
         self._closing = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
         self._transport: Transport | None = None
+        self._redirects: Redirects | None = None
 
     async def __aenter__(self) -> Self:
         timeout = self._service.timeout
@@ -138,9 +139,12 @@ class Client:
         """Stream a file as a form with further fields, and return the body of the 2xx; raises ServiceError."""
         return await self._authorized(self._upload, path, file, fields)
 
-    async def download(self, path: str, to: Path) -> None:
-        """Stream a file to the disk, all of it or nothing; raises ServiceError and OSError."""
-        await self._authorized(self._download, path, to)
+    async def download(self, path: str, file: PartialFile) -> None:
+        """Stream to the disk what is missing of a file; raises ServiceError and OSError.
+
+        Another call with the same `file` continues where this one broke off. Redirects are followed without the token.
+        """
+        await self._authorized(self._download, path, file)
 
     async def _authorized(
         self, send: Callable[Params, Awaitable[Result]], *args: Params.args, **kwargs: Params.kwargs
@@ -200,19 +204,30 @@ class Client:
             ) as response:
                 return await response.read()
 
-    async def _download(self, path: str, to: Path) -> None:
-        timeout = self._service.timeout
+    async def _download(self, path: str, file: PartialFile) -> None:
+        timeout, headers = self._service.timeout, file.next_headers()
         limits = aiohttp.ClientTimeout(None, sock_connect=timeout.connect, sock_read=timeout.total)
-        temporary = to.with_name(f".{to.name}{TEMPORARY_SUFFIX}")
-        async with self._reply("GET", path, timeout=limits) as response:
-            with temporary.open("wb") as file:
-                async for chunk in response.content.iter_chunked(DOWNLOAD_CHUNK_BYTES):
-                    file.write(chunk)
-        put_in_place(temporary, to)
+        handled = (*REDIRECT_STATUSES, NO_SUCH_RANGE)
+        async with self._reply("GET", path, handled, headers=headers, timeout=limits) as response:
+            if response.status not in REDIRECT_STATUSES:
+                return await file.receive(response)
+            start, location = response.url, response.headers.get("Location")
+        if self._redirects is None:
+            self._redirects = Redirects(self._service, self.base_url, self._opened, self._proxy_url_for)
+            self._closing.push_async_callback(self._redirects.close)
+        try:
+            await self._redirects.receive(file, start, location, headers, limits)
+        except ServiceError as error:
+            raise self._scrubbed(error) from None
 
     @asynccontextmanager
-    async def _reply(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Open the response of a call to read its body; raises ServiceError unless a complete 2xx response is read."""
+    async def _reply(
+        self, method: str, path: str, handled: Container[int] = (), **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open the response of a call to read its body.
+
+        Raises ServiceError unless a complete response is read that is a 2xx, or has a status that the caller handles.
+        """
         url = URL(f"{self.base_url}{path}", encoded=True)
         if params := {**self._query, **options.pop("params", {})}:
             url = url.update_query(params)
@@ -222,7 +237,7 @@ class Client:
             ) as response:
                 self._first_replies.on_usable()
                 self._notes_emulator(response.headers)
-                if not 200 <= response.status < 300:
+                if not 200 <= response.status < 300 and response.status not in handled:
                     raw = in_utf8(await response.read(), response.headers)
                     error = error_from_response(response.status, response.headers, raw, self._service.dialect)
                     raise explained(error, response.headers.get("Location"), self._target(method, url))
@@ -264,6 +279,10 @@ class Client:
             self._session.headers.update(self._headers())
             self._transport.use(self._session.headers)
         return sent is not self._token
+
+    def _proxy_url_for(self, url: str) -> str | None:
+        proxy = find_proxy(self._service, url)
+        return None if proxy is None else proxy.url.reveal()
 
     def _session_transport(self) -> SessionTransport:
         return SessionTransport(self._opened, self._chat_url, self._proxy_url)

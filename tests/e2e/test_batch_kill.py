@@ -46,6 +46,8 @@ KINDS = {
     "unheard": Kind({"delay": 0.08, "drop_create": 1.0}),
     "crowded": Kind({"delay": 0.5, "enqueued": SHARD}),
     "cancelled": Kind({"delay": OVER}, before=(*RUN, "--detach"), command=("cancel", "out"), code=4),
+    # Result files are not there at first, then short, and each download breaks off.
+    "late": Kind({"delay": 0.08, "lose": 0.05, "content_404": 1, "short_results": 4, "break_after": 9000}),
     # One reply to `create` in three is lost, and the outcome of that batch cannot be known.
     "unlisted": Kind({"delay": 0.08, "drop_create": 0.4, "unsupported": ["list"]}, code=3),
 }
@@ -77,6 +79,11 @@ POINTS: list[tuple[str, str, int]] = [
     ("crowded", "state create again kept", 1),
     ("crowded", "create sent", 3),
     ("crowded", "create answered", 3),
+    ("late", "chunk", 2),
+    ("late", "download answered", 1),
+    ("late", "settled", 5),
+    ("late", "state poll kept", 4),
+    ("late", "left found", 1),
     ("cancelled", "cancel sent", 1),
     ("cancelled", "cancel answered", 1),
     ("cancelled", "state cancelling written", 1),

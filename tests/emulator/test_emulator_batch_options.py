@@ -44,12 +44,41 @@ async def test_lost_lines_are_in_no_result_file_and_not_paid(emulate, lines):
         missing = [line for line in lines(200) if line["custom_id"] not in ids(output)]
         again, _ = await caller.results((await caller.submit(missing))["id"])
         stats = await caller.stats()
-    assert (errors, job["request_counts"]["completed"], job["error_file_id"]) == ([], 200, None)
+    assert (errors, job["request_counts"]["failed"], job["error_file_id"]) == ([], 0, None)
+    assert job["request_counts"]["completed"] == 200 - len(missing)
     assert 20 < len(missing) < 60
     assert 0 < len(again) < len(missing)
     assert stats["distinct_ok"] == len(output) + len(again)
     assert stats["lines_lost"] == 2 * len(missing) - len(again)
     assert (stats["paid_twice"], stats["lines_twice"]) == (0, len(missing))
+
+
+async def test_result_files_are_late_then_short_and_break_off(emulate, lines):
+    async with emulate(batch={"delay": 0, "content_404": 1, "short_results": 1, "break_after": 5000}) as caller:
+        job = await caller.job((await caller.submit(lines(20)))["id"])
+        path = f"/v1/files/{job['output_file_id']}/content"
+
+        async def piece(start):
+            return await caller.call("GET", path, headers={"Range": f"bytes={start}-"})
+
+        assert (await caller.call("GET", path)).status == 404
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await caller.call("GET", path)  # half of the lines
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await caller.call("GET", path)
+        size = int((await piece(10**6)).headers["Content-Range"].removeprefix("bytes */"))
+        last = await piece(size - 5000)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await piece(size - 5001)
+        end = await piece(size)
+    assert (last.status, len(last.raw)) == (206, 5000)
+    assert last.headers["Content-Range"] == f"bytes {size - 5000}-{size - 1}/{size}"
+    assert (end.status, end.headers["Content-Range"]) == (416, f"bytes */{size}")
+
+    async with emulate(batch={"delay": 0, "short_results": 2}) as caller:
+        key = (await caller.submit(lines(21)))["id"]
+        assert [len((await caller.results(key))[0]) for _ in range(3)] == [10, 10, 21]
+        assert (await caller.job(key))["request_counts"]["completed"] == 21
 
 
 async def test_errors_in_the_output_file_do_not_count_as_failed(emulate, lines):

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -20,9 +20,16 @@ class BrokenReply(Enum):
     CUT = "a 200 that ends before its promised length"
 
 
+class CutReply(NamedTuple):
+    """A 200 of `size` bytes that breaks off after `sent`."""
+
+    sent: bytes
+    size: int
+
+
 Do = Callable[[], web.Response]
 # Returns the reply to a call, given how often the route was called and a function that does the route's normal work.
-Hook = Callable[[int, Do], "web.Response | BrokenReply"]
+Hook = Callable[[int, Do], "web.Response | BrokenReply | CutReply"]
 # Returns how a job ends, given its number and its custom_ids; see `ending`.
 End = Callable[[int, list[str]], dict[str, Any]]
 
@@ -224,10 +231,15 @@ class FakeBatchService:
         reply = do() if hook is None else hook(self.calls[route], do)
         if isinstance(reply, web.Response):
             return reply
-        half = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
-        if reply is BrokenReply.CUT:
+        cut = CutReply(b'{"id": "batch-', 1000) if reply is BrokenReply.CUT else reply
+        half = web.StreamResponse(headers={"Content-Type": "application/json"})
+        if isinstance(cut, CutReply):
+            half.content_length = cut.size
             await half.prepare(request)
-            await half.write(b'{"id": "batch-')
+            await half.write(cut.sent)
+            if reply is cut and request.transport is not None:
+                request.transport.close()  # what was written arrives
+                return half
         if request.transport is not None:
             request.transport.abort()
         return half

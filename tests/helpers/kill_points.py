@@ -29,7 +29,7 @@ from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Shard
 from runner.lanes.batch.packing import OpenShard
 from runner.results import ResultRecorder
-from runner.service import client
+from runner.service import partial_file
 from runner.types import RequestResult
 
 CHUNK_BYTES = 8192  # small enough for a result file of forty lines to arrive in several chunks
@@ -164,7 +164,7 @@ def watch_files(points: Points) -> None:
 
     aiohttp.StreamReader.iter_chunked = watched_read  # type: ignore[assignment,method-assign]
     Ledger.write_leftovers = watched_leftovers  # type: ignore[method-assign]
-    client.DOWNLOAD_CHUNK_BYTES = CHUNK_BYTES
+    partial_file.DOWNLOAD_CHUNK_BYTES = CHUNK_BYTES
 
 
 def main() -> None:

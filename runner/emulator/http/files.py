@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import NamedTuple
 
 from aiohttp import BodyPartReader, web
 
-from runner.emulator.api_errors import bad_request
+from runner.emulator.api_errors import bad_request, not_found
 from runner.emulator.http.helpers import JOBS, authenticate, json_response, list_response, require_supported
 from runner.emulator.jobs.dialects import file_object, max_upload_bytes, new_file_id
-from runner.emulator.jobs.file_store import MB, Blob, StoredFile
+from runner.emulator.jobs.file_store import MB, RESULT_PURPOSE, Blob, StoredFile, half_of_lines
 from runner.emulator.jobs.input_lines import inspect
 from runner.emulator.options import Dialect
 
 _MAX_LIST_LIMIT = 10_000
 _CHUNK_BYTES = 256 * 1024
+_range = re.compile(r"bytes=(\d{1,15})-", re.ASCII)
 
 
 class _Form(NamedTuple):
@@ -85,14 +87,36 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def content(request: web.Request) -> web.StreamResponse:
-    """Send a file's bytes from disk, in chunks."""
-    authenticate(request)
-    blob = _file_of(request).blob
-    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
-    response = web.StreamResponse(headers=headers)
+    """Send a file's bytes from disk, in chunks: all of them, or the rest of a range."""
+    options, store = authenticate(request).options.batch, request.app[JOBS].files
+    file = _file_of(request)
+    size, limit = file.blob.size, None
+    if file.purpose == RESULT_PURPOSE:
+        number = store.count_download(file.id) - options.content_404
+        if number <= 0:
+            raise not_found("file", file.id)
+        limit = options.break_after
+        size = half_of_lines(file.blob) if number <= options.short_results else size
+    return await _send(request, file.blob, size, limit)
+
+
+async def _send(request: web.Request, blob: Blob, size: int, limit: int | None) -> web.StreamResponse:
+    """Send the first `size` bytes of a blob, from where the request's range begins; break off after `limit` bytes."""
+    asked = _range.fullmatch(request.headers.get("Range", ""))
+    start = 0 if asked is None else int(asked[1])
+    if asked is not None and start >= size:
+        return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size - start)}
+    if asked is not None:
+        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+    response = web.StreamResponse(status=200 if asked is None else 206, headers=headers)
     await response.prepare(request)
-    for offset in range(0, blob.size, _CHUNK_BYTES):
-        await response.write(blob.read(offset, _CHUNK_BYTES))
+    end = size if limit is None else min(size, start + limit)
+    for offset in range(start, end, _CHUNK_BYTES):
+        await response.write(blob.read(offset, min(_CHUNK_BYTES, end - offset)))
+    if end < size and request.transport is not None:
+        request.transport.close()
+        return response
     await response.write_eof()
     return response
 

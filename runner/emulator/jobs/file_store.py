@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 from runner.emulator.api_errors import bad_request, not_found
 
 MB = 1024 * 1024
+RESULT_PURPOSE = "batch_output"  # of the files that jobs write
 
 
 class Blob:
@@ -68,6 +70,7 @@ class FileStore:
     def __init__(self, capacity: float) -> None:
         self._capacity = capacity
         self._files: dict[str, StoredFile] = {}
+        self._downloads: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -108,6 +111,11 @@ class FileStore:
         self._files[key] = file
         return file
 
+    def count_download(self, key: str) -> int:
+        """Count a download of a file and return how many it has had."""
+        self._downloads[key] += 1
+        return self._downloads[key]
+
     def remove(self, key: str) -> None:
         """Remove a file; a job that reads it is not affected.
 
@@ -115,3 +123,10 @@ class FileStore:
             ApiError: a 404, if there is no file with this id.
         """
         del self._files[self.find(key).id]
+
+
+def half_of_lines(blob: Blob) -> int:
+    """Return the size of the first half of a blob's lines, in bytes."""
+    text = blob.read(0, blob.size)
+    lines = text.splitlines(keepends=True)
+    return sum(map(len, lines[: len(lines) // 2]))

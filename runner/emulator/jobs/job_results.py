@@ -14,7 +14,7 @@ from runner.emulator.api_errors import ApiError, server_error
 from runner.emulator.chat_request import ChatRequest, parse_chat_request
 from runner.emulator.draws import LineFaults, digest, draw_attempt, draw_line
 from runner.emulator.jobs.dialects import result_file_ids
-from runner.emulator.jobs.file_store import Blob, FileStore
+from runner.emulator.jobs.file_store import RESULT_PURPOSE, Blob, FileStore
 from runner.emulator.jobs.input_lines import InputLine, line_at, response_line, unrun_line
 from runner.emulator.jobs.job import EmulatedJob, Outcome
 from runner.emulator.state import Emulator
@@ -60,6 +60,7 @@ class ResultFiles:
         self._dialect = emulator.options.dialect
         self._output, self._errors = Blob(), Blob()
         self._failed = 0
+        self._lost = 0
         self._prompt_tokens = 0
         self._completion_tokens = 0
 
@@ -87,11 +88,11 @@ class ResultFiles:
         output, errors = result_file_ids(job.id, self._dialect)
         for key, blob, kind in ((output, self._output, "output"), (errors, self._errors, "error")):
             if blob.size:
-                files.add(key, f"{job.id}_{kind}.jsonl", "batch_output", blob)
+                files.add(key, f"{job.id}_{kind}.jsonl", RESULT_PURPOSE, blob)
         return Outcome(
             job.final_stage,
             job.end_age,
-            completed=0 if job.final_stage == "failed" else job.total - self._failed,
+            completed=0 if job.final_stage == "failed" else job.total - self._failed - self._lost,
             failed=self._failed,
             output=output if self._output.size else None,
             errors=errors if self._errors.size else None,
@@ -110,14 +111,16 @@ class ResultFiles:
         """Write a failed line; without a `problem`, it is a 500 in the output file (`errors_in_output`)."""
         to_output = problem is None or self._dialect == "dashscope"
         error = problem or server_error(500)
-        self._failed += 0 if to_output else 1
+        lost_before = self._lost
         self._write(self._output if to_output else self._errors, result, error.status, {"error": error.error})
+        self._failed += 0 if to_output or self._lost > lost_before else 1
 
     def _write(self, target: Blob, result: _ResultLine, status: int, body: Any) -> bool:
         """Write a result line with the faults of the options; return True if a complete line was written."""
         options, faults = self._options, result.faults
         if faults.lose < options.lose:
             self._emulator.stats.lines_lost += 1
+            self._lost += 1
             return False
         if options.body_as_text:
             body = msgspec.json.encode(body).decode()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -15,10 +17,22 @@ from urllib.parse import quote
 import msgspec
 
 from runner.config import RetryConfig
-from runner.errors import BadReply, ConnectFailed, Fatal, NoBatchApi, RateLimited, RunStopped, ServiceError, Transient
+from runner.errors import (
+    BadReply,
+    ConnectFailed,
+    ConnectionLost,
+    Fatal,
+    NoBatchApi,
+    RateLimited,
+    RunStopped,
+    ServiceError,
+    Transient,
+)
 from runner.lanes import Traffic, service_stop
 from runner.lanes.batch.job_status import State, job_state
-from runner.service import Client, backoff
+from runner.service import Client, PartialFile, backoff
+
+log = logging.getLogger(__name__)
 
 ENDPOINT = "/v1/chat/completions"
 NO_SUCH_ROUTE_STATUSES = frozenset({404, 405, 501})
@@ -190,8 +204,29 @@ class BatchApi:
                 raise
 
     async def download(self, file_id: str, to: Path) -> None:
-        """Download a file's content to a path; raises ServiceError, RunStopped and OSError."""
-        await self._with_retries(lambda: self._client.download(f"/files/{quote(file_id, safe='')}/content", to))
+        """Download a file's content to a path. A download that breaks is continued as long as it gets further.
+
+        Raises RunStopped, OSError and ServiceError. It is a ConnectionLost if the download broke off at one place until
+        the patience had passed; then the lines that arrived whole are at the path.
+        """
+        path, file = f"/files/{quote(file_id, safe='')}/content", PartialFile(to)
+        while True:
+            reached = file.reached
+            try:
+                return await self._with_retries(
+                    lambda: self._client.download(path, file),
+                    is_final=partial(_is_further, file, reached),
+                )
+            except Transient as error:
+                if file.reached <= reached:
+                    raise
+                log.info("file %s: %s; it goes on", file_id, error)
+                self.traffic.retries += 1
+            except RunStopped:
+                if not file.is_breaking:
+                    raise
+                file.keep_whole_lines()
+                raise ConnectionLost(f"it breaks off after {file.progress} each time") from None
 
     async def _get(
         self,
@@ -264,6 +299,11 @@ class BatchApi:
             failed=_line_count(counts.get("failed")),
             errors=data.get("errors"),
         )
+
+
+def _is_further(file: PartialFile, than: int, error: ServiceError) -> bool:
+    """Return True if a download broke off further on than before: then it need not wait."""
+    return isinstance(error, Transient) and file.reached > than
 
 
 def may_have_taken_effect(error: ServiceError) -> bool:

@@ -50,12 +50,14 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         cancelled_at: when its cancellation was requested, by this machine's clock (seconds since 1970).
         word: the service's own name for its status, as last seen.
         finished: lines that the service counts as finished, as last seen.
+        failed: those of them that it counts as failed.
         ended: how the batch ended: `completed`, `failed`, `expired` or `cancelled`.
         reason: why it ended that way, if the service says.
         output_file_id, error_file_id: its result files.
         answered: requests that have their row.
         stuck: why a person must decide about it; each run tries it once more.
         former: ids of earlier batches of this shard.
+        missing: lines that the service counts as finished and did not hand out; its files are then kept there.
         kept_files: ids of files at the service that are not deleted yet, though the shard is collected.
         emulated: True if an emulator ran the batch.
     """
@@ -75,6 +77,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     cancelled_at: float | None = None
     word: str | None = None
     finished: int = 0
+    failed: int = 0
     ended: str | None = None
     reason: str = ""
     output_file_id: str | None = None
@@ -82,6 +85,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     answered: int = 0
     stuck: str | None = None
     former: tuple[str, ...] = ()
+    missing: int = 0
     kept_files: tuple[str, ...] = ()
     emulated: bool = False
 

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,11 +20,12 @@ from runner.errors import Fatal, NoBatchApi, Refused, RunStopped, ServiceError, 
 from runner.lanes.batch.api import NO_SUCH_ROUTE_STATUSES, BatchApi, BatchJob, storage_full
 from runner.lanes.batch.job_status import enqueued_limit, reasons
 from runner.lanes.batch.ledger import Ledger, Shard, Step
+from runner.lanes.batch.outcomes import Detached, Undecided
 from runner.lanes.batch.policy import BatchPolicy
 from runner.lanes.batch.poll_timer import PollTimer
 from runner.lanes.batch.reconcile import Reconciler
 from runner.lanes.batch.remote_files import RemoteFiles
-from runner.lanes.batch.result_lines import ends_whole
+from runner.lanes.batch.result_files import Absence, ResultDownloads
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +38,8 @@ LIST_INTERVAL_SECONDS = 10.0
 # Polls (at the longest interval) to wait until a cancelled batch ends; OpenAI names ten minutes.
 CANCEL_POLLS = 15
 
-# Consecutive polls that must say so before a batch counts as unknown to the service, or as ended without result files.
-MISSING_POLLS = 3
-
 # The steps before anything can have been paid for.
 UNSENT_STEPS: tuple[Step, ...] = ("upload", "create")
-
-# Downloads of a result file that ends in the middle of a line, before it is used as it came.
-MAX_DOWNLOADS = 3
-
-
-class Undecided(Exception):
-    """It cannot be known if a shard's requests were paid for: a person must decide."""
-
-
-class Detached(Exception):
-    """A batch keeps running at the service, and the run leaves it there (`--detach`)."""
 
 
 class ShardLifecycle:
@@ -83,6 +70,7 @@ class ShardLifecycle:
         self._policy = policy
         self._drain = drain
         self._remote_files = RemoteFiles(ledger, api)
+        self._downloads = ResultDownloads(ledger, api, policy, drain, self._is_overdue)
         self._unknown_statuses: set[str] = set()
         self._cancelling: dict[int, float] = {}
         self._steps: dict[Step, Callable[[Shard], Awaitable[Shard]]] = {
@@ -176,26 +164,32 @@ class ShardLifecycle:
 
     async def _poll(self, shard: Shard) -> Shard:
         """Poll until the service says that the batch has ended."""
-        unknown = without_files = overdue = 0
+        unknown, without_files, overdue = Absence(), Absence(), 0
         while True:
             job = await self._job(shard)
-            unknown = 0 if job else unknown + 1
-            if unknown >= MISSING_POLLS:
-                raise Undecided(f"the service no longer knows its batch {shard.batch_id}")
+            unknown.note(job is None)
+            self._check(shard, unknown, f"the service no longer knows its batch {shard.batch_id}")
             if job is not None:
                 shard = self._record_job(shard, job)
-                without_files += 1 if job.hides_answers else 0
+                without_files.note(job.hides_answers)
+                self._check(shard, without_files, f"its batch {job.id} is {job.word}, but names no file with results")
                 if job.state not in ("running", "cancelling"):
                     if not job.hides_answers:
                         return await self._ended(shard, job)
-                    if without_files >= MISSING_POLLS:
-                        raise Undecided(f"its batch {job.id} is {job.word}, but names no file with results")
                 else:
                     overdue = overdue + 1 if self._is_overdue(shard) else 0
                     shard = await self._cancel_if_overdue(shard, overdue)
                     if self._policy.detach:
                         raise Detached
             await self._drain.wait_for(self._poll_timer.wait())
+
+    def _check(self, shard: Shard, absence: Absence, what: str) -> None:
+        """Raise Undecided if something is absent for minutes; Detached in a run that does not wait so long."""
+        if absence.is_lasting or (self._policy.detach and absence.is_repeated and self._is_overdue(shard)):
+            raise Undecided(what)
+        if self._policy.detach and absence.is_repeated:
+            log.warning("shard %d: %s; a later run looks again", shard.number, what)
+            raise Detached
 
     async def _job(self, shard: Shard) -> BatchJob | None:
         try:
@@ -207,7 +201,8 @@ class ShardLifecycle:
         if not job.known and job.word not in self._unknown_statuses:
             self._unknown_statuses.add(job.word)
             log.warning("batch %s: unknown status %r, treated as running", job.id, job.word)
-        return self._ledger.record_job(msgspec.structs.replace(shard, word=job.word, finished=job.finished))
+        counts = {"finished": job.finished, "failed": job.failed or 0}
+        return self._ledger.record_job(msgspec.structs.replace(shard, word=job.word, **counts))
 
     def _is_overdue(self, shard: Shard) -> bool:
         """Return True if, by this machine's clock, the batch has passed its window and the grace."""
@@ -264,44 +259,38 @@ class ShardLifecycle:
         )
 
     async def _download(self, shard: Shard) -> Shard:
-        """Download both files. The error file alone may be missing: the requests that it names are sent again."""
-        number = shard.number
-        if shard.output_file_id is not None:
-            await self._download_file(shard, shard.output_file_id, self._ledger.output(number))
-        if shard.error_file_id is not None:
-            try:
-                await self._download_file(shard, shard.error_file_id, self._ledger.errors(number))
-            except Undecided as why:
-                if shard.output_file_id is None:
-                    raise
-                log.warning("shard %d: %s", number, why)
+        try:
+            await self._downloads.fetch(shard)
+        except Undecided:
+            await self._reconciler.write_rows(shard, lambda _: False)  # of what is here already
+            self._advance(shard, step="poll")
+            raise
         return self._advance(shard, step="reconcile")
 
-    async def _download_file(self, shard: Shard, file_id: str, to: Path) -> None:
-        """Download one file, and again if it seems to be cut off."""
-        for _ in range(MAX_DOWNLOADS):
-            try:
-                await self._api(shard).download(file_id, to)
-            except ServiceError as error:
-                raise Undecided(f"results of its batch {shard.batch_id} cannot be downloaded: {error}") from error
-            if ends_whole(to):
-                return
-            log.warning("batch %s: %s ends in the middle of a line", shard.batch_id, file_id)
-
     async def _reconcile(self, shard: Shard) -> Shard:
-        result = await self._reconciler.write_rows(shard)
+        """Write the rows. While lines are missing that the service counts, look at the batch and its files again."""
+        result = await self._reconciler.write_rows(shard, partial(self._downloads.settles, shard))
+        if not result.is_settled:
+            shard = self._advance(shard, step="poll", answered=result.answered)
+            await self._downloads.wait_to_fetch_again(shard, result.missing)
+            return shard
+        await self._reconciler.charge(result)
         self._ledger.write_leftovers(shard.number, result.leftovers)
         if result.leftovers:
             log.info("batch %s: %d of %d requests got no answer", shard.batch_id, len(result.leftovers), shard.requests)
         self._reconciler.mark_leftovers(result.leftovers)
         ids = (shard.input_file_id, shard.output_file_id, shard.error_file_id)
-        kept = tuple(filter(None, dict.fromkeys(ids)))
-        collected = self._advance(shard, step="delete", answered=result.answered, kept_files=kept, reserved=None)
+        kept, missing = tuple(filter(None, dict.fromkeys(ids))), result.missing.lines
+        collected = self._advance(
+            shard, step="delete", answered=result.answered, kept_files=kept, missing=missing, reserved=None
+        )
         self._reconciler.release_budget(shard)
         return collected
 
     async def _delete(self, shard: Shard) -> Shard:
-        if not self._policy.batch.delete_files:
+        if shard.missing:
+            log.warning("shard %d: %d lines are missing; its files stay at the service", shard.number, shard.missing)
+        if shard.missing or not self._policy.batch.delete_files:
             return self._advance(shard, step="closed")
         deleted = await self._remote_files.delete(shard, shard.kept_files)
         return self._advance(

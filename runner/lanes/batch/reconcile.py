@@ -12,6 +12,7 @@ import msgspec
 
 from runner.judge import Panel
 from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
+from runner.lanes.batch.missing import MissingLines, missing_lines
 from runner.lanes.batch.result_lines import Leftover, LineResult, ResultFiles
 from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import ordinal_and_variant
@@ -44,11 +45,33 @@ class ReconcileResult(msgspec.Struct):
         answered: requests that have their row.
         leftovers: custom_ids of those that got no answer and are tried again.
         spent: what they used of the budget.
+        missing: lines that the service counts and that are not in its files.
+        is_settled: False if the requests without a line were left as they are, because their lines may still come.
     """
 
     answered: int = 0
     leftovers: list[str] = []
     spent: Spend = ZERO_SPEND
+    missing: MissingLines = MissingLines()
+    is_settled: bool = False
+
+
+class _Pass(msgspec.Struct):
+    """One pass over the requests of a shard.
+
+    Attributes:
+        find: returns the line of a request, or None.
+        holds_back: True if requests without a line are kept for a second pass.
+        held_back: those requests.
+        answered: requests with an answer, or with a row and no line.
+        failed: requests with any other line, readable or not.
+    """
+
+    find: Callable[[str], LineResult | None]
+    holds_back: bool
+    held_back: list[tuple[ShardEntry, Reservation | None]] = []
+    answered: int = 0
+    failed: int = 0
 
 
 class ReaskPolicy(msgspec.Struct, frozen=True):
@@ -91,28 +114,39 @@ class Reconciler:
         self._dialects = dialects
         self._reask = reask
         self._budget = budget
-        self._unreadable: list[tuple[Row, int, int]] = []
+        self._unreadable: dict[int, list[tuple[Row, int, int]]] = {}
         self._lock = asyncio.Lock()
 
-    async def write_rows(self, shard: Shard) -> ReconcileResult:
+    async def write_rows(self, shard: Shard, settles: Callable[[MissingLines], bool]) -> ReconcileResult:
         """Write a row for each request that was answered or refused, and return the counts and the leftovers.
 
-        When this returns, every row is on the disk, and so is what the shard used of the budget. A request that has its
-        row of this shard already, because an earlier run died here, is skipped. Raises RunDirectoryError, RunStopped
-        and OSError.
+        When this returns, every row is on the disk. A request that has its row of this shard already, from an earlier
+        download or because an earlier run died here, is skipped. Requests without a line are leftovers only if
+        `settles` says so about the lines that are missing. Raises RunDirectoryError, RunStopped and OSError.
         """
         async with self._lock:
-            entries = list(self._ledger.read_members(shard.number))
+            result = ReconcileResult()
             files = (self._ledger.output(shard.number), self._ledger.errors(shard.number))
+            entries = list(self._ledger.read_members(shard.number))
             wanted = {entry.custom_id for entry in entries}
             dialect = self._dialects[shard.service]
-            with ResultFiles([path for path in files if path.exists()], wanted, dialect) as results:
-                outcome = await self._write_slices(shard, entries, results)
-            self._warn(shard, results)
+            with ResultFiles([path for path in files if path.exists()], wanted, dialect) as lines:
+                first = _Pass(lines.find, holds_back=True)
+                await self._write_slices(shard, self._with_costs(shard, entries), first, result)
+            self._warn(shard, lines)
+            unreadable = sum(entry.custom_id in lines.unreadable for entry, _ in first.held_back)
+            result.missing = missing_lines(shard, first.answered, first.failed + unreadable, lines.cut_files)
+            result.is_settled = settles(result.missing)
+            if result.is_settled:
+                second = _Pass(lambda _: None, holds_back=False)
+                await self._write_slices(shard, iter(first.held_back), second, result)
             await self._recorder.flush()
-            if self._budget is not None:
-                await self._budget.charge(outcome.spent)
-            return outcome
+            return result
+
+    async def charge(self, result: ReconcileResult) -> None:
+        """Charge what a shard used of the budget; it is on the disk when this returns. Raises RunStopped."""
+        if self._budget is not None:
+            await self._budget.charge(result.spent)
 
     def mark_leftovers(self, custom_ids: Iterable[str]) -> None:
         """Mark these requests as unanswered, so that they are pending again."""
@@ -134,47 +168,63 @@ class Reconciler:
         if self._budget is not None:
             self._budget.release(shard.reserved)
 
-    async def _write_slices(self, shard: Shard, entries: list[ShardEntry], results: ResultFiles) -> ReconcileResult:
-        outcome = ReconcileResult()
+    def _with_costs(self, shard: Shard, entries: list[ShardEntry]) -> Iterator[tuple[ShardEntry, Reservation | None]]:
         costs: Iterator[Reservation | None] = (
             repeat(None) if self._budget is None else self._budget.members_with_cost(shard)
         )
-        queue = zip(entries, costs, strict=False)
+        return zip(entries, costs, strict=False)
+
+    async def _write_slices(
+        self,
+        shard: Shard,
+        queue: Iterator[tuple[ShardEntry, Reservation | None]],
+        this_pass: _Pass,
+        result: ReconcileResult,
+    ) -> None:
         while some := list(islice(queue, REQUESTS_PER_SLICE)):
-            self._write_slice(shard, some, results, outcome)
-            self._ledger.record_job(msgspec.structs.replace(shard, answered=outcome.answered))
+            self._write_slice(shard, some, this_pass, result)
+            self._ledger.record_job(msgspec.structs.replace(shard, answered=result.answered))
             await self._recorder.wait_for_capacity()
             await asyncio.sleep(0)
-        return outcome
 
     def _write_slice(
         self,
         shard: Shard,
         entries: list[tuple[ShardEntry, Reservation | None]],
-        results: ResultFiles,
-        outcome: ReconcileResult,
+        this_pass: _Pass,
+        result: ReconcileResult,
     ) -> None:
-        """Write the rows of some entries together, and add to `outcome`."""
+        """Write the rows of some entries together, and add to `this_pass` and `result`."""
         finished, done = [], self._recorder.done
         for entry, reserved in entries:
             ordinal, variant = ordinal_and_variant(self._panel, entry.custom_id)
-            found = results.find(entry.custom_id)
+            found, has_row = this_pass.find(entry.custom_id), done.has_row(ordinal, variant)
+            if found is None and not has_row and this_pass.holds_back:
+                this_pass.held_back.append((entry, reserved))
+                continue
             if self._budget is not None and reserved is not None:
-                outcome.spent += self._budget.used(shard, reserved, found)
-            if done.has_row(ordinal, variant):
-                outcome.answered += 1
+                result.spent += self._budget.used(shard, reserved, found)
+            if found is None or isinstance(found, JudgeResponse):
+                this_pass.answered += 1
+            else:
+                this_pass.failed += 1
+            if has_row:
+                result.answered += 1
                 continue
             final = self._final(found or lost(shard), entry, variant)
             if final is None:
-                outcome.leftovers.append(entry.custom_id)
+                result.leftovers.append(entry.custom_id)
                 continue
             request = JudgeRequest(self._sample(entry), variant, entry.custom_id, b"", entry.request_hash)
             finished.append((request, self._result(shard, request, final)))
+        self._record(shard, finished)
+        result.answered += len(finished)
+
+    def _record(self, shard: Shard, finished: list[tuple[JudgeRequest, RequestResult]]) -> None:
         for row, part in self._recorder.record_all(finished):
             ordinal, variant = ordinal_and_variant(self._panel, row["custom_id"])
-            if done.batch_tries(ordinal, variant) < self._reask.reasks[variant]:
-                self._unreadable.append((row, part, variant))
-        outcome.answered += len(finished)
+            if self._recorder.done.batch_tries(ordinal, variant) < self._reask.reasks[variant]:
+                self._unreadable.setdefault(shard.number, []).append((row, part, variant))
 
     def _final(self, result: LineResult, entry: ShardEntry, variant: int) -> JudgeResponse | Failure | None:
         """Return the answer or failure of a request, or None if it is left for another try."""
@@ -185,11 +235,14 @@ class Reconciler:
         return Failure(result.error_type, result.message)
 
     async def reask(self) -> None:
-        """Make requests whose verdict could not be read pending again. Call it once no shard is open."""
-        if self._unreadable:
-            log.info("%d requests without a readable verdict are sent again", len(self._unreadable))
-            await self._recorder.reopen(self._unreadable)
-            self._unreadable = []
+        """Make requests whose verdict could not be read pending again. Call it once no shard is being worked on.
+
+        Those of a shard that is still open, because a person must decide about it, keep their rows.
+        """
+        for number in [number for number in self._unreadable if self._ledger.shards[number].is_collected]:
+            rows = self._unreadable.pop(number)
+            log.info("%d requests without a readable verdict are sent again", len(rows))
+            await self._recorder.reopen(rows)
 
     def _result(self, shard: Shard, request: JudgeRequest, final: JudgeResponse | Failure) -> RequestResult:
         if isinstance(final, Failure):

@@ -47,7 +47,8 @@ class RemoteFiles:
         """
         deleted = 0
         for other in list(self._ledger.shards.values()):
-            if not other.is_open and other.kept_files and other.endpoint_key == shard.endpoint_key:
+            is_done = not other.is_open and not other.missing
+            if is_done and other.kept_files and other.endpoint_key == shard.endpoint_key:
                 kept = [file_id for file_id in other.kept_files if not await self.delete(other, (file_id,))]
                 deleted += len(other.kept_files) - len(kept)
                 self._ledger.save(msgspec.structs.replace(other, kept_files=tuple(kept)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
+import re
 from collections.abc import Container, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +34,9 @@ RETRYABLE_4XX = frozenset({408, 409, 429})
 NO_ERROR: tuple[Any, ...] = (None, "", {})
 
 _BUFFER_BYTES = 1 << 18
+
+# The custom_id of a line that is not JSON: ours have no escapes.
+_TORN_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,512})"')
 
 
 class Leftover(msgspec.Struct, frozen=True, gc=False):
@@ -143,12 +146,16 @@ class ResultFiles:
 
     Attributes:
         torn: lines that are not complete JSON with a custom_id.
+        unreadable: the custom_ids in torn lines.
+        cut_files: files that end within a line.
         unknown_ids: lines whose custom_id is not in the shard.
         duplicates: further lines of a custom_id.
     """
 
     def __init__(self, paths: Sequence[Path], wanted: Container[str], dialect: str) -> None:
         self.torn = 0
+        self.unreadable: set[str] = set()
+        self.cut_files = 0
         self.unknown_ids = 0
         self.duplicates = 0
         self._paths = paths
@@ -187,7 +194,7 @@ class ResultFiles:
             except _UNDECODABLE:
                 custom_id = _lenient_custom_id(line)
             if custom_id is None:
-                self.torn += not line.isspace()
+                self._note_torn(line)
             elif custom_id not in wanted:
                 self.unknown_ids += 1
             elif custom_id in locations:
@@ -195,6 +202,14 @@ class ResultFiles:
                 self._keep_better(custom_id, location)
             else:
                 locations[custom_id] = location
+
+    def _note_torn(self, line: bytes) -> None:
+        """Count a line that is not complete: a whole line that cannot be read, or a last one that is cut off."""
+        self.torn += not line.isspace()
+        if not line.endswith(b"\n"):
+            self.cut_files += not line.isspace()
+        elif (found := _TORN_ID.search(line)) is not None:
+            self.unreadable.add(found[1].decode("utf-8", "replace"))
 
     def _keep_better(self, custom_id: str, location: _Location) -> None:
         """Keep the better of two lines. The rank of the kept one is remembered, so that each line is read only once."""
@@ -300,19 +315,3 @@ def _body(raw: msgspec.Raw) -> bytes:
     except _UNDECODABLE:
         text = _loads(body)
         return text.encode("utf-8", "replace") if isinstance(text, str) else body
-
-
-def ends_whole(path: Path) -> bool:
-    """Return True unless a file is cut off in the middle of its last line. Raises OSError."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 1))
-        if size == 0 or file.read(1) == b"\n":
-            return True
-        file.seek(0)
-        last = deque(file, maxlen=1).pop()
-    try:
-        msgspec.json.decode(last)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True

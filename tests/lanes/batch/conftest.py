@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from runner.lanes.batch import lifecycle, packing
+from runner.lanes.batch import lifecycle, packing, result_files
 
 
 @pytest.fixture
@@ -16,8 +16,9 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search the list twice without an interval, skip fsync, and ignore the environment's proxy."""
+    """Search the list and look for results without intervals, skip fsync, and ignore the environment's proxy."""
     monkeypatch.setattr(lifecycle, "LIST_INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr(result_files, "LOOK_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(packing, "fsync", lambda _: None)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

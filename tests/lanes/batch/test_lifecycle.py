@@ -15,7 +15,7 @@ from fake_batch_service import Do, FakeBatchService, Hook, all_answered, ending,
 
 from runner.emulator import EmulatorOptions
 from runner.emulator.http.server import start
-from runner.lanes.batch import lifecycle
+from runner.lanes.batch import lifecycle, result_files
 from runner.lanes.batch.ledger import Shard
 
 pytestmark = pytest.mark.anyio
@@ -145,7 +145,7 @@ async def test_a_vanished_job_waits_for_a_decision_while_the_rest_finishes(tmp_p
 
         looks = service.calls["job"]
         assert exit_of(await bench.run()) == UNDECIDED  # polled again, and still unknown
-        assert service.calls["job"] == looks + lifecycle.MISSING_POLLS
+        assert service.calls["job"] == looks + result_files.MIN_LOOKS
         assert (len(service.jobs), service.submitted_twice) == (3, {})
 
         assert exit_of(await bench.run(resubmit_unknown=True)) == COMPLETE

@@ -20,7 +20,7 @@ from fake_batch_service import (
     lines,
 )
 
-from runner.lanes.batch import lifecycle
+from runner.lanes.batch import result_files
 
 pytestmark = pytest.mark.anyio
 
@@ -131,11 +131,12 @@ async def test_a_missing_output_file_waits_for_a_decision(tmp_path: Path) -> Non
 
 async def test_a_missing_error_file_does_not_stop_the_shard(tmp_path: Path) -> None:
     service = FakeBatchService(lambda _, ids: ending("Succeeded", ids[:3], ids[3:]))
-    service.hooks["content"] = lambda count, do: error_reply(404) if count == 2 else do()
+    service.hooks["content"] = lambda count, do: error_reply(404) if count % 2 == 0 else do()
     async with service:
         bench = Bench(tmp_path, service.url)
         assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("route") == ["batch"] * 3 + ["online"]
+        assert (service.deleted, bench.shard()["missing"], len(bench.shard()["kept_files"])) == ([], 1, 3)
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 3])
@@ -150,9 +151,11 @@ async def test_a_file_that_ends_within_a_line_is_downloaded_again(tmp_path: Path
     service.hooks["content"] = content
     async with service:
         bench = Bench(tmp_path, service.url)
+        is_last = cuts == result_files.MAX_DOWNLOADS
+        assert exit_of(await bench.run()) == (UNDECIDED if is_last else COMPLETE)
+        assert (service.calls["content"], len(bench.rows)) == ((3, 3) if is_last else (cuts + 1, 4))
         assert exit_of(await bench.run()) == COMPLETE
-        assert service.calls["content"] == min(cuts + 1, lifecycle.MAX_DOWNLOADS)
-        assert bench.column("route") == ["batch"] * 3 + (["batch"] if cuts < lifecycle.MAX_DOWNLOADS else ["online"])
+        assert bench.column("route") == ["batch"] * 4
 
 
 async def test_a_last_line_without_a_newline_is_complete(tmp_path: Path) -> None:

@@ -207,8 +207,8 @@ async def test_results_collected_twice_make_each_row_once(tmp_path: Path) -> Non
         }
 
 
-async def test_a_download_cut_off_by_the_end_of_the_run_starts_over(tmp_path: Path) -> None:
-    async with FakeBatchService(content=first(9, BrokenReply.CUT)) as service:
+async def test_a_download_that_the_end_of_the_run_prevents_is_done_by_the_next(tmp_path: Path) -> None:
+    async with FakeBatchService(content=first(9, BrokenReply.RESET)) as service:
         bench = Bench(tmp_path, service.url, online={"retry": {"base": 0.001, "ceiling": 0.002, "patience": 0.0}})
         assert exit_of(await bench.run()) == (4, "outage")
         assert (bench.shard()["step"], bench.rows) == ("download", {})
