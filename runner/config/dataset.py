@@ -83,7 +83,8 @@ class HumanLabel(Frozen):
 
     column: NonEmptyText = Field(description="The column with the label; a.b reads a nested column.")
     map: Annotated[Mapping[str, Text], AfterValidator(_consistent_map)] | None = Field(
-        default=None, description="The meaning of each label: 1, 2 or tie, or a score. The key null is for rows without a label."
+        default=None,
+        description="The meaning of each label: 1, 2 or tie, or a score. The key null is for rows without a label.",
     )
     scale: Scale | None = Field(default=None, description="Lowest and highest score that people could give.")
     kind: Literal["winner", "score"] | None = Field(
