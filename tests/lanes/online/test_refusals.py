@@ -354,3 +354,16 @@ def test_refusals_that_all_differ_are_held_in_bounded_number() -> None:
     for number in range(3 * MAX_KINDS):
         detector.hold(queued(str(number)), refusal(400, f"sample {number} is odd"), number)
     assert decided == [str(number) for number in range(2 * MAX_KINDS)]
+
+
+def test_an_answer_to_a_request_sent_before_the_refusals_breaks_no_row() -> None:
+    stops: list[RunStopped] = []
+    detector = RefusalDetector("here", "http://h", LIMIT, False, lambda *_: None, stops.append)
+    for number in range(LIMIT):
+        detector.in_flight = 1
+        detector.hold(queued(str(number)), refusal(400, "no such model"), number + 10)
+        detector.on_answer(5)
+    assert detector.suspected
+    detector.in_flight = 0
+    detector.recheck()
+    assert [stop.reason for stop in stops] == ["refused"]
