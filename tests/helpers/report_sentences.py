@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 REPORT = Path(__file__).parents[2] / "runner" / "report"
@@ -22,8 +23,8 @@ def sentences_of_code(folder: str, min_words: int) -> set[str]:
 
 def sentences_of_page() -> set[str]:
     """Returns the sentences of the page that are no key findings."""
-    code = {text for text in sentences_of_code("page", _MIN_SENTENCE_WORDS) if text not in _findings()}
-    return code | set(_template_sentences())
+    findings = {text for path in (REPORT / "page").glob("finding*.py") for text in _texts(path)}
+    return sentences_of_code("page", _MIN_SENTENCE_WORDS) - findings | set(_template_sentences())
 
 
 def reasons() -> set[str]:
@@ -57,11 +58,12 @@ def visible_text(page: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-def _findings() -> set[str]:
-    return {text for path in (REPORT / "page").glob("finding*.py") for text in _texts(path)}
+@cache
+def _texts(path: Path) -> tuple[str, ...]:
+    return tuple(_texts_of(path))
 
 
-def _texts(path: Path) -> Iterator[str]:
+def _texts_of(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     hidden: set[int] = set()
     for node in ast.walk(tree):

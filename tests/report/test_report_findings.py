@@ -243,10 +243,10 @@ def test_intervals_of_small_groups_are_not_shown() -> None:
 
 
 def test_one_of_many_equal_groups_is_not_singled_out() -> None:
-    """Forty topics whose labels are coin tosses: the best and the worst differ widely, but not significantly."""
+    """Twenty topics whose labels are coin tosses: the best and the worst differ widely, but not significantly."""
     rows = [
         row(n, winner="1", human_winner="12"[(n * 2654435761 + 7) % 97 % 2], category=f"topic-{n // 12}")
-        for n in range(480)
+        for n in range(240)
     ]
     summary = make_summary(rows, ("category",))
     shares = [
