@@ -113,13 +113,23 @@ def test_with_a_cap_on_requests_only_bodies_are_not_parsed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted", "tokens"),
-    [((30, 20), 50), ((None, None), 1300), ((30, None), 330), ((None, 20), 1020), ((1000, 300), 1300)],
+    ("counted", "tokens", "uncounted"),
+    [
+        ((30, 20), 50, 0),
+        ((None, None), 1300, 1),
+        ((30, None), 330, 1),
+        ((None, 20), 1020, 1),
+        ((1000, 300), 1300, 0),
+        ((None, None, 1200), 1300, 1),  # the total alone is no reason to give anything back
+        ((None, None, 5000), 5000, 1),
+        ((None, 20, 5000), 5000, 1),
+    ],
 )
-def test_usage_that_the_service_does_not_report_is_charged_in_full(counted: Any, tokens: int) -> None:
+def test_usage_that_the_service_does_not_report_is_charged_in_full(counted: Any, tokens: int, uncounted: int) -> None:
     bound = CostBound(BudgetConfig(tokens=1), 1000 - len(body(50, max_tokens=300)), no_price)
     reserved = bound.at_most(body(50, max_tokens=300), "online")
-    assert bound.counted(reserved, usage(*counted)) == Spend(1, tokens)
+    assert bound.counted(reserved, Usage(*counted)) == Spend(1, tokens)
+    assert bound.uncounted == uncounted
 
 
 def test_cached_tokens_are_reserved_in_full_and_charged_at_their_price() -> None:
@@ -177,11 +187,12 @@ def test_a_cap_on_tokens_requires_a_limit_on_the_answer(parameters: dict[str, An
 
 def test_the_usage_of_rows_includes_all_their_attempts() -> None:
     rows = [
-        {"attempts": 3, "prompt_tokens": 10, "completion_tokens": 5, "cost": 0.1},
-        {"attempts": 1, "prompt_tokens": None, "completion_tokens": None, "cost": None},
-        {"attempts": 1, "prompt_tokens": 1, "completion_tokens": None, "cost": 0.2},
+        {"attempts": 3, "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost": 0.1},
+        {"attempts": 1, "prompt_tokens": None, "completion_tokens": None, "total_tokens": None, "cost": None},
+        {"attempts": 1, "prompt_tokens": 1, "completion_tokens": None, "total_tokens": None, "cost": 0.2},
+        {"attempts": 1, "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 900, "cost": 0.2},  # of 2026-11
     ]
-    assert spent_by(rows) == Spend(5, 16, units_of(0.3))
+    assert spent_by(rows) == Spend(6, 916, units_of(0.5))
 
 
 # the caps
