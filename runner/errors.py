@@ -15,7 +15,7 @@ JudgeRunnerError
 │   │   ├── RateLimited         429; does not count as an attempt
 │   │   ├── ServerFault         5xx, 408, 409, 425, 450, 499
 │   │   └── BadReply            a 2xx without an answer
-│   ├── Refused               this request will never be answered: `bad_request` or `content_filter`
+│   ├── Refused               this request will never be answered: `bad_request`, `content_filter` or `too_long`
 │   └── Fatal                 no request will be answered: authentication, exhausted quota, wrong address
 ├── NoBatchApi                the service has no Files or no Batch API; the online lane is used
 └── RunStopped                the run ends early, with exit code 3, 4, 130 or 143
@@ -127,23 +127,44 @@ class BadReply(Transient):
 
 
 class Refused(ServiceError):
-    """The service will not answer this request: `bad_request` or `content_filter`."""
+    """The service will not answer this request: `bad_request`, `content_filter` or `too_long`.
 
-    def __init__(self, message: str, *, error_type: str = "bad_request", status: int | None = None) -> None:
+    Attributes:
+        is_own: True if the service says that the reason is in this request, such as its length. Otherwise every other
+            request may get the same refusal: a parameter that the model does not know, for example.
+    """
+
+    def __init__(
+        self, message: str, *, error_type: str = "bad_request", status: int | None = None, is_own: bool = False
+    ) -> None:
         super().__init__(message, status=status)
         self.error_type = error_type
+        self.is_own = is_own or error_type != "bad_request"
 
 
 class Fatal(ServiceError):
     """The service will not answer any request of this run until a person acts.
 
-    `reason` is one of `authentication`, `quota`, `address`. `hint` says what to do, if more is known than the reason.
+    Attributes:
+        reason: `authentication`, `quota` or `address`.
+        is_certain: False if only the status says so. A firewall or a moderation layer may refuse one request with 403,
+            404 or 405 while all others are answered.
+        hint: what to do, if more is known than the reason; else None.
     """
 
-    def __init__(self, message: str, *, reason: str, status: int | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        status: int | None = None,
+        hint: str | None = None,
+        is_certain: bool = True,
+    ) -> None:
         super().__init__(message, status=status)
         self.reason = reason
         self.hint = hint
+        self.is_certain = is_certain
 
 
 class NoBatchApi(JudgeRunnerError):
@@ -154,9 +175,9 @@ class RunStopped(JudgeRunnerError):
     """The run ends before every request has a row.
 
     Args:
-        reason: the `stop_reason`, one of `authentication`, `quota`, `address`, `output`, `dataset`, `outage`,
-            `max_time`, `interrupted`, `terminated`, `detached`, `cancelled`, `undecided`, `storage`, `budget`,
-            `breaker`, `incomplete`.
+        reason: the `stop_reason`, one of `authentication`, `quota`, `address`, `refused`, `output`, `dataset`,
+            `outage`, `max_time`, `interrupted`, `terminated`, `detached`, `cancelled`, `undecided`, `storage`,
+            `budget`, `breaker`, `incomplete`.
         message: what happened and what to do, for a person.
         exit_code: 3 if a person must act, 4 to run again later, 130 or 143 if drained after a signal.
     """

@@ -23,7 +23,7 @@ from runner.monitor import INACTIVE_STATES, describe, read_status
 from runner.pipeline import rescore_run as rescore_run
 from runner.pipeline import run as run_pipeline
 from runner.pipeline import write_report
-from runner.planning import check_inputs, make_plan, preview_requests, preview_rows
+from runner.planning import check_inputs, check_requests_differ, make_plan, preview_requests, preview_rows
 from runner.results import RunDirectory, export_results
 from runner.service import become_emulator
 from runner.version import __version__
@@ -134,7 +134,11 @@ def plan(
     The plan has these figures for each route, and the route that a run would take.
     """
     inputs = check_inputs(with_run_dir(load_config(config, overrides), run_dir))
+    if not RunDirectory(inputs.config.output.directory).is_run():
+        check_requests_differ(inputs)
     planned = make_plan(inputs, RunOptions(limit=limit))
+    for warning in inputs.warnings:
+        print_message(f"warning: {warning}")
     print_data(escape_controls_in_json(planned.as_json()) if as_json else escape_controls(planned.as_text()))
 
 

@@ -178,7 +178,7 @@ class DatasetConfig(Frozen):
     )
     fields: Mapping[str, Source] = Field(
         default={},
-        description="field: column, or {value: ...} for a constant. a.b reads a nested column, a.0 and a.-1 an element.",
+        description="field: column, or {value: ...} for a constant. a.b reads a nested column, a.0 a list element.",
     )
     human_label: Annotated[HumanLabel | None, BeforeValidator(_human_label)] = Field(
         default=None,

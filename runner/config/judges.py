@@ -146,6 +146,12 @@ class JudgeConfig(Frozen):
     )
 
     @property
+    def prompts(self) -> tuple[str, ...]:
+        """The texts that can hold placeholders: those of a template, or the optional fields of PAI-Judge."""
+        texts = (self.system, self.user) if self.kind == "template" else self.pai.values()
+        return tuple(text for text in texts if isinstance(text, str))
+
+    @property
     def yields_winner(self) -> bool:
         """True if a reply names the better of two answers."""
         return self.kind == "pai_pairwise" if self.verdict is None else self.verdict.yields_winner

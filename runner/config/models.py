@@ -135,6 +135,9 @@ class BreakerConfig(Frozen):
 
     window: PositiveInt = Field(default=100, description="How many of the last calls to a service are counted.")
     share: PositiveShare = Field(default=0.5, description="The share of them that may fail.")
+    refusals: PositiveInt = Field(
+        default=20, description="How many different requests in a row may be refused alike, with no answer between."
+    )
 
 
 class OutputConfig(Frozen):

@@ -8,7 +8,16 @@ from runner.core.finish_reason import Ending, ending_of
 from runner.core.pricing import Price, no_price, price_of
 from runner.core.regex_check import check_regex_engine
 from runner.core.shutdown import Drained, DrainSignal
-from runner.core.text import counted, duration, escape_controls, escape_controls_in_json, nearest, storable
+from runner.core.text import (
+    counted,
+    duration,
+    escape_controls,
+    escape_controls_in_json,
+    nearest,
+    storable,
+    without_ids,
+    without_values,
+)
 from runner.core.tokens import (
     BYTES_PER_TOKEN,
     COMPLETION_CAP_PARAMETERS,
@@ -52,6 +61,8 @@ __all__ = [
     "storable",
     "sync_directory",
     "value_at",
+    "without_ids",
+    "without_values",
     "write_json",
     "write_text",
 ]

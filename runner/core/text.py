@@ -11,6 +11,18 @@ from difflib import get_close_matches
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
+# What differs in two messages that say the same: UUIDs, times, ids with digits, long numbers. Short numbers are what a
+# message says ("requested 9000 tokens").
+_IDS = re.compile(
+    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?"
+    r"|\b(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{12,}"
+    r"|\b(?=[a-fA-F]*\d)[0-9a-fA-F]{8,}\b"
+    r"|\d{7,}"
+)
+_QUOTED = re.compile(r"""(["'`])[^"'`]{1,200}\1|\d+""")
+
+
 def duration(seconds: float | None) -> str:
     """Format seconds as `42s`, `3m05s`, `2h07m` or `4d03h`; `-` if the duration is unknown."""
     if seconds is None:
@@ -50,6 +62,16 @@ def storable(text: str) -> str:
         except UnicodeEncodeError:
             return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def without_ids(text: str) -> str:
+    """Return a message without what tells one call from another: `(request id: req_8f2a...)` is `(request id: #)`."""
+    return _IDS.sub("#", text)
+
+
+def without_values(text: str) -> str:
+    """Return a message without its ids, numbers and quotations, for counting messages of the same kind."""
+    return _QUOTED.sub("#", without_ids(text))
 
 
 def escape_controls(text: str) -> str:

@@ -38,11 +38,15 @@ def value_at(value: Any, path: str) -> Any:
     is a key; in a list it is a position.
     """
     if isinstance(value, dict):
-        for key, rest in splits(path):
-            if key in value:
-                found = value_at(value[key], rest) if len(key) < len(path) else value[key]
-                if found is not MISSING:
-                    return found
+        if path in value:
+            return value[path]
+        end = path.rfind(".")  # as `splits` does, without its cost for each row
+        while end > 0:
+            inner = value.get(path[:end], MISSING)
+            found = MISSING if inner is MISSING else value_at(inner, path[end + 1 :])
+            if found is not MISSING:
+                return found
+            end = path.rfind(".", 0, end)
     elif isinstance(value, list):
         part, dot, rest = path.partition(".")
         if is_position(part) and -len(value) <= int(part) < len(value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runner.dataset.carried_columns import LabelKind
 from runner.dataset.chunk_reader import NEVER, chunks, everything, pending
-from runner.dataset.column_check import Columns, check_columns, columns
+from runner.dataset.column_check import Columns, check_columns, check_template_paths, columns
 from runner.dataset.data_file import DataFile
 from runner.dataset.files import discover
 from runner.dataset.fingerprint import DatasetFingerprint, FileFingerprint, Growth, growth, take_fingerprint
@@ -30,6 +30,7 @@ __all__ = [
     "SampleReader",
     "TextReader",
     "check_columns",
+    "check_template_paths",
     "chunks",
     "columns",
     "discover",

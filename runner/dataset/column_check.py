@@ -10,18 +10,20 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from runner.config import Column, DatasetConfig
+from runner.config import FIELDS_BY_NAME, Column, DatasetConfig
+from runner.core import splits
 from runner.dataset.chunk_reader import NEVER, chunks
 from runner.dataset.csv_reader import csv_header, csv_records
 from runner.dataset.data_file import DataFile
 from runner.dataset.decode import record_of
 from runner.dataset.files import listed, nearest
-from runner.dataset.readers import READ_ERRORS, coarse_type
+from runner.dataset.nested_columns import Near, Record, is_below, look_near, type_below
+from runner.dataset.readers import READ_ERRORS, RawRow, coarse_type
 from runner.errors import BadRow, DatasetError
 
 _FIRST_ROWS = 200
+_HELD_ROWS = 4  # of them, so that two that differ are known without reading the file again
 _DELIMITERS = ",;\t|"
-_BASIC = ("id", "question", "answer", "answer1", "answer2")
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -32,12 +34,14 @@ class Header(msgspec.Struct, frozen=True):
         names: the top-level columns, in order.
         paths: every path to a value, nested ones too, with its Arrow type if the file has one.
         hint: what may be wrong if a column is not found.
+        near: for paths that are not found below a column, what is near them.
     """
 
     place: str
     names: tuple[str, ...]
     paths: Mapping[str, Any]
     hint: str = ""
+    near: Mapping[str, Near] = {}
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -47,11 +51,13 @@ class Columns(msgspec.Struct, frozen=True):
         headers: the columns that were found.
         optional: paths to columns that may come later, or only in some files.
         are_all: True if there are no others, as the headers of CSV and Parquet say; JSON may have more in later rows.
+        first_rows: a few rows of JSON, which were read to find the columns.
     """
 
     headers: tuple[Header, ...]
     optional: tuple[str, ...] = ()
     are_all: bool = False
+    first_rows: tuple[RawRow, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,7 +67,7 @@ class Columns(msgspec.Struct, frozen=True):
 
     def has(self, path: str) -> bool:
         """Return True if any file has a value at this path, or may have one."""
-        return self._is_found(path) or any(path == name or path.startswith(f"{name}.") for name in self.optional)
+        return self._is_found(path) or _is_under(path, self.optional)
 
     def _is_found(self, path: str) -> bool:
         return any(path in header.paths for header in self.headers)
@@ -92,25 +98,37 @@ class Columns(msgspec.Struct, frozen=True):
     def roots(self, paths: Iterable[str]) -> tuple[str, ...]:
         """Return the top-level columns that hold the paths, without those that no file has."""
         names = set(self.names)
-        tops = (path if path in names else path.partition(".")[0] for path in paths)
-        return tuple(dict.fromkeys(top for top in tops if top in names))
+        tops = (next((top for top, _ in splits(path) if top in names), None) for path in paths)
+        return tuple(dict.fromkeys(top for top in tops if top is not None))
 
 
-def columns(files: Sequence[DataFile], optional: Sequence[str] = ()) -> Columns:
+def _is_under(path: str, names: Sequence[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in names)
+
+
+def columns(files: Sequence[DataFile], optional: Sequence[str] = (), wanted: Iterable[str] = ()) -> Columns:
     """Find the columns: Parquet schemas, CSV headers, or the keys of the first 200 JSON rows.
 
     Args:
         files: the files of the dataset.
         optional: paths to columns that may come later, or only in some files.
+        wanted: the paths that are used. Those that lead into lists are looked up in the first 200 rows.
 
     Raises:
         DatasetError: there is no row at all, none of the first rows is JSON, or a file cannot be read.
     """
     if files[0].format in ("jsonl", "json"):
-        return Columns((_first_rows(files),), tuple(optional))
+        rows = _read_first(files)
+        header, records = _first_rows(files, rows)
+        header = _with_nested(header, wanted, records, ())
+        return Columns((header,), tuple(optional), first_rows=tuple(rows[:_HELD_ROWS]))
     headers = tuple(header for file in files if (header := _header(file)).names)
     if not headers:
         raise DatasetError(f"{files[0].place}: there is no column" + (" in any file" if len(files) > 1 else ""))
+    below = [path for path in wanted if "." in path and any(path not in header.paths for header in headers)]
+    if below and files[0].format == "parquet":
+        records = _records(_read_first(files, Columns(headers).roots(below)))[0]
+        headers = tuple(_with_nested(header, below, records, optional) for header in headers)
     return Columns(headers, tuple(optional), are_all=True)
 
 
@@ -128,16 +146,38 @@ def check_columns(config: DatasetConfig, needed: Iterable[str], found: Columns) 
     for field, path in _claims(config, needed):
         for header in found.headers:
             if path not in header.paths and not config.is_optional(path):
-                raise DatasetError(
-                    f"{header.place}: no column {path!r} for {field}{nearest(path, header.paths)}"
-                    f"; the columns are {listed(header.names)}{_hint(config, field, path, header)}"
-                )
+                raise _no_column(config, field, path, header, found)
 
 
-def _hint(config: DatasetConfig, field: str, path: str, header: Header) -> str:
+def check_template_paths(config: DatasetConfig, names: Iterable[str], found: Columns) -> None:
+    """Require that names such as `meta.lang` in templates lead somewhere, unless they are optional.
+
+    Raises:
+        DatasetError: one does not; the message names the file, the name, what is near it and the existing columns.
+    """
+    for name in names:
+        path = config.path_of(name)
+        if path is not None and name not in found.names and not found.has(path):
+            headers = [header for header in found.headers if path in header.near] or found.headers
+            raise _no_column(config, f"`{{{name}}}`", path, headers[0], found)
+
+
+def _no_column(config: DatasetConfig, field: str, path: str, header: Header, found: Columns) -> DatasetError:
+    near = header.near.get(path, Near((), None))
+    problem = "" if near.problem is None else f"; in the first row with that list, {near.problem}"
+    return DatasetError(
+        f"{header.place}: no column {path!r} for {field}{nearest(path, (*near.paths, *header.paths))}{problem}"
+        f"; the columns are {listed(header.names)}{_hint(config, field, path, header, found)}"
+    )
+
+
+def _hint(config: DatasetConfig, field: str, path: str, header: Header, found: Columns) -> str:
     if header.hint:
         return header.hint
-    if field in _BASIC and field not in config.fields:
+    cell = next((top for top, rest in splits(path) if rest and top in header.names), None)
+    if cell is not None and found.are_all and header.paths[cell] is None:
+        return f"; the cells of {cell!r} are texts, and nothing is below a text"
+    if field in FIELDS_BY_NAME and field not in config.fields:
         return "; map it under dataset.fields"
     return f"; if some rows or files lack it, set dataset.optional: [{path}]"
 
@@ -151,7 +191,7 @@ def _claims(config: DatasetConfig, needed: Iterable[str]) -> Iterator[tuple[str,
     for kept in config.keep:
         yield f"keep: {kept.name}", kept.column
     names = set(needed)
-    for name in (*(field for field in _BASIC if field in names), *sorted(names.difference(_BASIC))):
+    for name in (*(field for field in FIELDS_BY_NAME if field in names), *sorted(names.difference(FIELDS_BY_NAME))):
         source = config.source_of(name)
         if source is None:
             yield name, name
@@ -195,25 +235,49 @@ def _schema_paths(fields: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any
             yield from _schema_paths(type_.fields, f"{prefix}{field.name}.")
 
 
-def _first_rows(files: Sequence[DataFile]) -> Header:
-    first = chunks(files, lambda ordinal: ordinal if ordinal < _FIRST_ROWS else NEVER)
-    rows = list(chain.from_iterable(first))
-    where = files[0].place if len(files) == 1 else f"{files[0].place} and {len(files) - 1} more files"
-    if not rows:
-        raise DatasetError(f"{where}: there are no rows")
-    records = []
+def _with_nested(header: Header, wanted: Iterable[str], records: Sequence[Record], optional: Sequence[str]) -> Header:
+    """Add the paths that lead to a value in the first rows, and those that are optional if the file has their type."""
+    paths, near = dict(header.paths), dict[str, Near]()
+    typed = any(type_ is not None for type_ in paths.values())
+    for path in wanted:
+        if "." not in path or path in paths:
+            continue
+        type_ = type_below(header.paths, path)
+        if (_is_under(path, optional) or is_below(records, path)) and (type_ is not None or not typed):
+            paths[path] = None if type_ is None else coarse_type(type_)
+        else:
+            near[path] = look_near(records, path)
+    return msgspec.structs.replace(header, paths=paths, near=near)
+
+
+def _read_first(files: Sequence[DataFile], columns: Sequence[str] | None = None) -> list[RawRow]:
+    first = chunks(files, lambda ordinal: ordinal if ordinal < _FIRST_ROWS else NEVER, columns=columns)
+    return list(chain.from_iterable(first))
+
+
+def _records(rows: Sequence[RawRow]) -> tuple[list[Record], list[str]]:
+    """Return the rows that can be used, and the problems of the others."""
+    records: list[Record] = []
     problems = []
     for row in rows:
         try:
             records.append(record_of(row.payload))
         except BadRow as error:
             problems.append(f"{row.file}:{row.number}: {error}")
+    return records, problems
+
+
+def _first_rows(files: Sequence[DataFile], rows: Sequence[RawRow]) -> tuple[Header, list[Record]]:
+    where = files[0].place if len(files) == 1 else f"{files[0].place} and {len(files) - 1} more files"
+    if not rows:
+        raise DatasetError(f"{where}: there are no rows")
+    records, problems = _records(rows)
     if not records:
         hint = _lines_hint(rows[0].payload, problems[0]) if files[0].format == "jsonl" else ""
         raise DatasetError(f"{where}: none of the first {len(rows)} rows can be used; {problems[0]}{hint}")
     paths = dict.fromkeys(chain.from_iterable(_record_paths(record, "") for record in records))
     names = tuple(dict.fromkeys(chain.from_iterable(records)))
-    return Header(f"{where} (first {len(rows)} rows)", names, paths)
+    return Header(f"{where} (first {len(rows)} rows)", names, paths), records
 
 
 def _lines_hint(first: Any, problem: str) -> str:

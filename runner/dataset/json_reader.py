@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from runner.core import MISSING, value_at
 from runner.dataset.content import describe_undecodable
 from runner.dataset.data_file import DataFile, open_bytes
 from runner.dataset.decode import BOM, decode_json, kind_of
@@ -68,7 +69,8 @@ def _decoded_rows(file: DataFile, data: bytes) -> list[Any]:
     except BadRow as error:
         raise DatasetError(f"{file.place}: {_broken(file, data, error)}; {_EXPECTED}") from None
     if file.records is not None:
-        value = _under(file, value, file.records)
+        found = value_at(value, file.records)
+        value = _under(file, value, file.records) if found is MISSING else found
     if not isinstance(value, list):
         where = "" if file.records is None else f" under {file.records!r}"
         raise DatasetError(f"{file.place}: {_EXPECTED}, found {kind_of(value)}{where}{_key_hint(file, value)}")

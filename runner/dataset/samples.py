@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.config import Column, Constant, DatasetConfig
+from runner.config import FIELDS_BY_NAME, Column, Constant, DatasetConfig
+from runner.core import MISSING, has_position, list_problem, value_at
 from runner.dataset.carried_columns import LabelKind, human_reader, to_type
 from runner.dataset.column_check import Columns
 from runner.dataset.decode import as_text, kind_of, record_of
@@ -16,9 +17,7 @@ from runner.dataset.readers import RawRow
 from runner.errors import BadRow
 from runner.types import Sample
 
-_BASIC = ("id", "question", "answer", "answer1", "answer2")
 _MODELS = ("model", "model1", "model2")
-_MISSING: Any = object()
 
 
 class SampleReader:
@@ -30,17 +29,20 @@ class SampleReader:
         config: the dataset section.
         found: the dataset's columns.
         label_kind: what a human label means.
-        also: further columns that templates name.
+        also: further columns that templates name, and paths below columns and fields.
     """
 
     def __init__(
         self, config: DatasetConfig, found: Columns, *, label_kind: LabelKind = "score", also: Iterable[str] = ()
     ) -> None:
-        sources = {field: config.source_of(field) for field in dict.fromkeys((*_BASIC, *config.fields))}
+        sources = {field: config.source_of(field) for field in dict.fromkeys((*FIELDS_BY_NAME, *config.fields))}
         self._constants = {field: source.value for field, source in sources.items() if isinstance(source, Constant)}
         self._paths = {field: source.path for field, source in sources.items() if isinstance(source, Column)}
         self._models = [field for field in _MODELS if sources.get(field) is not None]
         self._optional = frozenset(path for path in self._paths.values() if config.is_optional(path))
+        self._in_lists = {field: path for field, path in self._paths.items() if has_position(path)}
+        named = {name: path for name in also if has_position(name) and (path := config.path_of(name)) is not None}
+        self._named_in_lists = {name: path for name, path in named.items() if config.is_optional(path)}
         self._optional_roots = tuple(dict.fromkeys(path.partition(".")[0] for path in config.optional))
         self._label = config.human_label
         self._read_label = None if self._label is None else human_reader(self._label, label_kind)
@@ -80,7 +82,11 @@ class SampleReader:
         for name in self._optional_roots:
             record.setdefault(name, None)
         fields = self._mapped(record)
+        for name, path in self._named_in_lists.items():
+            if value_at(record, path) is MISSING:
+                record.setdefault(name, None)
         columns, problem = self._carried(record, fields)
+        problem = self._list_problem(record, fields) or problem
         id_ = str(raw.ordinal)
         try:
             id_ = _id_of(fields.get("id"), id_)
@@ -98,14 +104,21 @@ class SampleReader:
     def _mapped(self, record: Mapping[str, Any]) -> dict[str, Any]:
         fields = self._constants.copy()
         for field, path in self._paths.items():
-            value = record.get(path, _MISSING)
-            if value is _MISSING and "." in path:
-                value = _nested(record, path)
-            if value is _MISSING and path in self._optional:
+            value = record.get(path, MISSING)
+            if value is MISSING and "." in path:
+                value = value_at(record, path)
+            if value is MISSING and path in self._optional:
                 value = None
-            if value is not _MISSING:
+            if value is not MISSING:
                 fields[field] = value
         return fields
+
+    def _list_problem(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> str | None:
+        """Return why a field is absent if a list of this row lacks its element."""
+        for field, path in self._in_lists.items():
+            if field not in fields and (problem := list_problem(record, path)) is not None:
+                return f"field `{field}`: {problem}; if rows may lack it, set dataset.optional: [{path}]"
+        return None
 
     def _carried(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
         """Return the carried columns, and the problem with one of them, if any."""
@@ -127,19 +140,8 @@ class SampleReader:
 
 
 def _value_at(record: Mapping[str, Any], path: str) -> Any:
-    value = record.get(path, _MISSING)
-    if value is _MISSING:
-        value = _nested(record, path)
-    return None if value is _MISSING else value
-
-
-def _nested(record: Mapping[str, Any], path: str) -> Any:
-    """Follow `a.b` into nested objects; at each level a column of the whole name wins."""
-    if path in record:
-        return record[path]
-    head, dot, rest = path.partition(".")
-    inner = record.get(head) if dot else None
-    return _nested(inner, rest) if isinstance(inner, dict) else _MISSING
+    value = value_at(record, path)
+    return None if value is MISSING else value
 
 
 def _id_of(value: Any, ordinal: str) -> str:

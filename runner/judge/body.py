@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from runner.config import JudgeConfig
+from runner.core import MISSING, list_problem, splits, value_at
 from runner.errors import BadRow
 from runner.judge.template import Template
 from runner.types import Sample
@@ -85,23 +86,27 @@ def rendered(source: str, swapped: bool) -> Callable[[Sample], str]:
 def value_of(sample: Sample, name: str) -> Any:
     """Return the value of a name in a sample.
 
-    A field of that name comes first, then a column, then a dotted path into a field or a column.
+    A field of that name comes first, then a column, then a path below a field or a column. A missing key gives None.
 
     Raises:
-        BadRow: the row has no such field or column.
+        BadRow: the row has no such field or column, or a list has no such element.
     """
     for source in (sample.fields, sample.record):
         if name in source:
             return source[name]
-    root, *path = name.split(".")
     for source in (sample.fields, sample.record):
-        if path and root in source:
-            return _below(source[root], path)
+        root = next((root for root, _ in splits(name) if root in source), None)
+        if root is not None:
+            return _below(source[root], root, name)
     raise BadRow(f"there is no column `{name}`")
 
 
-def _below(value: Any, path: Sequence[str]) -> Any:
-    """Follow a dotted path. A missing key gives None, as in a nested column."""
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+def _below(value: Any, root: str, name: str) -> Any:
+    path = name[len(root) + 1 :]
+    found = value_at(value, path)
+    if found is not MISSING:
+        return found
+    problem = list_problem(value, path, root)
+    if problem is not None:
+        raise BadRow(f"`{{{name}}}`: {problem}; if rows may lack it, set dataset.optional: [{name}]")
+    return None

@@ -172,11 +172,7 @@ def _body(judge: JudgeConfig, swapped: bool) -> BodyTemplate:
 
 
 def _template_names(judge: JudgeConfig) -> tuple[str, ...]:
-    if judge.kind == "template":
-        texts = [judge.system, judge.user]
-    else:
-        texts = [value for value in judge.pai.values() if isinstance(value, str)]
-    return tuple(dict.fromkeys(name for text in texts if text for name in Template(text).names))
+    return tuple(dict.fromkeys(name for text in judge.prompts for name in Template(text).names))
 
 
 def _only_thought(response: JudgeResponse) -> str:

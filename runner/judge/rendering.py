@@ -10,13 +10,20 @@ import msgspec
 
 from runner.errors import BadRow
 
+# The keys of a turn, with other names of its roles: those of chat requests, and those of ShareGPT and the like.
+_TURNS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    ("role", "content", {}),
+    ("from", "value", {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}),
+)
+
 _encode = msgspec.json.Encoder().encode
 
 
 def as_text(value: Any) -> str:
     """Return any value as text for a template.
 
-    Null becomes the empty text, a list of `{role, content}` becomes turns, other lists and objects become JSON.
+    Null becomes the empty text, a list of `{role, content}` or `{from, value}` becomes turns, other lists and objects
+    become JSON.
 
     Raises:
         BadRow: the value cannot be written as JSON.
@@ -34,7 +41,7 @@ def as_text(value: Any) -> str:
 def strict_text(value: Any, field: str) -> str:
     """Return the text of one of the fields that PAI's built-in kinds send.
 
-    A string is returned unchanged, a number as text, a list of `{role, content}` as turns.
+    A string is returned unchanged, a number as text, a list of `{role, content}` or `{from, value}` as turns.
 
     Raises:
         BadRow: the value is anything else; the message names the field, what was found and what is expected.
@@ -45,7 +52,7 @@ def strict_text(value: Any, field: str) -> str:
         return str(value) if isinstance(value, int) else json_text(value)
     turns = turns_of(value)
     if turns is None:
-        expected = "a text, a number or a list of {role, content}"
+        expected = "a text, a number, or a list of {role, content} or {from, value}"
         raise BadRow(f"field `{field}` is {kind_of(value)}; expected {expected}")
     return turns
 
@@ -54,9 +61,11 @@ def turns_of(value: Any) -> str | None:
     """Return a conversation as text, one paragraph per turn, or None if the value is not a conversation."""
     if not isinstance(value, list) or not value:
         return None
-    if not all(isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and "content" in turn for turn in value):
-        return None
-    return "\n\n".join(f"{turn['role'].capitalize()}: {_content(turn['content'])}" for turn in value)
+    for role, content, names in _TURNS:
+        if all(isinstance(turn, Mapping) and isinstance(turn.get(role), str) and content in turn for turn in value):
+            spoken = ((names.get(turn[role].lower(), turn[role]), turn[content]) for turn in value)
+            return "\n\n".join(f"{speaker.capitalize()}: {_content(said)}" for speaker, said in spoken)
+    return None
 
 
 def kind_of(value: Any) -> str:

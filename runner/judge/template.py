@@ -1,4 +1,4 @@
-"""Prompt templates with `{name}` placeholders.
+"""Prompt templates with `{name}` placeholders: a name, and keys of objects or positions in lists after dots.
 
 Only braces around a name are a placeholder, so braces never need escaping: `{"score": 5}` is left unchanged.
 """
@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
+from runner.core import splits
 from runner.judge.rendering import as_text
 
-_NAME = re.compile(r"\{([^\W\d]\w*(?:\.[^\W\d]\w*)*)\}")
+_NAME = re.compile(r"\{([^\W\d]\w*(?:\.(?:[^\W\d]\w*|-?[0-9]{1,9}))*)\}")
 
 
 class UnknownName(NamedTuple):
@@ -68,8 +69,7 @@ def unknown_names(names: Iterable[str], fields: Collection[str], columns: Collec
     known = dict.fromkeys([*fields, *columns])
     unknown = []
     for name in names:
-        root = name.partition(".")[0]
-        if name not in known and root not in known:
-            nearest = get_close_matches(root, known, n=1)
+        if not any(root in known for root, _ in splits(name)):
+            nearest = get_close_matches(name.partition(".")[0], known, n=1)
             unknown.append(UnknownName(name, nearest[0] if nearest else None))
     return unknown

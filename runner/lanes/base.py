@@ -15,6 +15,7 @@ STOP_HINTS = {
     "authentication": "check the token and what it may use, then run the same command again",
     "quota": "check the account, then run the same command again",
     "address": "check service.base_url and judge.model, then run the same command again",
+    "refused": "check judge.model, judge.parameters and service, then run the same command again",
 }
 
 

@@ -223,8 +223,7 @@ class Budget:
         )
         reserved = f", {held} are reserved for batches" if getattr(self._held, name) else ""
         uncounted = sum(bound.uncounted for bound in {id(bound): bound for bound in self.bounds}.values())
-        one, many = "attempt of this run has no token count: in full", "attempts of this run have no token count: in full"
-        unsure = f" ({counted(uncounted, one, many)})" if uncounted else ""
+        unsure = f" (in full for {counted(uncounted, 'attempt', 'attempts')} without a token count)" if uncounted else ""
         found = f"budget.{name} is {cap}, of which {used} are used{unsure}{reserved}"
         return _Exhausted(f"{found}, and the next request can use up to {next_one}", self._pending)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from runner.errors import ConnectFailed, RateLimited, Refused, ServiceError, Transient
+from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, ServiceError, Transient
 from runner.limits.adaptive import AdaptiveController
 from runner.limits.adaptive_driver import AdaptiveDriver
 from runner.limits.budget import BudgetQueue
@@ -152,7 +152,7 @@ class RequestLimiter:
         self._notify_driver(lease, error if isinstance(error, Transient) and not self._in_outage() else None)
         if usage is not None:
             self._correct_tokens(lease, usage)
-        elif isinstance(error, RateLimited | ConnectFailed | Refused):
+        elif isinstance(error, RateLimited | ConnectFailed | Refused | Fatal):
             self._refund_tokens(lease)
         if lease.reservation is not None and self._budget is not None:
             if isinstance(error, RateLimited | ConnectFailed) and usage is None:

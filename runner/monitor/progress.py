@@ -24,6 +24,8 @@ class Progress(msgspec.Struct):
         jobs: the open shards: shard, batch_id, state, word (the service's status), requests, finished, age_s, stuck.
         retries: attempts that were repeated, in all calls.
         throttled: replies with status 429, in all calls.
+        causes: why rows are not `ok`, the commonest first: error_type, count, example.
+        stop_message: why the run stopped and what to do.
         beyond_limit: stored rows about later samples than those of this call (`--limit`); not in `total` and `done`.
         answered_in_batches: lines that the service has finished but that are not rows yet.
         services: by name, while they are used online: state, in_flight, concurrency, retries, throttled, because.
@@ -55,8 +57,10 @@ class Progress(msgspec.Struct):
     paused_because: str | None = None
     emulated: bool = False
     beyond_limit: int = 0
+    causes: list[dict[str, Any]] = []
     exit_code: int | None = None
     stop_reason: str | None = None
+    stop_message: str | None = None
 
     @property
     def shown(self) -> int:

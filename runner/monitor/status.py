@@ -66,8 +66,13 @@ def describe(data: Mapping[str, Any]) -> str:
     lines += [_job(job) for job in data.get("jobs") or ()]
     if data.get("paused_because"):
         lines.append(f"  paused: {data['paused_because']}")
+    lines += [
+        f"  {each['count']:,} x {each['error_type']}" + (f": {each['example']}" if each["example"] else "")
+        for each in data.get("causes") or ()
+    ]
     if data.get("stop_reason"):
-        lines.append(f"  stopped: {data['stop_reason']} (exit code {data.get('exit_code')})")
+        message = f": {data['stop_message']}" if data.get("stop_message") else ""
+        lines.append(f"  stopped: {data['stop_reason']} (exit code {data.get('exit_code')}){message}")
     if data.get("state") == "interrupted":
         lines.append("  no process is running it; run the same command again to resume")
     return "\n".join(lines)

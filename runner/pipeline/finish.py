@@ -16,7 +16,7 @@ from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun
 from runner.pipeline.report_process import write_report
 from runner.planning import row_lookup
-from runner.results import Aggregation, RowCounts, write_samples
+from runner.results import Aggregation, Cause, RowCounts, commonest, find_shared_ids, write_samples
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class RunSummary(msgspec.Struct, frozen=True):
         beyond_limit: stored rows about later samples than those of this call (`--limit`).
         emulated: True if an emulator answered: the verdicts are made up.
         notes: what else a reader of the rows should know, a sentence each.
+        causes: why rows are not `ok`, the commonest first.
     """
 
     directory: Path
@@ -63,6 +64,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     emulated: bool = False
     beyond_limit: int = 0
     notes: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield the summary as lines of text for the terminal."""
@@ -89,7 +91,9 @@ class RunSummary(msgspec.Struct, frozen=True):
         if self.emulated:
             rows["emulated"] = "the verdicts are made up"
         rows["run directory"] = str(self.directory)
-        return (f"{name:<24}{value}" for name, value in rows.items())
+        yield from (f"{name:<24}{value}" for name, value in rows.items())
+        for number, cause in enumerate(self.causes):
+            yield f"{'' if number else 'causes':<24}{cause}"
 
     def _beyond(self) -> str:
         if not self.beyond_limit:
@@ -103,8 +107,9 @@ class RunSummary(msgspec.Struct, frozen=True):
         if self.exit_code != 1:
             return None
         bad = self.counts.unparsed + self.counts.failed
+        often = f"most often {self.causes[0]}; " if self.causes else ""
         return (
-            f"{bad:,} of {self.counts.done:,} rows are not ok, more than output.tolerate allows: "
+            f"{bad:,} of {self.counts.done:,} rows are not ok, more than output.tolerate allows: {often}"
             "see error_type and error_message; --retry failed,unparsed sends these requests again"
         )
 
@@ -122,7 +127,7 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         stop = RunStopped("incomplete", "some requests have no row; run the same command again", exit_code=4)
     code, reason = _exit_code(run, manifest, stop)
     try:
-        manifest.end(code, reason)
+        manifest.end(code, stop)
     except RunStopped as error:
         stop = stop or error
         code, reason = stop.exit_code, stop.reason
@@ -148,7 +153,8 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         report=report,
         report_problem=report_problem,
         emulated=manifest.emulated,
-        notes=tuple(manifest.model_notes()),
+        notes=(*manifest.model_notes(), *_id_notes(run, stop)),
+        causes=tuple(commonest(manifest.counts.causes.values())),
     )
 
 
@@ -164,6 +170,22 @@ def _finish_samples(run: OpenRun, manifest: RunManifest, stop: RunStopped | None
         message = f"samples.parquet was not written: {error}; run the same command again when it can be read"
         return stop or RunStopped("dataset", message, exit_code=3)
     return stop
+
+
+def _id_notes(run: OpenRun, stop: RunStopped | None) -> list[str]:
+    """Say which ids belong to several samples, if all samples were written."""
+    path = run.directory.path / "samples.parquet"
+    if stop is not None or "id" not in run.inputs.reader.fields:
+        return []
+    try:
+        shared = find_shared_ids(path)
+    except (OSError, pa.ArrowException) as error:
+        log.warning("%s cannot be read: %s", path, error)
+        return []
+    if shared is None:
+        return []
+    log.warning("%s", shared.described())
+    return [shared.described()]
 
 
 def _write_report(run: OpenRun) -> tuple[Path | None, str | None]:

@@ -14,13 +14,13 @@ import msgspec
 import pyarrow as pa
 
 from runner.core import write_json
-from runner.errors import output_failed
+from runner.errors import RunStopped, output_failed
 from runner.lanes import Lane, Traffic
 from runner.model_names import is_emulated, model_notes
 from runner.monitor import Progress, RateMeter, eta
 from runner.pipeline.open import OpenRun
 from runner.planning import Route
-from runner.results import schema_text
+from runner.results import commonest, schema_text
 from runner.version import __version__
 
 log = logging.getLogger(__name__)
@@ -123,18 +123,29 @@ class RunManifest:
             log.warning("status.json cannot be written: %s", error)
         return progress
 
-    def end(self, exit_code: int, stop_reason: str | None) -> None:
-        """Write the end of the run to run.json and status.json; raises RunStopped if they cannot be written."""
-        self.save("finished" if stop_reason is None else "stopped", exit_code, stop_reason)
+    def end(self, exit_code: int, stop: RunStopped | None) -> None:
+        """Write the end of the run to run.json and status.json; raises RunStopped if they cannot be written.
+
+        Args:
+            exit_code: of the command.
+            stop: why the run ends before every request has its row; None if every request has.
+        """
+        reason, message = (None, None) if stop is None else (stop.reason, str(stop))
+        self.save("finished" if stop is None else "stopped", exit_code, reason, message)
+        progress = self._progress(exit_code, reason)
+        progress.stop_message = message
         try:
-            write_json(self._run.directory.status, msgspec.to_builtins(self._progress(exit_code, stop_reason)))
+            write_json(self._run.directory.status, msgspec.to_builtins(progress))
         except OSError as error:
             raise output_failed(error) from error
 
-    def save(self, state: str, exit_code: int | None = None, stop_reason: str | None = None) -> None:
+    def save(
+        self, state: str, exit_code: int | None = None, stop_reason: str | None = None, stop_message: str | None = None
+    ) -> None:
         """Write run.json; raises RunStopped if the output can no longer be written."""
         run = self._run
         config, earlier = run.inputs.config, run.earlier
+        counts = {name: value for name, value in msgspec.to_builtins(self.counts).items() if name != "causes"}
         data: dict[str, Any] = {
             "id": earlier.get("id") or f"{config.name}-{self._started_at}",
             "name": config.name,
@@ -152,7 +163,9 @@ class RunManifest:
             "lanes": list(self.lanes),
             "story": self._story,
             "batches": run.ledger.by_state(),
-            "counts": {"total": run.total, **msgspec.to_builtins(self.counts), "beyond_limit": run.done.beyond},
+            "stop_message": stop_message,
+            "counts": {"total": run.total, **counts, "beyond_limit": run.done.beyond},
+            "causes": self._causes(),
             "traffic": {"retries": self.traffic.retries, "throttled": self.traffic.throttled},
             "created_at": earlier.get("created_at") or self._started_at,
             "started_at": self._started_at,
@@ -197,9 +210,13 @@ class RunManifest:
             emulated=self.emulated,
             services={} if self.lane is None or exit_code is not None else self.lane.services,
             paused_because=None if self.lane is None else self.lane.paused,
+            causes=self._causes(),
             exit_code=exit_code,
             stop_reason=stop_reason,
         )
+
+    def _causes(self) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(cause) for cause in commonest(self.counts.causes.values())]
 
     def _state(self, exit_code: int | None, stop_reason: str | None) -> str:
         if exit_code is not None:

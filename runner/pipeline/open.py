@@ -30,10 +30,13 @@ from runner.planning import (
     RunOptions,
     check_inputs,
     check_request_fingerprint,
+    check_requests_differ,
+    find_same_requests,
     find_stale_columns,
     parsing_fingerprint,
     prices_by_variant,
     request_fingerprint,
+    requests_asked,
     row_lookup,
     shared_columns,
     variant_keys,
@@ -105,11 +108,20 @@ def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
     if options.detach and any(service.kind == "emulator" for service in config.services):
         raise UsageError("--detach: the embedded emulator ends with the run, and its batches with it")
     directory = RunDirectory(config.output.directory)
+    _check_requests_differ(inputs, options, directory)
     if options.fresh and directory.path.exists() and directory.is_run():
         _move_earlier_run(directory)
     directory.prepare()
     with directory.held(), log_to_file(directory.log):
         yield _report_write_errors(directory, partial(_build_open_run, inputs, options, directory))
+
+
+def _check_requests_differ(inputs: RunInputs, options: RunOptions, directory: RunDirectory) -> None:
+    """Refuse a new run whose requests are all alike; the requests of an earlier run cannot change any more."""
+    if options.fresh or not directory.is_run():
+        check_requests_differ(inputs)
+    elif (problem := find_same_requests(inputs)) is not None:
+        log.warning("%s", problem)
 
 
 def _move_earlier_run(directory: RunDirectory) -> None:
@@ -139,8 +151,9 @@ def _read_earlier_run(directory: RunDirectory, config: RunConfig) -> dict[str, A
     earlier = directory.read_run()
     if not earlier and (directory.has_rows() or directory.has_shards()):
         raise RunDirectoryError(f"{directory.path}: there are rows but no run.json; put it back, or use --fresh")
-    check_request_fingerprint(str(directory.path), earlier.get("asking", {}), request_fingerprint(config))
-    return earlier
+    asked = requests_asked(directory, earlier)
+    check_request_fingerprint(str(directory.path), asked, request_fingerprint(config))
+    return earlier and {**earlier, "asking": asked}
 
 
 def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirectory) -> OpenRun:

@@ -21,6 +21,8 @@ from runner.planning.inputs import (
 from runner.planning.plan import make_plan, route_requests
 from runner.planning.preview import preview_requests, preview_rows
 from runner.planning.routing import Route, batch_services, why_not_batch
+from runner.planning.run_state import requests_asked
+from runner.planning.same_requests import check_requests_differ, find_same_requests
 
 __all__ = [
     "Route",
@@ -29,7 +31,9 @@ __all__ = [
     "batch_services",
     "check_inputs",
     "check_request_fingerprint",
+    "check_requests_differ",
     "estimate_requests",
+    "find_same_requests",
     "find_stale_columns",
     "make_plan",
     "parsing_fingerprint",
@@ -37,6 +41,7 @@ __all__ = [
     "preview_rows",
     "prices_by_variant",
     "request_fingerprint",
+    "requests_asked",
     "route_requests",
     "row_lookup",
     "shared_columns",

@@ -19,6 +19,7 @@ from runner.dataset import (
     RowLookup,
     SampleReader,
     check_columns,
+    check_template_paths,
     chunks,
     columns,
     discover,
@@ -27,6 +28,7 @@ from runner.errors import ConfigError
 from runner.judge import Panel, Variant
 from runner.planning.labels import label_kind
 from runner.planning.scales import common_scale, describe_scales
+from runner.planning.template_names import check_constants, known_fields, lookalikes_of, used_paths
 from runner.results import CommonScale, VariantKey, results_schema
 from runner.service import check_connection, check_options
 from runner.types import TEXT_FIELDS, Row, Secret
@@ -71,6 +73,8 @@ class RunInputs(msgspec.Struct, frozen=True):
         schema: the schema of the results.
         warnings: what in the configuration has no effect, a line each.
         common_scale: which scores are averaged as positions; None if the judges' scales do not differ.
+        first_rows: the first rows of the dataset, as far as they had to be read.
+        lookalikes: by judge, the first text in its prompts that looks like a placeholder and is none.
     """
 
     config: RunConfig
@@ -82,6 +86,8 @@ class RunInputs(msgspec.Struct, frozen=True):
     schema: pa.Schema
     warnings: tuple[str, ...] = ()
     common_scale: CommonScale | None = None
+    first_rows: tuple[RawRow, ...] = ()
+    lookalikes: Mapping[str, str] = {}
 
 
 def check_inputs(config: RunConfig, environ: Mapping[str, str] | None = None) -> RunInputs:
@@ -106,18 +112,24 @@ def _inputs(config: RunConfig, environ: Mapping[str, str]) -> RunInputs:
     common = common_scale(config.judges)
     notes: list[str] = []
     files = discover(config.dataset, notes)
-    found = columns(files, config.dataset.optional)
-    used = {name for names in panel.required_fields().values() for name in names}
+    required = panel.required_fields()
+    used = {name for names in required.values() for name in names}
     fields = {name for name in used if config.dataset.source_of(name) is not None}
-    check_columns(config.dataset, fields, found)
-    panel.check_names(fields, found.names)
+    found = columns(files, config.dataset.optional, used_paths(config.dataset, used))
     config = with_default_id(config, found)
+    check_columns(config.dataset, fields, found)
+    panel.check_names(fields - {"id"} | known_fields(config.dataset, found), found.names)
+    check_constants(config.dataset, required)
+    check_template_paths(config.dataset, sorted(used - fields), found)
     reader = SampleReader(config.dataset, found, label_kind=label_kind(config), also=used - fields)
     texts = tuple(name for name in TEXT_FIELDS if _has_source(config, name, found))
     schema = results_schema(reader.result_fields())
     scales = () if common is None else (describe_scales(config.judges, common),)
-    warnings = (*find_unmatched(config), *scales, *notes, *found.missing_optional())
-    return RunInputs(config, tokens, panel, files, reader, texts, schema, warnings, common)
+    alike = [(judge.name, item) for judge in config.judges for item in lookalikes_of(judge, config.dataset, found)]
+    placeholders = (f"judge `{name}`: {item.described}" for name, item in alike)
+    warnings = (*find_unmatched(config), *scales, *notes, *found.missing_optional(), *placeholders)
+    meant = {name: item.described for name, item in reversed(alike)}
+    return RunInputs(config, tokens, panel, files, reader, texts, schema, warnings, common, found.first_rows, meant)
 
 
 def with_default_id(config: RunConfig, found: Columns) -> RunConfig:

@@ -70,7 +70,7 @@ class LabelCheck:
             place = _EXPECTED[kind]
             hint = "; add a map such as {a: 1, b: 2, both: tie}" if kind == "winner" else "; add a map to numbers"
         else:
-            keys = list(label.map)
+            keys = [key or "null" for key in label.map]
             more = ", ..." if len(keys) > _MAX_NAMED_KEYS else ""
             place = f"in map ({', '.join(keys[:_MAX_NAMED_KEYS])}{more})"
             guesses = [(word, guess) for word in words if (guess := _nearest(word, keys))]

@@ -13,6 +13,8 @@ from runner.dataset import chunks
 from runner.errors import BadRow, DatasetError
 from runner.planning.first_rows import FirstRows
 from runner.planning.inputs import RunInputs
+from runner.planning.same_requests import check_requests_differ
+from runner.planning.shared_ids import IdCheck
 from runner.results import RunDirectory, open_snapshot
 
 ROWS_CHECKED = 100
@@ -37,17 +39,20 @@ def preview_requests(inputs: RunInputs, show: int) -> Preview:
     """Build the requests of the first rows, and keep the bodies of the first `show` requests.
 
     Raises:
+        ConfigError: all requests of a template are alike.
         DatasetError: the dataset is empty, or none of the first rows gives a request.
     """
+    check_requests_differ(inputs)
     bodies: list[str] = []
     warnings: list[str] = []
     sizes: list[int] = []
-    first_rows = FirstRows(inputs.config)
+    first_rows, ids = FirstRows(inputs.config), IdCheck(has_ids="id" in inputs.reader.fields)
     rows = 0
     for raw in islice((raw for chunk in chunks(inputs.files) for raw in chunk), max(ROWS_CHECKED, show)):
         rows += 1
         sample = inputs.reader.sample(raw)
         first_rows.add(sample)
+        ids.add(sample)
         try:
             for variant in range(len(inputs.panel.variants)):
                 body = inputs.panel.request(sample, variant).body
@@ -64,7 +69,8 @@ def preview_requests(inputs: RunInputs, show: int) -> Preview:
         f"the first {rows} rows make {len(sizes)} requests of about {sum(sizes) // len(sizes)} prompt tokens each "
         f"(without the service's own template)"
     )
-    return Preview(bodies, [*inputs.warnings, *first_rows.warnings(), *warnings[:MAX_BAD_ROWS]], described)
+    warnings = [*inputs.warnings, *first_rows.warnings(), *ids.warnings(), *warnings[:MAX_BAD_ROWS]]
+    return Preview(bodies, warnings, described)
 
 
 def preview_rows(directory: Path, count: int = 5) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -45,6 +46,20 @@ class RunState(msgspec.Struct, frozen=True):
     used: Spend
 
 
+def requests_asked(directory: RunDirectory, earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the request fingerprint that later runs must keep; empty if no request has a row or is in an open batch.
+
+    A run that stopped before its first row, because the model's name was wrong, can go on with the right one.
+
+    Args:
+        directory: the run directory.
+        earlier: the content of its run.json.
+    """
+    if directory.has_rows() or (directory.has_shards() and Ledger(directory.batches).open_shards):
+        return dict(earlier.get("asking", {}))
+    return {}
+
+
 def read_run_state(inputs: RunInputs, options: RunOptions) -> RunState:
     """Read the dataset's row counts and the state of the run directory.
 
@@ -54,7 +69,9 @@ def read_run_state(inputs: RunInputs, options: RunOptions) -> RunState:
     """
     directory = RunDirectory(inputs.config.output.directory)
     earlier = directory.read_run()
-    check_request_fingerprint(str(directory.path), earlier.get("asking", {}), request_fingerprint(inputs.config))
+    check_request_fingerprint(
+        str(directory.path), requests_asked(directory, earlier), request_fingerprint(inputs.config)
+    )
     known = DatasetFingerprint.from_data(earlier["dataset"]) if earlier else None
     fingerprint = take_fingerprint(inputs.files, known)
     samples = fingerprint.rows if options.limit is None else min(options.limit, fingerprint.rows)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from runner.results.causes import Cause, commonest
 from runner.results.common_scale import CommonScale
-from runner.results.completion import CompletionIndex, RowCounts, VariantKey, load_completion_index
+from runner.results.completion import CompletionIndex, VariantKey, load_completion_index
 from runner.results.exporter import export_results, open_snapshot
 from runner.results.journal import encode_row, read_segment, replace_surrogates, segment_paths
 from runner.results.parts import part_paths, read_part_batches, rewrite_part
 from runner.results.recorder import ResultRecorder
 from runner.results.recovery import add_missing_columns, recover_results
+from runner.results.row_counts import RowCounts
 from runner.results.run_directory import RunDirectory, move_aside, schema_text
 from runner.results.samples import Aggregation, write_samples
 from runner.results.schema import (
@@ -20,11 +22,13 @@ from runner.results.schema import (
     results_schema,
     verdict_columns,
 )
+from runner.results.shared_ids import find_shared_ids
 from runner.results.writer import ResultWriter
 
 __all__ = [
     "TRANSIENT_ERROR_TYPES",
     "Aggregation",
+    "Cause",
     "CommonScale",
     "CompletionIndex",
     "ResultRecorder",
@@ -33,11 +37,13 @@ __all__ = [
     "RunDirectory",
     "VariantKey",
     "add_missing_columns",
+    "commonest",
     "dataset_fields",
     "encode_row",
     "export_results",
     "extra_float_columns",
     "fields_to_restore",
+    "find_shared_ids",
     "load_completion_index",
     "move_aside",
     "open_snapshot",

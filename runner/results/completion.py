@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.results.parts import part_paths, read_part_batches
 from runner.results.row_block import RowBlock
+from runner.results.row_counts import RowCounts
 from runner.results.schema import TRANSIENT_ERROR_TYPES
 from runner.types import Row
 
@@ -26,7 +26,7 @@ ROWS_PER_READ = 65536
 
 # The columns that are read of every row.
 INDEX_COLUMNS = (
-    *("ordinal", "judge", "swapped", "repeat", "status", "error_type"),
+    *("ordinal", "judge", "swapped", "repeat", "status", "error_type", "error_message"),
     *("prompt_tokens", "completion_tokens", "cost", "cached_tokens", "served_model"),
 )
 
@@ -34,88 +34,10 @@ INDEX_COLUMNS = (
 USAGE_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "cost")
 
 # The other columns of a replaced row that are counted, so that it can be counted again if it is kept after all.
-_COUNTED_COLUMNS = ("status", "judge", "served_model")
-
-# Names of models beyond this number of a judge are counted together: a service may name each reply differently.
-MAX_SERVED_NAMES = 100
-OTHER_MODELS = "(others)"
+_COUNTED_COLUMNS = ("status", "judge", "served_model", "error_type", "error_message")
 
 # The states of a request: it has no row; it has one; it is in a batch whose results are not collected yet.
 MISSING, ANSWERED, SUBMITTED = 0, 1, 2
-
-
-class RowCounts(msgspec.Struct):
-    """The number of rows by status, their total usage, and for each judge the number of rows by `served_model`."""
-
-    ok: int = 0
-    unparsed: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float = 0.0
-    cached_tokens: int = 0
-    served: dict[str, dict[str, int]] = {}
-
-    @property
-    def done(self) -> int:
-        """The number of rows of any status."""
-        return self.ok + self.unparsed + self.failed
-
-    def add(self, row: Row, sign: int = 1) -> None:
-        """Count one row, or with `sign` -1 subtract it."""
-        status = row["status"]
-        if status == "ok":
-            self.ok += sign
-        elif status == "unparsed":
-            self.unparsed += sign
-        else:
-            self.failed += sign
-        self.prompt_tokens += sign * (row["prompt_tokens"] or 0)
-        self.completion_tokens += sign * (row["completion_tokens"] or 0)
-        if cost := row["cost"]:
-            self.cost += sign * cost
-        self.cached_tokens += sign * (row.get("cached_tokens") or 0)
-        self._add_served(row["judge"], row.get("served_model"), sign)
-
-    def add_block(self, rows: RowBlock) -> None:
-        """Count the rows of a block."""
-        ok, unparsed = (rows["status"].count(name) for name in ("ok", "unparsed"))
-        self.ok += ok
-        self.unparsed += unparsed
-        self.failed += len(rows) - ok - unparsed
-        self.prompt_tokens += sum(filter(None, rows["prompt_tokens"]))
-        self.completion_tokens += sum(filter(None, rows["completion_tokens"]))
-        self.cost = sum(filter(None, rows["cost"]), self.cost)
-        self.cached_tokens += sum(filter(None, rows["cached_tokens"]))
-        for (judge, name), n in Counter(zip(rows["judge"], rows["served_model"], strict=True)).items():
-            self._add_served(judge, name, n)
-
-    def add_batch(self, rows: pa.RecordBatch) -> bool:
-        """Count the rows of one judge in an Arrow batch; returns True if all of them are `ok`."""
-        ok, unparsed = (pc.equal(rows["status"], name).true_count for name in ("ok", "unparsed"))
-        self.ok += ok
-        self.unparsed += unparsed
-        self.failed += rows.num_rows - ok - unparsed
-        self.prompt_tokens += pc.sum(rows["prompt_tokens"]).as_py() or 0
-        self.completion_tokens += pc.sum(rows["completion_tokens"]).as_py() or 0
-        self.cost += pc.sum(rows["cost"]).as_py() or 0.0
-        if "served_model" in rows.schema.names:  # parts of an earlier version lack both
-            self.cached_tokens += pc.sum(rows["cached_tokens"]).as_py() or 0
-            for found in pc.value_counts(rows["served_model"]).to_pylist():
-                self._add_served(rows["judge"][0].as_py(), found["values"], found["counts"])
-        return bool(ok == rows.num_rows)
-
-    def _add_served(self, judge: str, name: str | None, n: int) -> None:
-        if name is None:
-            return
-        names = self.served.setdefault(judge, {})
-        if name not in names and len(names) >= MAX_SERVED_NAMES:
-            name = OTHER_MODELS
-        names[name] = names.get(name, 0) + n
-        if not names[name]:
-            del names[name]
-        if not names:
-            del self.served[judge]
 
 
 class CompletionIndex:

@@ -120,6 +120,11 @@ class Client:
     ) -> None:
         await self._closing.aclose()
 
+    @property
+    def chat_url(self) -> str:
+        """The URL that chat requests are sent to, for messages: without secrets."""
+        return self._target("POST", self._chat_url).url
+
     async def chat(self, body: bytes) -> JudgeResponse:
         """Send one chat body and return the complete answer; raises ServiceError."""
         return await self._authorized(self._chat, body)

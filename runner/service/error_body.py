@@ -27,8 +27,8 @@ CONTENT_CODES = frozenset(
         "base_resp.1027",
     }
 )
-# Codes of a token that is wrong, whatever the status.
-KEY_CODES = frozenset({"invalidapikey"})
+# Codes and reasons of a token that is wrong, whatever the status: Model Studio, OpenAI, Google, MiniMax.
+KEY_CODES = frozenset({"invalidapikey", "invalid_api_key", "api_key_invalid", "base_resp.1004", "base_resp.2049"})
 THROTTLE_CODES = ("throttling", "limit_requests", "limit_burst_rate", "rate_limit", "ratelimit")
 
 # The statuses that codes stand for in a reply whose own status says nothing. Texts are those of OpenAI, Anthropic,

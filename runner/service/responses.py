@@ -14,9 +14,13 @@ from email.utils import parsedate_to_datetime
 from runner.errors import BadReply, Fatal, RateLimited, Refused, ServerFault, ServiceError
 from runner.service.billing import is_account_empty
 from runner.service.error_body import CONTENT_CODES, KEY_CODES, read_error
+from runner.service.refusal_words import exceeds_quota, is_moderated, is_too_long
 
 # 4xx statuses that report the service's state, not an error in the request.
 SERVER_STATUS = frozenset({408, 409, 425, 450, 499})
+
+# 4xx statuses whose words are read: is it the content that is refused?
+REFUSAL_STATUS = frozenset({400, 403, 405, 422, 451})
 
 _MAX_WAIT_SECONDS = 1e9
 _GO_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -42,22 +46,24 @@ def error_from_response(status: int, headers: Mapping[str, str], raw: bytes, dia
         status, shown = found.status, f"{shown} with {found.status} inside"
     message = f"{shown}: {found.text}"
     wait, asks_to_wait = retry_after(headers), "Retry-After" in headers or "retry-after" in headers
-    if code in CONTENT_CODES:
+    if code in CONTENT_CODES or (status in REFUSAL_STATUS and is_moderated(message)):
         return Refused(message, error_type="content_filter", status=status)
     if is_account_empty(status, code, found.message, dialect, asks_to_wait=asks_to_wait):
         return Fatal(message, reason="quota", status=status)
+    if status in (413, 429) and exceeds_quota(message):
+        return Refused(f"{message}; this one request is larger than the quota", error_type="too_long", status=status)
     if status in (402, 429) or (status in (200, 400, 503) and found.is_throttling):
         return RateLimited(message, status=status, retry_after=wait)
     if status in (401, 403, 407) or code in KEY_CODES:
-        return Fatal(message, reason="authentication", status=status)
+        return Fatal(message, reason="authentication", status=status, is_certain=code in KEY_CODES)
     if 200 <= status < 300:
         text = f"a {status} without an answer: {found.text}"
         return BadReply(text, status=status, retry_after=wait, is_foreign=status == 200 and not found.is_error)
     if status >= 500 or status in SERVER_STATUS:
         return ServerFault(message, status=status, retry_after=wait)
     if status in (404, 405) or 300 <= status < 400:
-        return Fatal(message, reason="address", status=status)
-    return Refused(message, status=status)
+        return Fatal(message, reason="address", status=status, is_certain=False)
+    return Refused(message, status=status, is_own=status == 413 or is_too_long(code, message))
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:

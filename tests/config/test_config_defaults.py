@@ -35,7 +35,7 @@ DEFAULTS = {
     },
     "prices": None,
     "budget": {"cost": None, "requests": None, "tokens": None},
-    "breaker": {"window": 100, "share": 0.5},
+    "breaker": {"window": 100, "share": 0.5, "refusals": 20},
     "monitor": {"progress": "auto", "listen": None, "token_env": None},
     "report": None,
     "cluster": None,

@@ -40,6 +40,8 @@ CASES = {
     "no judge": Case(RUN, DATASET + SERVICE),
     "the YAML file does not exist": Case("run jugde.yaml"),
     "the file is not YAML": Case(RUN, GOOD + "output: {directory: a: b}\n"),
+    "a tab in the YAML": Case(RUN, GOOD + "output:\n\tdirectory: out\n"),
+    "a value that begins with `*`": Case(RUN, GOOD.replace("answers.jsonl", "*.jsonl")),
     "an environment variable is not set": Case(RUN, GOOD + "output:\n  directory: ${JUDGE_RUNS}\n"),
     "the dataset does not exist": Case(RUN, GOOD.replace("answers.jsonl", "anwsers.jsonl")),
     "the dataset is empty": Case(RUN, files={"answers.jsonl": ""}),
@@ -96,7 +98,44 @@ CASES = {
         RUN, DATASET + JUDGE + 'service:\n  base_url: URL\n  headers: {Authorization: "Bearer SECRET"}\n'
     ),
     "a token in `--set`": Case(f"{RUN} --set service.token=SECRET"),
+    "a list has no such element": Case(
+        RUN,
+        "dataset: {path: answers.jsonl, fields: {answer: turns.2}}\n" + JUDGE + SERVICE,
+        {"answers.jsonl": '{"id": "a", "question": "Why?", "turns": ["So.", "Yes."]}\n'},
+    ),
+    "a position is missing": Case(
+        RUN,
+        "dataset: {path: answers.jsonl, fields: {answer: turns.value}}\n" + JUDGE + SERVICE,
+        {"answers.jsonl": '{"id": "a", "question": "Why?", "turns": [{"from": "gpt", "value": "So."}]}\n'},
+    ),
+    "a path below a cell of CSV": Case(
+        RUN,
+        TABLE.replace("csv}", "csv, fields: {answer: turns.0}}"),
+        {"answers.csv": "id,question,turns\n1,Why?,[3]\n"},
+    ),
+    "a kept name that differs from a result column by case only": Case(
+        RUN, GOOD.replace("jsonl}", "jsonl, keep: [Score]}")
+    ),
+    "two kept names that differ by case only": Case(RUN, GOOD.replace("jsonl}", "jsonl, keep: [tone, Tone]}")),
+    "`{a,b}` in a path": Case(RUN, GOOD.replace("answers.jsonl", "'{answers,more}.jsonl'")),
     "a template names an unknown field": Case(RUN, DATASET + TEMPLATE % "Rate {questoin} {answer}" + SERVICE),
+    "marks of thinking that are no pairs": Case(
+        RUN,
+        DATASET
+        + "judge:\n  kind: template\n  user: '{answer}'\n  verdict: {format: last_number, thinking: '<x>'}\n"
+        + SERVICE,
+    ),
+    "a template names an unknown key": Case(
+        RUN,
+        DATASET + TEMPLATE % "Rate {answer} in {meta.lagn}" + SERVICE,
+        {"answers.jsonl": '{"id": "a", "answer": "So.", "meta": {"lang": "en"}}\n'},
+    ),
+    "a template names nothing": Case(RUN, DATASET + TEMPLATE % "Rate {{ answer }}" + SERVICE),
+    "all requests are alike": Case(
+        RUN,
+        DATASET + TEMPLATE % "Rate { answer } in {lang}" + SERVICE,
+        {"answers.jsonl": ANSWERS.replace('"id"', '"lang": "en", "id"')},
+    ),
     "a prompt file does not exist": Case(RUN, DATASET + TEMPLATE % "file://prompt.txt" + SERVICE),
     "two judges with the same name": Case(
         RUN, DATASET + "judges:\n  - {name: a}\n  - {name: a, model: pai-judge-plus}\n" + SERVICE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -15,16 +16,17 @@ from runner.report.models import Scales
 from runner.results import CommonScale
 
 EXTRA = ("human_winner", "human_score", "human_label", "model", "category")
+PAIRS = (*EXTRA, "model1", "model2")
 FIVE_AND_TEN = {"j": (1.0, 5.0), "k": (1.0, 10.0)}
 
 
 def make_summary(rows: list[Row], group_by: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
-    """Summarize a run; `more` goes to `make_run`, but `scales` to `summarize`."""
-    scales = Scales(judges=more.pop("scales", {}))
-    extra = more.pop("extra", EXTRA)
+    """Summarize a run; `more` goes to `make_run`, but `scales` and `human` (a scale) to `summarize`."""
+    scales = Scales(human=more.pop("human", None), judges=more.pop("scales", {}))
+    extra, journal = more.pop("extra", EXTRA), more.pop("journal", None)
     with tempfile.TemporaryDirectory() as directory:
         run = make_run(Path(directory) / "run", rows, extra, samples=bool(rows), **more)
-        return summarize(run, group_by, scales)
+        return summarize(run, group_by, scales, journal=journal)
 
 
 def pair(n: int, winners: str, judge: str = "j", **more: Any) -> list[Row]:
@@ -87,8 +89,29 @@ def by_model(scores: dict[str, Callable[[int], float]], count: int = 30) -> list
 @cache
 def run_named(name: str) -> dict[str, Any]:
     """Returns the summary of one of the runs below."""
+    if name in ENDED:
+        base = copy.deepcopy(run_named("one order"))
+        base["run"].update(ENDED[name])
+        return base
     rows, group_by, more = RUNS[name]()
     return make_summary(rows, group_by, **more)
+
+
+def contests(*results: tuple[str, str, str], count: int = 6) -> list[Row]:
+    """Returns rows of two models each and the winner, all of them several times."""
+    return [
+        row(n, winner=winner, model1=first, model2=second)
+        for n, (first, second, winner) in enumerate(one for _ in range(count) for one in results)
+    ]
+
+
+def in_both_orders(**more: Any) -> list[Row]:
+    """Returns rows of two orders with alternating labels and rarely a mistake or a flip."""
+    return [
+        row(n, swapped=swapped, winner="21"[n % 2] if n % 5 == 0 and (swapped or n % 10) else "12"[n % 2],
+            human_winner="12"[n % 2], **more)
+        for n in range(40) for swapped in (False, True)
+    ]  # fmt: skip
 
 
 def _run(
@@ -98,9 +121,81 @@ def _run(
 
 
 STOPPED = {"state": "stopped", "exit_code": 4, "stop_reason": "max_time"}
+# Runs that differ from "one order" only in run.json.
+ENDED: dict[str, dict[str, Any]] = {
+    "finished": {"state": "finished", "exit_code": 0},
+    "tolerated": {"state": "finished", "exit_code": 1},
+    "action needed": {"state": "stopped", "exit_code": 3},
+    "out of time": {"state": "stopped", "exit_code": 4},
+    "bug": {"state": "stopped", "exit_code": 70},
+    "interrupted": {"state": "stopped", "exit_code": 130},
+    "terminated": {"state": "stopped", "exit_code": 143},
+    "real": {"emulated": False},
+    "limited": {"limit": 3},
+    "unlimited": {"limit": None},
+    "limit of all": {"limit": 60},
+    "retried": {"traffic": {"retries": 4, "throttled": 2}},
+    "never retried": {"traffic": {"retries": 0, "throttled": 0}},
+    "resumed": {
+        "story": [{"lane": "online", "left": 60}, {"lane": "batch", "left": 2}],
+        "route_reason": "2 open requests",
+    },
+    "lone remainder": {"story": [{"lane": "online", "left": 2}], "route_reason": "2 open requests"},
+    "in one go": {"story": [{"lane": "online", "left": 60}], "route_reason": "60 open requests"},
+}
+FOUR = {n: f"q{n // 4}" for n in range(24)}
+RISING: dict[str, Callable[[int], float]] = {"a": lambda n: 1.0 + n % 2, "b": lambda n: 4.0 + n % 2}
 COMMON = CommonScale(FIVE_AND_TEN, frozenset({"score"}))
 RUNS: dict[str, Callable[[], tuple[list[Row], tuple[str, ...], dict[str, Any]]]] = {
     "no rows": lambda: _run([]),
+    "journal rows": lambda: _run([row(n, score=1.0) for n in range(3)], journal="", run={"state": "running"}),
+    "both orders": lambda: _run(in_both_orders()),
+    "panel of both orders": lambda: _run([*in_both_orders(judge="j"), *in_both_orders(judge="k")]),
+    "on another scale": lambda: _run(graded(lambda n: float(n % 7 + n % 2)), scales={"j": (0, 10)}, human=(0, 6)),
+    "on the same scale": lambda: _run(graded(lambda n: float(n % 7)), scales={"j": (0, 6)}, human=(0, 6)),
+    "many groups": lambda: _run(
+        [row(n, winner="1", human_winner="1", category=f"c{n}") for n in range(53)], ("category",)
+    ),
+    "many models": lambda: _run([row(n, score=float(n % 5), model=f"m{n}") for n in range(53)]),
+    "positions of models": lambda: _run(
+        [{**one, "model": "ab"[one["ordinal"] % 2]} for one in scored_panel(lambda n: 2.0 * (n % 5))],
+        scales=FIVE_AND_TEN, common=COMMON,
+    ),
+    "contests": lambda: _run(contests(("a", "b", "1"), ("a", "b", "2"), ("b", "c", "1"), ("c", "a", "1")), extra=PAIRS),
+    "contests with ties": lambda: _run(contests(("a", "b", "1"), ("a", "b", "2"), ("a", "b", "tie")), extra=PAIRS),
+    "islands": lambda: _run(
+        contests(("a", "b", "1"), ("a", "b", "2"), ("c", "d", "1"), ("c", "d", "2")), extra=PAIRS
+    ),
+    "unbeaten": lambda: _run(contests(("a", "b", "1"), ("a", "c", "1"), ("b", "c", "1"), ("b", "c", "2")), extra=PAIRS),
+    "beaten": lambda: _run(contests(("b", "a", "1"), ("c", "a", "1"), ("b", "c", "1"), ("b", "c", "2")), extra=PAIRS),
+    "same human scores": lambda: _run([row(n, score=float(n % 4), human_score=2.0) for n in range(24)], questions=FOUR),
+    "pairs in questions": lambda: _run(
+        [row(n, score=float(n % 5), human_score=float(n % 3)) for n in range(24)], questions=FOUR
+    ),
+    "ranked by people": lambda: _run([{**one, "human_score": one["score"]} for one in by_model(RISING)]),
+    "people see no difference": lambda: _run([{**one, "human_score": 1.0} for one in by_model(RISING)]),
+    "people rank others": lambda: _run(
+        [
+            *({**one, "human_score": 1.0 if one["model"] == "a" else None} for one in by_model(RISING)),
+            *(row(100 + n, status="failed", model="c", human_score=2.0) for n in range(5)),
+        ]
+    ),
+    "judges of other samples": lambda: _run([row(n, "jk"[n % 2], score=float(n % 5)) for n in range(24)]),
+    "judge of one score": lambda: _run(scored_panel(lambda n: 2.0)),
+    "panel of one winner": lambda: _run([row(n, judge, winner="1") for n in range(20) for judge in "jk"]),
+    "one score": lambda: _run(graded(lambda n: 2.0)),
+    "one class": lambda: _run([row(n, winner="1", human_winner="1") for n in range(20)]),
+    "one word": lambda: _run([row(n, label="a", human_label="a") for n in range(20)]),
+    "many words": lambda: _run([row(n, label=f"w{n}", human_label=f"w{n}") for n in range(40)]),
+    "repeated scores": lambda: _run(
+        [row(n, repeat=repeat, score=float((n + repeat * (n % 3 == 0)) % 5)) for n in range(20) for repeat in range(2)]
+    ),
+    "never decided": lambda: _run(
+        [row(n, j, winner=w, human_winner="1") for n in range(20) for j, w in (("j", "1"), ("k", "2"))]
+    ),
+    "hardly defined": lambda: _run(
+        [row(n, winner="2" if n == 0 else "1", human_winner="1") for n in range(20)]
+    ),
     "one row": lambda: _run([row(0, score=1.0)]),
     "all failed": lambda: _run([row(n, status="failed", error_type="timeout") for n in range(3)]),
     "some failed": lambda: _run(

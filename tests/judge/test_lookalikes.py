@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import BadRow
 from runner.judge import Template, find_lookalikes
 
 KNOWN = {"answer", "gold answer", "my-id", "meta.lang", "2nd"}
@@ -99,8 +98,3 @@ TURNS = "User: Hi\n\nAssistant: Yo"
 )  # fmt: skip
 def test_lists_of_turns(turns: Any, text: str) -> None:
     assert Template("{v}").render(lambda _: turns) == text
-
-
-def test_a_placeholder_names_itself_if_its_value_cannot_be_written() -> None:
-    with pytest.raises(BadRow, match=r"`\{v\.0\}`"):
-        Template("{v.0}").render(lambda _: object())

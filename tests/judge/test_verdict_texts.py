@@ -2,7 +2,8 @@
 
 `tests/data/verdict_texts.jsonl` has one text a line: its `kind`, how it is read (`format`, `scale`, `finish_reason`),
 and `expected`: a score, a winner, a winner with both scores, or null if the text has no clear verdict. `abstains` marks
-a text whose verdict the reader leaves out, although a person can tell it.
+a text whose verdict the reader leaves out, although a person can tell it, and `misread` has the wrong value of a known
+fault: a pattern of the user's own cannot know that the number it matches is the top of the scale.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def found(row: dict[str, Any]) -> Any:
 def test_every_text_is_read_rightly() -> None:
     failures = []
     for row in ROWS:
-        value, expected = found(row), None if row.get("abstains") else row["expected"]
+        value, expected = found(row), None if row.get("abstains") else row.get("misread", row["expected"])
         if value != expected and not (row.get("abstains") and value == row["expected"]):
             failures.append(f"{row['kind']}: {value!r} for {row['expected']!r} in {row['format']}: {row['text']!r}")
     assert not failures, "\n".join(failures)
@@ -59,5 +60,6 @@ def test_the_texts_cover_all_kinds_and_formats() -> None:
     formats = {row["format"] if isinstance(row["format"], str) else row["format"].get("format") for row in ROWS}
     assert formats == {*FORMATS, None}
     assert sum(any("一" <= each <= "鿿" for each in row["text"]) for row in ROWS) > 400
+    assert [row["format"]["pattern"] for row in ROWS if "misread" in row] == [r"得分[:：]\s*(\d+(?:\.\d+)?)"]
     with_verdict = [row for row in ROWS if row["expected"] is not None]
     assert sum(bool(row.get("abstains")) for row in with_verdict) < 0.12 * len(with_verdict)

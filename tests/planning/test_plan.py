@@ -373,7 +373,10 @@ def test_plan_prints_text_and_reads_the_given_run_directory(cli, bench):
 def test_a_run_directory_of_another_run_is_refused(cli, bench):
     bench.write(2)
     bench.start()
-    process = cli("plan", "judge.yaml", "--set", "judge.model=pai-judge-plus")
+    corrected = ("plan", "judge.yaml", "--set", "judge.model=pai-judge-plus")
+    assert cli(*corrected).returncode == 0  # nothing has a row: the model's name may have been wrong
+    bench.write_part([row(0)])
+    process = cli(*corrected)
     assert (process.returncode, process.stdout) == (2, "")
     assert "belongs to another run: judge 'judge': model was 'pai-judge', is 'pai-judge-plus'" in process.stderr
 

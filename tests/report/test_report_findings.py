@@ -74,7 +74,7 @@ EXPECTED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def test_every_kind_is_expected_somewhere() -> None:
     assert set(EXPECTED) == set(KINDS)
     assert all(must and must_not for must, must_not in EXPECTED.values())
-    assert set(RUNS) == {name for both in EXPECTED.values() for names in both for name in names}
+    assert {name for both in EXPECTED.values() for names in both for name in names} <= set(RUNS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

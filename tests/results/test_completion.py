@@ -19,6 +19,7 @@ from runner.results import (
     completion,
     load_completion_index,
     results_schema,
+    row_counts,
 )
 from runner.results.parts import PartWriter, part_path
 
@@ -113,10 +114,10 @@ def test_parts_with_an_additional_column_are_read(run_directory: RunDirectory, w
 
 def test_the_rows_of_each_model_are_counted_and_a_replaced_row_no_longer() -> None:
     counts = RowCounts()
-    for number in range(completion.MAX_SERVED_NAMES + 5):
+    for number in range(row_counts.MAX_SERVED_NAMES + 5):
         counts.add(stored_row(number, served_model=f"m{number}"))
-    assert len(counts.served["j"]) == completion.MAX_SERVED_NAMES + 1
-    assert counts.served["j"][completion.OTHER_MODELS] == 5
+    assert len(counts.served["j"]) == row_counts.MAX_SERVED_NAMES + 1
+    assert counts.served["j"][row_counts.OTHER_MODELS] == 5
     counts = RowCounts()
     for sign in (1, -1):
         counts.add(stored_row(served_model="m", cached_tokens=3), sign)

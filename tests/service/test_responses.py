@@ -96,6 +96,84 @@ def test_status_and_code_decide_the_error(
     assert "<" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("status", "raw", "is_certain"),
+    [
+        (401, flat_error("InvalidApiKey"), True),
+        (401, openai_error("invalid_api_key", "invalid_request_error"), True),
+        (400, b'[{"error": {"code": 400, "message": "no", "details": [{"reason": "API_KEY_INVALID"}, 3]}}]', True),
+        (402, b"", True),
+        (401, b"", False),
+        (403, openai_error("forbidden", message="your account was flagged"), False),
+        (404, HTML, False),
+        (405, b"", False),
+        (308, b"", False),
+        (407, b"", False),
+    ],
+)
+def test_a_status_alone_is_not_certain(status: int, raw: bytes, is_certain: bool) -> None:
+    error = error_from_response(status, {}, raw)
+    assert isinstance(error, Fatal)
+    assert error.is_certain is is_certain
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "error_type", "is_own"),
+    [
+        (403, 'this model requires moderation; the input was flagged for "violence"', "content_filter", True),
+        (400, "blocked by our content management policy", "content_filter", True),
+        (422, "The text may contain inappropriate content.", "content_filter", True),
+        (400, "输入内容涉及敏感信息", "content_filter", True),
+        (400, "This model's maximum context length is 8192 tokens, you asked for 9000", "bad_request", True),
+        (400, "prompt is too long: 210000 tokens > 200000 maximum", "bad_request", True),
+        (400, "Range of input length should be [1, 30720]", "bad_request", True),
+        (413, "Payload", "bad_request", True),
+        (400, "Request header too large", "bad_request", False),
+        (400, "max_tokens is too large: 100000", "bad_request", False),
+        (400, "gpt-x is not a valid model ID", "bad_request", False),
+    ],
+)
+def test_words_tell_what_is_this_requests_own(status: int, message: str, error_type: str, is_own: bool) -> None:
+    error = error_from_response(status, {}, openai_error(None, "x", message))
+    assert isinstance(error, Refused)
+    assert (error.error_type, error.is_own) == (error_type, is_own)
+
+
+QUOTA_WORDS = [
+    "Rate limit reached for gpt-4 in organization o-1 on tokens per min (TPM): Limit {limit}, Used {used}, "
+    "Requested {requested}. Please try again in 6s.",
+    "Request too large for m-7b on tokens per minute (TPM): Limit {limit:,}, Requested {requested:,}, please reduce it",
+    "token limit: {limit} / min, requested tokens: {requested}",
+    "requested {requested} tokens, but the limit is {limit}",
+]
+
+
+@given(
+    st.sampled_from(QUOTA_WORDS),
+    st.integers(1, 10**9),
+    st.integers(0, 10**9),
+    st.integers(1, 10**9),
+    st.sampled_from([413, 429]),
+)
+@example(QUOTA_WORDS[0], 30000, 29000, 2000, 429)  # an ordinary 429: it has to wait
+@example(QUOTA_WORDS[1], 30000, 0, 41210, 429)
+def test_one_request_larger_than_the_quota_is_refused(
+    words: str, limit: int, used: int, requested: int, status: int
+) -> None:
+    message = words.format(limit=limit, used=used, requested=requested)
+    error = error_from_response(status, {}, openai_error("rate_limit_exceeded", "tokens", message))
+    too_large = isinstance(error, Refused) and error.error_type == "too_long"
+    assert too_large is (requested > limit)
+    if status == 429 and not too_large:
+        assert isinstance(error, RateLimited)
+
+
+def test_the_error_in_a_list_is_read() -> None:
+    raw = b'[{"error": {"code": 400, "message": "not  a field", "status": "INVALID_ARGUMENT"}}]'
+    assert str(error_from_response(400, {}, raw)) == "HTTP 400: not a field (400)"
+    assert isinstance(error_from_response(429, {}, b'[{"error": {"code": 429}}]'), RateLimited)
+
+
 def test_the_meaning_of_insufficient_quota_depends_on_the_dialect() -> None:
     raw = openai_error(None, "insufficient_quota")
     assert isinstance(error_from_response(429, {}, raw, "pai"), RateLimited)

@@ -28,7 +28,8 @@ _ATTRIBUTED = re.compile(
     r"|insert(?:s|ed|ing)?|begins?|opens?|start(?:s|ed)|quot(?:es?|ed|ing)|assert(?:s|ed|ing)?|demand(?:s|ed|ing)?"
     r"|request(?:s|ed|ing)?|ask(?:s|ed|ing)?|instruct(?:s|ed|ing)?|tell(?:s|ing)?|told|propos(?:es?|ed|ing)"
     r"|suggest(?:s|ed|ing)?|reads?|mention(?:s|ed|ing)?|has|line|phrase|sentence|words?|inject(?:s|ed|ion)"
-    r"|plant(?:s|ed)|put(?:s|ting)?|declar(?:es?|ed|ing)|announc(?:es?|ed|ing)|print(?:s|ed)|rat(?:es?|ed) itself)\b"
+    r"|plant(?:s|ed)|put(?:s|ting)?|declar(?:es?|ed|ing)|announc(?:es?|ed|ing)|print(?:s|ed)|rat(?:es?|ed) itself"
+    r"|brags?|boasts?|advertis(?:es?|ed))\b"
     r"|[写寫称稱说說]|一行|一句|结尾|結尾|末尾|开头|開頭|要求|注入|引用|包含|含有|附上|附加|加上|加了|字样|字樣|自评|自評"
     r"|[出呈][现現]|[夹夾][带帶]|[带帶]有|[声聲][称稱]",
     re.IGNORECASE,
@@ -64,7 +65,7 @@ _AT_FIRST = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?][ \t]|[。！？\n]")
 
-_WORD, _DIGIT = re.compile(r"\w"), re.compile(r"\d")
+_WORD = re.compile(r"\w")
 
 Spot = tuple[int, int]  # start and end of a verdict in the text
 
@@ -116,12 +117,6 @@ def is_discounted(text: str, start: int, end: int) -> bool:
 def last_sentence(words: str) -> str:
     """Return the part of some words after their last sentence end."""
     return _SENTENCE_END.split(words)[-1]
-
-
-def speaks_of_judge(words: str) -> bool:
-    """Return True if the last sentence of some words speaks of the judge ("I give it"), with no digit after that."""
-    clause = _DIGIT.split(last_sentence(words))[-1]
-    return _OWN.search(clause) is not None
 
 
 def is_claimed(text: str, start: int) -> bool:

@@ -32,7 +32,8 @@ FRACTION = r"[+＋](?!\d)|[ \t]?[½¼¾⅓⅔⅛⅜⅝⅞半]|[ \t]and a (?:half
 # Text after a number that makes it the top of a scale: `10-point`, `10-point scale`, `10分制`, `10分满分`, `10分中的`.
 SCALE_TOP = (
     r"[-‐‑][ \t]?(?:point|pts?\b|star|level|step|grade|scale)|[ \t](?:(?:rating|grading|likert|point)[ \t])?scale\b"
-    r"|[ \t](?:(?:stars?|points?|marks?)[ \t])?max(?:imum)?\b|[ \t]?(?:制|[为為是]?[满滿満]|[中里裡内內][的得]|만점)"
+    r"|[ \t](?:(?:stars?|points?|marks?)[ \t])?max(?:imum)?\b|[ \t](?:steps|levels|grades)\b"
+    r"|[ \t]?(?:制|[为為是]?[满滿満]|[中里裡内內][的得]|만점)"
 )
 
 # The scale in brackets between a label and its score: `Rating (1-10): 7`, `评分（满分10分）：7`.

@@ -58,7 +58,10 @@ _ENTRY = (
 _ENTRY_TAIL = re.compile(_ENTRY, re.IGNORECASE)
 _ENTRIES = re.compile(rf"{_NUMBER}{_ENTRY}", re.IGNORECASE)
 # "1 low, 10 high": such words state a scale only if there are two of them.
-_WEAK_ENTRY = r"[ \t](?:low|high|bad|good|poor|great|excellent|worst|best)\b"
+_WEAK_ENTRY = (
+    r"[ \t](?:low(?:est)?|high(?:est)?|bad|good|poor(?:est)?|great|excellent|worst|best|perfect"
+    r"|flawless|useless|unusable|min|max)\b"
+)
 _WEAK_TAIL, _WEAK_ENTRIES = re.compile(_WEAK_ENTRY), re.compile(rf"{_NUMBER}{_WEAK_ENTRY}")
 _WHERE = re.compile(r"\b(?:where|with|and|while)[ \t]\Z|[其且][中]?\Z", re.IGNORECASE)
 _ENTRY_DISTANCE_CHARS = 80

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,9 @@ from runner.lanes.online.backend_spec import BackendEvents, BackendSpec, OnlineP
 from runner.lanes.online.executor import RequestExecutor
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.outage import OutageDetector
+from runner.lanes.online.refusals import RefusalDetector
+from runner.lanes.online.request_queue import QueuedRequest
+from runner.lanes.online.throttling import ThrottleWatch
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import RequestLimiter
 
@@ -26,10 +30,21 @@ class Backend:
         policy: how requests are sent.
         committer: takes the results.
         events: the lane.
+        judges: for each variant, the name of its judge.
+        answered: the judges that the run directory has answers of.
+        throttling: finds requests that are larger than the quota.
     """
 
     def __init__(
-        self, number: int, spec: BackendSpec, policy: OnlinePolicy, committer: GroupCommitter, events: BackendEvents
+        self,
+        number: int,
+        spec: BackendSpec,
+        policy: OnlinePolicy,
+        committer: GroupCommitter,
+        events: BackendEvents,
+        judges: Sequence[str],
+        answered: Container[str],
+        throttling: ThrottleWatch,
     ) -> None:
         self.name = spec.name
         self.closed: str | None = None
@@ -45,8 +60,26 @@ class Backend:
             on_resize=self.workers.resize,
             in_outage=lambda: self.outage.paused,
         )
+        self._refusals = {
+            judge: RefusalDetector(
+                f"judge '{judge}' at service '{spec.name}' (POST {spec.client.chat_url})",
+                policy.breaker.refusals,
+                judge in answered,
+                partial(events.on_decided, number),
+                partial(events.on_refused, number),
+            )
+            for judge in dict.fromkeys(judges)
+        }
         self.executor = RequestExecutor(
-            spec, policy, committer, self.limiter, self.outage, self.workers, partial(events.has_alternative, number)
+            spec,
+            policy,
+            committer,
+            self.limiter,
+            self.outage,
+            self.workers,
+            partial(events.has_alternative, number),
+            [self._refusals[judge] for judge in judges],
+            throttling,
         )
 
     @property
@@ -59,10 +92,16 @@ class Backend:
         self.workers.stop()
         self.executor.drain()
 
-    def close(self, reason: str) -> None:
-        """Send no more requests to it: other backends take its requests."""
+    def close(self, reason: str) -> list[QueuedRequest]:
+        """Send no more requests to it; return those that it holds, for other backends."""
         self.closed = reason
         self.drain()
+        return [queued for refusals in self._refusals.values() for queued in refusals.take_held()]
+
+    def decide_last(self) -> None:
+        """Decide about refused requests, because nothing else is left to send."""
+        for refusals in self._refusals.values():
+            refusals.decide_last()
 
     def snapshot(self) -> dict[str, Any]:
         """Return its state for `status.json`."""

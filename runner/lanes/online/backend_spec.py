@@ -8,9 +8,11 @@ from typing import Protocol
 import msgspec
 
 from runner.config import BreakerConfig, RetryConfig
-from runner.errors import Transient
+from runner.errors import RunStopped, Transient
+from runner.lanes.online.request_queue import QueuedRequest
 from runner.limits import AdaptiveController, BudgetQueue, TokenQuota
 from runner.service import Client
+from runner.types import Failure
 
 
 class BackendSpec(msgspec.Struct, frozen=True):
@@ -68,3 +70,9 @@ class BackendEvents(Protocol):
 
     def on_resumed(self, backend: int) -> None:
         """Handle a backend that answers again after an outage."""
+
+    def on_decided(self, backend: int, queued: QueuedRequest, failure: Failure | None) -> None:
+        """Write the failed row of a request that was refused for its own reasons; without a failure, send it again."""
+
+    def on_refused(self, backend: int, stop: RunStopped) -> None:
+        """Handle a backend that refuses every request of a judge."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,7 +17,9 @@ from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.breaker import Breaker
 from runner.lanes.online.group_commit import GroupCommitter, is_unreadable
 from runner.lanes.online.outage import OutageDetector, may_be_caused_by_request
+from runner.lanes.online.refusals import Held, Refusal, RefusalDetector
 from runner.lanes.online.request_queue import HasAlternative, QueuedRequest
+from runner.lanes.online.throttling import ThrottleWatch
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import Lease, RequestLimiter
 from runner.service import backoff
@@ -41,6 +44,8 @@ class RequestExecutor:
         outage: detects that the service is down.
         workers: the pool that calls `execute`.
         has_alternative: returns True if another available service may serve a variant.
+        refusals: for each variant, the detector of its judge.
+        throttling: finds requests that are larger than the quota.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class RequestExecutor:
         outage: OutageDetector,
         workers: WorkerPool,
         has_alternative: HasAlternative,
+        refusals: Sequence[RefusalDetector],
+        throttling: ThrottleWatch,
     ) -> None:
         self.traffic = Traffic()
         self._service = spec.name
@@ -63,6 +70,8 @@ class RequestExecutor:
         self._outage = outage
         self._workers = workers
         self._has_alternative = has_alternative
+        self._refusals = refusals
+        self._throttling = throttling
         self._rng = random.Random()
         self._draining = asyncio.Event()
 
@@ -71,33 +80,38 @@ class RequestExecutor:
         self._draining.set()
         self._limiter.drain()
         self._outage.drain()
+        for refusals in self._refusals:
+            refusals.drain()
 
     async def execute(self, queued: QueuedRequest, is_probe: bool = False) -> RequestResult:
         """Send one request until it is answered, refused or out of attempts, and have its row written.
 
         An answer without a readable verdict is sent again as often as its judge allows; then it is written as it is.
-        Raises Failover if another service should take the request, Drained if this service gets no more requests, and
-        RunStopped if the service can answer none.
+        Raises Failover if another service should take the request, Held if it waits without a worker, Drained if this
+        service gets no more requests, and RunStopped if the service can answer none.
 
         Args:
             queued: the request, and what it has used so far.
             is_probe: True if it is sent during an outage to check whether the service is back.
         """
         request = queued.request
+        if queued.refusals:
+            await self._sleep(self._retry.base * 2**queued.refusals)
         while True:
             outcome = await self._send_with_retries(queued, is_probe)
             if isinstance(outcome, Failure):
                 return await self.abandon(queued) or await self._committer.submit(
-                    request, self._result(queued, outcome), last=True
+                    request, self.result(queued, outcome), last=True
                 )
             queued.usage = queued.usage + outcome.usage
-            result = await self._committer.submit(request, self._result(queued, outcome), last=not queued.reasks_left)
+            result = await self._committer.submit(request, self.result(queued, outcome), last=not queued.reasks_left)
             if not (queued.reasks_left and is_unreadable(result)):
                 return result
             queued.reasks_left -= 1
             queued.last_result = result
             queued.body = reask_body(queued.body, outcome)
             queued.reset_failures()
+            queued.throttles = 0
 
     async def abandon(self, queued: QueuedRequest) -> RequestResult | None:
         """Have the row written of a request that is not sent again, if it has an answer at all."""
@@ -106,7 +120,8 @@ class RequestExecutor:
         result = msgspec.structs.replace(queued.last_result, attempts=queued.attempts)
         return await self._committer.submit(queued.request, result, last=True)
 
-    def _result(self, queued: QueuedRequest, outcome: Outcome) -> RequestResult:
+    def result(self, queued: QueuedRequest, outcome: Outcome) -> RequestResult:
+        """Return an outcome with what all attempts have used."""
         return RequestResult(
             outcome, None, queued.attempts, queued.usage, queued.latency_s, "online", service=self._service
         )
@@ -116,33 +131,68 @@ class RequestExecutor:
         while True:
             try:
                 return await self._attempt(queued, is_probe)
-            except Refused as error:
+            except (Refused, Fatal) as error:
                 queued.usage = queued.usage + (error.usage or Usage())
-                return Failure(error.error_type, str(error))
-            except Fatal as error:
-                raise service_stop(error) from error
+                return self._refuse(queued, error)
             except Transient as error:
                 is_probe = False
                 queued.usage = queued.usage + (error.usage or Usage())
                 self._on_failure(error, queued)
+                if isinstance(error, RateLimited) and (failure := self._give_up_throttled(error, queued)):
+                    return failure
                 delay = await self._next_delay(error, queued)
                 if delay is None:
                     return Failure(error.error_type, f"{error} (after {queued.attempts} attempts)")
             await self._sleep(delay)
 
+    def _refuse(self, queued: QueuedRequest, error: Refusal) -> Failure:
+        """Return the failure of a request that is refused for its own reasons.
+
+        Raises RunStopped if the reason is certainly none of its own, and Held if only other requests can tell.
+        """
+        if isinstance(error, Fatal) and error.is_certain:
+            raise service_stop(error) from error
+        refusals = self._refusals[queued.request.variant]
+        is_own = isinstance(error, Refused) and error.is_own
+        if is_own or queued.last_result is not None:  # the second has an answer, which becomes its row
+            refusals.recheck()
+            return Failure(error.error_type if is_own else "bad_request", str(error))
+        if self._draining.is_set():
+            raise Drained
+        refusals.hold(queued, error, self._outage.last_sent)
+        raise Held
+
+    def _give_up_throttled(self, error: RateLimited, queued: QueuedRequest) -> Failure | None:
+        """Return the failure of a request that is larger than the quota; raises Held if it is put off until the end."""
+        throttling = self._throttling
+        if self._has_alternative(queued.request.variant):
+            return None
+        if (queued.is_last or self._workers.finished) and throttling.is_hopeless(queued):
+            self._outage.on_success(0)  # the service is up: others that wait like this one try again
+            said = f"all {queued.throttles} tries got a 429, also alone, while other requests were answered"
+            return Failure("bad_request", f"{error} ({said}: it seems to be larger than the quota)")
+        if throttling.put_off(queued):
+            raise Held
+        return None
+
     async def _attempt(self, queued: QueuedRequest, is_probe: bool) -> JudgeResponse:
         """Wait until the service is up and the limits allow it, then send once.
 
-        If an outage begins while the request waits for its turn, the lease goes back and the request waits again.
+        If an outage begins while the request waits for its turn, the lease goes back and the request waits again. So it
+        does if the service seems to refuse every request.
         """
         outage, variant = self._outage, queued.request.variant
+        refusals = self._refusals[variant]
         while True:
             if outage.paused and not is_probe:
                 is_probe = await self._wait_until_up(variant)
+            if refusals.suspected:
+                with self._workers.suspended():
+                    await refusals.wait_until_cleared()
             async with self._limiter.acquire(variant, queued.body) as lease:
                 if self._draining.is_set():
                     raise Drained
-                if is_probe or not outage.paused:
+                if (is_probe or not outage.paused) and not refusals.suspected:
                     return await self._send(queued, lease)
 
     async def _wait_until_up(self, variant: int) -> bool:
@@ -160,10 +210,12 @@ class RequestExecutor:
         return False
 
     async def _send(self, queued: QueuedRequest, lease: Lease) -> JudgeResponse:
-        traffic = self.traffic
-        number = self._outage.on_send()
+        traffic, throttling = self.traffic, self._throttling
+        refusals = self._refusals[queued.request.variant]
+        number, answered_before = self._outage.on_send(), throttling.answered
         lease.sent()
         traffic.in_flight += 1
+        refusals.in_flight += 1
         queued.attempts += 1
         began = time.perf_counter()
         try:
@@ -171,11 +223,21 @@ class RequestExecutor:
         except Refused:
             self._on_answer(number)
             raise
+        except Fatal as error:
+            if not error.is_certain:
+                self._outage.on_success(0)  # something answers: that ends an outage, but proves nothing about others
+            raise
+        except RateLimited:
+            throttling.on_throttle(queued, answered_before)
+            raise
         finally:
             traffic.in_flight -= 1
+            refusals.in_flight -= 1
             seconds = queued.latency_s = time.perf_counter() - began
         lease.answered(response.usage, seconds)
+        throttling.answered += 1
         self._on_answer(number)
+        refusals.on_answer(number)
         return response
 
     def _on_answer(self, number: int) -> None:
@@ -187,11 +249,13 @@ class RequestExecutor:
         outage, traffic = self._outage, self.traffic
         if not (outage.paused or isinstance(error, RateLimited)) and (stop := self._breaker.on_failure(error)):
             raise stop
+        self._refusals[queued.request.variant].recheck()
         outage.on_failure(error)
         queued.failures += 1
         if isinstance(error, RateLimited):
             traffic.throttled += 1
         else:
+            queued.throttles = 0
             queued.counted_failures.append((outage.last_sent, may_be_caused_by_request(error)))
 
     async def _next_delay(self, error: Transient, queued: QueuedRequest) -> float | None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from anyio import create_task_group
 
 from runner.core import Drained
-from runner.errors import BadRow, DatasetError, RunStopped, Transient
+from runner.errors import BadRow, DatasetError, RateLimited, RunStopped, Transient
 from runner.judge import Panel
 from runner.lanes import PendingWork, StoppableLane, Traffic
 from runner.lanes.online.backend import Backend
 from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.executor import Failover
 from runner.lanes.online.group_commit import GroupCommitter
+from runner.lanes.online.refusals import Held
 from runner.lanes.online.request_queue import QueuedRequest, RequestQueue
+from runner.lanes.online.throttling import ThrottleWatch
 from runner.lanes.online.worker_pool import WorkerPool
-from runner.results import ResultRecorder
+from runner.results import ResultRecorder, RowCounts
 from runner.types import Failure, JudgeRequest, RequestResult
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,12 @@ log = logging.getLogger(__name__)
 REQUESTS_PER_PREPARATION = 16
 
 # Reasons for which one service can answer nothing, although others may.
-BACKEND_STOP_REASONS = frozenset({"authentication", "quota", "address", "breaker"})
+BACKEND_STOP_REASONS = frozenset({"authentication", "quota", "address", "refused", "breaker"})
+
+QUOTA_HINT = (
+    "The quota is used up, or each request that is left is larger than it. Run the same command again when there is "
+    "quota"
+)
 
 
 class OnlineLane(StoppableLane):
@@ -64,8 +71,12 @@ class OnlineLane(StoppableLane):
         self._committer = GroupCommitter(panel, recorder)
         self._queue = RequestQueue(eligible, len(specs))
         self._executing = 0
+        self._throttling = ThrottleWatch(policy.retry.patience)
+        judges = [variant.judge for variant in panel.variants]
+        answered = _answered_judges(judges, recorder.done.counts)
         self._backends = tuple(
-            Backend(number, spec, policy, self._committer, self) for number, spec in enumerate(specs)
+            Backend(number, spec, policy, self._committer, self, judges, answered, self._throttling)
+            for number, spec in enumerate(specs)
         )
 
     @property
@@ -116,7 +127,7 @@ class OnlineLane(StoppableLane):
             is_probe = self._backends[backend].outage.paused and await self._wait_for_probe(backend)
             queued = self._queue.take(backend) or await self._next_request(backend)
             if queued is None:
-                return False
+                return self._is_finished and self._take_up_held()
             await self._execute(backend, queued, is_probe)
             await self._recorder.wait_for_capacity()
         except Drained:
@@ -139,15 +150,28 @@ class OnlineLane(StoppableLane):
         self._backends[backend].limiter.resume()
         self._wake_all()
 
+    def on_decided(self, backend: int, queued: QueuedRequest, failure: Failure | None) -> None:
+        """Write the failed row of a request that was refused for its own reasons; without a failure, send it again."""
+        if failure is not None:
+            self._recorder.record(queued.request, self._backends[backend].executor.result(queued, failure))
+        elif not self.draining:
+            self._requeue(queued)
+
+    def on_refused(self, backend: int, stop: RunStopped) -> None:
+        """Close a backend that refuses every request of a judge, or stop the run if no other can serve them."""
+        if not self.draining and not self._close_backend(backend, stop):
+            self.drain(stop)
+
     def on_lost(self, backend: int, error: Transient) -> None:
         """Stop the run, unless other backends can serve everything that this one may."""
         if self._is_replaceable(backend):
             name = self._backends[backend].name
             log.warning("the service '%s' still does not answer, others take its requests: %s", name, error)
             return
+        then = QUOTA_HINT if isinstance(error, RateLimited) else "Run the same command again when the service is back"
         message = (
             f"no answer for {self._policy.retry.patience:g} s (online.retry.patience); the last failure was: {error}. "
-            "Run the same command again when the service is back"
+            f"{then}"
         )
         self.drain(RunStopped("outage", message, exit_code=4))
 
@@ -176,6 +200,8 @@ class OnlineLane(StoppableLane):
         self._executing += 1
         try:
             await executor.execute(queued, is_probe)
+        except Held:
+            pass
         except Failover:
             self._fail_over(queued)
         except Drained:
@@ -191,6 +217,7 @@ class OnlineLane(StoppableLane):
         finally:
             self._executing -= 1
             if self._is_finished:
+                self._take_up_held()
                 self._wake_all()
 
     async def _wait_for_probe(self, backend: int) -> bool:
@@ -215,9 +242,23 @@ class OnlineLane(StoppableLane):
     def _is_finished(self) -> bool:
         return self._executing == 0 and self._queue.exhausted and self._queue.is_empty
 
+    def _take_up_held(self) -> bool:
+        """Decide about held requests, because nothing else is left to send; returns True if some are sent again."""
+        if self.draining:
+            return False
+        for backend in self._backends:
+            backend.decide_last()
+        for queued in self._throttling.take_put_off():
+            self._requeue(queued)
+        return not self._queue.is_empty
+
     def _fail_over(self, queued: QueuedRequest) -> None:
         """Requeue a request for another backend."""
         queued.reset_failures()
+        self._requeue(queued)
+
+    def _requeue(self, queued: QueuedRequest) -> None:
+        """Give a request back; a worker takes it next."""
         self._queue.requeue(queued)
         for number in self._queue.eligible[queued.request.variant]:
             if self._backends[number].closed is None:
@@ -234,7 +275,8 @@ class OnlineLane(StoppableLane):
         closing = self._backends[backend]
         if closing.closed is None:
             log.warning("the service '%s' gets no more requests, others take them: %s", closing.name, stop)
-            closing.close(str(stop))
+            for queued in closing.close(str(stop)):
+                self._fail_over(queued)
         return True
 
     def _wake_all(self) -> None:
@@ -257,3 +299,9 @@ class OnlineLane(StoppableLane):
             else:
                 self._queue.put(QueuedRequest(request, request.body, self._policy.reasks[variant]))
         return True
+
+
+def _answered_judges(judges: Collection[str], counts: RowCounts) -> Collection[str]:
+    """Return the judges that the stored rows have answers of, as far as the counts tell."""
+    is_alone = len(set(judges)) == 1
+    return judges if is_alone and counts.ok + counts.unparsed else counts.served.keys()

@@ -29,6 +29,10 @@ class QueuedRequest(msgspec.Struct):
         counted_failures: failures that may count as attempts: the number of the last request that had been sent when
             the failure came, and whether the request itself may be its cause.
         failures: consecutive failures, which decide the backoff.
+        throttles: consecutive 429s, at all services.
+        answered_before: how many requests had been answered when the first of these was sent.
+        is_last: True if it is sent only because nothing else is left.
+        refusals: how often it was refused for a reason that no text can cause.
         usage: tokens of all attempts.
         latency_s: seconds of the last attempt.
     """
@@ -40,6 +44,10 @@ class QueuedRequest(msgspec.Struct):
     attempts: int = 0
     counted_failures: list[tuple[int, bool]] = []
     failures: int = 0
+    throttles: int = 0
+    answered_before: int = 0
+    is_last: bool = False
+    refusals: int = 0
     usage: Usage = Usage()
     latency_s: float | None = None
 

@@ -100,10 +100,11 @@ class _Comparer:
         resampled = self._resampler.resample(sums)
         unread, undecided, right, wrong = np.eye(len(_DECISION_TERMS))
         decided = right + wrong
+        without = "no sample has a majority" if float(resampled.total @ undecided) else NO_LABELLED_ROW
         return msgspec.structs.replace(
             found,
             undecided=resampled.share(undecided, undecided + decided, unread, NO_LABELLED_ROW),
-            accuracy_decided=resampled.share(right, decided, unread, "no sample has a majority"),
+            accuracy_decided=resampled.share(right, decided, unread, without),
         )
 
     def _labels(self, by: int | None) -> dict[Key, LabelAgreement]:

@@ -75,9 +75,7 @@ def of_aggregated_verdict(found: WinnerAgreement) -> WinnerAgreement:
         return replace(accuracies, **{name: without_orders(one) for name, one in asdict(accuracies).items()})
 
     orders_agree = without_orders(found.orders_agree)
-    return replace(
-        found, with_ties=of(found.with_ties), without_ties=of(found.without_ties), orders_agree=orders_agree
-    )
+    return replace(found, with_ties=of(found.with_ties), without_ties=of(found.without_ties), orders_agree=orders_agree)
 
 
 def _unread(total: Floats) -> list[int]:

@@ -20,17 +20,18 @@ from virtual_clock import now, run
 
 from runner import RunOptions, arun, load_config
 from runner.config import JudgeConfig, RetryConfig
-from runner.errors import RateLimited, Transient
+from runner.errors import RateLimited, RunStopped, Transient
 from runner.judge import Panel
 from runner.lanes.online import BackendSpec, OnlinePolicy, executor, outage
 from runner.lanes.online.backend import Backend
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.request_queue import QueuedRequest
+from runner.lanes.online.throttling import ThrottleWatch
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import AdaptiveController
 from runner.results import ResultRecorder
 from runner.service import Client
-from runner.types import JudgeRequest, JudgeResponse, RequestResult, Sample
+from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Sample
 
 CONCURRENCIES: list[int | dict[str, int]] = [16, {"start": 8, "max": 64}]
 
@@ -52,6 +53,8 @@ class ScriptedClient:
         self.in_flight_at_send: list[int] = []
         self._serve = serve
         self._in_flight = 0
+
+    chat_url = "http://here/v1/chat/completions"
 
     async def chat(self, _: bytes) -> JudgeResponse:
         self.sent.append(now())
@@ -103,6 +106,12 @@ class OneBackendLane:
     def on_resumed(self, backend: int) -> None:
         self.backend.limiter.resume()
 
+    def on_decided(self, backend: int, queued: QueuedRequest, failure: Failure | None) -> None:
+        pytest.fail(f"decided: {failure}")
+
+    def on_refused(self, backend: int, stop: RunStopped) -> None:
+        pytest.fail(f"refused: {stop}")
+
 
 async def run_backend(client: ScriptedClient, concurrency: int | AdaptiveController, rows: int) -> int:
     """Let one backend send `rows` requests, and return how many were answered."""
@@ -110,7 +119,9 @@ async def run_backend(client: ScriptedClient, concurrency: int | AdaptiveControl
     committer = GroupCommitter(panel, cast(ResultRecorder, NullRecorder()))
     lane = OneBackendLane(rows)
     spec = BackendSpec("default", cast(Client, client), concurrency)
-    lane.backend = Backend(0, spec, OnlinePolicy(RetryConfig()), committer, lane)
+    retry = RetryConfig()
+    throttling = ThrottleWatch(retry.patience)
+    lane.backend = Backend(0, spec, OnlinePolicy(retry), committer, lane, ["judge"], (), throttling)
     async with anyio.create_task_group() as background:
         background.start_soon(committer.run)
         background.start_soon(lane.backend.limiter.run)

@@ -13,7 +13,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from runner.config import JudgeConfig
-from runner.judge.verdict.announced import is_announced, is_announced_overall, is_plainly_announced, opens_text
+from runner.judge.verdict.announced import (
+    is_announced,
+    is_announced_overall,
+    is_for_aspect,
+    is_of_criterion,
+    is_plainly_announced,
+    opens_text,
+)
 from runner.judge.verdict.common import RATING, Reader, Scale, ScoreMention, before, to_number, unreadable
 from runner.judge.verdict.own_words import is_aside, is_claimed, is_quoted, is_reported
 from runner.judge.verdict.positions import FRACTION, RANGE, SCALE_TOP, SCALED
@@ -127,20 +134,35 @@ def _is_unclear_last(text: str, last: re.Match[str], scale: Scale) -> bool:
     if is_aside(text, start) or is_quoted(text, start, end):
         return _differs(text, last, scale)
     claimed, announced = is_claimed(text, start), is_announced(text, start, end)
-    if announced and not claimed:
+    if announced and not claimed and not is_for_aspect(text, end):
         return False
     any_other = claimed and not announced
+    if (not announced or is_for_aspect(text, end)) and _is_one_of_criteria(text, last, scale):
+        return True
     return any(any_other or is_announced(text, *other.span()) for other in _others(text, last, scale))
 
 
 def _has_rival(text: str, first: re.Match[str], scale: Scale) -> bool:
     """Return True if a different number than the first one is announced as the score, or as the overall one."""
     start = first.start()
+    if is_for_aspect(text, first.end()) and _is_one_of_criteria(text, first, scale):
+        return True
     if opens_text(text, start) or is_plainly_announced(text, start):
         return False
     if is_announced(text, *first.span()):
         return any(is_announced_overall(text, other.start()) for other in _others(text, first, scale))
-    return any(is_announced(text, *other.span()) for other in _others(text, first, scale))
+    return _is_one_of_criteria(text, first, scale) or any(
+        is_announced(text, *other.span()) for other in _others(text, first, scale)
+    )
+
+
+def _is_one_of_criteria(text: str, one: re.Match[str], scale: Scale) -> bool:
+    """Return True if a number is the score of a criterion, and a different one is that of another criterion."""
+    if is_for_aspect(text, one.end()) and any(is_for_aspect(text, each.end()) for each in _others(text, one, scale)):
+        return True
+    return is_of_criterion(text, *one.span()) and any(
+        is_of_criterion(text, *other.span()) for other in _others(text, one, scale)
+    )
 
 
 def _unclear(match: re.Match[str], rule: str) -> Verdict:
