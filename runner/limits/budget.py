@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from runner.config import BudgetConfig
-from runner.core import WaitQueue, counted, write_json
+from runner.core import WaitQueue, write_json
 from runner.errors import RunDirectoryError, RunStopped, output_failed
 from runner.limits.cost import (
     ONE_REQUEST,
@@ -223,7 +223,7 @@ class Budget:
         )
         reserved = f", {held} are reserved for batches" if getattr(self._held, name) else ""
         uncounted = sum(bound.uncounted for bound in {id(bound): bound for bound in self.bounds}.values())
-        unsure = f" (in full for {counted(uncounted, 'attempt', 'attempts')} without a token count)" if uncounted else ""
+        unsure = f" (in full for {uncounted:,} attempts without a token count)" if uncounted else ""
         found = f"budget.{name} is {cap}, of which {used} are used{unsure}{reserved}"
         return _Exhausted(f"{found}, and the next request can use up to {next_one}", self._pending)
 
