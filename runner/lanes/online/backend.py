@@ -62,7 +62,8 @@ class Backend:
         )
         self._refusals = {
             judge: RefusalDetector(
-                f"judge '{judge}' at service '{spec.name}' (POST {spec.client.chat_url})",
+                f"judge '{judge}' at service '{spec.name}'",
+                spec.client.chat_url,
                 policy.breaker.refusals,
                 judge in answered,
                 partial(events.on_decided, number),

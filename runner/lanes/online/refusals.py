@@ -89,7 +89,8 @@ class RefusalDetector:
         suspected: True while nothing more may be sent.
 
     Args:
-        place: judge, service and URL, for the message.
+        place: judge and service, for the message.
+        url: where the requests are sent, for the message.
         limit: the YAML's `breaker.refusals`.
         was_answered: True if the run directory has answers of this judge.
         on_decided: called with a request and its failure, or None if it is sent again.
@@ -99,6 +100,7 @@ class RefusalDetector:
     def __init__(
         self,
         place: str,
+        url: str,
         limit: int,
         was_answered: bool,
         on_decided: Callable[[QueuedRequest, Failure | None], None],
@@ -107,6 +109,7 @@ class RefusalDetector:
         self.in_flight = 0
         self.is_answered = False
         self._place = place
+        self._url = url
         self._limit = limit
         self._was_answered = was_answered
         self._on_decided = on_decided
@@ -215,13 +218,18 @@ class RefusalDetector:
         count = max(kind.in_row, len(kind.held))
         many = f"{count} different requests in a row" if count > 1 else "a request"
         then = "nothing was answered between" if self.is_answered else "nothing was answered so far"
-        hint = STOP_HINTS[kind.reason]
+        error = kind.held[-1].error
+        words, hint = str(error), STOP_HINTS[kind.reason]
+        if isinstance(error, Refused):
+            words += f" (POST {self._url})"
+        elif error.hint is not None:
+            hint = f"{error.hint}, then run the same command again"
         if kind.reason == "refused" or self._may_be_own(kind):
             hint += f". If only these samples are at fault, raise breaker.refusals (it is {self._limit}) to pass them"
         self._on_stop(
             RunStopped(
                 kind.reason,
-                f"{self._place}: {many} got the same refusal, and {then}: {kind.held[-1].error}. "
+                f"{self._place}: {many} got the same refusal, and {then}: {words}. "
                 f"These requests have no row and are sent again; {hint}",
                 exit_code=3,
             )

@@ -88,7 +88,9 @@ class Harness:
         self.outage = OutageDetector(patience, self._on_lost)
         self.decided: dict[str, Failure | None] = {}
         self.stops: list[RunStopped] = []
-        self.refusals = RefusalDetector("judge 'j'", 20, False, self._on_decided, self._on_stop)
+        self.refusals = RefusalDetector(
+            "judge 'j'", "http://h/chat/completions", 20, False, self._on_decided, self._on_stop
+        )
         self.limiter = RequestLimiter(concurrency, rpm, None, None, lambda _: None, lambda: self.outage.paused)
         panel = Panel([JudgeConfig.model_validate({"kind": "pai_single"})])
         self.committer = GroupCommitter(panel, cast(ResultRecorder, NullRecorder()))

@@ -261,7 +261,7 @@ class DetectorMachine(RuleBasedStateMachine):
         self._start()
 
     def _start(self) -> None:
-        self.detector = RefusalDetector("here", LIMIT, False, self._decided, self._stopped)
+        self.detector = RefusalDetector("here", "http://h", LIMIT, False, self._decided, self._stopped)
         self.sent = 0
         self.newest_answered = 0
         self.flying: dict[int, QueuedRequest] = {}
@@ -349,7 +349,7 @@ TestDetector = DetectorMachine.TestCase
 def test_refusals_that_all_differ_are_held_in_bounded_number() -> None:
     decided: list[str] = []
     detector = RefusalDetector(
-        "here", LIMIT, False, lambda request, _: decided.append(request.request.custom_id), print
+        "here", "http://h", LIMIT, False, lambda request, _: decided.append(request.request.custom_id), print
     )
     for number in range(3 * MAX_KINDS):
         detector.hold(queued(str(number)), refusal(400, f"sample {number} is odd"), number)
