@@ -137,7 +137,7 @@ def explained(error: ServiceError, location: str | None, target: CallTarget) -> 
         if moved:
             text = f"HTTP {error.status}, a redirect to {escape_controls(goal)}"
         error.hint = error.hint or (_redirect_hint(goal, target) if moved else _address_hint(target))
-    if isinstance(error, BadReply) or (isinstance(error, Fatal) and error.reason != "quota"):
+    if isinstance(error, BadReply | Fatal):
         text = f"{text} ({target}{target.via})"
     elif target.shares_its_replies:
         text = f"{text} ({target.via.strip()}, which may be what answered)"
