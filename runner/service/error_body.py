@@ -35,6 +35,7 @@ THROTTLE_CODES = ("throttling", "limit_requests", "limit_burst_rate", "rate_limi
 # Google and Moonshot; numbers are Zhipu's (docs.bigmodel.cn/cn/api/api-code), Baidu's
 # (cloud.baidu.com/doc/WENXINWORKSHOP) and MiniMax's (platform.minimax.io/docs/api-reference/errorcode).
 STATUS_OF_CODE: Mapping[str, int] = {
+    **dict.fromkeys((ACCOUNT_CODE, *TRANSIENT_CODES), 429),
     **dict.fromkeys(
         ("resource_exhausted", "too_many_requests", "requestlimitexceeded", "engine_overloaded_error"), 429
     ),

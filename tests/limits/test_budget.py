@@ -245,6 +245,29 @@ def test_at_the_cap_the_run_stops_and_gives_the_reason(
     assert expected.split(",")[0] in stop_message(budget, queue, sent)  # later requests are rejected too
 
 
+def test_the_reason_counts_rows_that_are_written_after_it_was_found(tmp_path: Path) -> None:
+    pending = [68]
+    config = BudgetConfig(requests=1)
+    budget = Budget(config, tmp_path / "budget.json", [CostBound(config, 0, PRICE)], pending=lambda: pending[0])
+    stop = budget.exhausted(ONE_REQUEST * 2)
+    pending[0] = 67
+    assert "67 requests are pending: raise the cap" in str(stop)
+
+
+def test_the_reason_says_that_attempts_without_a_count_are_counted_in_full(tmp_path: Path) -> None:
+    sent = body(max_tokens=100)
+    budget = budget_of(tmp_path, tokens=3 * (len(sent) + 100))
+    queue = budget.queue()
+
+    async def main() -> str:
+        with pytest.raises(RunStopped) as caught:
+            while True:
+                queue.correct(await queue.acquire(0, sent), Usage())
+        return str(caught.value)
+
+    assert "are used (in full for 3 attempts without a token count), and" in run(main())
+
+
 def test_requests_in_flight_are_awaited_before_the_run_stops(tmp_path: Path) -> None:
     """The second does not fit beside the reservation of the first, but beside its actual usage."""
     sent = body(max_tokens=100)
