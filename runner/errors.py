@@ -14,7 +14,7 @@ JudgeRunnerError
 │   │   ├── TimedOut
 │   │   ├── RateLimited         429; does not count as an attempt
 │   │   ├── ServerFault         5xx, 408, 409, 425, 450, 499
-│   │   └── BadReply            a 200 without an answer
+│   │   └── BadReply            a 2xx without an answer
 │   ├── Refused               this request will never be answered: `bad_request`, `content_filter` or `too_long`
 │   └── Fatal                 no request will be answered: authentication, exhausted quota, wrong address
 ├── NoBatchApi                the service has no Files or no Batch API; the online lane is used
@@ -110,9 +110,20 @@ class ServerFault(Transient):
 
 
 class BadReply(Transient):
-    """A 200 without an answer: truncated, not JSON, or without choices."""
+    """A 2xx without an answer: truncated, not JSON, or without choices.
+
+    Attributes:
+        is_foreign: True if the body is no chat completion at all, broken or whole, and no error either: a web page, for
+            example. If a service has sent nothing else yet, its address is wrong.
+    """
 
     error_type = "bad_reply"
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None, is_foreign: bool = False
+    ) -> None:
+        super().__init__(message, status=status, retry_after=retry_after)
+        self.is_foreign = is_foreign
 
 
 class Refused(ServiceError):

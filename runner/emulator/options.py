@@ -13,6 +13,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Dialect = Literal["pai", "openai", "dashscope"]
+UsageCounting = Literal["whole", "total_only", "zeros", "none"]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +104,7 @@ class EmulatorOptions(Section, frozen=True):
         credit: number of online requests that the account pays for; all later ones are refused. None is unlimited.
         noise: share of verdicts that are changed at random.
         bias: share of pairwise verdicts that go to the first answer regardless of the texts; negative: to the second.
+        usage: what replies count; with `total_only`, the judge thinks before it answers, and only the total has that.
         faults: shares of requests that fail.
         batch: how batch jobs behave.
     """
@@ -119,6 +121,7 @@ class EmulatorOptions(Section, frozen=True):
     credit: Count | None = None
     noise: Share = 0.0
     bias: Annotated[float, msgspec.Meta(ge=-1, le=1)] = 0.0
+    usage: UsageCounting = "whole"
     faults: Faults = Faults()
     batch: Batch = Batch()
 

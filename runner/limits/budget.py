@@ -222,12 +222,10 @@ class Budget:
             _shown(name, getattr(value, name)) for value in (self._caps, self._used, self._held, amount)
         )
         reserved = f", {held} are reserved for batches" if getattr(self._held, name) else ""
-        return RunStopped(
-            "budget",
-            f"budget.{name} is {cap}, of which {used} are used{reserved}, and the next request can use up to "
-            f"{next_one}. {self._pending():,} requests are pending: raise the cap and run the same command again",
-            exit_code=3,
-        )
+        uncounted = sum(bound.uncounted for bound in {id(bound): bound for bound in self.bounds}.values())
+        unsure = f" (in full for {uncounted:,} attempts without a token count)" if uncounted else ""
+        found = f"budget.{name} is {cap}, of which {used} are used{unsure}{reserved}"
+        return _Exhausted(f"{found}, and the next request can use up to {next_one}", self._pending)
 
     def _requests_in_share(self) -> int:
         """Return how many requests like the last one are a small part of the remaining budget."""
@@ -248,6 +246,18 @@ class Budget:
             if not self._used.fits_in(target):
                 self.write_ahead(ZERO_SPEND)
         self.on_change()
+
+
+class _Exhausted(RunStopped):
+    """What remains of a cap is less than one request can use. Rows that are still written count when it is shown."""
+
+    def __init__(self, found: str, pending: Callable[[], int]) -> None:
+        super().__init__("budget", found, exit_code=3)
+        self._pending = pending
+
+    def __str__(self) -> str:
+        pending = f"{self._pending():,} requests are pending"
+        return f"{super().__str__()}. {pending}: raise the cap and run the same command again"
 
 
 class BudgetQueue:

@@ -27,7 +27,7 @@ PAI_PROMPT_TOKENS = 2000
 # The most tokens that a model's chat template adds beyond those counted for the JSON around the texts.
 CHAT_PROMPT_TOKENS = 200
 
-SPEND_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "cost")
+SPEND_COLUMNS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
 ROWS_PER_READ = 65536
 
 
@@ -117,6 +117,9 @@ class CostBound:
     A tokenizer that works on bytes makes at most one token per byte. If the service's own prompt turns out to be longer
     than `template`, the bound is raised.
 
+    Attributes:
+        uncounted: the attempts that were charged in full, or in part, because the service did not count them.
+
     Args:
         caps: the YAML's `budget`.
         template: tokens that the service's own prompt adds.
@@ -128,6 +131,7 @@ class CostBound:
         self._price = None if caps.cost is None else price
         self._template = template
         self._excess = 0
+        self.uncounted = 0
 
     def at_most(self, body: bytes, route: str) -> Reservation:
         """Return the largest amount that an attempt with this body uses on a route (`online`, `batch`)."""
@@ -139,11 +143,16 @@ class CostBound:
         return Reservation(self._amount(prompt, completion, route), self, route, size, limit, prompt, completion)
 
     def counted(self, reservation: Reservation, usage: Usage) -> Spend:
-        """Return what an attempt used, as the service counted; a part without a count is charged in full."""
+        """Return what an attempt used, as the service counted; a part without a count is charged in full.
+
+        The total counts if it is more than its parts.
+        """
         if not self._needs_tokens:
             return ONE_REQUEST
+        self.uncounted += usage.prompt is None or usage.completion is None
         prompt = reservation.prompt if usage.prompt is None else usage.prompt
         completion = reservation.completion if usage.completion is None else usage.completion
+        completion = max(completion, (usage.total or 0) - prompt)
         if prompt > reservation.prompt or completion > reservation.completion:
             self._raise_bound(prompt - reservation.size, completion - reservation.limit)
         return self._amount(prompt, completion, reservation.route, usage.cached)
@@ -199,6 +208,11 @@ def spent_in_parts(results: Path) -> Spend:
     return sum((_spent(*(rows[name].to_pylist() for name in SPEND_COLUMNS)) for rows in some), ZERO_SPEND)
 
 
-def _spent(attempts: Iterable[Any], prompt: Iterable[Any], completion: Iterable[Any], cost: Iterable[Any]) -> Spend:
-    requests, *tokens, money = (sum(filter(None, column)) for column in (attempts, prompt, completion, cost))
-    return Spend(requests, sum(tokens), units_of(money))
+def _spent(
+    attempts: Iterable[Any], prompt: Iterable[Any], completion: Iterable[Any], total: Iterable[Any], cost: Iterable[Any]
+) -> Spend:
+    requests, money = (sum(filter(None, column)) for column in (attempts, cost))
+    tokens = sum(
+        max((p or 0) + (c or 0), t or 0) for p, c, t in zip(prompt, completion, total, strict=True)
+    )  # rows of a version before 2026-12 have less in their parts than in the total
+    return Spend(requests, tokens, units_of(money))

@@ -137,9 +137,7 @@ class RequestLimiter:
         grant = lease.grant
         if grant is not None and self._driver is not None:
             self._driver.on_success(grant.stamp, seconds)
-        if grant is not None and lease.tokens is not None and self._tokens is not None:
-            self._tokens.correct(lease.tokens, usage, grant.at, asyncio.get_running_loop().time())
-            self._rate.recheck()
+        self._correct_tokens(lease, usage)
         if lease.reservation is not None and self._budget is not None:
             self._budget.correct(lease.reservation, usage)
         self._concurrency.release()
@@ -152,7 +150,9 @@ class RequestLimiter:
         """
         usage = error.usage if isinstance(error, ServiceError) else None
         self._notify_driver(lease, error if isinstance(error, Transient) and not self._in_outage() else None)
-        if isinstance(error, RateLimited | ConnectFailed | Refused | Fatal):
+        if usage is not None:
+            self._correct_tokens(lease, usage)
+        elif isinstance(error, RateLimited | ConnectFailed | Refused | Fatal):
             self._refund_tokens(lease)
         if lease.reservation is not None and self._budget is not None:
             if isinstance(error, RateLimited | ConnectFailed) and usage is None:
@@ -175,6 +175,11 @@ class RequestLimiter:
             self._driver.on_release()
         else:
             self._driver.on_failure(lease.grant.stamp, error)
+
+    def _correct_tokens(self, lease: Lease, usage: Usage) -> None:
+        if lease.grant is not None and lease.tokens is not None and self._tokens is not None:
+            self._tokens.correct(lease.tokens, usage, lease.grant.at, asyncio.get_running_loop().time())
+            self._rate.recheck()
 
     def _refund_tokens(self, lease: Lease) -> None:
         if lease.grant is not None and lease.tokens is not None and self._tokens is not None:

@@ -95,7 +95,8 @@ class RateLimiter:
         self._adaptive = adaptive
         self._permits, self._bought_at, self._bucket_empty_at = 0, 0.0, 0.0
         self._queue: WaitQueue[Amounts, RateGrant] = WaitQueue(self.recheck, self._give_back)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0  # uvloop's handle of a timer that is due at once does not know when that is
         self._permits_needed = asyncio.Event()
 
     @property
@@ -175,10 +176,10 @@ class RateLimiter:
     def _recheck_at(self, at: float) -> None:
         """Set the one timer, unless it already fires by then."""
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
+        self._timer, self._timer_at = asyncio.get_running_loop().call_at(at, self._on_timer), at
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -246,9 +246,10 @@ class TokenQuota:
 
 
 def _counted(amounts: Amounts, usage: Usage) -> Amounts:
-    """Return what the service counted for each quota, or the estimate if it does not say."""
-    prompt, completion = usage.prompt, usage.completion
+    """Return what the service counted for each quota; the estimate if it does not say, or if it counted only a part."""
+    prompt, completion, total = usage.prompt, usage.completion, usage.total
     if len(amounts) == 2:
         return amounts[0] if prompt is None else prompt, amounts[1] if completion is None else completion
-    total = usage.total if prompt is None or completion is None else prompt + completion
-    return amounts if total is None else (total,)
+    if prompt is not None and completion is not None:
+        return (max(prompt + completion, total or 0),)
+    return (max(amounts[0], prompt or completion or 0) if total is None else total,)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from runner.service.bodies import body_excerpt
 from runner.service.client import Client, check_connection, emulated
 from runner.service.completions import Completion, read_completion, response_from_completion
 from runner.service.embedded import become_emulator, check_options, embedded_emulator
 from runner.service.partial_file import PartialFile
-from runner.service.responses import body_excerpt, error_from_response
+from runner.service.responses import error_from_response
 from runner.service.retry import backoff
 
 __all__ = [

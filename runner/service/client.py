@@ -18,7 +18,7 @@ from yarl import URL
 
 from runner.config import ServiceConfig
 from runner.emulator.marker import EMULATED_HEADER
-from runner.errors import BadReply, ConfigError, Fatal, ServiceError
+from runner.errors import ConfigError, Fatal, ServiceError
 from runner.model_names import EMULATED_PREFIX
 from runner.service.event_stream import as_streaming
 from runner.service.failures import CallTarget, FirstReplies, connection_error, explained
@@ -46,8 +46,9 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 MIN_UPLOAD_BYTES_PER_SECOND = 20_000  # a slower upload is given up
-# After so many replies that are not HTTP, and none that is, the service is not down but wrongly set up.
-UNUSABLE_FIRST_REPLIES = 3
+# After so many replies of another kind (not HTTP, a web page), and none that can be used, the service is not down but
+# wrongly set up. It is as many as are an outage, which would wait.
+FOREIGN_FIRST_REPLIES = 5
 CHAT_PATH = "/chat/completions"
 
 
@@ -83,7 +84,7 @@ class Client:
         self._hidden = list(service.headers.values())
         self._hidden += [value for name, value in service.query.items() if not _is_shown(name)]
         self._hidden += () if self._proxy is None else self._proxy.secrets
-        self._first_replies = FirstReplies(UNUSABLE_FIRST_REPLIES)
+        self._first_replies = FirstReplies(FOREIGN_FIRST_REPLIES)
         self._make_transport = transport
         self._closing = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
@@ -161,16 +162,20 @@ class Client:
     async def _chat(self, body: bytes) -> JudgeResponse:
         try:
             status, headers, raw = await self._post(as_streaming(body) if self._service.stream else body)
-            self._first_replies.on_usable()
-            if status == 200:
-                response = read_reply(raw, headers)
-                return emulated(response) if self._notes_emulator(headers) else response
-            error = error_from_response(status, headers, in_utf8(raw, headers), self._service.dialect)
-            raise explained(error, headers.get("Location"), self._target("POST", self._chat_url))
         except ServiceError as error:
             raise self._scrubbed(error) from None
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise self._connection_error(error, "POST", self._chat_url) from None
+        try:
+            if not 200 <= status < 300:
+                raise error_from_response(status, headers, in_utf8(raw, headers), self._service.dialect)
+            response = read_reply(raw, headers, status, self._service.dialect)
+        except ServiceError as error:
+            target = self._target("POST", self._chat_url)
+            failure = explained(error, headers.get("Location"), target)
+            raise self._scrubbed(self._first_replies.judged(failure, target)) from None
+        self._first_replies.on_usable()
+        return emulated(response) if self._notes_emulator(headers) else response
 
     async def _post(self, body: bytes) -> Reply:
         transport = self._transport
@@ -235,7 +240,8 @@ class Client:
             async with self._opened.request(
                 method, url, proxy=self._proxy_url, allow_redirects=False, **options
             ) as response:
-                self._first_replies.on_usable()
+                if "html" not in response.headers.get("Content-Type", ""):
+                    self._first_replies.on_usable()
                 self._notes_emulator(response.headers)
                 if not 200 <= response.status < 300 and response.status not in handled:
                     raw = in_utf8(await response.read(), response.headers)
@@ -248,8 +254,9 @@ class Client:
             raise self._connection_error(error, method, url) from None
 
     def _connection_error(self, error: Exception, method: str, url: URL) -> ServiceError:
-        failure = connection_error(error, self._service.timeout.total, self._target(method, url))
-        return self._scrubbed(self._first_replies.judged(failure) if isinstance(failure, BadReply) else failure)
+        target = self._target(method, url)
+        failure = connection_error(error, self._service.timeout.total, target)
+        return self._scrubbed(self._first_replies.judged(failure, target))
 
     def _target(self, method: str, url: URL) -> CallTarget:
         """Describe a call for a message; of the query's values only versions are shown."""

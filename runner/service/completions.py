@@ -9,15 +9,21 @@ from typing import Any
 import msgspec
 
 from runner.core import ending_of, storable
-from runner.errors import BadReply, RateLimited, Refused, ServiceError
+from runner.errors import BadReply, Fatal, RateLimited, Refused, ServiceError
+from runner.service.bodies import as_text, body_excerpt, load_json
+from runner.service.error_body import read_error
 from runner.service.message_text import THOUGHT_FIELDS, read_parts
-from runner.service.responses import as_text, body_excerpt, error_code_and_message, error_from_response, load_json
-from runner.types import MAX_TOKENS, JudgeResponse, Usage
+from runner.service.responses import error_from_response
+from runner.types import JudgeResponse, Usage
 
 # A longer name of a model is cut off: it stands in every row.
 MODEL_MAX_CHARS = 200
 
+# A count above this is a mistake: no context window is longer (the longest known one has 10 million tokens).
+USAGE_MAX_TOKENS = 16_000_000
+
 _NO_USAGE = Usage()
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -28,14 +34,12 @@ class _Message(msgspec.Struct, gc=False):
     thinking: Any = None
 
 
-class _Choice(msgspec.Struct, gc=False):
-    message: _Message | None = None
-    finish_reason: str | None = None
-    error: Any = None
-
-
 class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -43,8 +47,16 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens: int | None = None
     total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
     prompt_cache_hit_tokens: int | None = None  # DeepSeek's name
     cached_tokens: int | None = None  # Moonshot's name
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: _Message | None = None
+    finish_reason: str | None = None
+    error: Any = None
+    usage: _Usage | None = None  # Moonshot counts here in some replies
 
 
 class Completion(msgspec.Struct, gc=False):
@@ -62,8 +74,10 @@ _completion = msgspec.json.Decoder(Completion).decode
 _find_escape = re.compile(rb"\\u").search
 
 
-def read_completion(raw: bytes) -> JudgeResponse:
-    """Parse the body of a 200.
+def read_completion(
+    raw: bytes, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS, dialect: str = "pai"
+) -> JudgeResponse:
+    """Parse the body of a 2xx; the other arguments are those of `error_from_response`.
 
     Raises:
         ServiceError: it contains no answer, or none that is whole.
@@ -71,28 +85,29 @@ def read_completion(raw: bytes) -> JudgeResponse:
     try:
         reply = _completion(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        reply = _lenient(raw)
-    response = response_from_completion(reply, raw)
+        lenient = _lenient(raw)
+        if lenient is None:
+            raise error_from_response(status, headers, raw, dialect) from None
+        reply = lenient
+    response = response_from_completion(reply, raw, dialect)
     if response is None:
-        raise error_from_response(200, {}, raw)
+        raise error_from_response(status, headers, raw, dialect)
     return response
 
 
-def response_from_completion(reply: Completion, raw: bytes) -> JudgeResponse | None:
+def response_from_completion(reply: Completion, raw: bytes, dialect: str = "pai") -> JudgeResponse | None:
     """Return the answer of a completion that was decoded from `raw`, or None if it has no message.
 
     Raises:
         Refused: a content filter took the answer away, or its end.
         Transient: the answer broke off: its `finish_reason` says so, or there is an error beside it.
+        ServiceError: there is an error in place of a text.
     """
     choice = reply.choices[0] if reply.choices else None
     message = None if choice is None else choice.message
     if choice is None or message is None:
         return None
-    usage, reason = _counted(reply.usage), choice.finish_reason
-    error = (_error_in(choice.error) or _error_in(reply.error)) if choice.error or reply.error else None
-    if error or (reason != "stop" and ending_of(reason) in ("filtered", "broken")):
-        raise _incomplete(reason, error, usage)
+    reason = choice.finish_reason
     text, text_from = message.content, None
     refusal = message.refusal or None
     if isinstance(text, list):
@@ -101,6 +116,11 @@ def response_from_completion(reply: Completion, raw: bytes) -> JudgeResponse | N
         refusal = refusal or parts.refusal
     if text is None or not text or text.isspace():
         text, text_from = _thought(message) or (text, text_from)
+    found = reply.usage or choice.usage
+    usage = _NO_USAGE if found is None else _counted(found, bool(text))
+    error = (_error_in(choice.error) or _error_in(reply.error)) if choice.error or reply.error else None
+    if error or (reason != "stop" and ending_of(reason) in ("filtered", "broken")):
+        raise _incomplete(reason, error, usage, bool(text), dialect)
     if text_from is not None and ending_of(reason) == "cut":
         text = f"<think>\n{text}"  # a thought without its end: rescoring does not take it for an answer either
     model = reply.model[:MODEL_MAX_CHARS] if reply.model else None
@@ -119,15 +139,25 @@ def _thought(message: _Message) -> tuple[str, str] | None:
     return None
 
 
-def _counted(found: _Usage | None) -> Usage:
-    if found is None:
-        return _NO_USAGE
+def _counted(found: _Usage, has_text: bool) -> Usage:
+    """Return the tokens that a reply counts, with None for every number that cannot be a count.
+
+    No prompt is empty, and no text has 0 tokens. What the total has beyond the prompt is output: some services leave
+    the thinking out of `completion_tokens`.
+    """
+    prompt, completion, total = _positive(found.prompt_tokens), found.completion_tokens, _positive(found.total_tokens)
+    completion = _positive(completion) if has_text else _count(completion)
+    thinking = None if found.completion_tokens_details is None else found.completion_tokens_details.reasoning_tokens
+    if thinking is not None and completion is not None and thinking > completion and _count(thinking) is not None:
+        completion += thinking  # more than a part of it
+    if total is not None and prompt is not None and total > prompt + (completion or 0):
+        completion = total - prompt
+    if total is not None and prompt is not None and completion is not None:
+        total = max(total, prompt + completion)
     cached = None if found.prompt_tokens_details is None else found.prompt_tokens_details.cached_tokens
     for other in (found.prompt_cache_hit_tokens, found.cached_tokens):
         cached = other if cached is None else cached
-    return Usage(
-        _count(found.prompt_tokens), _count(found.completion_tokens), _count(found.total_tokens), _count(cached)
-    )
+    return Usage(prompt, completion, total, _count(cached))
 
 
 def _error_in(value: Any) -> Any:
@@ -135,16 +165,18 @@ def _error_in(value: Any) -> Any:
     return None if isinstance(value, Mapping) and not any(value.values()) else value or None
 
 
-def _incomplete(reason: str | None, error: Any, usage: Usage) -> ServiceError:
+def _incomplete(reason: str | None, error: Any, usage: Usage, has_text: bool, dialect: str) -> ServiceError:
     """Return the error of an answer that is not whole; the error that the service names decides its kind."""
     detail, named = f"finish_reason {'none' if reason is None else storable(reason)}", None
     if error is not None:
         body = msgspec.json.encode({"error": as_text(error) if not isinstance(error, Mapping) else error})
-        named, detail = error_from_response(200, {}, body), f"{detail}: {error_code_and_message(body)[1]}"
+        named, detail = error_from_response(200, {}, body, dialect), f"{detail}: {read_error(body).text}"
     failure: ServiceError
     if ending_of(reason) == "filtered" or (named is not None and named.error_type == "content_filter"):
         message = f"a content filter stopped the answer ({detail})"
         failure = Refused(message, error_type="content_filter", status=200)
+    elif isinstance(named, Fatal) or (named is not None and not has_text and not isinstance(named, BadReply)):
+        failure = named
     else:
         kind = RateLimited if isinstance(named, RateLimited) else BadReply
         failure = kind(f"the answer broke off ({detail})", status=200)
@@ -164,19 +196,29 @@ def _without_lone_surrogates(response: JudgeResponse) -> JudgeResponse:
     )
 
 
-def _lenient(raw: bytes) -> Completion:
-    """Read a complete but unusual body: numbers as ids, floats as counts, escapes that encode no character."""
+def _lenient(raw: bytes) -> Completion | None:
+    """Read a complete but unusual body: numbers as ids, floats as counts, escapes that encode no character.
+
+    Returns None if it has no choices. Raises BadReply if it is not JSON, or its first choice is no message.
+    """
     data = load_json(raw)
-    if not isinstance(data, dict):
-        raise BadReply(f"a 200 that is not a chat completion: {body_excerpt(raw)}", status=200)
-    if not isinstance(data.get("choices"), list) or not data["choices"]:
-        raise error_from_response(200, {}, raw)
+    if not isinstance(data, dict) or not isinstance(data.get("choices"), list) or not data["choices"]:
+        return None
     first = data["choices"][0]
     message = first.get("message") if isinstance(first, dict) else None
     if not isinstance(message, dict):
-        raise BadReply(f"a 200 without an answer: {body_excerpt(raw)}", status=200)
+        is_legacy = isinstance(first, dict) and "text" in first
+        detail = "a completion without messages (of /completions?)" if is_legacy else "a reply without an answer"
+        raise BadReply(f"{detail}: {body_excerpt(raw)}", status=200, is_foreign=is_legacy)
     return Completion(
-        choices=[_Choice(_lenient_message(message), as_text(first.get("finish_reason")), first.get("error"))],
+        choices=[
+            _Choice(
+                _lenient_message(message),
+                as_text(first.get("finish_reason")),
+                first.get("error"),
+                _lenient_usage(first.get("usage")),
+            )
+        ],
         id=as_text(data.get("id")),
         usage=_lenient_usage(data.get("usage")),
         model=as_text(data.get("model")),
@@ -195,14 +237,20 @@ def _lenient_message(message: Mapping[str, Any]) -> _Message:
     )
 
 
-def _lenient_usage(found: Any) -> _Usage:
-    usage: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    details = usage.get("prompt_tokens_details")
-    hits = details.get("cached_tokens") if isinstance(details, dict) else None
-    counts = {
-        name: _lenient_count(usage.get(name)) for name in _Usage.__struct_fields__ if name != "prompt_tokens_details"
-    }
-    return _Usage(prompt_tokens_details=_PromptDetails(_lenient_count(hits)), **counts)
+def _lenient_usage(found: Any) -> _Usage | None:
+    if not isinstance(found, dict):
+        return None
+    parts = {name: found.get(name) for name in ("prompt_tokens_details", "completion_tokens_details")}
+    hits, thinking = (
+        part.get(name) if isinstance(part, dict) else None
+        for part, name in zip(parts.values(), ("cached_tokens", "reasoning_tokens"), strict=True)
+    )
+    counts = {name: _lenient_count(found.get(name)) for name in _Usage.__struct_fields__ if name not in parts}
+    return _Usage(
+        prompt_tokens_details=_PromptDetails(_lenient_count(hits)),
+        completion_tokens_details=_CompletionDetails(_lenient_count(thinking)),
+        **counts,
+    )
 
 
 def _storable(text: str | None) -> str | None:
@@ -210,8 +258,15 @@ def _storable(text: str | None) -> str | None:
 
 
 def _count(value: int | None) -> int | None:
-    return value if value is not None and 0 <= value <= MAX_TOKENS else None
+    return value if value is not None and 0 <= value <= USAGE_MAX_TOKENS else None
+
+
+def _positive(value: int | None) -> int | None:
+    return value if value is not None and 0 < value <= USAGE_MAX_TOKENS else None
 
 
 def _lenient_count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and 0 <= value <= MAX_TOKENS else None
+    """Return a number that is written as 7 or as 7.0; True is no number here."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if abs(value) <= USAGE_MAX_TOKENS and value == int(value) else None

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner.errors import BadReply
+from runner.service.bodies import body_excerpt, load_json
 from runner.service.message_text import THOUGHT_FIELDS
-from runner.service.responses import body_excerpt, load_json
 
 # Asks for a stream, and for the token counts in its last chunk.
 _STREAM = b',"stream":true}'
@@ -51,7 +51,7 @@ def joined_completion(raw: bytes) -> bytes:
             break
         answer.add(name, load_json(data))
     if not answer.is_started:
-        raise BadReply(f"an event stream without an answer: {body_excerpt(raw)}", status=200)
+        raise BadReply(f"an event stream without an answer: {body_excerpt(raw)}", status=200, is_foreign=True)
     if not (is_done or answer.is_finished):
         raise BadReply("the event stream broke off before the end of the answer", status=200)
     # Half a surrogate pair in each of two chunks is one character: escapes in the JSON put it together again.

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp.http import HttpProcessingError
 
 from runner.core import escape_controls
-from runner.errors import BadReply, ConnectFailed, ConnectionLost, Fatal, Refused, ServiceError, TimedOut
+from runner.errors import BadReply, ConnectFailed, ConnectionLost, Fatal, RateLimited, Refused, ServiceError, TimedOut
 from runner.service.proxy import Proxy
 
 _SCHEME_HINT = "it may speak plain http: check whether service.base_url begins with http:// or https://"
@@ -36,6 +36,9 @@ _NOT_HTTP = {
     "invalid header": "it has an invalid header",
     "content-encoding": "it is compressed in a way that was not asked for",
 }
+_FOREIGN_HINT = (
+    "check service.base_url (that of an API mostly ends in /v1) and what is between this machine and the service"
+)
 # The first bytes of a TLS alert, as aiohttp shows them.
 _TLS_ALERT = r"\x15\x03"
 
@@ -134,7 +137,7 @@ def explained(error: ServiceError, location: str | None, target: CallTarget) -> 
         if moved:
             text = f"HTTP {error.status}, a redirect to {escape_controls(goal)}"
         error.hint = error.hint or (_redirect_hint(goal, target) if moved else _address_hint(target))
-    if isinstance(error, Fatal) and error.reason != "quota":
+    if isinstance(error, BadReply | Fatal):
         text = f"{text} ({target}{target.via})"
     elif target.shares_its_replies:
         text = f"{text} ({target.via.strip()}, which may be what answered)"
@@ -181,26 +184,32 @@ def _not_http(detail: str, target: CallTarget) -> BadReply:
         cause = "the service speaks TLS: service.base_url must begin with https://"
     else:
         cause = next((cause for words, cause in _NOT_HTTP.items() if words in detail.lower()), "its form is wrong")
-    return BadReply(f"a reply that cannot be read as HTTP: {cause} ({target}{target.via}; {detail[:200]})")
+    message = f"a reply that cannot be read as HTTP: {cause} ({target}{target.via}; {detail[:200]})"
+    return BadReply(message, is_foreign=True)
 
 
 class FirstReplies:
     """Tells a service that is wrongly set up from one with a fault: the first has never sent a usable reply.
 
+    A reply is usable if it is an answer, the refusal of a request or a 429. Errors of a server say nothing: a gateway
+    in front of no service sends them, too.
+
     Args:
-        limit: how many unusable replies in a row, before any usable one, are not an accident.
+        limit: how many foreign replies in a row, before any usable one, are not an accident.
     """
 
     def __init__(self, limit: int) -> None:
         self._left: int | None = limit
 
     def on_usable(self) -> None:
-        """Note that a reply could be read: from now on, an unusable one is a fault."""
+        """Note that a reply could be used: from now on, a foreign one is a fault."""
         self._left = None
 
-    def judged(self, error: BadReply) -> ServiceError:
-        """Return the error, or a Fatal in its place if every reply was unusable so far."""
-        if self._left is None:
+    def judged(self, error: ServiceError, target: CallTarget) -> ServiceError:
+        """Return the error of a reply, or a Fatal in its place if every reply was foreign so far."""
+        if isinstance(error, Refused | RateLimited):
+            self.on_usable()
+        if self._left is None or not (isinstance(error, BadReply) and error.is_foreign):
             return error
         self._left -= 1
         if self._left > 0:
@@ -209,5 +218,5 @@ class FirstReplies:
             f"no reply could be used so far; {error}",
             reason="address",
             status=error.status,
-            hint="check service.base_url and what is between this machine and the service",
+            hint=_address_hint(target) or _FOREIGN_HINT,
         )

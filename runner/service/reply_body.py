@@ -19,28 +19,30 @@ _UNSAFE_CODECS = ("utf_7", "idna", "punycode", "unicode_escape", "raw_unicode_es
 _MULTIBYTE_PREFIXES = ("utf", "gb", "big5", "euc", "shift", "cp93", "cp949", "cp950", "iso2022", "hz", "johab")
 
 
-def read_reply(raw: bytes, headers: Mapping[str, str]) -> JudgeResponse:
-    """Read the body of a response that should be an answer.
+def read_reply(raw: bytes, headers: Mapping[str, str], status: int = 200, dialect: str = "pai") -> JudgeResponse:
+    """Read the body of a 2xx, which should be an answer.
 
     Args:
         raw: the body, decompressed.
-        headers: the headers, for the charset.
+        headers: the headers, for the charset and the wait that the service requests.
+        status: the HTTP status.
+        dialect: as in `error_from_response`.
 
     Raises:
         ServiceError: it contains no answer, or none that is whole.
     """
     try:
-        return read_completion(raw)
+        return read_completion(raw, status, headers, dialect)
     except BadReply as error:
         text = in_utf8(raw, headers)
         if is_event_stream(text):
-            return read_completion(joined_completion(text))
+            return read_completion(joined_completion(text), status, headers, dialect)
         if text is raw:
             content_type = headers.get("Content-Type", "application/json")
             if content_type != "application/json":
                 error.args = (f"{error} (Content-Type: {escape_controls(content_type)})",)
             raise
-    return read_completion(text)
+    return read_completion(text, status, headers, dialect)
 
 
 def in_utf8(raw: bytes, headers: Mapping[str, str]) -> bytes:

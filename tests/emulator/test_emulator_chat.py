@@ -277,3 +277,25 @@ async def test_a_streamed_answer_is_the_answer_in_chunks(emulate, bodies):
     assert chunks[-1].usage.model_dump(exclude_none=True) == whole["usage"]
     assert bare.endswith(b"data: [DONE]\n\n") and b"usage" not in bare
     assert (stats["distinct"], stats["distinct_ok"], stats["dup_ok"]) == (1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("usage", "limit", "said"),
+    [
+        ("whole", None, lambda p, c: (p, c, p + c)),
+        ("total_only", None, lambda p, c: (p, c, p + 4 * c)),
+        ("total_only", 1000, lambda p, c: (p, c, p + min(4 * c, 1000))),
+        ("zeros", None, lambda p, c: (0, 0, 0)),
+        ("none", None, lambda p, c: None),
+    ],
+)
+async def test_what_usage_says_and_what_is_counted(emulate, bodies, usage, limit, said):
+    body = bodies.single() if limit is None else {**bodies.single(), "max_tokens": limit}
+    async with emulate() as plain, emulate(usage=usage) as caller:
+        counts = (await plain.chat(body)).json["usage"]
+        found = (await caller.chat(body)).json["usage"]
+        stats = await caller.stats()
+    expected = said(counts["prompt_tokens"], counts["completion_tokens"])
+    assert (None if found is None else tuple(found.values())) == expected
+    if usage == "total_only":
+        assert stats["prompt_tokens"] + stats["completion_tokens"] == found["total_tokens"]

@@ -113,13 +113,23 @@ def test_with_a_cap_on_requests_only_bodies_are_not_parsed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted", "tokens"),
-    [((30, 20), 50), ((None, None), 1300), ((30, None), 330), ((None, 20), 1020), ((1000, 300), 1300)],
+    ("counted", "tokens", "uncounted"),
+    [
+        ((30, 20), 50, 0),
+        ((None, None), 1300, 1),
+        ((30, None), 330, 1),
+        ((None, 20), 1020, 1),
+        ((1000, 300), 1300, 0),
+        ((None, None, 1200), 1300, 1),  # the total alone is no reason to give anything back
+        ((None, None, 5000), 5000, 1),
+        ((None, 20, 5000), 5000, 1),
+    ],
 )
-def test_usage_that_the_service_does_not_report_is_charged_in_full(counted: Any, tokens: int) -> None:
+def test_usage_that_the_service_does_not_report_is_charged_in_full(counted: Any, tokens: int, uncounted: int) -> None:
     bound = CostBound(BudgetConfig(tokens=1), 1000 - len(body(50, max_tokens=300)), no_price)
     reserved = bound.at_most(body(50, max_tokens=300), "online")
-    assert bound.counted(reserved, usage(*counted)) == Spend(1, tokens)
+    assert bound.counted(reserved, Usage(*counted)) == Spend(1, tokens)
+    assert bound.uncounted == uncounted
 
 
 def test_cached_tokens_are_reserved_in_full_and_charged_at_their_price() -> None:
@@ -177,11 +187,12 @@ def test_a_cap_on_tokens_requires_a_limit_on_the_answer(parameters: dict[str, An
 
 def test_the_usage_of_rows_includes_all_their_attempts() -> None:
     rows = [
-        {"attempts": 3, "prompt_tokens": 10, "completion_tokens": 5, "cost": 0.1},
-        {"attempts": 1, "prompt_tokens": None, "completion_tokens": None, "cost": None},
-        {"attempts": 1, "prompt_tokens": 1, "completion_tokens": None, "cost": 0.2},
+        {"attempts": 3, "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost": 0.1},
+        {"attempts": 1, "prompt_tokens": None, "completion_tokens": None, "total_tokens": None, "cost": None},
+        {"attempts": 1, "prompt_tokens": 1, "completion_tokens": None, "total_tokens": None, "cost": 0.2},
+        {"attempts": 1, "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 900, "cost": 0.2},  # of 2026-11
     ]
-    assert spent_by(rows) == Spend(5, 16, units_of(0.3))
+    assert spent_by(rows) == Spend(6, 916, units_of(0.5))
 
 
 # the caps
@@ -232,6 +243,29 @@ def test_at_the_cap_the_run_stops_and_gives_the_reason(
     assert expected in message
     assert message.endswith("7 requests are pending: raise the cap and run the same command again")
     assert expected.split(",")[0] in stop_message(budget, queue, sent)  # later requests are rejected too
+
+
+def test_the_reason_counts_rows_that_are_written_after_it_was_found(tmp_path: Path) -> None:
+    pending = [68]
+    config = BudgetConfig(requests=1)
+    budget = Budget(config, tmp_path / "budget.json", [CostBound(config, 0, PRICE)], pending=lambda: pending[0])
+    stop = budget.exhausted(ONE_REQUEST * 2)
+    pending[0] = 67
+    assert "67 requests are pending: raise the cap" in str(stop)
+
+
+def test_the_reason_says_that_attempts_without_a_count_are_counted_in_full(tmp_path: Path) -> None:
+    sent = body(max_tokens=100)
+    budget = budget_of(tmp_path, tokens=3 * (len(sent) + 100))
+    queue = budget.queue()
+
+    async def main() -> str:
+        with pytest.raises(RunStopped) as caught:
+            while True:
+                queue.correct(await queue.acquire(0, sent), Usage())
+        return str(caught.value)
+
+    assert "are used (in full for 3 attempts without a token count), and" in run(main())
 
 
 def test_requests_in_flight_are_awaited_before_the_run_stops(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from leases import acquire, fail, release_unsent
@@ -15,6 +16,8 @@ from virtual_clock import now, run
 from runner.config import TokenLimits
 from runner.errors import ConnectFailed, RateLimited, Refused, ServerFault, TimedOut
 from runner.limits import AdaptiveController, Lease, RequestLimiter, TokenEstimator, TokenQuota
+from runner.limits.token_quota import TokenReservation
+from runner.limits.token_quota import _counted as counted_tokens
 from runner.types import Usage
 
 MINUTE = 60.0
@@ -324,3 +327,54 @@ def test_a_waiter_cancelled_at_its_grant_releases_everything() -> None:
     for limits in (Limits(9, None, (1000,)), Limits((9, 9), None, (1000,)), Limits(1, None, ())):
         harness = run_scenario(limits, scenario, [(700, 200)])
         assert harness.adaptive is None or harness.adaptive.in_flight == 1
+
+
+class RecordingQuota(TokenQuota):
+    """Records what is charged in place of each reservation; None is a refund."""
+
+    def __init__(self) -> None:
+        super().__init__(6000, [TokenEstimator(0, 10, None)])
+        self.charged: list[Usage | None] = []
+
+    def correct(self, reservation: TokenReservation, usage: Usage, granted: float, now: float) -> None:
+        self.charged.append(usage)
+        super().correct(reservation, usage, granted, now)
+
+    def refund(self, reservation: TokenReservation, granted: float, now: float) -> None:
+        self.charged.append(None)
+        super().refund(reservation, granted, now)
+
+
+def test_tokens_that_the_service_counted_are_charged_whatever_the_outcome() -> None:
+    quota, counted = RecordingQuota(), Usage(10, 40, 50)
+    outcomes = [(RateLimited, counted), (Refused, counted), (Refused, None), (TimedOut, None), (ServerFault, counted)]
+
+    async def main() -> None:
+        limiter = RequestLimiter(9, None, quota, None, lambda _: None)
+        server = asyncio.create_task(limiter.run())
+        for kind, usage in outcomes:
+            lease = await acquire(limiter)
+            error = kind("no")
+            error.usage = usage
+            fail(lease, error)
+        server.cancel()
+
+    run(main())
+    assert quota.charged == [counted, counted, None, counted]
+
+
+@pytest.mark.parametrize(
+    ("usage", "one", "two"),
+    [
+        (Usage(40, 9, 49), (49,), (40, 9)),
+        (Usage(40, 9, 900), (900,), (40, 9)),
+        (Usage(), (300,), (200, 100)),
+        (Usage(40), (300,), (40, 100)),
+        (Usage(4000), (4000,), (4000, 100)),
+        (Usage(None, 9), (300,), (200, 9)),
+        (Usage(None, None, 900), (900,), (200, 100)),
+    ],
+)
+def test_what_is_counted_for_the_quotas(usage: Usage, one: tuple[int, ...], two: tuple[int, ...]) -> None:
+    assert counted_tokens((300,), usage) == one
+    assert counted_tokens((200, 100), usage) == two

@@ -256,3 +256,25 @@ def test_draining_the_concurrency_limiter_cancels_waiters() -> None:
         return list(await asyncio.gather(*waiting, limiter.acquire(), return_exceptions=True))
 
     assert all(isinstance(result, Drained) for result in run(main()))
+
+
+class _DueAtOnce:
+    """An adaptive control that always asks for a wait that uvloop rounds to nothing."""
+
+    def delay(self, now: float) -> float:
+        return 1e-5
+
+    def on_release(self) -> None:
+        """Needed by the limiter."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_a_recheck_that_is_due_at_once(anyio_backend: object) -> None:
+    """For such a timer, uvloop returns a handle without a time."""
+    limiter = RateLimiter(None, adaptive=_DueAtOnce())  # type: ignore[arg-type]
+    tasks = [asyncio.create_task(limiter.acquire()) for _ in range(3)]
+    await asyncio.sleep(0.005)
+    limiter.recheck()
+    limiter.drain()
+    assert all(isinstance(found, Drained) for found in await asyncio.gather(*tasks, return_exceptions=True))

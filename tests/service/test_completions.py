@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner.core import ending_of
 from runner.errors import BadReply, RateLimited, Refused, ServiceError
 from runner.service import read_completion
-from runner.service.completions import MODEL_MAX_CHARS
+from runner.service.completions import MODEL_MAX_CHARS, USAGE_MAX_TOKENS
 from runner.types import MAX_TOKENS, JudgeResponse, Usage
 
 COUNTS = {"prompt_tokens": 70, "completion_tokens": 9, "total_tokens": 79}
@@ -160,6 +160,67 @@ def test_a_thought_that_was_cut_off_is_kept_as_a_thought() -> None:
 )
 def test_cached_tokens(usage: dict[str, Any], cached: int | None) -> None:
     assert read_completion(body(usage=usage)).usage == Usage(70, 9, 79, cached)
+
+
+def said(prompt: Any = 70, completion: Any = 9, total: Any = 79, thinking: Any = None) -> dict[str, Any]:
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    return counts if thinking is None else {**counts, "completion_tokens_details": {"reasoning_tokens": thinking}}
+
+
+@pytest.mark.parametrize(
+    ("usage", "text", "expected"),
+    [
+        (said(), "4", Usage(70, 9, 79)),
+        (said(thinking=5), "4", Usage(70, 9, 79)),
+        (said(total=1079), "4", Usage(70, 1009, 1079)),  # thinking is in the total only
+        (said(total=1079, thinking=1000), "4", Usage(70, 1009, 1079)),
+        (said(total=79, thinking=1000), "4", Usage(70, 1009, 1079)),  # it is in neither
+        (said(total=1040, thinking=1000), "4", Usage(70, 1009, 1079)),  # it disagrees with itself: the larger one
+        (said(completion=None, total=1079), "4", Usage(70, 1009, 1079)),
+        (said(completion=0, total=1070), "4", Usage(70, 1000, 1070)),
+        (said(total=None), "4", Usage(70, 9)),
+        (said(total=3), "4", Usage(70, 9, 79)),
+        (said(0, 0, 0), "4", Usage()),
+        (said(70, 0, 70), "4", Usage(70, None, 70)),  # no text has 0 tokens
+        (said(70, 0, 70), "", Usage(70, 0, 70)),
+        (said(0, 9, 9), "4", Usage(None, 9, 9)),  # no prompt is empty
+        (said(0, 0, 900), "4", Usage(None, None, 900)),
+        (said(-1, 9, 8), "4", Usage(None, 9, 8)),
+        (said(70, -9, 61), "4", Usage(70, None, 61)),
+        (said(70.0, 9.0, 79.0), "4", Usage(70, 9, 79)),
+        (said(70.5, 9, 79), "4", Usage(None, 9, 79)),
+        (said(True, True, True), "4", Usage()),
+        (said("70", "9", "79"), "4", Usage()),
+        (said(10**9, 9, 10**9), "4", Usage(None, 9)),
+        (said(70, 10**300, 79), "4", Usage(70, 9, 79)),
+        (said(thinking=10**12), "4", Usage(70, 9, 79)),
+        (said(thinking="many"), "4", Usage(70, 9, 79)),
+    ],
+)
+def test_what_cannot_be_a_count_is_none(usage: dict[str, Any], text: str, expected: Usage) -> None:
+    assert read_completion(body(text, usage=usage)).usage == expected
+
+
+numbers = st.none() | st.integers(-5, 50) | st.integers() | st.floats() | st.booleans() | st.text(max_size=3)
+
+
+@given(usage=st.builds(said, numbers, numbers, numbers, numbers), text=st.sampled_from(["4", ""]))
+def test_no_count_of_the_service_is_larger_than_what_is_read(usage: dict[str, Any], text: str) -> None:
+    found = read_completion(body(text, usage=usage)).usage
+    parts = (found.prompt, found.completion, found.total)
+    assert all(part is None or 0 <= part <= 3 * USAGE_MAX_TOKENS for part in parts)
+    assert found.prompt != 0 and found.total != 0
+    assert found.completion != 0 or text == ""
+    if None not in parts:
+        assert found.total == (found.prompt or 0) + (found.completion or 0)
+    given_total = usage["total_tokens"]
+    if type(given_total) is int and 0 < given_total <= USAGE_MAX_TOKENS:
+        assert found.total is not None and found.total >= given_total
+
+
+def test_the_usage_inside_a_choice() -> None:
+    assert read_completion(body(choice={"usage": COUNTS})).usage == Usage(70, 9, 79)
+    assert read_completion(body(id=7, choice={"usage": COUNTS})).usage == Usage(70, 9, 79)
 
 
 @pytest.mark.parametrize(

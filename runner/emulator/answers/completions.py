@@ -12,12 +12,20 @@ from runner.emulator.answers.scoring import VerdictBias, answer_quality, compare
 from runner.emulator.answers.template_answers import Prompt, custom_text
 from runner.emulator.chat_request import ChatRequest, Fields
 from runner.emulator.draws import BodyDraws, Draws
-from runner.emulator.options import Dialect, EmulatorOptions
+from runner.emulator.options import Dialect, EmulatorOptions, UsageCounting
 from runner.emulator.text_facts import estimate_tokens, is_chinese, truncate
+
+THINKING_FACTOR = 3  # a thought has so many times the tokens of its answer
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A complete answer of the judge; `id` is a bare UUID."""
+    """A complete answer of the judge.
+
+    Attributes:
+        id: a bare UUID.
+        completion_tokens: all output tokens, those of a thought included.
+        usage: what the reply says about tokens.
+    """
 
     id: str
     model: str
@@ -25,6 +33,7 @@ class Answer(msgspec.Struct, frozen=True):
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    usage: dict[str, int] | None
 
     @property
     def tokens(self) -> int:
@@ -48,13 +57,17 @@ def answer(
     count, reason = estimate_tokens(text), "stop"
     if chat.max_tokens is not None and count > chat.max_tokens:
         text, count, reason = truncate(text, chat.max_tokens), chat.max_tokens, "length"
+    thinking = THINKING_FACTOR * count if options.usage == "total_only" else 0
+    if chat.max_tokens is not None:
+        thinking = min(thinking, chat.max_tokens - count)
     return Answer(
         id=uuid_text(draws.id),
         model=chat.model,
         text=text,
         finish_reason=reason,
         prompt_tokens=chat.prompt_tokens,
-        completion_tokens=count,
+        completion_tokens=count + thinking,
+        usage=_usage(options.usage, chat.prompt_tokens, count, thinking),
     )
 
 
@@ -69,11 +82,7 @@ def completion(answer: Answer, dialect: Dialect) -> dict[str, Any]:
         "created": int(time.monotonic() if dialect == "pai" else time.time()),
         "model": answer.model,
         "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason, "logprobs": None}],
-        "usage": {
-            "prompt_tokens": answer.prompt_tokens,
-            "completion_tokens": answer.completion_tokens,
-            "total_tokens": answer.tokens,
-        },
+        "usage": answer.usage,
     }
     if dialect == "pai":
         message.update(refusal="", function_call=None, tool_calls=None)
@@ -100,6 +109,13 @@ def line_completion(answer: Answer, dialect: Dialect) -> dict[str, Any]:
         "choices": [choice],
         "object": "chat.completion",
     }
+
+
+def _usage(counting: UsageCounting, prompt: int, text: int, thinking: int) -> dict[str, int] | None:
+    if counting == "none":
+        return None
+    counts = {"prompt_tokens": prompt, "completion_tokens": text, "total_tokens": prompt + text + thinking}
+    return dict.fromkeys(counts, 0) if counting == "zeros" else counts
 
 
 def _bias(options: EmulatorOptions, draws: Draws, body_draws: BodyDraws) -> VerdictBias:

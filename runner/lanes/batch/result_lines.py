@@ -126,10 +126,10 @@ def _read_general(line: bytes, dialect: str) -> LineResult:
     if response is None:
         return Leftover("bad_reply", f"a result line without a response: {body_excerpt(line)}")
     status = _status(response.status_code)
-    if status == 200:
-        return _from_answer(_body(response.body))
     if status is None:
         return Leftover("bad_reply", one_line(f"an unreadable status_code: {text_of(response.status_code)}"))
+    if 200 <= status < 300:
+        return _from_answer(_body(response.body), status, dialect)
     return _unanswered(error_from_response(status, {}, _body(response.body), dialect), _is_final(status))
 
 
@@ -256,9 +256,9 @@ def _loads(line: bytes) -> Any:
         return None
 
 
-def _from_answer(body: bytes) -> LineResult:
+def _from_answer(body: bytes, status: int, dialect: str) -> LineResult:
     try:
-        return read_completion(body)
+        return read_completion(body, status, {}, dialect)
     except ServiceError as error:
         return _unanswered(error, isinstance(error, Refused))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,10 @@ def test_answers(raw: bytes) -> None:
         (reply(said("PrepaidBillOverdue"), 429), Leftover, "server_error", "HTTP 429"),
         (reply(said("x"), 500), Leftover, "server_error", "HTTP 500: why"),
         (reply(MISSING, 503), Leftover, "server_error", "HTTP 503"),
-        (reply(MISSING, 201), Leftover, "bad_reply", "HTTP 201"),
+        (reply(None, 202), Leftover, "bad_reply", "a 202 without an answer"),
+        (reply(said("429"), 200), Leftover, "server_error", "HTTP 200 with 429 inside: why (429)"),
+        (reply(said("insufficient_quota"), 200), Leftover, "server_error", "HTTP 200 with 429 inside: why"),
+        (reply(said("invalid_request_error"), 200), Failure, "bad_request", "HTTP 200 with 400 inside: why"),
         (reply(MISSING, 0), Leftover, "bad_reply", "HTTP 0"),
         (reply(MISSING, 302), Leftover, "server_error", "HTTP 302"),
         (reply(MISSING, "200 OK"), Leftover, "bad_reply", "an unreadable status_code: 200 OK"),
@@ -164,9 +168,9 @@ def test_answers(raw: bytes) -> None:
         (reply(said("DataInspectionFailed")), Failure, "content_filter", "why"),
         (reply(said("Arrearage")), Leftover, "server_error", "why"),
         (reply({"choices": []}), Leftover, "bad_reply", "a 200 without an answer"),
-        (reply(None), Leftover, "bad_reply", "a 200 that is not a chat completion: null"),
+        (reply(None), Leftover, "bad_reply", "a 200 without an answer: null"),
         (reply("a text"), Leftover, "bad_reply", "not JSON: a text"),
-        (reply(json.dumps(json.dumps(body()))), Leftover, "bad_reply", "a 200 that is not a chat completion"),
+        (reply(json.dumps(json.dumps(body()))), Leftover, "bad_reply", "a 200 without an answer"),
         (reply(json.dumps(body())[:-5]), Leftover, "bad_reply", "not JSON"),
         (line({"status_code": 200}), Leftover, "bad_reply", "an empty body"),
         (line({}), Leftover, "bad_reply", "an empty body"),
@@ -270,9 +274,10 @@ def test_any_bytes_give_a_result(raw: bytes, dialect: str) -> None:
     status=json_values | st.integers(-1000, 1000) | st.sampled_from(["200", " 200", "0200", "+200"]), error=json_values
 )
 @example(status=float("nan"), error=None)
-def test_only_a_200_without_an_error_is_an_answer(status: Any, error: Any) -> None:
+def test_only_a_2xx_without_an_error_is_an_answer(status: Any, error: Any) -> None:
     found = read_line(reply(status=status, error=error))
-    answered = error in (None, "", {}) and (status is None or str(status).strip() in ("200", "200.0"))
+    is_2xx = re.fullmatch(r"2\d\d(\.0)?", str(status).strip(), re.ASCII) is not None
+    answered = error in (None, "", {}) and (status is None or is_2xx)
     assert isinstance(found, JudgeResponse) == answered
     assert sound(found)
 
