@@ -19,10 +19,10 @@ SAMPLES = 150
 FAULTS = {"500": 0.06, "503": 0.03, "429": 0.05, "reset": 0.05, "truncate": 0.03, "malformed": 0.03, "unparsable": 0.1}
 PRICES = {"currency": "CNY", "models": {"pai-judge": {"input": 4, "output": 12, "batch": 0.5}}}
 CAPS: list[dict[str, float]] = [
-    {"tokens": 60_000},
+    {"tokens": 150_000},
     {"requests": 100},
-    {"cost": 0.4},
-    {"tokens": 60_000, "requests": 90, "cost": 0.4},
+    {"cost": 1.2},
+    {"tokens": 150_000, "requests": 90, "cost": 1.2},
 ]
 USAGES = ["total_only"] * 20 + ["whole", "zeros", "none"]
 
@@ -56,7 +56,7 @@ def test_spending_never_passes_the_cap(
         tmp_path,
         service.url,
         SAMPLES,
-        judge={"parameters": {"max_tokens": 400}},
+        judge={"parameters": {"max_tokens": 2000}},
         service={"base_url": service.url, "token_env": None, "limits": {"concurrency": 8}, "timeout": {"total": 2}},
         online={"retry": {"attempts": 6, "base": 0.01, "ceiling": 0.05}},
         router={"mode": "batch" if by_batch else "online"},
