@@ -140,24 +140,43 @@ def _thought(message: _Message) -> tuple[str, str] | None:
 
 
 def _counted(found: _Usage, has_text: bool) -> Usage:
-    """Return the tokens that a reply counts, with None for every number that cannot be a count.
+    """Return the tokens that a reply counts, with None for every number that cannot be a count."""
+    prompt, completion, total = found.prompt_tokens, found.completion_tokens, found.total_tokens
+    details = found.completion_tokens_details
+    thinking = None if details is None else details.reasoning_tokens
+    is_usual = (
+        prompt is not None
+        and completion is not None
+        and prompt > 0
+        and completion > 0
+        and total == prompt + completion <= USAGE_MAX_TOKENS
+        and (thinking is None or thinking <= completion)
+    )
+    if not is_usual:
+        prompt, completion, total = _plausible(prompt, completion, total, thinking, has_text)
+    cached = None if found.prompt_tokens_details is None else found.prompt_tokens_details.cached_tokens
+    for other in (found.prompt_cache_hit_tokens, found.cached_tokens):
+        cached = other if cached is None else cached
+    return Usage(prompt, completion, total, None if cached is None else _count(cached))
+
+
+def _plausible(
+    prompt: int | None, completion: int | None, total: int | None, thinking: int | None, has_text: bool
+) -> tuple[int | None, int | None, int | None]:
+    """Return prompt, completion and total as far as they can be counts.
 
     No prompt is empty, and no text has 0 tokens. What the total has beyond the prompt is output: some services leave
-    the thinking out of `completion_tokens`.
+    the thinking out of `completion_tokens`, and if it is more than these, it is no part of them.
     """
-    prompt, completion, total = _positive(found.prompt_tokens), found.completion_tokens, _positive(found.total_tokens)
+    prompt, total, thinking = _positive(prompt), _positive(total), _count(thinking)
     completion = _positive(completion) if has_text else _count(completion)
-    thinking = None if found.completion_tokens_details is None else found.completion_tokens_details.reasoning_tokens
-    if thinking is not None and completion is not None and thinking > completion and _count(thinking) is not None:
-        completion += thinking  # more than a part of it
+    if thinking is not None and completion is not None and thinking > completion:
+        completion += thinking
     if total is not None and prompt is not None and total > prompt + (completion or 0):
         completion = total - prompt
     if total is not None and prompt is not None and completion is not None:
         total = max(total, prompt + completion)
-    cached = None if found.prompt_tokens_details is None else found.prompt_tokens_details.cached_tokens
-    for other in (found.prompt_cache_hit_tokens, found.cached_tokens):
-        cached = other if cached is None else cached
-    return Usage(prompt, completion, total, _count(cached))
+    return prompt, completion, total
 
 
 def _error_in(value: Any) -> Any:
