@@ -14,7 +14,8 @@ from runner.errors import DatasetError, NoBatchApi, RunDirectoryError, RunStoppe
 from runner.lanes import StoppableLane, Traffic
 from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Ledger, Shard
-from runner.lanes.batch.lifecycle import UNSENT_STEPS, Detached, ShardLifecycle
+from runner.lanes.batch.lifecycle import UNSENT_STEPS, ShardLifecycle
+from runner.lanes.batch.outcomes import Detached
 from runner.lanes.batch.packing import ShardPacker
 from runner.lanes.batch.policy import BatchPolicy
 from runner.lanes.batch.poll_timer import PollTimer

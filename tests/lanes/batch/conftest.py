@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from runner.lanes.batch import lifecycle, packing
+from runner.lanes.batch import lifecycle, listing, packing, submission
 
 
 @pytest.fixture
@@ -16,8 +16,11 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search the list twice without an interval, skip fsync, and ignore the environment's proxy."""
-    monkeypatch.setattr(lifecycle, "LIST_INTERVAL_SECONDS", 0.001)
+    """Wait for nothing: absence and silence count at once, fsync is skipped, and the environment's proxy is ignored."""
+    monkeypatch.setattr(submission, "LOOK_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(listing, "ABSENT_SECONDS", 0.0)
+    monkeypatch.setattr(listing, "ABSENT_ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(lifecycle, "MISSING_SECONDS", 0.0)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(packing, "fsync", lambda _: None)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

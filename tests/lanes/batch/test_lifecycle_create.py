@@ -95,6 +95,9 @@ async def test_a_201_is_a_creation(tmp_path: Path) -> None:
         assert (len(service.jobs), service.online_calls.total()) == (1, 0)
 
 
+# Somebody else's batch: it shows that the list shows batches at all.
+LONG_AGO = {"id": "batch-x", "status": "Succeeded", "input_file_id": "file-x", "created_at": 1_600_000_000}
+
 ANSWERS = [
     BrokenReply.RESET,
     BrokenReply.CUT,
@@ -109,11 +112,12 @@ ANSWERS = [
 @pytest.mark.parametrize("took_effect", [True, False])
 async def test_a_lost_reply_to_create_is_looked_up(tmp_path: Path, answer: Any, took_effect: bool) -> None:
     async with FakeBatchService(create=(lost if took_effect else lambda reply: first(1, reply))(answer)) as service:
+        service.jobs["batch-x"] = {**LONG_AGO, "number": -1, "ids": []}
         bench = Bench(tmp_path, service.url)
         assert exit_of(await bench.run()) == COMPLETE
-        assert (len(service.jobs), service.submitted_twice, service.online_calls.total()) == (1, {}, 0)
+        assert (len(service.jobs), service.submitted_twice, service.online_calls.total()) == (2, {}, 0)
         assert (service.calls["create"], service.calls["list"]) == ((1, 1) if took_effect else (2, 2))
-        assert bench.column("batch_id") == ["batch-0"] * 4
+        assert bench.column("batch_id") == ["batch-1"] * 4
 
 
 async def test_a_batch_that_appears_late_in_the_list_is_adopted(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_a_shard_describes_its_file_and_its_members(tmp_path: Path) -> None:
     columns: dict[str, Any] = {"human_score": 3.5, "subset": "歌", "ratio": math.inf}
     packed = pack(tmp_path, [sample(n, **columns) for n in range(3)], float_columns=("ratio",))
     shard = packed.shards[0]
-    assert shard == Shard(0, "upload", "default", "http://here/v1", 3, len(packed.raw[0]))
+    assert shard.mark is not None and shard.upload_name == f"{shard.mark}.jsonl"
+    assert shard == Shard(0, "upload", "default", "http://here/v1", 3, len(packed.raw[0]), mark=shard.mark)
     assert packed.ledger.shards == {0: shard}
     members = packed.members(shard)
     assert [member.custom_id for member in members] == [line["custom_id"] for line in packed.files[0]]
