@@ -49,6 +49,10 @@ class Jobs:
         """Create a job from a file; return its JSON object as of its creation, before any line counts."""
         return await asyncio.shield(self._start_task(self._create(params, source)))
 
+    def add(self, job: EmulatedJob) -> None:
+        """Keep a job, from now on."""
+        self._jobs[job.id] = job
+
     def find(self, key: str) -> EmulatedJob:
         """Return the job with this id.
 
@@ -138,7 +142,7 @@ class Jobs:
         key = new_job_id(self._dialect)
         job = EmulatedJob(key, params, source.blob, batch_input, timeline, self._options.delay)
         job.clock_start = self._clock()
-        self._jobs[job.id] = job
+        self.add(job)
         description = job_object(job, _AGE_AT_CREATION, self._dialect, None)
         if problems:
             job.reject(problems)
