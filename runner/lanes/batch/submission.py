@@ -223,7 +223,8 @@ class Submission:
         if self._policy.detach and age < listing.ABSENT_ALONE_SECONDS:
             raise Detached
         impatient = self._policy.resubmit_unknown or self._policy.cancel
-        if not impatient and age < listing.ABSENT_ALONE_SECONDS and waited < self._policy.retry.patience:
+        is_old = age >= listing.ABSENT_ALONE_SECONDS and waited >= listing.ABSENT_SECONDS
+        if not (impatient or is_old or waited >= self._policy.retry.patience):
             return
         doubt = finding.doubt or (
             f"its list lacks it after {age:.0f} s, but a batch may be absent for longer; run the same command again "

@@ -158,6 +158,15 @@ def test_a_shard_describes_its_file_and_its_members(tmp_path: Path) -> None:
     assert (stored["human_score"], stored["subset"]) == (3.5, "歌")
 
 
+def test_a_line_is_one_line_for_every_reader(tmp_path: Path) -> None:
+    text = "one\u2028two\u2029three\u0085four\x0bfive\x1csix\r\nseven 好"
+    packed = pack(tmp_path, [sample(0, text), sample(1)])
+    lines = packed.raw[0].decode().splitlines()
+    assert [json.loads(line) for line in lines] == packed.files[0]
+    assert packed.files[0][0]["body"]["messages"][0]["content"][0]["json"]["answer"] == text
+    assert "好" in lines[0]
+
+
 def test_the_limits_hold_to_the_byte_and_to_the_line(tmp_path: Path) -> None:
     size = len(request_line(Panel([judge()]).request(sample(0), 0), "pai"))
     for name, max_bytes, max_lines, sizes in (
