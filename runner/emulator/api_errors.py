@@ -117,3 +117,15 @@ def out_of_credit(dialect: Dialect) -> ApiError:
     else:
         message, code = "The bill of this account is overdue.", "PostpaidBillOverdue"
     return ApiError(429, message, kind=code, code=code)
+
+
+def file_pending(key: str) -> ApiError:
+    """Return the 400 for a creation whose input file is not processed yet, as Azure words it."""
+    message = f"The input file {key!r} is in 'pending' state. Only files that are processed are accepted for batches."
+    return bad_request(message, code="invalidPayload", param="input_file_id")
+
+
+def queue_full(status: int, limit: int) -> ApiError:
+    """Return the refusal of a creation because too many lines are in open jobs."""
+    message = f"Enqueued request limit reached: {limit} requests. Try again once other batches have been completed."
+    return ApiError(status, message, kind="enqueued_limit", code="enqueued_request_limit_reached")

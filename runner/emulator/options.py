@@ -59,6 +59,12 @@ class Batch(Section, frozen=True):
         hold: number of jobs that run until they are cancelled.
         ignore_cancel: True if cancelling a job has no effect.
         enqueued: the largest number of lines in all open jobs together; a job that would exceed it fails.
+        enqueued_requests: the largest number of lines in all open jobs together; a creation that would exceed it is
+            refused with the status `enqueued_status`.
+        list_lag: seconds from a job's creation until the list shows it.
+        list_other_files: True if the list names other input files than the jobs were created from.
+        file_pending: seconds from an upload until the file can be used; a creation before that is refused.
+        wrap: True if a job is returned as `{"job": {...}}`, and the list as a bare array.
         status_word: the status of a running job, instead of the dialect's.
         garble: share of result lines that are cut in half.
         strangers: share of result lines that are followed by a line with an unknown custom_id.
@@ -80,6 +86,12 @@ class Batch(Section, frozen=True):
     hold: Count = 0
     ignore_cancel: bool = False
     enqueued: Positive | None = None
+    enqueued_requests: Positive | None = None
+    enqueued_status: Literal[400, 403, 429] = 429
+    list_lag: Seconds = 0.0
+    list_other_files: bool = False
+    file_pending: Seconds = 0.0
+    wrap: bool = False
     status_word: str | None = None
     garble: Share = 0.0
     strangers: Share = 0.0

@@ -75,6 +75,13 @@ class Emulator:
             self.stats.faults[fault] += 1
         return AttemptPlan(fault, reply, self._delay(draws), draws)
 
+    def will_fail(self, body: bytes) -> bool:
+        """Return True if the next attempt of the body with this digest, as a line of a batch, is a failed line."""
+        seed = self.options.seed
+        draws = draw_attempt(seed, body, self.stats.times_seen(body))
+        fault = self._faults.choose(draws, draw_body(seed, body))
+        return fault in _LINE_FAULTS and fault != "unparsable"
+
     def use_quota(self, tokens: int) -> None:
         """Take one online request and its tokens from the account's credit and quota.
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from runner.core import counted, duration
 from runner.dataset import RawRow, TextReader
 from runner.errors import DatasetError, ReportFailed, RunStopped, output_failed
+from runner.lanes.batch import failed_batches
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun
 from runner.pipeline.report_process import write_report
@@ -153,7 +154,7 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         report=report,
         report_problem=report_problem,
         emulated=manifest.emulated,
-        notes=(*manifest.model_notes(), *_id_notes(run, stop)),
+        notes=(*manifest.model_notes(), *_id_notes(run, stop), *failed_batches(run.ledger)),
         causes=tuple(commonest(manifest.counts.causes.values())),
     )
 

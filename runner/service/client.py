@@ -136,9 +136,12 @@ class Client:
         """Send any other call, such as `GET`, `/batches/b-1`, and return the body of the 2xx; raises ServiceError."""
         return await self._authorized(self._call, method, path, body, query or {})
 
-    async def upload(self, path: str, file: Path, **fields: str) -> bytes:
-        """Stream a file as a form with further fields, and return the body of the 2xx; raises ServiceError."""
-        return await self._authorized(self._upload, path, file, fields)
+    async def upload(self, path: str, file: Path, name: str | None = None, **fields: str) -> bytes:
+        """Stream a file as a form with further fields, and return the body of the 2xx; raises ServiceError.
+
+        `name` is the file's name at the service; None: its own.
+        """
+        return await self._authorized(self._upload, path, file, name or file.name, fields)
 
     async def download(self, path: str, file: PartialFile) -> None:
         """Stream to the disk what is missing of a file; raises ServiceError and OSError.
@@ -191,12 +194,12 @@ class Client:
         async with self._reply(method, path, data=body, params=query) as response:
             return await response.read()
 
-    async def _upload(self, path: str, file: Path, fields: Mapping[str, str]) -> bytes:
+    async def _upload(self, path: str, file: Path, name: str, fields: Mapping[str, str]) -> bytes:
         timeout = self._service.timeout
         with file.open("rb") as content:
             size = os.fstat(content.fileno()).st_size
             form = aiohttp.FormData(fields)
-            form.add_field("file", content, filename=file.name, content_type="application/jsonl")
+            form.add_field("file", content, filename=name, content_type="application/jsonl")
             payload = form()
             async with self._reply(
                 "POST",

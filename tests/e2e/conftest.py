@@ -19,6 +19,9 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from runner.emulator import EmulatorOptions
 from runner.emulator.http.server import start
+from runner.emulator.jobs.file_store import Blob
+from runner.emulator.jobs.input_lines import inspect
+from runner.emulator.jobs.job import CreateBatch, EmulatedJob, Outcome
 
 Rows = list[dict[str, Any]]
 
@@ -56,6 +59,14 @@ class Service:
         began = time.monotonic()
         self._running_clock = lambda: now + speed * (time.monotonic() - began)
         self.clock = None
+
+    def has_another_customer(self) -> None:
+        """From now on its list shows a batch of somebody else, which ended long ago."""
+        params = CreateBatch("file-of-somebody", "/v1/chat/completions", "24h")
+        job = EmulatedJob("batch-of-somebody", params, Blob(), inspect(Blob(), "pai"), "run", 0.0)
+        job.created_at = 1_600_000_000
+        job.end(Outcome("done", 0.0))
+        self._running.jobs.add(job)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

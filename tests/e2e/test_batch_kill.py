@@ -16,7 +16,7 @@ import pytest
 from fork_server import ForkedCommand
 from kill_points import Scene
 
-from runner.lanes.batch import lifecycle
+from runner.lanes.batch import listing
 
 KILLED = -signal.SIGKILL
 RUN = ("run", "judge.yaml", "--quiet")
@@ -73,7 +73,7 @@ POINTS: list[tuple[str, str, int]] = [
     ("failing", "state delete kept", 1),
     ("failing", "state closed kept", 2),
     ("failing", "create answered", 4),
-    ("unheard", "jobs_of answered", 2),
+    ("unheard", "listing answered", 2),
     ("unheard", "state poll kept", 2),
     ("crowded", "state create again written", 1),
     ("crowded", "state create again kept", 1),
@@ -94,7 +94,7 @@ UNDECIDED = ("state stuck written", "state stuck kept")
 # Where consecutive runs are killed, each at the first passage of the point.
 CHAIN = (
     "create sent",
-    "jobs_of answered",
+    "listing answered",
     "create answered",
     "state poll written",
     "chunk",
@@ -112,6 +112,7 @@ def scene(tmp_path: Path, start_fork: Callable[..., ForkedCommand], serve: Calla
 
     def make(kind: Kind, samples: int = SAMPLES, **batch: int) -> Scene:
         service = serve(seed=5, clock=0.0 if kind.before else None, batch=dict(kind.service))
+        service.has_another_customer()
         folder = Path(mkdtemp(dir=tmp_path))
         write_pairs(folder, service.url, samples, kind.leftovers, batch)
         return Scene(folder, start_fork, service, samples)
@@ -162,16 +163,16 @@ def check_end(scene: Scene, leftovers: str = "online") -> None:
     check_idle(scene)
 
 
-def sent(stats: Mapping[str, Any]) -> list[int]:
+def received(stats: Mapping[str, Any]) -> list[int]:
     """Return the service's counts of everything it received."""
     return [stats[name] for name in ("requests", "files", "batches", "polls")]
 
 
 def check_idle(scene: Scene) -> None:
     """One more run has nothing to do."""
-    before = sent(scene.stats)
+    before = received(scene.stats)
     assert scene.run(*RUN) == 0
-    assert sent(scene.stats) == before
+    assert received(scene.stats) == before
     assert not scene.passed
 
 
@@ -248,23 +249,24 @@ def test_no_creation_is_answered(scene):
     check_end(run)
 
 
-def test_a_batch_that_was_not_created_is_searched_for_twice_with_an_interval(scene):
+def test_a_batch_that_was_not_created_is_created_after_a_time(scene):
     run = scene(KINDS["lossy"], samples=SHARD)
-    assert lifecycle.LIST_INTERVAL_SECONDS == 10
+    assert (listing.ABSENT_SECONDS, listing.ABSENT_ALONE_SECONDS) == (300, 1200)
     assert run.run(*RUN, kill_at=("create sent", 1)) == KILLED
     assert run.stats["batches"] == 0
-    assert run.run(*RUN, lists_apart=1.0) == 0, run.said
-    first, second = run.times("jobs_of answered")
+    (sent,) = run.times("create sent")
+    assert run.run(*RUN, absent=1.5) == 0, run.said
     (created,) = run.times("create sent")
-    assert first + 1.0 <= second <= created
+    assert created > sent + 1.4
+    assert len(run.times("listing answered")) >= 2
     check_end(run)
 
 
 def test_a_created_batch_is_found_at_once(scene):
     run = scene(KINDS["lossy"], samples=SHARD)
     assert run.run(*RUN, kill_at=("create answered", 1)) == KILLED
-    assert run.run(*RUN, lists_apart=60.0) == 0, run.said
-    assert len(run.times("jobs_of answered")) == 1
+    assert run.run(*RUN, absent=60.0) == 0, run.said
+    assert len(run.times("listing answered")) == 1
     assert not run.times("create sent")
     assert run.stats["batches"] == 1
     check_end(run)
@@ -279,9 +281,9 @@ def test_a_batch_that_cannot_be_searched_for_waits_for_a_decision(scene, kill_at
     (waiting,) = run.ledger.open_shards
     assert f"shard {waiting.number}: " in run.said and "--resubmit-unknown" in run.said
     assert len(run.rows) == SAMPLES - SHARD
-    before = sent(run.stats)
+    before = received(run.stats)
     assert run.run(*RUN) == 3, run.said
-    assert sent(run.stats) == before
+    assert received(run.stats) == before
 
     assert run.run(*RUN, "--resubmit-unknown", kill_at=("state closed written", 1)) == KILLED
     assert run.run(*RUN) == 3, run.said

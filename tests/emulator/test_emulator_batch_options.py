@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import aiohttp
 import pytest
@@ -214,3 +215,60 @@ async def test_the_same_seed_gives_the_same_results(emulate, lines):
                     found.append([line[:100] for line in raw.splitlines()])
             outcomes.append(found)
     assert outcomes[0] == outcomes[1] != outcomes[2]
+
+
+async def test_a_list_can_lag_behind_and_name_other_files(emulate, clock, lines):
+    async with emulate(clock, batch={"delay": 10, "list_lag": 30, "list_other_files": True}) as caller:
+        made = await caller.submit(lines(2))
+        assert (await caller.call("GET", "/v1/batches")).json["data"] == []
+        clock.now += 30
+        (shown,) = (await caller.call("GET", "/v1/batches")).json["data"]
+        assert (shown["id"], shown["input_file_id"]) == (made["id"], f"raw-{made['input_file_id']}")
+        assert (await caller.job(made["id"]))["input_file_id"] == made["input_file_id"]
+
+
+async def test_a_file_is_pending_for_a_while(emulate, clock, lines):
+    async with emulate(clock, batch={"file_pending": 30}) as caller:
+        file = (await caller.upload(json.dumps(lines(1)[0]).encode())).json
+        refused = await caller.create(file["id"])
+        assert (file["status"], refused.status, refused.error["code"]) == ("pending", 400, "invalidPayload")
+        clock.now += 30
+        assert "status" not in (await caller.call("GET", f"/v1/files/{file['id']}")).json
+        assert (await caller.create(file["id"])).status == 200
+
+
+@pytest.mark.parametrize("status", [400, 403, 429])
+async def test_a_creation_is_refused_while_open_jobs_have_too_many_lines(emulate, clock, lines, status):
+    async with emulate(clock, batch={"delay": 10, "enqueued_requests": 5, "enqueued_status": status}) as caller:
+        await caller.submit(lines(4))
+        second = (await caller.upload(json.dumps(lines(2, start=9)[0]).encode() + b"\n")).json["id"]
+        third = (await caller.upload(b"".join(json.dumps(line).encode() + b"\n" for line in lines(2, start=20)))).json[
+            "id"
+        ]
+        assert (await caller.create(second)).status == 200
+        refused = await caller.create(third)
+        assert (refused.status, refused.error["code"]) == (status, "enqueued_request_limit_reached")
+        clock.now += 10
+        assert (await caller.create(third)).status == 200
+        assert (await caller.stats())["batches"] == 3
+
+
+async def test_jobs_can_be_wrapped_and_listed_bare(emulate, lines):
+    async with emulate(batch={"delay": 0, "wrap": True}) as caller:
+        made = (await caller.submit(lines(1)))["job"]
+        assert (await caller.job(made["id"]))["job"]["id"] == made["id"]
+        assert [one["id"] for one in (await caller.call("GET", "/v1/batches")).json] == [made["id"]]
+
+
+@pytest.mark.parametrize("dialect", ["pai", "openai"])
+async def test_lines_that_fail_are_counted_as_failed_while_a_job_runs(emulate, clock, lines, dialect):
+    given = lines(200, method="POST", url="/v1/chat/completions")
+    async with emulate(clock, dialect=dialect, faults={"500": 0.3}, batch={"delay": 100}) as caller:
+        key = (await caller.submit(given))["id"]
+        seen = []
+        for _ in range(10):
+            clock.now += 10
+            seen.append((await caller.job(key))["request_counts"])
+    assert all(a["completed"] <= b["completed"] and a["failed"] <= b["failed"] for a, b in pairwise(seen))
+    assert 30 < seen[-1]["failed"] < 90
+    assert seen[-1] == {"total": 200, "completed": 200 - seen[-1]["failed"], "failed": seen[-1]["failed"]}

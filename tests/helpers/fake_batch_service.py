@@ -97,12 +97,13 @@ def first(times: int, reply: web.Response | BrokenReply | Callable[[], web.Respo
 
 
 class FakeBatchService:
-    """The service; every hook is named like its route: upload, create, list, job, cancel, content, delete, chat.
+    """The service; every hook is named like its route: upload, file, create, list, job, cancel, content, delete, chat.
 
     Attributes:
         calls: how often each route was called.
         queries: the queries of the list calls.
         files: by id, what is stored.
+        names: by id, the name under which a file was uploaded.
         jobs: by id, in order of creation.
         submitted: how many jobs each custom_id was in.
         online_calls: how often each sample was sent online.
@@ -115,6 +116,7 @@ class FakeBatchService:
         self.calls: Counter[str] = Counter()
         self.queries: list[dict[str, str]] = []
         self.files: dict[str, bytes] = {}
+        self.names: dict[str, str] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.submitted: Counter[str] = Counter()
         self.online_calls: Counter[int] = Counter()
@@ -132,6 +134,7 @@ class FakeBatchService:
     async def __aenter__(self) -> FakeBatchService:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/files", self._upload)
+        app.router.add_get("/v1/files/{id}", self._file)
         app.router.add_get("/v1/files/{id}/content", self._content)
         app.router.add_delete("/v1/files/{id}", self._delete)
         app.router.add_post("/v1/batches", self._create)
@@ -152,13 +155,25 @@ class FakeBatchService:
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
         content = form["file"].file.read()  # type: ignore[union-attr]
+        name = form["file"].filename  # type: ignore[union-attr]
 
         def do() -> web.Response:
             file_id = f"file-{len(self.files) + len(self.deleted)}"
             self.files[file_id] = content
+            self.names[file_id] = name
             return web.json_response({"id": file_id, "object": "file", "bytes": len(content)})
 
         return await self._reply("upload", request, do)
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        file_id = request.match_info["id"]
+
+        def do() -> web.Response:
+            if file_id not in self.files:
+                return error_reply(404, "no such file")
+            return web.json_response({"id": file_id, "object": "file", "filename": self.names.get(file_id)})
+
+        return await self._reply("file", request, do)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

@@ -24,7 +24,7 @@ from fork_server import ForkedCommand
 
 from runner.cli import main as judge_runner
 from runner.core import files
-from runner.lanes.batch import Ledger, Reconciler, lifecycle, reconcile
+from runner.lanes.batch import Ledger, Reconciler, listing, reconcile, result_files, submission
 from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Shard
 from runner.lanes.batch.packing import OpenShard
@@ -102,7 +102,7 @@ def name_of(shard: Shard) -> str:
 
 def watch_calls(points: Points) -> None:
     """Put a point after each reply of the Batch API, and one before the two calls that cannot be undone."""
-    for name in ("upload", "create", "cancel", "download", "delete", "jobs_of"):
+    for name in ("upload", "create", "cancel", "download", "delete", "listing"):
         setattr(BatchApi, name, watched_call(getattr(BatchApi, name), name, points))
 
 
@@ -171,7 +171,9 @@ def main() -> None:
     """Patch the product as the first argument says (JSON), and run judge-runner with the other arguments."""
     order = json.loads(sys.argv.pop(1))
     watch(Points(Path(order["points"]), None if order["kill_at"] is None else tuple(order["kill_at"])))
-    lifecycle.LIST_INTERVAL_SECONDS = order["lists_apart"]
+    submission.LOOK_FIRST_SECONDS, submission.LOOK_CEILING_SECONDS = 0.05, 0.1
+    listing.ABSENT_SECONDS = listing.ABSENT_ALONE_SECONDS = order["absent"]
+    result_files.LOOK_AGAIN_SECONDS = 1.0
     judge_runner()
 
 
@@ -195,13 +197,16 @@ class Scene:
         self,
         *arguments: str,
         kill_at: tuple[str, int] | None = None,
-        lists_apart: float = 0.2,
+        absent: float = 0.3,
         within: float = TIMEOUT_SECONDS,
     ) -> int:
-        """Run one command until it ends, or until it is killed at a point or after `within` seconds."""
+        """Run one command until it ends, or until it is killed at a point or after `within` seconds.
+
+        `absent` is the time in seconds after which a batch that is not in the list was never created.
+        """
         points = self.folder / "points"
         points.unlink(missing_ok=True)
-        order = json.dumps({"points": str(points), "kill_at": kill_at, "lists_apart": lists_apart})
+        order = json.dumps({"points": str(points), "kill_at": kill_at, "absent": absent})
         command = self._start([order, *arguments], cwd=self.folder, module="kill_points")
         try:
             self.said = "".join(command.communicate(within))

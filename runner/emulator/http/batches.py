@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from runner.emulator.api_errors import bad_request, invalid_body, invalid_json, not_found
+from runner.emulator.api_errors import bad_request, file_pending, invalid_body, invalid_json, not_found
 from runner.emulator.http.helpers import (
+    EMULATOR,
     JOBS,
     authenticate,
     json_response,
@@ -34,8 +36,10 @@ async def create(request: web.Request) -> web.Response:
         raise not_found("file", params.input_file_id, "input_file_id")
     if source.purpose != "batch":
         raise bad_request("The input file was not uploaded for a batch.", param="input_file_id")
+    if jobs.is_pending(source):
+        raise file_pending(source.id)
     description = await jobs.create(params, source)
-    return reset_connection(request) if jobs.drops_response() else json_response(description)
+    return reset_connection(request) if jobs.drops_response() else _job_response(request, description)
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -44,8 +48,11 @@ async def list_all(request: web.Request) -> web.Response:
     require_supported(request, "list")
     jobs = request.app[JOBS]
     await jobs.finish_all_due()
+    listed = jobs.listed()
+    if request.app[EMULATOR].options.batch.wrap:
+        return json_response(list(map(jobs.describe_listed, listed)))
     return list_response(
-        request, jobs.newest_first(), jobs.describe, default_limit=_DEFAULT_LIST_LIMIT, max_limit=_MAX_LIST_LIMIT
+        request, listed, jobs.describe_listed, default_limit=_DEFAULT_LIST_LIMIT, max_limit=_MAX_LIST_LIMIT
     )
 
 
@@ -55,7 +62,7 @@ async def retrieve(request: web.Request) -> web.Response:
     jobs = request.app[JOBS]
     job = jobs.find(request.match_info["id"])
     await jobs.finish_if_due(job)
-    return json_response(jobs.describe(job))
+    return _job_response(request, jobs.describe(job))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -66,7 +73,12 @@ async def cancel(request: web.Request) -> web.Response:
     job = jobs.find(request.match_info["id"])
     await jobs.finish_if_due(job)
     jobs.cancel(job)
-    return json_response(jobs.describe(job))
+    return _job_response(request, jobs.describe(job))
+
+
+def _job_response(request: web.Request, job: dict[str, Any]) -> web.Response:
+    """Return a job, as Together does (`{"job": ...}`) if the options say so."""
+    return json_response({"job": job, "warning": ""} if request.app[EMULATOR].options.batch.wrap else job)
 
 
 def _parse_params(raw: bytes, dialect: Dialect) -> CreateBatch:

@@ -10,7 +10,7 @@ from aiohttp import BodyPartReader, web
 
 from runner.emulator.api_errors import bad_request, not_found
 from runner.emulator.http.helpers import JOBS, authenticate, json_response, list_response, require_supported
-from runner.emulator.jobs.dialects import file_object, max_upload_bytes, new_file_id
+from runner.emulator.jobs.dialects import max_upload_bytes, new_file_id
 from runner.emulator.jobs.file_store import MB, RESULT_PURPOSE, Blob, StoredFile, half_of_lines
 from runner.emulator.jobs.input_lines import inspect
 from runner.emulator.options import Dialect
@@ -45,15 +45,16 @@ async def upload(request: web.Request) -> web.Response:
     if dialect == "pai":
         await _check_lines(form.blob, dialect)
     jobs.files.check_capacity(form.blob.size)
-    file = jobs.files.add(new_file_id(dialect), form.name, "batch", form.blob)
+    file = jobs.add_file(new_file_id(dialect), form.name, form.blob)
     emulator.stats.files += 1
-    return json_response(file_object(file, dialect))
+    return json_response(jobs.describe_file(file))
 
 
 async def list_all(request: web.Request) -> web.Response:
     """List files, the newest first unless `order` is `asc`."""
-    emulator, jobs = authenticate(request), request.app[JOBS]
+    authenticate(request)
     require_supported(request, "list")
+    jobs = request.app[JOBS]
     await jobs.finish_all_due()
     purpose, order = request.query.get("purpose"), request.query.get("order", "desc")
     if order not in ("asc", "desc"):
@@ -61,11 +62,10 @@ async def list_all(request: web.Request) -> web.Response:
     selected = [file for file in jobs.files if purpose in (None, file.purpose)]
     if order == "desc":
         selected.reverse()
-    dialect = emulator.options.dialect
     return list_response(
         request,
         selected,
-        lambda file: file_object(file, dialect),
+        jobs.describe_file,
         default_limit=_MAX_LIST_LIMIT,
         max_limit=_MAX_LIST_LIMIT,
     )
@@ -73,8 +73,8 @@ async def list_all(request: web.Request) -> web.Response:
 
 async def retrieve(request: web.Request) -> web.Response:
     """Describe one file."""
-    emulator = authenticate(request)
-    return json_response(file_object(_file_of(request), emulator.options.dialect))
+    authenticate(request)
+    return json_response(request.app[JOBS].describe_file(_file_of(request)))
 
 
 async def delete(request: web.Request) -> web.Response:

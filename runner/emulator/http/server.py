@@ -18,7 +18,8 @@ import uvloop
 from aiohttp import web
 
 from runner.emulator.http.app import build
-from runner.emulator.http.helpers import EMULATOR
+from runner.emulator.http.helpers import EMULATOR, JOBS
+from runner.emulator.jobs.jobs import Jobs
 from runner.emulator.options import EmulatorOptions
 from runner.emulator.stats import Stats
 
@@ -48,6 +49,11 @@ class Running:
     def stats(self) -> Stats:
         """The live counters."""
         return self._runner.app[EMULATOR].stats
+
+    @property
+    def jobs(self) -> Jobs:
+        """The live batch jobs."""
+        return self._runner.app[JOBS]
 
     async def aclose(self) -> None:
         """Stop listening and abort the requests in flight."""

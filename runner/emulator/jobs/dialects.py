@@ -59,7 +59,7 @@ def result_file_ids(job_id: str, dialect: Dialect) -> tuple[str, str]:
     return f"file-batch_output-{name}", errors
 
 
-def file_object(file: StoredFile, dialect: Dialect) -> dict[str, Any]:
+def file_object(file: StoredFile, dialect: Dialect, is_pending: bool = False) -> dict[str, Any]:
     """Build the JSON object of a file."""
     value: dict[str, Any] = {
         "id": file.id,
@@ -69,8 +69,8 @@ def file_object(file: StoredFile, dialect: Dialect) -> dict[str, Any]:
         "filename": file.name,
         "purpose": file.purpose,
     }
-    if dialect != "pai":
-        value["status"] = "processed"
+    if dialect != "pai" or is_pending:
+        value["status"] = "pending" if is_pending else "processed"
     return value
 
 
@@ -84,6 +84,8 @@ def job_object(job: EmulatedJob, age: float, dialect: Dialect, running_word: str
     stage, outcome = job.stage(age), job.outcome
     word = running_word if running_word and stage == "running" else status_word(stage, dialect)
     total = 0 if stage == "creating" and dialect != "pai" else job.total
+    run = job.lines_run(age)
+    failed = 0 if dialect == "dashscope" else job.failed_of(run)
     value = {
         "id": job.id,
         "object": "batch",
@@ -97,8 +99,8 @@ def job_object(job: EmulatedJob, age: float, dialect: Dialect, running_word: str
         **_times(job, age, dialect),
         "request_counts": {
             "total": total,
-            "completed": outcome.completed if outcome else job.lines_run(age),
-            "failed": outcome.failed if outcome else 0,
+            "completed": outcome.completed if outcome else run - failed,
+            "failed": outcome.failed if outcome else failed,
         },
         "metadata": job.params.metadata,
     }

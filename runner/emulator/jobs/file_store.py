@@ -51,13 +51,19 @@ class Blob:
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """One file that can be listed and downloaded; `created_at` is a Unix time."""
+    """One file that can be listed and downloaded.
+
+    Attributes:
+        created_at: a Unix time.
+        ready_at: when it can be used, on the emulator's clock.
+    """
 
     id: str
     name: str
     purpose: str
     created_at: int
     blob: Blob
+    ready_at: float = 0.0
 
 
 class FileStore:
@@ -105,9 +111,9 @@ class FileStore:
                 code="storage_quota_exceeded",
             )
 
-    def add(self, key: str, name: str, purpose: str, blob: Blob) -> StoredFile:
+    def add(self, key: str, name: str, purpose: str, blob: Blob, ready_at: float = 0.0) -> StoredFile:
         """Store a complete file under an id."""
-        file = StoredFile(key, name, purpose, int(time.time()), blob)
+        file = StoredFile(key, name, purpose, int(time.time()), blob, ready_at)
         self._files[key] = file
         return file
 

@@ -31,6 +31,7 @@ class BatchInput(NamedTuple):
     Attributes:
         starts: the byte offset of each line.
         keys: the key of each line, derived from its custom_id and body.
+        bodies: the digest of each line's body.
         digest: identifies the whole file.
         model: the model of the first line; None in the pai dialect.
         problems: what is wrong with the file; if there are any, no line is run.
@@ -38,6 +39,7 @@ class BatchInput(NamedTuple):
 
     starts: array[int]
     keys: list[bytes]
+    bodies: list[bytes]
     digest: bytes
     model: str | None
     problems: list[Problem]
@@ -105,6 +107,7 @@ class _InputCheck:
         self._custom_ids: set[str] = set()
         self._starts = array("Q")
         self._keys: list[bytes] = []
+        self._bodies: list[bytes] = []
         self._hash = blake2b(digest_size=DIGEST_BYTES)
         self._model: str | None = None
         self.problems: list[Problem] = []
@@ -128,7 +131,8 @@ class _InputCheck:
             self._check_target(value, body, number)
         self._custom_ids.add(custom_id)
         self._starts.append(start)
-        self._keys.append(blake2b(custom_id.encode() + digest(body), digest_size=DIGEST_BYTES).digest())
+        self._bodies.append(digest(body))
+        self._keys.append(blake2b(custom_id.encode() + self._bodies[-1], digest_size=DIGEST_BYTES).digest())
         self._hash.update(self._keys[-1])
         return None
 
@@ -139,7 +143,7 @@ class _InputCheck:
         if self._strict and count > MAX_LINES:
             message = f"A file can have at most {MAX_LINES} lines; this one has {count}."
             self._problem("too_many_tasks", message, None, None)
-        return BatchInput(self._starts, self._keys, self._hash.digest(), self._model, self.problems)
+        return BatchInput(self._starts, self._keys, self._bodies, self._hash.digest(), self._model, self.problems)
 
     def _check_target(self, value: dict[str, Any], body: dict[str, Any], number: int) -> None:
         """Check what OpenAI and Model Studio require and PAI-Judge does not: method, url, one model per file."""

@@ -59,6 +59,7 @@ class EmulatedJob:
         batch_input: the index of the input file; kept until the job ends.
         clock_start: when the job was created, on the emulator's clock; `created_at` is the same as a Unix time.
         cancel_age: the job's age when it was cancelled, or None.
+        failing: number of its lines that will fail.
         outcome: how the job ended; None until its results are written.
         finish_task: the task that writes the results, once it has started.
     """
@@ -83,6 +84,7 @@ class EmulatedJob:
         self.created_at = int(time.time())
         self.clock_start = 0.0
         self.cancel_age: float | None = None
+        self.failing = 0
         self.outcome: Outcome | None = None
         self.finish_task: asyncio.Task[None] | None = None
         self._duration = duration
@@ -115,6 +117,10 @@ class EmulatedJob:
         start, end = self._duration * COUNTING_SHARE, self._duration * FINALIZING_SHARE
         share = 1.0 if age >= end else 0.0 if age <= start else (age - start) / (end - start)
         return int(share * self.total) if self.timeline == "run" else int(share * (self.total // 2))
+
+    def failed_of(self, run: int) -> int:
+        """Return how many of the first lines that were run have failed, as if failures were spread evenly."""
+        return self.failing * run // self.total if self.total else 0
 
     def stage(self, age: float) -> Stage:
         """Return the stage at this age; a job that is due but whose results are not written yet is finalizing."""

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from runner.emulator.api_errors import ApiError, not_found
+from runner.emulator.api_errors import ApiError, not_found, queue_full
 from runner.emulator.draws import draw_attempt
-from runner.emulator.jobs.dialects import job_object, new_job_id, status_word
-from runner.emulator.jobs.file_store import MB, FileStore, StoredFile
+from runner.emulator.jobs.dialects import file_object, job_object, new_job_id, status_word
+from runner.emulator.jobs.file_store import MB, Blob, FileStore, StoredFile
 from runner.emulator.jobs.input_lines import Problem, inspect
 from runner.emulator.jobs.job import CreateBatch, EmulatedJob, JobTimeline, job_failure
 from runner.emulator.jobs.job_results import write_results
@@ -49,6 +49,10 @@ class Jobs:
         """Create a job from a file; return its JSON object as of its creation, before any line counts."""
         return await asyncio.shield(self._start_task(self._create(params, source)))
 
+    def add(self, job: EmulatedJob) -> None:
+        """Keep a job, from now on."""
+        self._jobs[job.id] = job
+
     def find(self, key: str) -> EmulatedJob:
         """Return the job with this id.
 
@@ -59,9 +63,29 @@ class Jobs:
             raise not_found("batch", key)
         return self._jobs[key]
 
-    def newest_first(self) -> list[EmulatedJob]:
-        """Return all jobs, the newest first."""
-        return list(reversed(self._jobs.values()))
+    def add_file(self, key: str, name: str, blob: Blob) -> StoredFile:
+        """Store an uploaded file."""
+        return self.files.add(key, name, "batch", blob, self._clock() + self._options.file_pending)
+
+    def describe_file(self, file: StoredFile) -> dict[str, Any]:
+        """Return the current JSON object of a file."""
+        return file_object(file, self._dialect, self.is_pending(file))
+
+    def is_pending(self, file: StoredFile) -> bool:
+        """Return True if a file cannot be used yet."""
+        return self._clock() < file.ready_at
+
+    def listed(self) -> list[EmulatedJob]:
+        """Return the jobs that the list shows, the newest first."""
+        lag = self._options.list_lag
+        return [job for job in reversed(self._jobs.values()) if self._age(job) >= lag]
+
+    def describe_listed(self, job: EmulatedJob) -> dict[str, Any]:
+        """Return the JSON object of a job as the list shows it."""
+        shown = self.describe(job)
+        if self._options.list_other_files:
+            shown["input_file_id"] = f"raw-{shown['input_file_id']}"
+        return shown
 
     def describe(self, job: EmulatedJob) -> dict[str, Any]:
         """Return the current JSON object of a job."""
@@ -112,19 +136,22 @@ class Jobs:
 
     async def _create(self, params: CreateBatch, source: StoredFile) -> dict[str, Any]:
         batch_input = await asyncio.to_thread(inspect, source.blob, self._dialect)
+        self._check_queue(len(batch_input.starts))
         problems = batch_input.problems or self._over_limit(len(batch_input.starts))
         timeline: JobTimeline = "run" if problems else self._next_timeline()
         key = new_job_id(self._dialect)
         job = EmulatedJob(key, params, source.blob, batch_input, timeline, self._options.delay)
         job.clock_start = self._clock()
-        self._jobs[job.id] = job
+        self.add(job)
         description = job_object(job, _AGE_AT_CREATION, self._dialect, None)
         if problems:
             job.reject(problems)
         else:
             self._accepted += 1
+            job.failing = sum(map(self._emulator.will_fail, batch_input.bodies))
         self._emulator.stats.count_batch([] if problems else batch_input.keys)
         batch_input.keys.clear()
+        batch_input.bodies.clear()
         return description
 
     async def _finish(self, job: EmulatedJob) -> None:
@@ -147,10 +174,17 @@ class Jobs:
             number -= count
         return "run"
 
+    def _lines_in_open_jobs(self) -> int:
+        return sum(job.total for job in self._jobs.values() if job.outcome is None and self._age(job) < job.end_age)
+
+    def _check_queue(self, lines: int) -> None:
+        limit = self._options.enqueued_requests
+        if limit is not None and self._lines_in_open_jobs() + lines > limit:
+            raise queue_full(self._options.enqueued_status, limit)
+
     def _over_limit(self, lines: int) -> list[Problem]:
         limit = self._options.enqueued
-        open_jobs = (job for job in self._jobs.values() if job.outcome is None and self._age(job) < job.end_age)
-        if limit is None or sum(job.total for job in open_jobs) + lines <= limit:
+        if limit is None or self._lines_in_open_jobs() + lines <= limit:
             return []
         message = f"Enqueued token limit reached: {limit} lines at once. Try again when other batches have ended."
         return job_failure("token_limit_exceeded", message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner.lanes.batch.grouping import BatchEndpoint, ShardGroup, group_variants
 from runner.lanes.batch.lane import BatchLane
 from runner.lanes.batch.ledger import Ledger
+from runner.lanes.batch.notes import failed_batches
 from runner.lanes.batch.packing import ShardPacker, ShardSpec, request_line
 from runner.lanes.batch.policy import BatchPolicy
 from runner.lanes.batch.reconcile import ReaskPolicy, Reconciler
@@ -29,6 +30,7 @@ __all__ = [
     "ShardSpec",
     "batches_replacing_rows",
     "compare_submitted",
+    "failed_batches",
     "group_variants",
     "mark_submitted",
     "refresh_submitted_columns",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import random
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,18 +16,31 @@ import msgspec
 
 from runner.config import RetryConfig
 from runner.errors import (
-    BadReply,
     ConnectFailed,
     ConnectionLost,
     Fatal,
     NoBatchApi,
     RateLimited,
+    Refused,
     RunStopped,
     ServiceError,
     Transient,
 )
 from runner.lanes import Traffic, service_stop
-from runner.lanes.batch.job_status import State, job_state
+from runner.lanes.batch.job_status import BatchJob
+from runner.lanes.batch.listing import ListedBatch, Listing
+from runner.lanes.batch.refusals import file_not_ready, queue_full, storage_full
+from runner.lanes.batch.replies import (
+    FILE_KEYS,
+    JOB_KEYS,
+    Unreadable,
+    UploadedFile,
+    described,
+    read_file,
+    read_job,
+    read_listed,
+    read_page,
+)
 from runner.service import Client, PartialFile, backoff
 
 log = logging.getLogger(__name__)
@@ -39,52 +50,18 @@ NO_SUCH_ROUTE_STATUSES = frozenset({404, 405, 501})
 LIST_PAGE_SIZE = 100
 SECONDS_PER_HOUR = 3600.0
 DELETE_TIMEOUT_SECONDS = 60.0  # then the file stays at the service
-MAX_LINE_COUNT = 1e12  # a larger count of lines is not believed
 
-# A full account and a rate or file-size limit are refused with the same statuses; only the message tells them apart.
-_STORAGE = re.compile(r"(storage|file).{0,60}(quota|limit|exceed|full)|(quota|limit|exceed).{0,60}(storage|files)")
-_RATE_OR_SIZE = re.compile(r"rate limit|per minute|per hour|enqueued|too.large|(?<!total )file size|per file")
-_FULL_STATUSES = frozenset({400, 403, 409, 413, 429, 507})
+MAX_UNREADABLE_REPLIES = 3  # replies in a row of a shape that cannot be read; then the call is given up
+
+# The key of a batch's metadata that takes our mark: OpenAI documents any key, Model Studio this one (up to 100
+# characters). PAI documents none.
+METADATA_KEYS = {"openai": "judge_runner", "dashscope": "ds_name"}
 
 Reply = TypeVar("Reply")
 # Sleeps for a number of seconds; raises Drained if the lane is drained meanwhile.
 Sleep = Callable[[float], Awaitable[None]]
 # Returns True if a call must not be sent again after this error.
 IsFinal = Callable[[ServiceError], bool]
-
-
-class BatchJob(msgspec.Struct, frozen=True):
-    """A batch as the service describes it.
-
-    Attributes:
-        state: what its status means.
-        word: the status as the service names it.
-        known: True if the dialect has this status.
-        completed, failed: numbers of lines, if the service counts them.
-        errors: the service's errors about the batch as a whole, unchanged.
-    """
-
-    id: str
-    state: State
-    word: str
-    known: bool
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    completed: int | None = None
-    failed: int | None = None
-    errors: Any = None
-
-    @property
-    def hides_answers(self) -> bool:
-        """True if it has ended and has or may have answers, but names no result file."""
-        if self.output_file_id or self.error_file_id or self.state in ("running", "cancelling"):
-            return False
-        return bool(self.completed) or (self.state == "completed" and not self.failed)
-
-    @property
-    def finished(self) -> int:
-        """Number of lines that are done, with an answer or a failure."""
-        return (self.completed or 0) + (self.failed or 0)
 
 
 class BatchApi:
@@ -116,78 +93,93 @@ class BatchApi:
         self._policy = policy
         self._sleep = sleep
         self._rng = random.Random()
+        self._takes_metadata = True
 
     @property
     def is_emulated(self) -> bool:
         """True once a reply named an emulator as its sender."""
         return self._client.is_emulated
 
-    async def upload(self, file: Path) -> str:
-        """Upload a file of requests and return its id.
+    async def upload(self, file: Path, name: str | None = None) -> UploadedFile:
+        """Upload a file of requests, under another name if one is given.
 
-        Raises NoBatchApi, Fatal, Refused, RunStopped, and RateLimited if the account's storage is full.
+        Raises NoBatchApi, Fatal, Refused, Unreadable, RunStopped, and RateLimited if the account's storage is full.
         """
 
-        async def send() -> str:
+        async def send() -> UploadedFile:
             try:
-                reply = await self._client.upload("/files", file, purpose="batch")
+                reply = await self._client.upload("/files", file, name, purpose="batch")
             except ServiceError as error:
                 if error.status in NO_SUCH_ROUTE_STATUSES:
                     raise NoBatchApi(f"{error} on /files") from error
                 raise
-            return _text(_object(reply).get("id"), "a file's id")
+            return read_file(described(reply, FILE_KEYS, "a file"))
 
         return await self._with_retries(send, is_final=storage_full)
 
-    async def create(self, file_id: str) -> BatchJob:
+    async def file(self, file_id: str) -> UploadedFile | None:
+        """Return what the service says about a file; None if it says nothing. Raises RunStopped."""
+        try:
+            path = f"/files/{quote(file_id, safe='')}"
+            return await self._get(
+                path, lambda raw: read_file(described(raw, FILE_KEYS, "a file")), is_final=not_allowed
+            )
+        except ServiceError:
+            return None
+
+    async def create(self, file_id: str, mark: str | None = None) -> BatchJob:
         """Create a batch; raises NoBatchApi, Refused and Fatal if it certainly was not created.
 
         The call is sent again only if the service was not reached or was too busy. Any other Transient is raised: the
-        batch may or may not exist.
+        batch may or may not exist. A refusal that time can change (`queue_full`, `file_not_ready`) is raised at once.
+
+        Args:
+            mark: put into the batch's metadata where the dialect documents metadata.
         """
-        body = {"input_file_id": file_id, "endpoint": ENDPOINT, "completion_window": self._window}
+        body: dict[str, Any] = {"input_file_id": file_id, "endpoint": ENDPOINT, "completion_window": self._window}
+        key = METADATA_KEYS.get(self._dialect)
+        if mark and key and self._takes_metadata:
+            body["metadata"] = {key: mark}
 
         async def send() -> BatchJob:
             try:
-                return self._job(_object(await self._client.call("POST", "/batches", msgspec.json.encode(body))))
+                reply = await self._client.call("POST", "/batches", msgspec.json.encode(body))
+                return read_job(described(reply, JOB_KEYS, "a batch"), self._dialect)
             except ServiceError as error:
                 if error.status in NO_SUCH_ROUTE_STATUSES and "file" not in str(error).lower():
                     raise NoBatchApi(f"{error} on /batches") from error
                 raise
 
-        return await self._with_retries(send, is_final=may_have_taken_effect)
+        try:
+            return await self._with_retries(send, is_final=_ends_creation)
+        except Refused as error:
+            if body.pop("metadata", None) is None or "metadata" not in str(error).lower():
+                raise
+            log.info("the service takes no metadata: %s", error)
+            self._takes_metadata = False
+        return await self._with_retries(send, is_final=_ends_creation)
 
     async def job(self, batch_id: str) -> BatchJob | None:
         """Return a batch, or None if the service does not know it. Raises Refused, Fatal and RunStopped."""
         try:
-            return self._job(await self._get(f"/batches/{quote(batch_id, safe='')}"))
+            path = f"/batches/{quote(batch_id, safe='')}"
+            return await self._get(path, lambda raw: read_job(described(raw, JOB_KEYS, "a batch"), self._dialect))
         except ServiceError as error:
             if error.status in (400, 404, 410):  # some services call an id they do not know a bad request
                 return None
             raise
 
-    async def jobs_of(self, file_id: str) -> list[BatchJob]:
-        """Return the batches that were created from an uploaded file, from all pages of the list.
-
-        Raises ServiceError if the service has no such list, and BadReply if its list proves nothing.
-        """
-        found: list[BatchJob] = []
-        seen: set[str] = set()
-        query, lacks_inputs = {"limit": str(LIST_PAGE_SIZE)}, False
+    async def listing(self) -> Listing:
+        """Return all pages of the list of batches. Raises ServiceError if the service has no list, and RunStopped."""
+        batches: dict[str, ListedBatch] = {}
+        query = {"limit": str(LIST_PAGE_SIZE)}
         while True:
-            page = await self._get("/batches", query, is_final=not_allowed)
-            jobs = _listed(page)
-            fresh = {str(job["id"]) for job in jobs} - seen
-            ours = [job for job in jobs if str(job["id"]) in fresh and str(job.get("input_file_id")) == file_id]
-            found += map(self._job, ours)
-            seen |= fresh
-            lacks_inputs = lacks_inputs or any("input_file_id" not in job for job in jobs)
-            if fresh and page.get("has_more") is not False:
-                query["after"] = str(page.get("last_id") or jobs[-1]["id"])
-                continue
-            if not found and (lacks_inputs or (jobs and not fresh and page.get("has_more"))):
-                raise BadReply("its list of batches is incomplete, or names no input files", status=200)
-            return found
+            page = await self._get("/batches", read_page, query, is_final=not_allowed)
+            jobs = [job for job in page.data if str(job["id"]) not in batches]
+            batches |= {str(job["id"]): read_listed(job, self._dialect) for job in jobs}
+            if not jobs or page.has_more is False:
+                return Listing(tuple(batches.values()), not (page.data and not jobs and page.has_more))
+            query["after"] = page.last_id or str(jobs[-1]["id"])
 
     async def cancel(self, batch_id: str) -> None:
         """Request the cancellation of a batch; raises ServiceError if the service refuses, and RunStopped."""
@@ -231,11 +223,12 @@ class BatchApi:
     async def _get(
         self,
         path: str,
+        read: Callable[[bytes], Reply],
         query: Mapping[str, str] | None = None,
         is_final: IsFinal = lambda _: False,
-    ) -> Mapping[str, Any]:
-        async def send() -> Mapping[str, Any]:
-            return _object(await self._client.call("GET", path, None, query))
+    ) -> Reply:
+        async def send() -> Reply:
+            return read(await self._client.call("GET", path, None, query))
 
         return await self._with_retries(send, is_final)
 
@@ -246,7 +239,7 @@ class BatchApi:
 
         After `max_seconds` the last error is raised instead of waiting longer.
         """
-        start, failures = asyncio.get_running_loop().time(), 0
+        start, failures, unreadable = asyncio.get_running_loop().time(), 0, 0
         while True:
             try:
                 reply = await send()
@@ -259,6 +252,9 @@ class BatchApi:
                 if not isinstance(error, Transient) or error.status == 501:
                     raise
                 failures += 1
+                unreadable = unreadable + 1 if isinstance(error, Unreadable) else 0
+                if unreadable >= MAX_UNREADABLE_REPLIES:
+                    raise
                 self.last_failure = str(error)
                 elapsed = asyncio.get_running_loop().time() - start
                 if elapsed > max_seconds:
@@ -283,23 +279,6 @@ class BatchApi:
         )
         return RunStopped("outage", message, exit_code=4)
 
-    def _job(self, data: Mapping[str, Any]) -> BatchJob:
-        word = data.get("status")
-        state, known = job_state(word, self._dialect)
-        raw_counts = data.get("request_counts")
-        counts: Mapping[str, Any] = raw_counts if isinstance(raw_counts, dict) else {}
-        return BatchJob(
-            id=_text(data.get("id"), "a batch's id"),
-            state=state,
-            word=str(word),
-            known=known,
-            output_file_id=_optional(data.get("output_file_id")),
-            error_file_id=_optional(data.get("error_file_id")),
-            completed=_line_count(counts.get("completed")),
-            failed=_line_count(counts.get("failed")),
-            errors=data.get("errors"),
-        )
-
 
 def _is_further(file: PartialFile, than: int, error: ServiceError) -> bool:
     """Return True if a download broke off further on than before: then it need not wait."""
@@ -316,41 +295,5 @@ def not_allowed(error: ServiceError) -> bool:
     return error.status in (403, 409)
 
 
-def storage_full(error: ServiceError) -> bool:
-    """Return True if an upload was refused because the account holds too many bytes or files (PAI: 100 GB in all)."""
-    message = str(error).lower()
-    return error.status in _FULL_STATUSES and not _RATE_OR_SIZE.search(message) and _STORAGE.search(message) is not None
-
-
-def _object(raw: bytes) -> Mapping[str, Any]:
-    try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise BadReply("a 200 that is not JSON", status=200) from error
-    if not isinstance(data, dict):
-        raise BadReply("a 200 that is not a JSON object", status=200)
-    return data
-
-
-def _listed(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the batches on a page of the list; raises BadReply for another shape, which does not prove absence."""
-    jobs = page.get("data")
-    if not (isinstance(jobs, list) or (jobs is None and ("data" in page or page.get("object") == "list"))):
-        raise BadReply("a 200 that is not a list of batches", status=200)
-    return [job for job in jobs or () if isinstance(job, dict) and job.get("id") is not None]
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
-        raise BadReply(f"a 200 without {what}", status=200)
-    return str(value)
-
-
-def _optional(value: object) -> str | None:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
-
-
-def _line_count(value: object) -> int | None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return int(value) if 0 <= value < MAX_LINE_COUNT else None
+def _ends_creation(error: ServiceError) -> bool:
+    return may_have_taken_effect(error) or queue_full(error) or file_not_ready(error)

@@ -10,6 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
+import msgspec
+
+from runner.lanes.batch.refusals import says_file_not_ready, says_queue_full
+
 # The state of a job, whatever its service calls it.
 State = Literal["running", "completed", "failed", "expired", "cancelling", "cancelled"]
 
@@ -54,6 +58,45 @@ _MAX_ERRORS_SHOWN = 5
 _MAX_REASON_CHARS = 360
 
 
+class BatchJob(msgspec.Struct, frozen=True):
+    """A batch as the service describes it.
+
+    Attributes:
+        state: what its status means.
+        word: the status as the service names it.
+        known: True if the dialect has this status.
+        completed, failed: numbers of lines, if the service counts them.
+        errors: the service's errors about the batch as a whole, unchanged.
+    """
+
+    id: str
+    state: State
+    word: str
+    known: bool
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    completed: int | None = None
+    failed: int | None = None
+    errors: Any = None
+
+    @property
+    def has_answers(self) -> bool:
+        """True if lines of it were answered, as far as the service says."""
+        return bool(self.output_file_id or self.completed)
+
+    @property
+    def hides_answers(self) -> bool:
+        """True if it has ended and has or may have answers, but names no result file."""
+        if self.output_file_id or self.error_file_id or self.state in ("running", "cancelling"):
+            return False
+        return bool(self.completed) or (self.state == "completed" and not self.failed)
+
+    @property
+    def finished(self) -> int:
+        """Number of lines that are done, with an answer or a failure."""
+        return (self.completed or 0) + (self.failed or 0)
+
+
 def job_state(word: object, dialect: str) -> tuple[State, bool]:
     """Return the state that a status means, and if the dialect knows it; an unknown status means a running job."""
     name = _plain(word) if isinstance(word, str) else ""
@@ -63,11 +106,11 @@ def job_state(word: object, dialect: str) -> tuple[State, bool]:
     return "running", name in _RUNNING.get(dialect, ())
 
 
-def enqueued_limit(errors: object) -> bool:
-    """Return True if a job failed only because too many tokens are enqueued: it can be created again later."""
+def may_be_created_later(errors: object) -> bool:
+    """Return True if a job failed because too much is enqueued, or because its file was not processed yet."""
     return any(
-        _plain(code) == "tokenlimitexceeded" or "enqueued token limit" in f"{code} {message}".lower()
-        for code, message in map(code_and_message, _entries(errors))
+        says_queue_full(text) or says_file_not_ready(text)
+        for text in (" ".join(code_and_message(error)) for error in _entries(errors) if not _line_of(error))
     )
 
 
@@ -117,6 +160,11 @@ def _entries(errors: object) -> list[Any]:
 
 
 def _reason(error: object) -> str:
-    line = error.get("line") if isinstance(error, dict) else None
+    line = _line_of(error)
     text = ": ".join(filter(None, (one_line(part) for part in code_and_message(error))))
-    return f"{text} (line {line})" if isinstance(line, int) and not isinstance(line, bool) else text
+    return text if line is None else f"{text} (line {line})"
+
+
+def _line_of(error: object) -> int | None:
+    line = error.get("line") if isinstance(error, dict) else None
+    return line if isinstance(line, int) and not isinstance(line, bool) else None

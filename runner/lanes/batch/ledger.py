@@ -44,7 +44,9 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         replaces: True if one of its requests has a row already, which the new one replaces.
         reserved: the most that it can use of the budget, until it is collected; None without a budget.
         input_file_id: the uploaded file.
+        mark: what marks its file and its batch at the service as its own; None if an earlier version made it.
         sent_at: when the last create was sent, by this machine's clock (seconds since 1970).
+        unreadable: the reply to the last create, if it was one that cannot be read.
         batch_id: the batch.
         created_at: when the batch became known, by this machine's clock (seconds since 1970).
         cancelled_at: when its cancellation was requested, by this machine's clock (seconds since 1970).
@@ -71,7 +73,9 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     replaces: bool = False
     reserved: Spend | None = None
     input_file_id: str | None = None
+    mark: str | None = None
     sent_at: float | None = None
+    unreadable: str | None = None
     batch_id: str | None = None
     created_at: float | None = None
     cancelled_at: float | None = None
@@ -93,6 +97,11 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     def endpoint_key(self) -> tuple[str, str]:
         """The service that has it: its name, and its base URL when the shard was created."""
         return self.service, self.base_url
+
+    @property
+    def upload_name(self) -> str | None:
+        """The name of its file at the service; None: the name of the file on the disk."""
+        return self.mark and f"{self.mark}.jsonl"
 
     @property
     def is_open(self) -> bool:
@@ -199,6 +208,10 @@ class Ledger:
         """Keep the last seen state of a batch for `status.json`, in memory only."""
         self.shards[shard.number] = shard
         return shard
+
+    def advance(self, shard: Shard, **changes: Any) -> Shard:
+        """Save a shard with changes, durably, and return it. Raises OSError."""
+        return self.save(msgspec.structs.replace(shard, **changes))
 
     def drop(self, shard: Shard, reason: str) -> Shard:
         """Close a shard without collecting anything. Raises OSError."""

@@ -9,16 +9,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from runner.core import Drained, DrainSignal
-from runner.errors import Fatal, NoBatchApi, Refused, RunStopped, ServiceError, Transient
-from runner.lanes.batch.api import NO_SUCH_ROUTE_STATUSES, BatchApi, BatchJob, storage_full
-from runner.lanes.batch.job_status import enqueued_limit, reasons
+from runner.core import DrainSignal
+from runner.errors import ServiceError
+from runner.lanes.batch.api import BatchApi
+from runner.lanes.batch.job_status import BatchJob, may_be_created_later, reasons
 from runner.lanes.batch.ledger import Ledger, Shard, Step
 from runner.lanes.batch.outcomes import Detached, Undecided
 from runner.lanes.batch.policy import BatchPolicy
@@ -26,14 +25,12 @@ from runner.lanes.batch.poll_timer import PollTimer
 from runner.lanes.batch.reconcile import Reconciler
 from runner.lanes.batch.remote_files import RemoteFiles
 from runner.lanes.batch.result_files import Absence, ResultDownloads
+from runner.lanes.batch.submission import Submission
 
 log = logging.getLogger(__name__)
 
 # Grace after the window, as a share of the window, before we cancel a batch ourselves.
 OVERDUE_SHARE = 1 / 24
-
-# Seconds between two lists. A batch that is in neither was never created.
-LIST_INTERVAL_SECONDS = 10.0
 
 # Polls (at the longest interval) to wait until a cancelled batch ends; OpenAI names ten minutes.
 CANCEL_POLLS = 15
@@ -71,12 +68,13 @@ class ShardLifecycle:
         self._drain = drain
         self._remote_files = RemoteFiles(ledger, api)
         self._downloads = ResultDownloads(ledger, api, policy, drain, self._is_overdue)
+        self._submission = Submission(ledger, api, self._remote_files, poll_timer, policy, drain)
         self._unknown_statuses: set[str] = set()
         self._cancelling: dict[int, float] = {}
         self._steps: dict[Step, Callable[[Shard], Awaitable[Shard]]] = {
-            "upload": self._upload,
-            "create": self._create,
-            "confirm": self._confirm,
+            "upload": self._submission.upload,
+            "create": self._submission.create,
+            "confirm": self._submission.confirm,
             "poll": self._poll,
             "download": self._download,
             "reconcile": self._reconcile,
@@ -102,65 +100,6 @@ class ShardLifecycle:
             log.error("shard %d waits for a decision: %s", shard.number, why)
             shard = self._advance(shard, stuck=str(why))
         return shard
-
-    async def _upload(self, shard: Shard) -> Shard:
-        try:
-            try:
-                file_id = await self._api(shard).upload(self._ledger.requests(shard.number))
-            except ServiceError as error:
-                if not storage_full(error):
-                    raise
-                file_id = await self._remote_files.free_and_upload(shard, error)
-        except ServiceError as error:
-            return self._fail(shard, f"the upload was refused: {error}")
-        return self._advance(shard, step="create", input_file_id=file_id)
-
-    async def _create(self, shard: Shard) -> Shard:
-        """Create the batch. The step `confirm` is on the disk before the call can have an effect."""
-        shard = self._advance(shard, step="confirm", sent_at=time.time())
-        try:
-            job = await self._api(shard).create(shard.input_file_id or "")
-        except (NoBatchApi, RunStopped, Drained):
-            self._advance(shard, step="create")  # certainly nothing was created
-            raise
-        except (Fatal, Refused) as error:
-            return self._fail(shard, f"the batch was refused: {error}")
-        except Transient as error:
-            log.warning(
-                "shard %d: no answer to the creation of its batch (%s); searching the service's list",
-                shard.number,
-                error,
-            )
-            return shard
-        return self._created(shard, job)
-
-    def _created(self, shard: Shard, job: BatchJob) -> Shard:
-        self._poll_timer.reset()
-        now = time.time()
-        return self._advance(
-            shard, step="poll", batch_id=job.id, created_at=min(shard.sent_at or now, now), word=job.word, finished=0
-        )
-
-    async def _confirm(self, shard: Shard) -> Shard:
-        """Find out if the last create took effect: search the list, and search it again if the batch is not in it."""
-        for is_second in (False, True):
-            if is_second:
-                await self._drain.sleep(LIST_INTERVAL_SECONDS)
-            try:
-                listed = await self._api(shard).jobs_of(shard.input_file_id or "")
-            except ServiceError as error:
-                sent = datetime.fromtimestamp(shard.sent_at or 0, UTC).isoformat(timespec="seconds")
-                cause = "the service lists no batches" if error.status in NO_SUCH_ROUTE_STATUSES else str(error)
-                raise Undecided(
-                    f"it cannot be known if a batch was created from file {shard.input_file_id} at {sent}: {cause}"
-                ) from error
-            jobs = [job for job in listed if job.id not in shard.former]
-            if jobs:
-                if len(jobs) > 1:
-                    log.warning("shard %d: the service created %d batches from it", shard.number, len(jobs))
-                log.info("shard %d: its batch is %s", shard.number, jobs[-1].id)
-                return self._created(shard, jobs[-1])
-        return self._advance(shard, step="create")
 
     async def _poll(self, shard: Shard) -> Shard:
         """Poll until the service says that the batch has ended."""
@@ -235,15 +174,14 @@ class ShardLifecycle:
         return self._advance(shard, cancelled_at=time.time())
 
     async def _ended(self, shard: Shard, job: BatchJob) -> Shard:
-        """Record how a batch ended. One that failed because too many tokens were enqueued is created again later."""
+        """Record how a batch ended. One that failed because too much was enqueued is created again later."""
         self._poll_timer.reset()
-        if job.state == "failed" and enqueued_limit(job.errors):
-            log.warning("batch %s: %s; it will be created again later", job.id, reasons(job.errors))
+        why = reasons(job.errors)
+        if job.state == "failed" and not job.has_answers and may_be_created_later(job.errors):
             shard = self._advance(shard, step="create", batch_id=None, former=(*shard.former, job.id))
-            if self._policy.detach:
-                raise Detached
-            await self._drain.sleep(self._policy.batch.poll.ceiling * min(2 ** (len(shard.former) - 1), CANCEL_POLLS))
-            return shard
+            return await self._submission.wait_for_queue(shard, f"batch {job.id} failed: {why}")
+        if why:
+            log.warning("batch %s: the service says: %s", job.id, why)
         log.info(
             "batch %s ended: %s, %s answered and %s failed of %d lines",
             *(job.id, job.word, *("?" if n is None else n for n in (job.completed, job.failed)), shard.requests),
@@ -252,7 +190,7 @@ class ShardLifecycle:
             shard,
             step="download",
             ended=job.state,
-            reason=reasons(job.errors),
+            reason=why,
             output_file_id=job.output_file_id,
             error_file_id=job.error_file_id,
             emulated=self._api(shard).is_emulated,
@@ -306,10 +244,5 @@ class ShardLifecycle:
         self._reconciler.release_budget(shard)
         return closed
 
-    def _fail(self, shard: Shard, reason: str) -> Shard:
-        """Continue as after a failed batch: no request of the shard was answered."""
-        log.warning("shard %d: %s", shard.number, reason)
-        return self._advance(shard, step="reconcile", ended="failed", reason=reason)
-
     def _advance(self, shard: Shard, **changes: Any) -> Shard:
-        return self._ledger.save(msgspec.structs.replace(shard, **changes))
+        return self._ledger.advance(shard, **changes)

@@ -16,6 +16,7 @@ from runner.lanes import PendingWork
 from runner.lanes.batch.api import ENDPOINT
 from runner.lanes.batch.grouping import DIALECTS_WITHOUT_URL, BatchEndpoint, ShardGroup, group_variants
 from runner.lanes.batch.ledger import Ledger, Shard, ShardEntry
+from runner.lanes.batch.listing import new_mark
 from runner.lanes.batch.shard_budget import ShardBudget
 from runner.lanes.batch.submitted import encode_columns, entry_line
 from runner.limits import ZERO_SPEND, Spend
@@ -28,10 +29,17 @@ REQUESTS_PER_SLICE = 64
 _encode = msgspec.json.Encoder().encode
 
 
+# Characters that end a line for some readers (Python's `splitlines`) and that JSON does not escape of itself.
+_LINE_ENDS = tuple((char.encode(), rf"\u{ord(char):04x}".encode()) for char in "\u0085\u2028\u2029")
+
+
 def request_line(request: JudgeRequest, dialect: str) -> bytes:
-    """Return a request as a line of an upload file, in UTF-8 without escapes."""
+    """Return a request as a line of an upload file: UTF-8, only what may end a line is escaped."""
     target = b"" if dialect in DIALECTS_WITHOUT_URL else b'"method":"POST","url":"' + ENDPOINT.encode() + b'",'
-    return b'{"custom_id":' + _encode(request.custom_id) + b"," + target + b'"body":' + request.body + b"}\n"
+    line = b'{"custom_id":' + _encode(request.custom_id) + b"," + target + b'"body":' + request.body + b"}\n"
+    for char, escape in _LINE_ENDS:
+        line = line.replace(char, escape)
+    return line
 
 
 class ShardSpec(msgspec.Struct, frozen=True):
@@ -226,6 +234,7 @@ class ShardPacker:
                 size=shard.size,
                 replaces=shard.replaces,
                 reserved=shard.reserved,
+                mark=new_mark(),
             )
         )
 

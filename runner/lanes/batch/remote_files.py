@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from runner.errors import RunStopped, ServiceError
-from runner.lanes.batch.api import BatchApi, storage_full
+from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.ledger import Ledger, Shard
+from runner.lanes.batch.refusals import storage_full
+from runner.lanes.batch.replies import UploadedFile
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +42,8 @@ class RemoteFiles:
                 log.warning("file %s stays at the service: %s", file_id, error)
         return deleted
 
-    async def free_and_upload(self, shard: Shard, full: ServiceError) -> str:
-        """Delete the files of closed shards, upload the shard once more, and return its file id.
+    async def free_and_upload(self, shard: Shard, full: ServiceError) -> UploadedFile:
+        """Delete the files of closed shards, and upload the shard once more.
 
         Raises RunStopped if the account is still full, and ServiceError if the upload is refused for another reason.
         """
@@ -55,7 +57,7 @@ class RemoteFiles:
         if deleted:
             log.warning("the account is full (%s): deleted %d finished files of this run there", full, deleted)
             try:
-                return await self._api(shard).upload(self._ledger.requests(shard.number))
+                return await self._api(shard).upload(self._ledger.requests(shard.number), shard.upload_name)
             except ServiceError as error:
                 if not storage_full(error):
                     raise

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from runner.lanes.batch import lifecycle, packing, result_files
+from runner.lanes.batch import listing, packing, result_files, submission
 
 
 @pytest.fixture
@@ -16,8 +16,10 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search the list and look for results without intervals, skip fsync, and ignore the environment's proxy."""
-    monkeypatch.setattr(lifecycle, "LIST_INTERVAL_SECONDS", 0.001)
+    """Wait for nothing: absence and silence count at once, fsync is skipped, and the environment's proxy is ignored."""
+    monkeypatch.setattr(submission, "LOOK_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(listing, "ABSENT_SECONDS", 0.0)
+    monkeypatch.setattr(listing, "ABSENT_ALONE_SECONDS", 0.0)
     monkeypatch.setattr(result_files, "LOOK_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(packing, "fsync", lambda _: None)

@@ -25,7 +25,10 @@ from runner.errors import (
     Transient,
 )
 from runner.lanes import Traffic
-from runner.lanes.batch.api import BatchApi, BatchJob, storage_full
+from runner.lanes.batch.api import BatchApi
+from runner.lanes.batch.job_status import BatchJob
+from runner.lanes.batch.listing import Listing as WholeListing
+from runner.lanes.batch.refusals import storage_full
 from runner.service import Client
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +45,11 @@ class RecordingApi(BatchApi):
 
 @asynccontextmanager
 async def api_of(
-    service: FakeBatchService, sleep: Sleep | None = None, window: float = 86400.0, policy: RetryConfig = POLICY
+    service: FakeBatchService,
+    sleep: Sleep | None = None,
+    window: float = 86400.0,
+    policy: RetryConfig = POLICY,
+    dialect: str = "pai",
 ) -> AsyncIterator[RecordingApi]:
     """The API of a service; it does not sleep between attempts."""
     config = ServiceConfig(base_url=service.url, token_env=None, timeout=TimeoutConfig(connect=5, total=0.3))
@@ -54,9 +61,14 @@ async def api_of(
             await sleep(seconds)
 
     async with Client(config, service.url, None) as client:
-        api = RecordingApi(client, "pai", window, policy, note, Traffic())
+        api = RecordingApi(client, dialect, window, policy, note, Traffic())
         api.sleeps = sleeps
         yield api
+
+
+async def ids_of(api: BatchApi, file_id: str) -> list[str]:
+    """Return the ids of the batches of a file, as the list shows them."""
+    return [one.job.id for one in (await api.listing()).batches if one.input_file_id == file_id]
 
 
 def upload_file(folder: Path) -> Path:
@@ -69,7 +81,7 @@ async def test_create_requests_the_chat_endpoint_and_at_least_24_hours(tmp_path:
     async with FakeBatchService() as service:
         for window in (5.0, 86400.0, 86401.0, 14 * 86400.0):
             async with api_of(service, window=window) as api:
-                file_id = await api.upload(upload_file(tmp_path))
+                file_id = (await api.upload(upload_file(tmp_path))).id
                 job = await api.create(file_id)
                 assert (job.state, job.known, job.word) == ("running", True, "Creating")
         assert [body["completion_window"] for body in service.bodies] == ["24h", "24h", "25h", "336h"]
@@ -82,7 +94,7 @@ async def test_create_waits_for_retry_after_of_a_429(tmp_path: Path) -> None:
         return error_reply(429, **{"Retry-After": "3"})
 
     async with FakeBatchService(create=first(2, busy)) as service, api_of(service) as api:
-        job = await api.create(await api.upload(upload_file(tmp_path)))
+        job = await api.create((await api.upload(upload_file(tmp_path))).id)
         assert job.id == "batch-0"
         assert api.sleeps == [3.0, 3.0]
         assert (api.traffic.throttled, api.traffic.retries) == (2, 2)
@@ -123,13 +135,13 @@ async def test_create_is_never_retried_if_it_may_have_taken_effect(tmp_path: Pat
         return BrokenReply.CUT if status == "cut" else BrokenReply.RESET
 
     async with FakeBatchService(create=lost) as service, api_of(service) as api:
-        file_id = await api.upload(upload_file(tmp_path))
+        file_id = (await api.upload(upload_file(tmp_path))).id
         api.sleeps.clear()  # on a busy machine an upload may time out and be retried
         with pytest.raises(Transient) as caught:
             await api.create(file_id)
         assert not isinstance(caught.value, ConnectFailed | RateLimited)
         assert (service.calls["create"], len(service.jobs), api.sleeps) == (1, 1, [])
-        assert [job.id for job in await api.jobs_of(file_id)] == ["batch-0"]
+        assert await ids_of(api, file_id) == ["batch-0"]
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
@@ -153,7 +165,7 @@ async def test_a_404_about_the_file_does_not_mean_no_batch_api() -> None:
 async def test_an_upload_is_retried_in_full(tmp_path: Path) -> None:
     hooks: Hook = first(3, BrokenReply.RESET, first(4, lambda: error_reply(503)))
     async with FakeBatchService(upload=hooks) as service, api_of(service) as api:
-        file_id = await api.upload(upload_file(tmp_path))
+        file_id = (await api.upload(upload_file(tmp_path))).id
         assert service.files == {file_id: upload_file(tmp_path).read_bytes()}
         assert (service.calls["upload"], api.traffic.retries, api.last_failure) == (5, 4, None)
 
@@ -169,7 +181,7 @@ async def test_errors_that_affect_every_call_stop_the_run(tmp_path: Path, status
         calls: list[Awaitable[Any]] = [
             api.upload(upload_file(tmp_path)),
             api.create("file-0"),
-            api.jobs_of("file-0"),
+            api.listing(),
             api.job("batch-0"),
         ]
         for call in calls:
@@ -233,13 +245,49 @@ async def test_malformed_fields_of_a_job_are_ignored(given: dict[str, Any], expe
 async def test_a_200_that_is_not_a_job_is_retried(body: bytes) -> None:
     replies = first(2, lambda: web.Response(body=body), lambda _, __: web.json_response({"id": "b", "status": "x"}))
     async with FakeBatchService(job=replies) as service, api_of(service) as api:
-        if b"status" in body:
-            with pytest.raises(ServiceError, match="without a batch's id"):
-                await api.job("b")
-        else:
-            found = await api.job("b")
-            assert found is not None
-            assert service.calls["job"] == 3
+        found = await api.job("b")
+        assert found is not None
+        assert service.calls["job"] == 3
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'"batch-1"', b'{"status":"Succeeded"}'])
+async def test_a_shape_that_cannot_be_read_is_no_outage(tmp_path: Path, body: bytes) -> None:
+    odd = first(9, lambda: web.Response(body=body))
+    hooked = FakeBatchService(upload=odd, create=odd, list=odd, job=odd)
+    async with hooked as service, api_of(service) as api:
+        calls: list[Awaitable[Any]] = [api.upload(upload_file(tmp_path)), api.create("f"), api.job("b")]
+        for call in calls if body == b"[]" else [*calls, api.listing()]:
+            with pytest.raises(ServiceError, match="a 200 ") as caught:
+                await call
+            assert body.decode() in str(caught.value)
+        assert (service.calls["upload"], service.calls["create"], service.calls["job"]) == (3, 1, 3)
+
+
+async def test_wrapped_jobs_and_bare_lists_are_read() -> None:
+    job = {"id": "b1", "status": "Running", "input_file_id": "mine"}
+    hooked = FakeBatchService(
+        create=lambda _, __: web.json_response({"job": job, "warning": ""}, status=201),
+        job=lambda _, __: web.json_response({"batch": job}),
+        list=lambda _, __: web.json_response([job]),
+    )
+    async with hooked as service, api_of(service) as api:
+        found = await api.job("b1")
+        assert found is not None
+        assert ((await api.create("mine")).id, found.id) == ("b1", "b1")
+        assert await ids_of(api, "mine") == ["b1"]
+        assert service.calls["list"] == 1
+
+
+async def test_a_service_that_refuses_metadata_gets_none() -> None:
+    def strict(_: int, do: Do) -> web.Response:
+        refused = error_reply(400, "metadata: extra fields not permitted")
+        return refused if "metadata" in service.bodies[-1] else do()
+
+    async with FakeBatchService(create=strict) as service, api_of(service, dialect="openai") as api:
+        service.files["f"] = b""
+        for _ in range(2):
+            await api.create("f", "judge-runner-1")
+        assert [body.get("metadata") for body in service.bodies] == [{"judge_runner": "judge-runner-1"}, None, None]
 
 
 def many(count: int, mine: int, **more: Any) -> list[dict[str, Any]]:
@@ -276,7 +324,7 @@ class Listing:
 async def test_all_pages_of_the_list_are_searched(style: str, mine: int) -> None:
     listing = Listing(many(45, mine), style)
     async with listing.service as service, api_of(service) as api:
-        assert [job.id for job in await api.jobs_of("mine")] == ([f"b{mine}"] if mine < 45 else [])
+        assert await ids_of(api, "mine") == ([f"b{mine}"] if mine < 45 else [])
         assert len(service.queries) == (4 if style in ("bare", "null") else 3)
         assert all(query["limit"] == "100" for query in service.queries)
 
@@ -284,63 +332,54 @@ async def test_all_pages_of_the_list_are_searched(style: str, mine: int) -> None
 async def test_a_service_that_ignores_after_does_not_cause_an_endless_loop() -> None:
     listing = Listing(many(15, 3), "deaf")
     async with listing.service as service, api_of(service) as api:
-        assert [job.id for job in await api.jobs_of("mine")] == ["b3"]
+        assert await ids_of(api, "mine") == ["b3"]
         assert len(service.queries) == 1  # the service says that there are no more
     listing = Listing(many(45, 3), "deaf")
     async with listing.service as service, api_of(service) as api:
-        assert [job.id for job in await api.jobs_of("mine")] == ["b3"]
+        assert await ids_of(api, "mine") == ["b3"]
         assert len(service.queries) == 2
 
 
 async def test_a_list_with_more_pages_that_never_arrive_does_not_prove_absence() -> None:
     listing = Listing(many(45, 44), "deaf")
     async with listing.service as service, api_of(service) as api:
-        with pytest.raises(ServiceError, match="list"):
-            await api.jobs_of("mine")
+        assert not (await api.listing()).is_whole
 
 
 @pytest.mark.parametrize("data", [{}, {"batches": [{"id": "b"}]}, {"data": {"id": "b"}}, {"data": "none"}])
 async def test_a_list_of_an_unknown_shape_does_not_prove_absence(data: dict[str, Any]) -> None:
     async with FakeBatchService(list=lambda _, __: web.json_response(data)) as service, api_of(service) as api:
         with pytest.raises(ServiceError, match="list"):
-            await api.jobs_of("mine")
-
-
-async def test_a_list_without_input_files_does_not_prove_absence() -> None:
-    entries = [{"id": "b1", "status": "Running"}, *many(2, 9)]
-    async with FakeBatchService(list=lambda _, __: page(entries, has_more=False)) as service, api_of(service) as api:
-        with pytest.raises(ServiceError, match="list"):
-            await api.jobs_of("mine")
-        assert [job.id for job in await api.jobs_of("other-1")] == ["b1"]
+            await api.listing()
 
 
 @pytest.mark.parametrize("data", [None, []])
-async def test_an_empty_list_proves_absence(data: object) -> None:
+async def test_an_empty_list_is_whole(data: object) -> None:
     async with (
         FakeBatchService(list=lambda _, __: web.json_response({"data": data})) as service,
         api_of(service) as api,
     ):
-        assert await api.jobs_of("mine") == []
+        assert await api.listing() == WholeListing(())
         assert len(service.queries) == 1
 
 
 async def test_numeric_ids_are_found_in_the_list() -> None:
     entry = {"id": 12, "status": "Running", "input_file_id": 34}
     async with FakeBatchService(list=lambda _, __: page([entry])) as service, api_of(service) as api:
-        assert [job.id for job in await api.jobs_of("34")] == ["12"]
+        assert await ids_of(api, "34") == ["12"]
 
 
 async def test_malformed_entries_of_a_list_are_skipped() -> None:
     entries: list[Any] = [None, "b1", {}, {"id": None, "input_file_id": "mine"}, *many(2, 1)]
     async with FakeBatchService(list=lambda _, __: page(entries)) as service, api_of(service) as api:
-        assert [job.id for job in await api.jobs_of("mine")] == ["b1"]
+        assert await ids_of(api, "mine") == ["b1"]
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
 async def test_a_service_without_a_list_raises_its_status(status: int) -> None:
     async with FakeBatchService(list=first(9, lambda: error_reply(status))) as service, api_of(service) as api:
         with pytest.raises(ServiceError) as caught:
-            await api.jobs_of("mine")
+            await api.listing()
         assert caught.value.status == status
 
 
@@ -349,7 +388,7 @@ async def test_a_forbidden_call_does_not_stop_the_run(status: int) -> None:
     refuse = first(9, lambda: error_reply(status))
     async with FakeBatchService(list=refuse, cancel=refuse, delete=refuse) as service, api_of(service) as api:
         service.jobs["batch-0"] = {"ids": []}
-        calls: list[Awaitable[Any]] = [api.jobs_of("mine"), api.cancel("batch-0"), api.delete("file-0")]
+        calls: list[Awaitable[Any]] = [api.listing(), api.cancel("batch-0"), api.delete("file-0")]
         for call in calls:
             with pytest.raises(ServiceError, match=f"HTTP {status}"):
                 await call
@@ -364,7 +403,7 @@ async def test_any_2xx_is_a_success(tmp_path: Path, status: int) -> None:
         return reply
 
     async with FakeBatchService(upload=created, create=created, cancel=created) as service, api_of(service) as api:
-        file_id = await api.upload(upload_file(tmp_path))
+        file_id = (await api.upload(upload_file(tmp_path))).id
         job = await api.create(file_id)
         await api.cancel(job.id)
         assert (job.id, service.calls["create"]) == ("batch-0", 1)
@@ -372,7 +411,7 @@ async def test_any_2xx_is_a_success(tmp_path: Path, status: int) -> None:
 
 async def test_deleting_a_deleted_file_succeeds(tmp_path: Path) -> None:
     async with FakeBatchService() as service, api_of(service) as api:
-        file_id = await api.upload(upload_file(tmp_path))
+        file_id = (await api.upload(upload_file(tmp_path))).id
         await api.delete(file_id)
         await api.delete(file_id)
         assert (service.deleted, service.files) == ([file_id], {})

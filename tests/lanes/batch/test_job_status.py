@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.lanes.batch.job_status import code_and_message, enqueued_limit, job_state, one_line, reasons
+from runner.lanes.batch.job_status import code_and_message, job_state, may_be_created_later, one_line, reasons
 
 DIALECTS = ("pai", "openai", "dashscope")
 ENDINGS = {
@@ -123,7 +123,7 @@ def listed(*errors: Any) -> dict[str, Any]:
     ],
 )
 def test_errors_of_a_job(errors: object, limit: bool, line: str | None) -> None:
-    assert enqueued_limit(errors) is limit
+    assert may_be_created_later(errors) is limit
     assert line is None or reasons(errors) == line
 
 
@@ -159,7 +159,7 @@ def test_any_errors_become_one_line(errors: Any) -> None:
     assert "\n" not in line
     assert len(line) < 420
     assert line.encode() is not None
-    assert not enqueued_limit(errors) or "token" in str(errors).lower()
+    assert not may_be_created_later(errors) or "token" in str(errors).lower()
 
 
 def test_one_line_is_truncated() -> None:

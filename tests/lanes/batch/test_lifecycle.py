@@ -163,8 +163,11 @@ async def test_a_vanished_job_is_collected_if_it_reappears(tmp_path: Path) -> No
         assert (len(service.jobs), service.online_calls.total()) == (1, 0)
 
 
-@pytest.mark.parametrize("misses", ["x.", "xx.", "x-x-xx-x-."])
-async def test_a_job_that_is_missing_from_some_polls_is_not_lost(tmp_path: Path, misses: str) -> None:
+@pytest.mark.parametrize("misses", ["x.", "xx.", "x-x-xx-x-.", "xxxxxxx."])
+async def test_a_job_that_is_missing_from_some_polls_is_not_lost(
+    tmp_path: Path, misses: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_files, "LOOK_AGAIN_SECONDS", 300.0)
     service = FakeBatchService()
 
     def look(count: int, do: Do) -> web.Response:

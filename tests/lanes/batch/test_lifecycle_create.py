@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from batch_lane_run import COMPLETE, UNDECIDED, Bench, exit_of
+from batch_lane_run import COMPLETE, DETACHED, UNDECIDED, Bench, exit_of
 from fake_batch_service import BrokenReply, Do, FakeBatchService, Hook, ending, error_reply, first, page
 
 from runner.emulator import EmulatorOptions
 from runner.emulator.http.server import start
+from runner.lanes.batch import listing, submission
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +96,9 @@ async def test_a_201_is_a_creation(tmp_path: Path) -> None:
         assert (len(service.jobs), service.online_calls.total()) == (1, 0)
 
 
+# Somebody else's batch: it shows that the list shows batches at all.
+LONG_AGO = {"id": "batch-x", "status": "Succeeded", "input_file_id": "file-x", "created_at": 1_600_000_000}
+
 ANSWERS = [
     BrokenReply.RESET,
     BrokenReply.CUT,
@@ -109,11 +113,12 @@ ANSWERS = [
 @pytest.mark.parametrize("took_effect", [True, False])
 async def test_a_lost_reply_to_create_is_looked_up(tmp_path: Path, answer: Any, took_effect: bool) -> None:
     async with FakeBatchService(create=(lost if took_effect else lambda reply: first(1, reply))(answer)) as service:
+        service.jobs["batch-x"] = {**LONG_AGO, "number": -1, "ids": []}
         bench = Bench(tmp_path, service.url)
         assert exit_of(await bench.run()) == COMPLETE
-        assert (len(service.jobs), service.submitted_twice, service.online_calls.total()) == (1, {}, 0)
+        assert (len(service.jobs), service.submitted_twice, service.online_calls.total()) == (2, {}, 0)
         assert (service.calls["create"], service.calls["list"]) == ((1, 1) if took_effect else (2, 2))
-        assert bench.column("batch_id") == ["batch-0"] * 4
+        assert bench.column("batch_id") == ["batch-1"] * 4
 
 
 async def test_a_batch_that_appears_late_in_the_list_is_adopted(tmp_path: Path) -> None:
@@ -171,6 +176,182 @@ async def test_a_lost_creation_after_a_full_queue_does_not_adopt_the_earlier_job
         assert exit_of(await bench.run()) == COMPLETE
         assert list(service.jobs) == ["batch-0", "batch-1"]
         assert bench.column("batch_id") == ["batch-1"] * 4
+
+
+def listed_as(service: FakeBatchService, file_of: Callable[[str], str]) -> None:
+    """Let its list name other input files than the jobs have."""
+
+    def shown(_: int, __: Do) -> web.Response:
+        jobs = [
+            {**service.public(job), "input_file_id": file_of(job["input_file_id"])} for job in service.jobs.values()
+        ]
+        return page(jobs[::-1], has_more=False)
+
+    service.hooks["list"] = shown
+
+
+@pytest.mark.parametrize(("dialect", "found"), [("openai", True), ("dashscope", True), ("pai", False)])
+async def test_a_batch_is_recognised_by_its_metadata(tmp_path: Path, dialect: str, found: bool) -> None:
+    async with FakeBatchService(create=lost(BrokenReply.RESET)) as service:
+        listed_as(service, lambda file_id: f"raw-{file_id}")
+        bench = Bench(tmp_path, service.url, service={"dialect": dialect, "batch": True})
+        assert exit_of(await bench.run()) == (COMPLETE if found else UNDECIDED)
+        assert (len(service.jobs), service.online_calls.total()) == (1, 0)
+        assert found or "about that time" in bench.shard()["stuck"]
+
+
+async def test_a_batch_is_recognised_by_the_name_of_its_file(tmp_path: Path) -> None:
+    async with FakeBatchService(create=lost(BrokenReply.RESET)) as service:
+
+        def copied(file_id: str) -> str:
+            service.files[f"raw-{file_id}"] = b""
+            service.names[f"raw-{file_id}"] = service.names[file_id]
+            return f"raw-{file_id}"
+
+        listed_as(service, copied)
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(service.jobs), service.calls["create"]) == (1, 1)
+
+
+@pytest.mark.parametrize("keeps_names", [True, False])
+async def test_a_file_of_another_name_is_anothers_if_names_are_kept(tmp_path: Path, keeps_names: bool) -> None:
+    async with FakeBatchService(create=first(1, BrokenReply.RESET)) as service:
+        service.jobs["batch-x"] = {"id": "batch-x", "status": "Creating", "input_file_id": "x", "number": 0, "ids": []}
+        service.files["x"], service.names["x"] = b"", "theirs.jsonl"
+        if not keeps_names:
+            service.hooks["file"] = lambda _, __: web.json_response({"id": "any", "filename": "upload.jsonl"})
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == (COMPLETE if keeps_names else UNDECIDED)
+        assert service.calls["create"] == (2 if keeps_names else 1)
+
+
+async def test_a_list_that_lacks_known_batches_proves_nothing(tmp_path: Path) -> None:
+    def second(count: int, do: Do) -> web.Response | BrokenReply:
+        reply = do()
+        return BrokenReply.RESET if count == 2 else reply
+
+    async with FakeBatchService(create=second, list=lambda _, __: page([LONG_AGO], has_more=False)) as service:
+        bench = Bench(tmp_path, service.url, rows=6, batch={"shard_lines": 2, "parallel": 1})
+        summary = await bench.run()
+        assert exit_of(summary) == UNDECIDED
+        assert "lacks the batch batch-0 of this run" in (summary.message or "")
+        assert (len(service.jobs), service.submitted_twice, sorted(bench.rows)) == (3, {}, [0, 1, 4, 5])
+        del service.hooks["list"]
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(service.jobs), service.submitted_twice, service.online_calls.total()) == (3, {}, 0)
+
+
+async def test_absence_counts_only_after_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "ABSENT_ALONE_SECONDS", 100.0)
+    async with FakeBatchService(create=first(1, BrokenReply.RESET)) as service:
+        service.jobs["batch-x"] = {**LONG_AGO, "number": -1, "ids": []}
+        bench = Bench(tmp_path, service.url, online={"retry": {"patience": 0.05, "base": 0.01}})
+        summary = await bench.run()
+        assert exit_of(summary) == UNDECIDED
+        assert "run the same command again 100 s after the creation" in (summary.message or "")
+        assert service.calls["create"] == 1
+        assert exit_of(await bench.run(detach=True)) == DETACHED
+        path = bench.directory / "batches" / "shard-00000.json"
+        path.write_text(json.dumps({**bench.shard(), "sent_at": time.time() - 101}))
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (service.calls["create"], service.submitted_twice) == (2, {})
+
+
+# Files that are not processed yet, and full queues
+
+
+@pytest.mark.parametrize("word", ["pending", "Processing", "validating"])
+async def test_create_waits_until_the_file_is_processed(tmp_path: Path, word: str) -> None:
+    def status(name: str) -> Callable[[int, Do], web.Response]:
+        return lambda count, _: web.json_response({"id": "file-0", "status": name if count < 3 else "processed"})
+
+    service = FakeBatchService(file=status(word))
+    service.hooks["upload"] = lambda _, do: web.json_response({**json.loads(do().text or ""), "status": word})
+    async with service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (service.calls["file"], service.calls["create"], service.online_calls.total()) == (3, 1, 0)
+
+
+async def test_a_file_that_the_service_cannot_use_fails_its_batch(tmp_path: Path) -> None:
+    service = FakeBatchService(
+        file=lambda _, __: web.json_response({"id": "f", "status": "error", "status_details": "line 3"})
+    )
+    service.hooks["upload"] = lambda _, do: web.json_response({**json.loads(do().text or ""), "status": "pending"})
+    async with service:
+        summary = await Bench(tmp_path, service.url).run()
+        assert exit_of(summary) == COMPLETE
+        assert service.calls["create"] == 0
+        assert "4 requests failed: the service could not use its file: error line 3" in summary.notes[0]
+
+
+QUEUE = "Enqueued request limit reached for x in organization y. Limit: 10 enqueued requests."
+PENDING = "The input file 'file-0' is in 'pending' state. Please check the file status and try again."
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, QUEUE),
+        (403, QUEUE),
+        (429, "Too many active batches"),
+        (400, PENDING),
+        (404, "no such file: file-0"),
+        (409, PENDING),
+        (429, PENDING),
+    ],
+)
+async def test_a_refusal_that_time_changes_is_awaited_at_batch_price(tmp_path: Path, status: int, message: str) -> None:
+    async with FakeBatchService(create=first(3, lambda: error_reply(status, message))) as service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (service.calls["create"], service.calls["list"], service.online_calls.total()) == (4, 0, 0)
+        assert bench.column("route") == ["batch"] * 4
+
+
+@pytest.mark.parametrize("message", [QUEUE, PENDING])
+async def test_what_never_changes_waits_for_a_decision(
+    tmp_path: Path, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "FILE_PATIENCE_SECONDS", 0.05)
+    async with FakeBatchService(create=first(999, lambda: error_reply(400, message))) as service:
+        bench = Bench(tmp_path, service.url, batch={"window": 0.05})
+        summary = await bench.run()
+        assert exit_of(summary) == UNDECIDED
+        assert message in (summary.message or "") and "Nothing was paid" in (summary.message or "")
+        assert bench.shard()["step"] == "create"
+        service.hooks.clear()
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(service.jobs), service.online_calls.total()) == (1, 0)
+
+
+async def test_a_detached_run_leaves_a_full_queue(tmp_path: Path) -> None:
+    async with FakeBatchService(create=first(1, lambda: error_reply(403, QUEUE))) as service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run(detach=True)) == DETACHED
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (service.calls["create"], service.online_calls.total()) == (2, 0)
+
+
+# Replies that cannot be read
+
+
+async def test_creations_of_an_unreadable_shape_stop_the_run(tmp_path: Path) -> None:
+    def odd(_: int, do: Do) -> web.Response:
+        return web.json_response({"task": {"uuid": json.loads(do().text or "")["id"]}})
+
+    async with FakeBatchService(create=odd, list=first(99, lambda: web.json_response({"tasks": []}))) as service:
+        bench = Bench(tmp_path, service.url, rows=12, batch={"shard_lines": 2, "parallel": 1})
+        for _ in range(3):
+            summary = await bench.run()
+            assert exit_of(summary) == UNDECIDED
+            assert '{"task": {"uuid": "batch-1"}}' in (summary.message or "")
+            assert f"{service.url}/batches" in (summary.message or "")
+            assert (len(service.jobs), service.online_calls.total()) == (2, 0)
+        service.hooks.clear()
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (len(service.jobs), service.submitted_twice, service.online_calls.total()) == (6, {}, 0)
 
 
 # No Batch API at all

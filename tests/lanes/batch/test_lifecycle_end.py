@@ -76,6 +76,50 @@ async def test_the_errors_of_a_job_are_in_its_rows(tmp_path: Path, status: str, 
         assert bench.column("error_type") == [error_type] * 4
         assert all(words in message for message in bench.column("error_message"))
         assert (len(service.jobs), service.online_calls.total()) == (1, 0)
+        assert bench.logged("batch batch-0: the service says: model_not_found: no such model")
+
+
+async def test_the_closing_lines_say_why_batches_failed(tmp_path: Path) -> None:
+    def end(number: int, ids: list[str]) -> dict[str, Any]:
+        return ending("failed", errors={"message": "no such model" if number else "bad line"})
+
+    async with FakeBatchService(end) as service:
+        bench = Bench(tmp_path, service.url, 6, batch={"shard_lines": 2})
+        summary = await bench.run()
+        assert exit_of(summary) == COMPLETE
+        assert summary.notes == (
+            "2 batches with 4 requests failed: no such model",
+            "1 batch with 2 requests failed: bad line",
+        )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Enqueued request limit reached for x. Limit: 10 enqueued requests.",
+        "The number of enqueued tokens has surpassed the configured limit of 30K.",
+        "Too many batches are in progress",
+        "The input file is still being processed",
+    ],
+)
+async def test_a_batch_that_failed_for_what_time_changes_is_created_again(tmp_path: Path, message: str) -> None:
+    def end(number: int, ids: list[str]) -> dict[str, Any]:
+        errors = {"object": "list", "data": [{"code": None, "message": message, "line": None}]}
+        return ending("failed", errors=errors) if number < 2 else ending(answered=ids)
+
+    async with FakeBatchService(end) as service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (bench.column("batch_id"), service.online_calls.total()) == (["batch-2"] * 4, 0)
+        assert bench.logged(message, "created again")
+
+
+async def test_a_failed_batch_with_answers_is_collected_and_not_created_again(tmp_path: Path) -> None:
+    errors = {"message": "Enqueued token limit reached"}
+    async with FakeBatchService(lambda _, ids: ending("failed", ids[:3], errors=errors)) as service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert (bench.column("route"), len(service.jobs)) == (["batch"] * 3 + ["online"], 1)
 
 
 async def test_a_job_that_counts_answers_but_names_no_file_waits_for_a_decision(tmp_path: Path) -> None:
@@ -89,17 +133,21 @@ async def test_a_job_that_counts_answers_but_names_no_file_waits_for_a_decision(
         assert (len(service.jobs), service.online_calls.total()) == (1, 0)
 
 
-async def test_result_files_that_are_named_a_poll_later_are_awaited(tmp_path: Path) -> None:
+@pytest.mark.parametrize("polls", [2, 7])
+async def test_result_files_that_are_named_later_are_awaited(
+    tmp_path: Path, polls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_files, "LOOK_AGAIN_SECONDS", 300.0)
     service = FakeBatchService()
 
     def look(count: int, do: Do) -> web.Response:
-        return web.json_response({"id": "batch-0", "status": "Succeeded"}) if count < 3 else do()
+        return web.json_response({"id": "batch-0", "status": "Succeeded"}) if count <= polls else do()
 
     service.hooks["job"] = look
     async with service:
         bench = Bench(tmp_path, service.url)
         assert exit_of(await bench.run()) == COMPLETE
-        assert (service.calls["job"], bench.column("route")) == (3, ["batch"] * 4)
+        assert (service.calls["job"], bench.column("route")) == (polls + 1, ["batch"] * 4)
 
 
 async def test_a_job_whose_lines_all_failed_has_only_an_error_file(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_a_shard_describes_its_file_and_its_members(tmp_path: Path) -> None:
     columns: dict[str, Any] = {"human_score": 3.5, "subset": "歌", "ratio": math.inf}
     packed = pack(tmp_path, [sample(n, **columns) for n in range(3)], float_columns=("ratio",))
     shard = packed.shards[0]
-    assert shard == Shard(0, "upload", "default", "http://here/v1", 3, len(packed.raw[0]))
+    assert shard.mark is not None and shard.upload_name == f"{shard.mark}.jsonl"
+    assert shard == Shard(0, "upload", "default", "http://here/v1", 3, len(packed.raw[0]), mark=shard.mark)
     assert packed.ledger.shards == {0: shard}
     members = packed.members(shard)
     assert [member.custom_id for member in members] == [line["custom_id"] for line in packed.files[0]]
@@ -155,6 +156,15 @@ def test_a_shard_describes_its_file_and_its_members(tmp_path: Path) -> None:
     assert [m.request_hash for m in members] == [Panel([judge()]).request(sample(n), 0).request_hash for n in range(3)]
     stored = msgspec.json.decode(members[0].columns)
     assert (stored["human_score"], stored["subset"]) == (3.5, "歌")
+
+
+def test_a_line_is_one_line_for_every_reader(tmp_path: Path) -> None:
+    text = "one\u2028two\u2029three\u0085four\x0bfive\x1csix\r\nseven 好"
+    packed = pack(tmp_path, [sample(0, text), sample(1)])
+    lines = packed.raw[0].decode().splitlines()
+    assert [json.loads(line) for line in lines] == packed.files[0]
+    assert packed.files[0][0]["body"]["messages"][0]["content"][0]["json"]["answer"] == text
+    assert "好" in lines[0]
 
 
 def test_the_limits_hold_to_the_byte_and_to_the_line(tmp_path: Path) -> None:
