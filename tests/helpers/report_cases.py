@@ -153,9 +153,6 @@ RUNS: dict[str, Callable[[], tuple[list[Row], tuple[str, ...], dict[str, Any]]]]
     "panel of both orders": lambda: _run([*in_both_orders(judge="j"), *in_both_orders(judge="k")]),
     "on another scale": lambda: _run(graded(lambda n: float(n % 7 + n % 2)), scales={"j": (0, 10)}, human=(0, 6)),
     "on the same scale": lambda: _run(graded(lambda n: float(n % 7)), scales={"j": (0, 6)}, human=(0, 6)),
-    "many groups": lambda: _run(
-        [row(n, winner="1", human_winner="1", category=f"c{n}") for n in range(53)], ("category",)
-    ),
     "many models": lambda: _run([row(n, score=float(n % 5), model=f"m{n}") for n in range(53)]),
     "positions of models": lambda: _run(
         [{**one, "model": "ab"[one["ordinal"] % 2]} for one in scored_panel(lambda n: 2.0 * (n % 5))],
