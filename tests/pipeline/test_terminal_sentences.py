@@ -14,7 +14,7 @@ import pytest
 from runner.monitor import describe
 from runner.monitor import status as status_module
 from runner.pipeline import RunSummary
-from runner.results import RowCounts
+from runner.results import Cause, RowCounts
 
 PLAIN = RunSummary(Path("out"), 0, None, None, 30, RowCounts(ok=30), 30, 2.0, 0, 0)
 # For each line that a run may have: the changes that must bring it.
@@ -26,6 +26,7 @@ LINES: dict[str, dict[str, Any]] = {
     "report                  out/report/index.html": {"report": Path("out/report/index.html")},
     "report                  not written": {"report_problem": "the report was not written: no space"},
     "emulated                the verdicts are made up": {"emulated": True},
+    "causes                  2 x timeout: no answer": {"causes": (Cause("timeout", 2, "no answer"),)},
 }
 ALWAYS = {"rows", "ok / unparsed / failed", "new in this run", "retries / 429s", "tokens", "run directory"}
 
@@ -46,6 +47,7 @@ STATUS_LINES: dict[str, dict[str, Any]] = {
     "; no answer for an hour": {"jobs": [{**JOB, "stuck": "no answer for an hour"}]},
     "    shard 3: ": {"jobs": [{**JOB, "batch_id": None, "shard": 3}]},
     "  paused: refused": {"paused_because": "refused"},
+    "  2 x timeout: no answer": {"causes": [{"error_type": "timeout", "count": 2, "example": "no answer"}]},
     "  stopped: budget (exit code 3)": {"state": "stopped", "stop_reason": "budget", "exit_code": 3},
     "  no process is running it; run the same command again to resume": {"state": "interrupted"},
 }
@@ -87,7 +89,7 @@ def test_only_a_running_run_has_a_rate() -> None:
 def test_the_code_has_no_further_line() -> None:
     """A new line fails here until a test has it."""
     summary = {text for text in _texts(inspect.getsource(RunSummary.lines)) if text[:1].isalpha() and "{" not in text}
-    assert summary == ALWAYS | {"cost", "lanes", "in batches", "report", "not written", "emulated"} | {
+    assert summary == ALWAYS | {"cost", "lanes", "in batches", "report", "not written", "emulated", "causes"} | {
         "batch", "batches", "the verdicts are made up",
     }  # fmt: skip
     source = inspect.getsource(status_module.describe)
