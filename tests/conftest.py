@@ -132,15 +132,22 @@ def plain_emulator() -> Iterator[EmulatorProcess]:
 
 
 def finish(
-    *args: object, cwd: Path, env: Mapping[str, str | None] | None = None, timeout: float = 60
+    *args: object,
+    cwd: Path,
+    env: Mapping[str, str | None] | None = None,
+    timeout: float = 60,
+    constants: Mapping[str, float] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command until it ends: in a fork, or with `env` as a process that is started from nothing."""
+    """Run a command until it ends: in a fork, or with `env` as a process that is started from nothing.
+
+    `constants` are module constants that have another value in the fork.
+    """
     words = [*COMMAND, *map(str, args)]
     if env:
         return subprocess.run(
             words, cwd=cwd, env=environment(env), timeout=timeout, capture_output=True, text=True, check=False
         )
-    process = fork_server().start(args, cwd=cwd, env=environment())
+    process = fork_server().start(args, cwd=cwd, env=environment(), constants=constants)
     try:
         stdout, stderr = process.communicate(timeout)
     finally:
