@@ -45,11 +45,12 @@ def log_to_file(path: Path) -> Iterator[None]:
     logger = logging.getLogger("runner")
     handler = _BestEffortHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(JsonLines())
-    previous_level, logger.level = logger.level, logging.INFO
+    previous_level = logger.level
+    logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.level = previous_level
+        logger.setLevel(previous_level)
         handler.close()
