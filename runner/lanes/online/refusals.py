@@ -190,16 +190,15 @@ class RefusalDetector:
         return self.is_answered or (self._was_answered and kind.status in SINGLE_TEXT_STATUS)
 
     def _clear(self, number: int) -> None:
-        """Decide about the requests that were refused before an answered request was sent; others stay in the row."""
+        """Decide about the requests that were refused before an answered request was sent."""
+        self._suspect = None
+        self._waiting.wake_all(None)
         for key, kind in list(self._kinds.items()):
+            kind.in_row = 0
             while kind.held and kind.held[0].last_sent < number:
                 self._decide(kind.held.popleft())
-            kind.in_row = len(kind.held)
             if not kind.held:
                 self._kinds.pop(key, None)
-        if self._suspect is not None and self._suspect.in_row < self._limit_of(self._suspect):
-            self._suspect = None
-            self._waiting.wake_all(None)
 
     def _decide_all(self, key: tuple[str, int | None, str]) -> None:
         for held in self._kinds.pop(key).held:
