@@ -114,6 +114,7 @@ ONE: list[tuple[str, Sequence[bytes], Row]] = [
     ("`usage` that counts thinking", [response(200, completion(usage=None, choice={"usage": COUNTS}))], ANSWERED),
     ("`usage` that counts thinking", [response(200, completion(usage=dict.fromkeys(COUNTS, 0)))], NO_USAGE),
     ("`usage` that counts thinking", [response(200, completion(usage=None))], NO_USAGE),
+    ("a reply after which the connection ends", [response(200, completion(), "X-Ends: here")], ANSWERED),
     ("an answer that broke off", [response(200, completion(HALF, "abort", usage=None)), OK], AGAIN),
     (
         "an answer that broke off",
@@ -189,8 +190,11 @@ class Scripted:
         found = re.search(rb"question (\d+)", call.body)
         ordinal = int(found[1]) if found else -1
         replies = self._replies.get(ordinal, self._others)
-        writer.write(replies[min(self.calls[ordinal], len(replies) - 1)])
+        reply = replies[min(self.calls[ordinal], len(replies) - 1)]
+        writer.write(reply)
         self.calls[ordinal] += 1
+        if b"X-Ends" in reply:
+            writer.close()
 
 
 async def judged(folder: Path, script: Scripted, rows: int, path: str = "/v1", **sections: Any) -> RunSummary:
@@ -271,7 +275,6 @@ async def test_where_one_account_is_empty_another_service_takes_over(tmp_path: P
 
 # Kinds with tests elsewhere, which this test would only repeat.
 ELSEWHERE = {
-    "a reply after which the connection ends": "tests/service/test_client.py::test_a_connection_that_ends_before",
     "the same 400 or 422 for every": "tests/lanes/online/test_refusals.py::test_what_every_request_gets_stops_the_run",
     "429 beyond a number of requests": "tests/lanes/online/test_online_lane.py::test_a_429_never_uses_up_an_attempt",
     "no complete reply within": "tests/service/test_client.py::test_the_total_timeout",
