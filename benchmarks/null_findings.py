@@ -38,7 +38,7 @@ Draw = Callable[[np.random.Generator], tuple[list[Row], dict[int, str]]]
 
 
 def scored(topics: int, questions: int, answers: int) -> Draw:
-    """Scores and human scores are random; each topic has so many questions of so many answers."""
+    """Draw random scores and human scores: `questions` per topic, `answers` per question."""
 
     def draw(generator: np.random.Generator) -> tuple[list[Row], dict[int, str]]:
         rows, texts = [], {}

@@ -46,8 +46,8 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 MIN_UPLOAD_BYTES_PER_SECOND = 20_000  # a slower upload is given up
-# After so many replies of another kind (not HTTP, a web page), and none that can be used, the service is not down but
-# wrongly set up. It is as many as are an outage, which would wait.
+# If the first replies are of another kind (not HTTP, a web page), the address is wrong: the service is not down. The
+# number is that of an outage, for which a run would wait.
 FOREIGN_FIRST_REPLIES = 5
 CHAT_PATH = "/chat/completions"
 

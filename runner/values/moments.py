@@ -49,7 +49,7 @@ def timestamp_text(value: int, unit: str, zone: tzinfo | None, utc: str) -> str:
 
 
 def date_text(days: int) -> str:
-    """Return the date so many days after 1970-01-01; a year that has not four digits has a sign, and 0 is 1 BC."""
+    """Return the date that is `days` days after 1970-01-01. A year without four digits has a sign; year 0 is 1 BC."""
     try:
         return date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
     except (OverflowError, ValueError):

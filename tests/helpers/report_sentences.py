@@ -16,7 +16,7 @@ _SQL = re.compile(r"[A-Z]{4,}|count\(|_|coalesce|judge =| AS |AND |question, | \
 
 
 def sentences_of_code(folder: str, min_words: int) -> set[str]:
-    """Returns the texts in the modules of a folder that have so many words or end with a full stop."""
+    """Return the texts in the modules of a folder that have at least `min_words` words or end with a full stop."""
     found = {text for path in sorted((REPORT / folder).glob("*.py")) for text in _texts(path)}
     return {text for text in found if len(words := _WORD.findall(text)) >= min_words or (words[2:] and text[-1] == ".")}
 

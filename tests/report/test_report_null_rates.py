@@ -19,7 +19,7 @@ Draw = Callable[[np.random.Generator], bool]
 
 
 def groups_differ(groups: int, questions: int, rows: int, right: float) -> Draw:
-    """Compare the accuracy of groups, each with so many questions of so many rows that are right or wrong together."""
+    """Compare the accuracy of groups of questions; all rows of a question are right or wrong together."""
 
     def differ(generator: np.random.Generator) -> bool:
         found = []

@@ -15,7 +15,7 @@ from runner.emulator.draws import BodyDraws, Draws
 from runner.emulator.options import Dialect, EmulatorOptions, UsageCounting
 from runner.emulator.text_facts import estimate_tokens, is_chinese, truncate
 
-THINKING_FACTOR = 20  # a thought has so many times the tokens of its answer
+THINKING_FACTOR = 20  # tokens of a thought per token of its answer
 
 
 class Answer(msgspec.Struct, frozen=True):

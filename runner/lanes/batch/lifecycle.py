@@ -123,7 +123,7 @@ class ShardLifecycle:
             await self._drain.wait_for(self._poll_timer.wait())
 
     def _check(self, shard: Shard, absence: Absence, what: str) -> None:
-        """Raise Undecided if something is absent for minutes; Detached in a run that does not wait so long."""
+        """Raise Undecided if something is absent for minutes, and Detached in a run that does not wait for minutes."""
         if absence.is_lasting or (self._policy.detach and absence.is_repeated and self._is_overdue(shard)):
             raise Undecided(what)
         if self._policy.detach and absence.is_repeated:

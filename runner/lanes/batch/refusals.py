@@ -22,7 +22,7 @@ _FAILED_FILES = frozenset({"error", "failed", "invalid", "rejected", "deleted", 
 # A refusal with another status (a 5xx above all) does not prove that nothing was created.
 _CERTAIN_STATUSES = frozenset({400, 403, 404, 409, 413, 422, 423, 425, 429})
 
-# A limit, what it limits, and that this is about what is under way at present.
+# A limit, what it limits, and a word for requests that are queued or running.
 _LIMIT = re.compile(
     r"too many|limit|quota|maximum|\bmax\b|exceed|surpass|reached|at most|no more than|allowance|capacity|\bfull\b"
 )

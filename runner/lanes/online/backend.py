@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from runner.lanes.online.backend_spec import BackendEvents, BackendSpec, OnlinePolicy
-from runner.lanes.online.executor import RequestExecutor
+from runner.lanes.online.executor import RequestExecutor, ServiceHealth
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.outage import OutageDetector
 from runner.lanes.online.refusals import RefusalDetector
@@ -76,11 +76,9 @@ class Backend:
             policy,
             committer,
             self.limiter,
-            self.outage,
+            ServiceHealth(self.outage, [self._refusals[judge] for judge in judges], throttling),
             self.workers,
             partial(events.has_alternative, number),
-            [self._refusals[judge] for judge in judges],
-            throttling,
         )
 
     @property

@@ -30,6 +30,20 @@ class Failover(Exception):
     """This service does not answer, and another one may."""
 
 
+class ServiceHealth(msgspec.Struct, frozen=True):
+    """What decides, for one service, whether a failure is the service's or the request's own.
+
+    Attributes:
+        outage: detects that the service is down.
+        refusals: for each variant, the detector of its judge.
+        throttling: finds requests that are larger than the quota.
+    """
+
+    outage: OutageDetector
+    refusals: Sequence[RefusalDetector]
+    throttling: ThrottleWatch
+
+
 class RequestExecutor:
     """Sends requests to one service.
 
@@ -41,11 +55,9 @@ class RequestExecutor:
         policy: how requests are sent.
         committer: reads the verdicts and writes the rows.
         limiter: the limits of the service.
-        outage: detects that the service is down.
+        health: tells failures of the service from those of a request.
         workers: the pool that calls `execute`.
         has_alternative: returns True if another available service may serve a variant.
-        refusals: for each variant, the detector of its judge.
-        throttling: finds requests that are larger than the quota.
     """
 
     def __init__(
@@ -54,11 +66,9 @@ class RequestExecutor:
         policy: OnlinePolicy,
         committer: GroupCommitter,
         limiter: RequestLimiter,
-        outage: OutageDetector,
+        health: ServiceHealth,
         workers: WorkerPool,
         has_alternative: HasAlternative,
-        refusals: Sequence[RefusalDetector],
-        throttling: ThrottleWatch,
     ) -> None:
         self.traffic = Traffic()
         self._service = spec.name
@@ -67,11 +77,11 @@ class RequestExecutor:
         self._breaker = Breaker(policy.breaker, spec.name)
         self._committer = committer
         self._limiter = limiter
-        self._outage = outage
+        self._outage = health.outage
+        self._refusals = health.refusals
+        self._throttling = health.throttling
         self._workers = workers
         self._has_alternative = has_alternative
-        self._refusals = refusals
-        self._throttling = throttling
         self._rng = random.Random()
         self._draining = asyncio.Event()
 

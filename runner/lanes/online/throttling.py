@@ -11,7 +11,7 @@ import asyncio
 from runner.lanes.online.request_queue import QueuedRequest
 
 # 429s with answers between after which a request is put off to the end, so that a few such requests do not occupy all
-# workers. A busy quota rarely refuses one request so often, and to be asked last costs it nothing.
+# workers. A busy quota rarely refuses one request this often, and a request loses nothing by being sent last.
 TRIES_BEFORE_LAST = 8
 MAX_PUT_OFF = 1000
 

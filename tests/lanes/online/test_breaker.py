@@ -47,11 +47,6 @@ def test_the_message_gives_the_share_the_service_and_the_errors() -> None:
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
 def fast_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send probes after milliseconds."""
     monkeypatch.setattr(outage, "PROBE_DELAY_MIN_SECONDS", 0.01)

@@ -16,7 +16,7 @@ from runner.core import Drained
 from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
 from runner.judge import Panel
 from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
-from runner.lanes.online.executor import RequestExecutor
+from runner.lanes.online.executor import RequestExecutor, ServiceHealth
 from runner.lanes.online.group_commit import GroupCommitter
 from runner.lanes.online.outage import OutageDetector
 from runner.lanes.online.refusals import Held, RefusalDetector
@@ -102,11 +102,9 @@ class Harness:
             ),
             self.committer,
             self.limiter,
-            self.outage,
+            ServiceHealth(self.outage, [self.refusals], ThrottleWatch(patience)),
             self.workers,
             lambda _: False,
-            [self.refusals],
-            ThrottleWatch(patience),
         )
         self._names: Iterator[str] = iter(())
         self._results: dict[str, RequestResult | BaseException] = {}

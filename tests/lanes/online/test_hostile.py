@@ -36,11 +36,6 @@ from runner.types import Failure, JudgeRequest, JudgeResponse, RequestResult, Sa
 CONCURRENCIES: list[int | dict[str, int]] = [16, {"start": 8, "max": 64}]
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
 # on a virtual clock, with realistic durations
 
 

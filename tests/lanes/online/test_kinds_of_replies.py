@@ -19,26 +19,11 @@ from fake_service import READABLE, configure, rows_by_ordinal
 from raw_server import Call, response, serving
 
 from runner import RunOptions, RunSummary, arun, load_config
-from runner.lanes.online import outage
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("fast_probes")]
 
 ROOT = Path(__file__).parents[3]
 COUNTS = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(autouse=True)
-def fast_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send probes after milliseconds, and ignore the proxy of the machine."""
-    monkeypatch.setattr(outage, "PROBE_DELAY_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(outage, "PROBE_DELAY_MAX_SECONDS", 0.04)
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def completion(message: Any = None, finish: Any = "stop", choice: Any = None, **more: Any) -> bytes:

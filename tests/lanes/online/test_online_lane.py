@@ -14,23 +14,9 @@ from runner import RunOptions, arun, load_config
 from runner.emulator import EmulatorOptions
 from runner.emulator.http.server import start
 from runner.errors import RunStopped
-from runner.lanes.online import OnlineLane, outage
+from runner.lanes.online import OnlineLane
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(autouse=True)
-def fast_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send probes after milliseconds, and ignore the proxy of the machine."""
-    monkeypatch.setattr(outage, "PROBE_DELAY_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(outage, "PROBE_DELAY_MAX_SECONDS", 0.04)
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("fast_probes")]
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 16])

@@ -16,26 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runner.errors import Fatal, Refused, RunStopped
-from runner.lanes.online import OnlineLane, outage
+from runner.lanes.online import OnlineLane
 from runner.lanes.online.refusals import MAX_KINDS, MIN_FIRST_REFUSALS, NO_TEXT_REPEATS, RefusalDetector
 from runner.lanes.online.request_queue import QueuedRequest
 from runner.types import Failure, JudgeRequest, Sample
 
+pytestmark = pytest.mark.usefixtures("fast_probes")
+
 LIMIT = 20
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(autouse=True)
-def fast_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send probes after milliseconds, and ignore the proxy of the machine."""
-    monkeypatch.setattr(outage, "PROBE_DELAY_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(outage, "PROBE_DELAY_MAX_SECONDS", 0.04)
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def queued(name: str) -> QueuedRequest:

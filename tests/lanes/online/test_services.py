@@ -15,23 +15,9 @@ from fake_service import Handler, Service, configure, http_error, ok, rows_by_or
 
 from runner import RunOptions, RunSummary, arun, load_config
 from runner.errors import RunStopped
-from runner.lanes.online import OnlineLane, outage
+from runner.lanes.online import OnlineLane
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(autouse=True)
-def fast_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send probes after milliseconds, and ignore the proxy of the machine."""
-    monkeypatch.setattr(outage, "PROBE_DELAY_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(outage, "PROBE_DELAY_MAX_SECONDS", 0.04)
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("fast_probes")]
 
 
 def delayed(handler: Handler, seconds: float = 0.002) -> Handler:
