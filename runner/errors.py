@@ -11,6 +11,7 @@ JudgeRunnerError
 │   ├── Transient             another attempt may succeed
 │   │   ├── ConnectFailed       no connection; the request was never sent
 │   │   ├── ConnectionLost      the connection broke before the whole answer arrived
+│   │   │   └── StaleConnection   it had served another request before, and ended without a byte of the answer
 │   │   ├── TimedOut
 │   │   ├── RateLimited         429; does not count as an attempt
 │   │   ├── ServerFault         5xx, 408, 409, 425, 450, 499
@@ -93,6 +94,10 @@ class ConnectionLost(Transient):
     """The connection broke before the whole answer arrived."""
 
     error_type = "connection"
+
+
+class StaleConnection(ConnectionLost):
+    """A reused connection ended before the first byte of the answer: the service had most probably closed it before."""
 
 
 class TimedOut(Transient):

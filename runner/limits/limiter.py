@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, ServiceError, Transient
+from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, ServiceError, StaleConnection, Transient
 from runner.limits.adaptive import AdaptiveController
 from runner.limits.adaptive_driver import AdaptiveDriver
 from runner.limits.budget import BudgetQueue
@@ -149,7 +149,7 @@ class RequestLimiter:
         it may have counted them.
         """
         usage = error.usage if isinstance(error, ServiceError) else None
-        self._notify_driver(lease, error if isinstance(error, Transient) and not self._in_outage() else None)
+        self._notify_driver(lease, error)
         if usage is not None:
             self._correct_tokens(lease, usage)
         elif isinstance(error, RateLimited | ConnectFailed | Refused | Fatal):
@@ -168,10 +168,10 @@ class RequestLimiter:
             self._budget.refund(lease.reservation, requests_too=True)
         self._concurrency.release()
 
-    def _notify_driver(self, lease: Lease, error: Transient | None) -> None:
+    def _notify_driver(self, lease: Lease, error: BaseException | None) -> None:
         if lease.grant is None or self._driver is None:
             return
-        if error is None:
+        if not isinstance(error, Transient) or isinstance(error, StaleConnection) or self._in_outage():
             self._driver.on_release()
         else:
             self._driver.on_failure(lease.grant.stamp, error)

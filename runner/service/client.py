@@ -35,6 +35,7 @@ from runner.service.transport import (
     Transport,
     TransportFactory,
     TransportUnsupported,
+    reuse_trace,
 )
 from runner.service.transport_direct import DirectTransport
 from runner.types import JudgeResponse, Secret
@@ -98,6 +99,7 @@ class Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers(),
             timeout=aiohttp.ClientTimeout(total=timeout.total, sock_connect=timeout.connect),
+            trace_configs=[reuse_trace()],
             **HEADER_LIMITS,
         )
         self._closing.push_async_callback(self._session.close)

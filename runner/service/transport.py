@@ -6,12 +6,18 @@ Pass `Client` another `TransportFactory` to try another way of sending. `transpo
 from __future__ import annotations
 
 import inspect
+import math
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
+
+from runner.errors import StaleConnection
 
 # Some networks add headers that are longer than aiohttp's default of 8,190 bytes (its issue 2304), and many of them.
 HEADER_MAX_BYTES = 256 * 1024
@@ -28,6 +34,11 @@ HEADER_LIMITS: Mapping[str, Any] = {
     ),
 }
 
+# Some services close a connection after each reply and do not announce it, others when it has been idle for a while.
+# While this many reused connections have ended without a reply within the last minutes, none is reused.
+MAX_STALE_CONNECTIONS = 3
+STALE_SECONDS = 600.0
+
 Reply = tuple[int, Mapping[str, str], bytes]  # status, headers, body
 
 
@@ -42,6 +53,7 @@ class Transport(Protocol):
         """Send one body as JSON and return the complete reply, with any status; follow no redirect.
 
         Raises:
+            StaleConnection: a reused connection ended before the first byte of the reply.
             TransportUnsupported: the transport does not work here and has not sent the body; `Client` falls back to
                 `SessionTransport` for good.
             ServiceError, aiohttp.ClientError, HttpProcessingError, OSError: there is no complete reply. The time limit
@@ -63,22 +75,73 @@ class Transport(Protocol):
 TransportFactory = Callable[[aiohttp.ClientSession, URL, str | None], Transport]
 
 
+class ConnectionReuse:
+    """Whether connections are used for more than one request: not while the service closes them without notice."""
+
+    def __init__(self) -> None:
+        self._ended: deque[float] = deque([-math.inf] * MAX_STALE_CONNECTIONS, MAX_STALE_CONNECTIONS)
+
+    @property
+    def is_allowed(self) -> bool:
+        """True if the next request may use a connection that has served another one."""
+        return self._ended[0] < time.monotonic() - STALE_SECONDS
+
+    def stale(self, error: aiohttp.ClientError) -> StaleConnection | None:
+        """Return the error in place of one that ended a reused connection; None if a part of the reply had come.
+
+        Args:
+            error: with what aiohttp failed while it waited for the head of the reply.
+        """
+        if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+            return None  # the message is the part of the head that had come
+        if not isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+            return None
+        self._ended.append(time.monotonic())
+        return StaleConnection("the service closed the connection between two requests")
+
+
+def reuse_trace() -> aiohttp.TraceConfig:
+    """Return the trace of a session that lets `SessionTransport` see which requests use an old connection."""
+
+    async def on_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx.is_reused = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(on_reuse)
+    return trace
+
+
 class SessionTransport:
     """Sends with `ClientSession.post`: works with every proxy and every version of aiohttp.
 
     Args:
-        session: sends the requests; its headers and timeouts apply.
+        session: sends the requests; its headers and timeouts apply. It has the trace of `reuse_trace`.
         url: the URL to post to.
         proxy: the proxy's URL, or None.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: URL, proxy: str | None) -> None:
         self._session, self._url, self._proxy = session, url, proxy
+        self._reuse = ConnectionReuse()
 
     async def post(self, body: bytes) -> Reply:
-        """Send one body and return the complete reply; raises aiohttp.ClientError and OSError."""
-        async with self._session.post(self._url, data=body, proxy=self._proxy, allow_redirects=False) as response:
-            return response.status, response.headers, await response.read()
+        """Send one body and return the complete reply; raises StaleConnection, aiohttp.ClientError and OSError."""
+        connection = SimpleNamespace(is_reused=False)
+        try:
+            async with self._session.post(
+                self._url,
+                data=body,
+                headers=None if self._reuse.is_allowed else {"Connection": "close"},
+                proxy=self._proxy,
+                allow_redirects=False,
+                trace_request_ctx=connection,
+            ) as response:
+                return response.status, response.headers, await response.read()
+        except aiohttp.ClientError as error:
+            if connection.is_reused and (stale := self._reuse.stale(error)):
+                raise stale from None
+            raise
 
     def use(self, headers: CIMultiDict[str]) -> None:
         """Send these headers with each later request of the session."""

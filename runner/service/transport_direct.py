@@ -20,7 +20,7 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner.service.transport import HEADER_LIMITS, Reply, TransportUnsupported
+from runner.service.transport import HEADER_LIMITS, ConnectionReuse, Reply, TransportUnsupported
 
 # Services close idle connections without notice, so older ones are not reused. 15 s is aiohttp's own figure.
 MAX_IDLE_SECONDS = 15.0
@@ -49,6 +49,7 @@ class DirectTransport:
         self._session, self._url = session, url
         self.use(session.headers)
         self._idle: deque[tuple[Connection, float]] = deque()
+        self._reuse = ConnectionReuse()
         self._deadlines: dict[Connection, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -60,16 +61,17 @@ class DirectTransport:
     async def post(self, body: bytes) -> Reply:
         """Send one body and return the complete reply.
 
-        Raises the exceptions of `ClientSession.post`, with `HttpProcessingError` in place of `ClientResponseError`, and
-        TransportUnsupported.
+        Raises the exceptions of `ClientSession.post`, with `HttpProcessingError` in place of `ClientResponseError`,
+        StaleConnection and TransportUnsupported.
         """
         deadline = self._loop.time() + self._total
-        connection = self._reusable_connection() or await self._connect()
+        reused = self._reusable_connection()
+        connection = reused or await self._connect()
         self._deadlines[connection] = deadline
         if deadline < self._timer_at:
             self._start_timer(deadline)
         try:
-            reply = await self._exchange(connection, body)
+            reply = await self._exchange(connection, body, reused is not None)
         except BaseException as error:
             connection.close()
             if self._deadlines.pop(connection, None) is None and isinstance(error, Exception):
@@ -103,8 +105,11 @@ class DirectTransport:
         return connection
 
     def _reusable_connection(self) -> Connection | None:
-        """Return an idle connection; close those that were idle too long, have ended or received unexpected data."""
-        oldest = self._loop.time() - MAX_IDLE_SECONDS
+        """Return an idle connection; close those that may not be used again.
+
+        They have been idle too long, have ended or received unexpected data, or the service ends them without notice.
+        """
+        oldest = self._loop.time() - MAX_IDLE_SECONDS if self._reuse.is_allowed else math.inf
         while self._idle:
             connection, since = self._idle.popleft()
             protocol = connection.protocol
@@ -113,13 +118,19 @@ class DirectTransport:
             connection.close()
         return None
 
-    async def _exchange(self, connection: Connection, body: bytes) -> Reply:
+    async def _exchange(self, connection: Connection, body: bytes, is_reused: bool) -> Reply:
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
         protocol.set_response_params(read_until_eof=True, **HEADER_LIMITS)
         transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
-        message, payload = await protocol.read()
+        try:
+            message, payload = await protocol.read()
+        except aiohttp.ClientError as error:
+            is_overdue = connection not in self._deadlines
+            if is_reused and not is_overdue and (stale := self._reuse.stale(error)):
+                raise stale from None
+            raise
         while 100 <= message.code < 200 and message.code != 101:  # interim responses: the final one follows
             message, payload = await protocol.read()
         raw = payload.read_nowait() if payload.is_eof() else await payload.read()

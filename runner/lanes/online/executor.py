@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from runner.core import Drained
-from runner.errors import Fatal, RateLimited, Refused, Transient
+from runner.errors import Fatal, RateLimited, Refused, StaleConnection, Transient
 from runner.judge import reask_body
 from runner.lanes import Traffic, service_stop
 from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
@@ -137,13 +137,19 @@ class RequestExecutor:
         )
 
     async def _send_with_retries(self, queued: QueuedRequest, is_probe: bool) -> Outcome:
-        """Send until the service answers or further attempts are not worth it."""
+        """Send until the service answers or further attempts are not worth it.
+
+        A request that found a stale connection goes again at once: the service has not seen it.
+        """
         while True:
             try:
                 return await self._attempt(queued, is_probe)
             except (Refused, Fatal) as error:
                 queued.usage = queued.usage + (error.usage or Usage())
                 return self._refuse(queued, error)
+            except StaleConnection:
+                self._refusals[queued.request.variant].recheck()
+                continue
             except Transient as error:
                 is_probe = False
                 queued.usage = queued.usage + (error.usage or Usage())
@@ -239,6 +245,9 @@ class RequestExecutor:
             raise
         except RateLimited:
             throttling.on_throttle(queued, answered_before)
+            raise
+        except StaleConnection:
+            queued.attempts -= 1
             raise
         finally:
             traffic.in_flight -= 1

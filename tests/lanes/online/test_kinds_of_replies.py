@@ -258,6 +258,24 @@ async def test_where_one_account_is_empty_another_service_takes_over(tmp_path: P
     assert (summary.exit_code, summary.counts.ok) == (0, 20)
 
 
+async def test_a_service_that_ends_each_connection_after_one_reply_costs_no_attempt(tmp_path: Path) -> None:
+    served: set[asyncio.StreamWriter] = set()
+
+    async def answer_once(_: Call, writer: asyncio.StreamWriter) -> None:
+        if writer in served:
+            writer.close()
+            return
+        served.add(writer)
+        writer.write(OK)
+
+    async with serving(answer_once) as server:
+        path = configure(tmp_path, server.url, 100, retry={"attempts": 1}, breaker={"share": 0.01, "window": 20})
+        summary = await arun(load_config(path), RunOptions(quiet=True))
+    assert (summary.exit_code, summary.counts.ok, summary.retries) == (0, 100, 0), summary.message
+    assert {row["attempts"] for row in rows_by_ordinal(tmp_path).values()} == {1}
+    assert len(served) == 100
+
+
 # Kinds with tests elsewhere, which this test would only repeat.
 ELSEWHERE = {
     "the same 400 or 422 for every": "tests/lanes/online/test_refusals.py::test_what_every_request_gets_stops_the_run",
