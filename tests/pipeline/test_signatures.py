@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -53,6 +54,6 @@ def test_help_of_the_public_names_shows_no_secret() -> None:
     program = "import runner, runner.planning, runner.config\n" + "\n".join(f"help({name})" for name in names)
     environ = {**os.environ, "JUDGE_MODEL_TOKEN": secret, "PAGER": "cat"}
     shown = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
-    assert "load_config(source" in shown.stdout
+    assert re.search(r"load_config\(\s*source", shown.stdout)  # Python 3.13 shows long signatures on several lines
     assert secret not in shown.stdout
     assert "environ({" not in shown.stdout

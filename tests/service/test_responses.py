@@ -300,8 +300,8 @@ def test_invalid_usage_is_left_out(usage: Any, expected: Usage) -> None:
         b'{"request_id": "r", "code": "OK", "message": "fine"}',
         b'{"error": null}',
         b"\xff\xfe{\x00}\x00",
-        b'{"choices": [{"message": {"content": ' + b"[" * 5000 + b"]" * 5000 + b"}}]}",
-        b'{"choices": [{"message": {"content": "x"}}], "x": ' + b"[" * 5000,
+        b'{"choices": [{"message": {"content": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}]}",
+        b'{"choices": [{"message": {"content": "x"}}], "x": ' + b"[" * 100_000,
     ],
 )
 def test_a_200_without_an_answer_is_transient(raw: bytes) -> None:
