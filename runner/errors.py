@@ -14,6 +14,7 @@ JudgeRunnerError
 │   │   │   └── StaleConnection   it had served another request before, and ended without a byte of the answer
 │   │   ├── TimedOut
 │   │   ├── RateLimited         429; does not count as an attempt
+│   │   │   └── Busy              503 or 529 while other requests are in flight
 │   │   ├── ServerFault         5xx, 408, 409, 425, 450, 499
 │   │   └── BadReply            a 2xx without an answer
 │   ├── Refused               this request will never be answered: `bad_request`, `content_filter` or `too_long`
@@ -108,6 +109,10 @@ class TimedOut(Transient):
 
 class RateLimited(Transient):
     """429: too many requests or tokens at the moment."""
+
+
+class Busy(RateLimited):
+    """503 or 529 while the service has other requests in flight: it may have no room for more at once."""
 
 
 class ServerFault(Transient):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from runner.core import Drained
-from runner.errors import Fatal, RateLimited, Refused, StaleConnection, Transient
+from runner.errors import Busy, Fatal, RateLimited, Refused, ServerFault, StaleConnection, Transient
 from runner.judge import reask_body
 from runner.lanes import Traffic, service_stop
 from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
@@ -19,11 +20,13 @@ from runner.lanes.online.group_commit import GroupCommitter, is_unreadable
 from runner.lanes.online.outage import OutageDetector, may_be_caused_by_request
 from runner.lanes.online.refusals import Held, Refusal, RefusalDetector
 from runner.lanes.online.request_queue import HasAlternative, QueuedRequest
-from runner.lanes.online.throttling import ThrottleWatch
+from runner.lanes.online.throttling import BUSY_STATUS, FullnessWatch, ThrottleWatch
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import Lease, RequestLimiter
 from runner.service import backoff
 from runner.types import Failure, JudgeResponse, Outcome, RequestResult, Usage
+
+log = logging.getLogger(__name__)
 
 
 class Failover(Exception):
@@ -75,6 +78,8 @@ class RequestExecutor:
         self._client = spec.client
         self._retry = policy.retry
         self._breaker = Breaker(policy.breaker, spec.name)
+        self._fullness = FullnessWatch()
+        self._fixed_concurrency = spec.concurrency if isinstance(spec.concurrency, int) else None
         self._committer = committer
         self._limiter = limiter
         self._outage = health.outage
@@ -185,7 +190,9 @@ class RequestExecutor:
             return None
         if (queued.is_last or self._workers.finished) and throttling.is_hopeless(queued):
             self._outage.on_success(0)  # the service is up: others that wait like this one try again
-            said = f"all {queued.throttles} tries got a 429, also alone, while other requests were answered"
+            said = f"all {queued.throttles} tries got a {error.status}, also at the end, while others were answered"
+            if isinstance(error, Busy):
+                return Failure(error.error_type, f"{error} ({said})")
             return Failure("bad_request", f"{error} ({said}: it seems to be larger than the quota)")
         if throttling.put_off(queued):
             raise Held
@@ -243,8 +250,14 @@ class RequestExecutor:
             if not error.is_certain:
                 self._outage.on_success(0)  # something answers: that ends an outage, but proves nothing about others
             raise
-        except RateLimited:
-            throttling.on_throttle(queued, answered_before)
+        except (RateLimited, ServerFault) as error:
+            is_busy = error.status in BUSY_STATUS and (
+                self._fullness.is_full(queued, number, traffic.in_flight) or throttling.is_passed_over(queued)
+            )
+            if is_busy or isinstance(error, RateLimited):
+                throttling.on_throttle(queued, answered_before)
+            if is_busy:
+                raise self._busy(error) from None
             raise
         except StaleConnection:
             queued.attempts -= 1
@@ -259,6 +272,21 @@ class RequestExecutor:
         refusals.on_answer(number)
         return response
 
+    def _busy(self, error: Transient) -> Busy:
+        """Return a 503 or 529 as the throttling that it is; says once what helps if the concurrency is fixed."""
+        if self._fixed_concurrency:
+            log.warning(
+                "the service '%s' refuses requests while it has others: %s. Fewer at once may help: service.limits."
+                "concurrency is %d; without a number, it is learned",
+                self._service,
+                error,
+                self._fixed_concurrency,
+            )
+            self._fixed_concurrency = None
+        busy = Busy(str(error), status=error.status, retry_after=error.retry_after)
+        busy.usage = error.usage
+        return busy
+
     def _on_answer(self, number: int) -> None:
         self._outage.on_success(number)
         self._breaker.on_success()
@@ -272,10 +300,10 @@ class RequestExecutor:
         outage.on_failure(error)
         queued.failures += 1
         if isinstance(error, RateLimited):
-            traffic.throttled += 1
-        else:
-            queued.throttles = 0
-            queued.counted_failures.append((outage.last_sent, may_be_caused_by_request(error)))
+            traffic.throttled += not isinstance(error, Busy)
+            return
+        queued.throttles = 0
+        queued.counted_failures.append((outage.last_sent, may_be_caused_by_request(error)))
 
     async def _next_delay(self, error: Transient, queued: QueuedRequest) -> float | None:
         """Return the seconds until the next attempt, or None if the request is given up.

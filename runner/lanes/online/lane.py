@@ -9,7 +9,7 @@ from typing import Any
 from anyio import create_task_group
 
 from runner.core import Drained
-from runner.errors import BadRow, DatasetError, RateLimited, RunStopped, Transient
+from runner.errors import BadRow, Busy, DatasetError, RateLimited, RunStopped, Transient
 from runner.judge import Panel
 from runner.lanes import PendingWork, StoppableLane, Traffic
 from runner.lanes.online.backend import Backend
@@ -168,7 +168,8 @@ class OnlineLane(StoppableLane):
             name = self._backends[backend].name
             log.warning("the service '%s' still does not answer, others take its requests: %s", name, error)
             return
-        then = QUOTA_HINT if isinstance(error, RateLimited) else "Run the same command again when the service is back"
+        is_quota = isinstance(error, RateLimited) and not isinstance(error, Busy)
+        then = QUOTA_HINT if is_quota else "Run the same command again when the service is back"
         message = (
             f"no answer for {self._policy.retry.patience:g} s (online.retry.patience); the last failure was: {error}. "
             f"{then}"

@@ -1,12 +1,17 @@
-"""Finds requests that a service will never admit: each is larger than the whole quota, but its 429 does not say so.
+"""What a 429 or a 503 is about: a moment with too many requests, or one request.
 
-Such a request gets nothing but 429s while others are answered. It is put off until nothing else is left. If it still
-gets 429s after the service has had nothing else to do for minutes, it is given up.
+A request that is larger than the whole quota gets nothing but 429s while others are answered, and not every 429 says
+so. It is put off until nothing else is left. If it still gets 429s after the service has had nothing else to do for
+minutes, it is given up.
+
+A service with a small queue answers 503 or 529 at once to what has no room in it. That is throttling, too. But a 503
+may also be the fault of one request, or of a service that is down.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from runner.lanes.online.request_queue import QueuedRequest
 
@@ -18,6 +23,32 @@ MAX_PUT_OFF = 1000
 # Quotas are per minute. After five minutes in which nothing else was sent, a quota that others use too has had room.
 QUIET_SECONDS = 300.0
 MIN_TRIES = 3
+
+BUSY_STATUS = frozenset({503, 529})
+# A queue that is full refuses several requests within this many; the fault of one request does not.
+FULL_WITHIN_REQUESTS = 100
+
+
+class FullnessWatch:
+    """Tells whether a 503 or 529 means that the service has no room for as many requests at once."""
+
+    def __init__(self) -> None:
+        self._refused: deque[tuple[QueuedRequest, int]] = deque(maxlen=2)  # the last two, of different requests
+
+    def is_full(self, queued: QueuedRequest, number: int, in_flight: int) -> bool:
+        """Note a 503 or 529; returns True if it may be for want of room.
+
+        It is if the service has other requests, and another one got the same a short while ago.
+
+        Args:
+            queued: the request.
+            number: its number in the order of sending.
+            in_flight: how many requests the service had, this one included.
+        """
+        others = [(other, sent) for other, sent in self._refused if other is not queued]
+        self._refused.clear()
+        self._refused.extend([*others[-1:], (queued, number)])
+        return in_flight > 1 and any(number - sent <= FULL_WITHIN_REQUESTS for _, sent in others)
 
 
 class ThrottleWatch:
@@ -53,7 +84,7 @@ class ThrottleWatch:
 
     def put_off(self, queued: QueuedRequest) -> bool:
         """Keep a request until nothing else is left, if others are answered and it is not; returns True if it is."""
-        if queued.is_last or queued.throttles < TRIES_BEFORE_LAST or not self._is_passed_over(queued):
+        if queued.is_last or queued.throttles < TRIES_BEFORE_LAST or not self.is_passed_over(queued):
             return False
         if len(self._put_off) >= MAX_PUT_OFF:
             return False
@@ -69,7 +100,8 @@ class ThrottleWatch:
     def is_hopeless(self, queued: QueuedRequest) -> bool:
         """Return True if a request will never be admitted, given that nothing else is left to send."""
         quiet = asyncio.get_running_loop().time() - self._quiet_since
-        return queued.throttles >= MIN_TRIES and self._is_passed_over(queued) and quiet >= self._quiet_needed
+        return queued.throttles >= MIN_TRIES and self.is_passed_over(queued) and quiet >= self._quiet_needed
 
-    def _is_passed_over(self, queued: QueuedRequest) -> bool:
-        return self.answered > queued.answered_before
+    def is_passed_over(self, queued: QueuedRequest) -> bool:
+        """Return True if others were answered since the first of a request's throttles in a row."""
+        return queued.throttles > 0 and self.answered > queued.answered_before

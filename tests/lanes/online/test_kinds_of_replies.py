@@ -280,6 +280,7 @@ async def test_a_service_that_ends_each_connection_after_one_reply_costs_no_atte
 ELSEWHERE = {
     "the same 400 or 422 for every": "tests/lanes/online/test_refusals.py::test_what_every_request_gets_stops_the_run",
     "429 beyond a number of requests": "tests/lanes/online/test_online_lane.py::test_a_429_never_uses_up_an_attempt",
+    "503 or 529 for several requests": "tests/lanes/online/test_full_queue.py::test_a_full_queue_costs_no_row",
     "no complete reply within": "tests/service/test_client.py::test_the_total_timeout",
 }
 
