@@ -61,6 +61,15 @@ class RetryConfig(Frozen):
     base: PositiveDuration = Field(default=0.5, description="The first wait; each later wait is twice as long.")
     ceiling: PositiveDuration = Field(default=30.0, description="The longest wait between two attempts.")
     patience: Duration = Field(default=1800.0, description="How long an outage may last before the run stops.")
+    max_retry_after: PositiveDuration | None = Field(
+        default=None,
+        description="The longest wait that a service may ask for (Retry-After); null: as long as `patience`.",
+    )
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that a service may ask to wait; if it asks for more, the run stops, to be run again later."""
+        return self.patience if self.max_retry_after is None else self.max_retry_after
 
 
 class OnlineConfig(Frozen):

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from runner.lanes.base import Lane, StoppableLane, Traffic, service_stop
 from runner.lanes.pending import PendingWork
+from runner.lanes.requested_wait import RequestedWait
 
-__all__ = ["Lane", "PendingWork", "StoppableLane", "Traffic", "service_stop"]
+__all__ = ["Lane", "PendingWork", "RequestedWait", "StoppableLane", "Traffic", "service_stop"]

@@ -43,15 +43,15 @@ class AdaptiveController:
     Args:
         start: the first limit.
         max_limit: the limit is never larger.
-        patience: the longest cooldown that a service can ask for, in seconds.
+        longest_wait: the longest cooldown that a service can ask for, in seconds.
     """
 
-    def __init__(self, start: int, max_limit: int, patience: float) -> None:
+    def __init__(self, start: int, max_limit: int, longest_wait: float) -> None:
         self.limit = max(1, min(start, max_limit))
         self.in_flight = 0
         self.quiet_until = 0.0
         self._max_limit = max_limit
-        self._patience = patience
+        self._longest_wait = longest_wait
         self._search = ThroughputSearch(self.limit, max_limit)
         self._rate = SendRate()
         self._next_send_at = 0.0
@@ -157,7 +157,7 @@ class AdaptiveController:
         """
         took_effect = self._newest_success > self._lowered_stamp
         self._cooldown = COOLDOWN_MIN_SECONDS if took_effect else min(COOLDOWN_MAX_SECONDS, 2 * self._cooldown)
-        self.quiet_until = max(self.quiet_until, now + min(self._patience, max(self._cooldown, episode.hint)))
+        self.quiet_until = max(self.quiet_until, now + min(self._longest_wait, max(self._cooldown, episode.hint)))
         rate = self.send_rate(now)
         if not took_effect:
             self._search.cut(self.limit, fast=False)

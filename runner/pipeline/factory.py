@@ -88,14 +88,14 @@ class LaneFactory:
         )
 
     def _spec(self, service: ServiceConfig) -> BackendSpec:
-        limits, patience = service.limits, self._config.online.retry.patience
+        limits, longest_wait = service.limits, self._config.online.retry.longest_wait
         concurrency = limits.concurrency
         return BackendSpec(
             service.name,
             self._clients[service.name, self._addresses[service.name]],
             concurrency
             if isinstance(concurrency, int)
-            else AdaptiveController(concurrency.start, concurrency.max, patience),
+            else AdaptiveController(concurrency.start, concurrency.max, longest_wait),
             limits.rpm,
             None if limits.tpm is None else TokenQuota(limits.tpm, self._estimators()),
         )

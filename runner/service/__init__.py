@@ -8,7 +8,7 @@ from runner.service.completions import Completion, read_completion, response_fro
 from runner.service.embedded import become_emulator, check_options, embedded_emulator
 from runner.service.partial_file import PartialFile
 from runner.service.responses import error_from_response
-from runner.service.retry import backoff
+from runner.service.retry import backoff, clock_text, too_long_a_wait
 
 __all__ = [
     "Client",
@@ -19,9 +19,11 @@ __all__ = [
     "body_excerpt",
     "check_connection",
     "check_options",
+    "clock_text",
     "embedded_emulator",
     "emulated",
     "error_from_response",
     "read_completion",
     "response_from_completion",
+    "too_long_a_wait",
 ]

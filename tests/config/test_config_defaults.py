@@ -23,7 +23,7 @@ DEFAULTS = {
         "leftovers": "online",
         "on_exhausted_quota": "batch",
     },
-    "online": {"retry": {"attempts": 6, "base": 0.5, "ceiling": 30.0, "patience": 1800.0}},
+    "online": {"retry": {"attempts": 6, "base": 0.5, "ceiling": 30.0, "patience": 1800.0, "max_retry_after": None}},
     "batch": {
         "shard_mb": 10.0,
         "shard_lines": 50000,

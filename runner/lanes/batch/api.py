@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from runner.errors import (
     ServiceError,
     Transient,
 )
-from runner.lanes import Traffic, service_stop
+from runner.lanes import RequestedWait, Traffic, service_stop
 from runner.lanes.batch.job_status import BatchJob
 from runner.lanes.batch.listing import ListedBatch, Listing
 from runner.lanes.batch.refusals import file_not_ready, queue_full, storage_full
@@ -41,7 +42,7 @@ from runner.lanes.batch.replies import (
     read_listed,
     read_page,
 )
-from runner.service import Client, PartialFile, backoff
+from runner.service import Client, PartialFile, backoff, too_long_a_wait
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class BatchApi:
         traffic: counts retries and 429s.
 
     Attributes:
-        last_failure: the last failure while a call is being retried, else None.
+        last_failure: why a call is being retried, and until when if the service asked to wait; else None.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class BatchApi:
         self._policy = policy
         self._sleep = sleep
         self._rng = random.Random()
+        self._requested_wait = RequestedWait("the batch API", policy.longest_wait)
         self._takes_metadata = True
 
     @property
@@ -239,7 +241,7 @@ class BatchApi:
 
         After `max_seconds` the last error is raised instead of waiting longer.
         """
-        start, failures, unreadable = asyncio.get_running_loop().time(), 0, 0
+        start, failures, unreadable, asked = asyncio.get_running_loop().time(), 0, 0, 0.0
         while True:
             try:
                 reply = await send()
@@ -255,12 +257,15 @@ class BatchApi:
                 unreadable = unreadable + 1 if isinstance(error, Unreadable) else 0
                 if unreadable >= MAX_UNREADABLE_REPLIES:
                     raise
-                self.last_failure = str(error)
+                self._requested_wait.note(error)
+                self.last_failure = self._requested_wait.text or str(error)
                 elapsed = asyncio.get_running_loop().time() - start
                 if elapsed > max_seconds:
                     raise
-                if elapsed > self._policy.patience:
-                    raise self._outage(error) from error
+                asked += error.retry_after or 0.0
+                too_long = too_long_a_wait(error, self._policy, time.time())
+                if too_long or elapsed > self._policy.patience + min(asked, self._policy.longest_wait):
+                    raise self._outage(error, too_long) from error
                 wait = backoff(error, failures, 0, self._policy, self._rng)
             else:
                 self.last_failure = None
@@ -272,8 +277,8 @@ class BatchApi:
         if isinstance(error, RateLimited):
             self.traffic.throttled += 1
 
-    def _outage(self, error: Transient) -> RunStopped:
-        message = (
+    def _outage(self, error: Transient, too_long: str | None) -> RunStopped:
+        message = too_long or (
             f"no answer to batch calls for {self._policy.patience:g} s (online.retry.patience); the last failure was: "
             f"{error}. Run the same command again when the service is back"
         )

@@ -49,7 +49,10 @@ class Backend:
         self.name = spec.name
         self.closed: str | None = None
         self.outage = OutageDetector(
-            policy.retry.patience, partial(events.on_lost, number), partial(events.on_resumed, number)
+            policy.retry.patience,
+            partial(events.on_lost, number),
+            partial(events.on_resumed, number),
+            policy.retry.longest_wait,
         )
         self.workers = WorkerPool(spec.start_concurrency, partial(events.work, number), self.outage.recheck_undecided)
         self.limiter = RequestLimiter(
@@ -86,6 +89,14 @@ class Backend:
         """True if it gets requests and, as far as is known, answers them."""
         return self.closed is None and not self.outage.paused
 
+    @property
+    def waits_for(self) -> str | None:
+        """Why it sends nothing at the moment, in words; None if it does, or has nothing to send."""
+        asked = self.executor.requested_wait.text
+        if self.outage.paused:
+            return asked or str(self.outage.last_error)
+        return asked if self.executor.is_idle else None
+
     def drain(self) -> None:
         """Start no more requests; requests in flight may still be answered."""
         self.workers.stop()
@@ -104,14 +115,13 @@ class Backend:
 
     def snapshot(self) -> dict[str, Any]:
         """Return its state for `status.json`."""
-        state = "closed" if self.closed else "paused" if self.outage.paused else "running"
-        traffic = self.executor.traffic
-        because = self.closed or (str(self.outage.last_error) if self.outage.paused else None)
+        traffic, waits_for = self.executor.traffic, self.waits_for
+        state = "closed" if self.closed else "paused" if waits_for else "running"
         return {
             "state": state,
             "in_flight": traffic.in_flight,
             "concurrency": self.limiter.size,
             "retries": traffic.retries,
             "throttled": traffic.throttled,
-            "because": because,
+            "because": self.closed or waits_for,
         }

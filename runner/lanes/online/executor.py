@@ -13,7 +13,7 @@ import msgspec
 from runner.core import Drained
 from runner.errors import Busy, Fatal, RateLimited, Refused, ServerFault, StaleConnection, Transient
 from runner.judge import reask_body
-from runner.lanes import Traffic, service_stop
+from runner.lanes import RequestedWait, Traffic, service_stop
 from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.breaker import Breaker
 from runner.lanes.online.group_commit import GroupCommitter, is_unreadable
@@ -27,6 +27,8 @@ from runner.service import backoff
 from runner.types import Failure, JudgeResponse, Outcome, RequestResult, Usage
 
 log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 5.0
 
 
 class Failover(Exception):
@@ -52,6 +54,7 @@ class RequestExecutor:
 
     Attributes:
         traffic: what is in flight, and what failed.
+        requested_wait: the wait that the service has asked for.
 
     Args:
         spec: the service.
@@ -74,6 +77,7 @@ class RequestExecutor:
         has_alternative: HasAlternative,
     ) -> None:
         self.traffic = Traffic()
+        self.requested_wait = RequestedWait(f"the service '{spec.name}'", policy.retry.longest_wait)
         self._service = spec.name
         self._client = spec.client
         self._retry = policy.retry
@@ -89,6 +93,12 @@ class RequestExecutor:
         self._has_alternative = has_alternative
         self._rng = random.Random()
         self._draining = asyncio.Event()
+        self._last_sent_at = time.perf_counter()
+
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing is in flight, and nothing was sent for some seconds."""
+        return self.traffic.in_flight == 0 and time.perf_counter() - self._last_sent_at > IDLE_SECONDS
 
     def drain(self) -> None:
         """Send nothing more; requests in flight may still be answered."""
@@ -240,7 +250,7 @@ class RequestExecutor:
         traffic.in_flight += 1
         refusals.in_flight += 1
         queued.attempts += 1
-        began = time.perf_counter()
+        self._last_sent_at = began = time.perf_counter()
         try:
             response = await self._client.chat(queued.body)
         except Refused:
@@ -297,6 +307,7 @@ class RequestExecutor:
         if not (outage.paused or isinstance(error, RateLimited)) and (stop := self._breaker.on_failure(error)):
             raise stop
         self._refusals[queued.request.variant].recheck()
+        self.requested_wait.note(error)
         outage.on_failure(error)
         queued.failures += 1
         if isinstance(error, RateLimited):

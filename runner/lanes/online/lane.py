@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from runner.lanes.online.request_queue import QueuedRequest, RequestQueue
 from runner.lanes.online.throttling import ThrottleWatch
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.results import ResultRecorder, RowCounts
+from runner.service import too_long_a_wait
 from runner.types import Failure, JudgeRequest, RequestResult
 
 log = logging.getLogger(__name__)
@@ -97,11 +99,9 @@ class OnlineLane(StoppableLane):
 
     @property
     def paused(self) -> str | None:
-        """The last error while no service answers, else None."""
-        in_use = [backend for backend in self._backends if backend.closed is None]
-        if not in_use or any(backend.is_available for backend in in_use):
-            return None
-        return str(in_use[0].outage.last_error)
+        """Why nothing is sent while every service has failed or asked to wait, in words; else None."""
+        reasons = [backend.waits_for for backend in self._backends if backend.closed is None]
+        return reasons[0] if all(reasons) and reasons else None
 
     @property
     def state(self) -> str:
@@ -168,13 +168,14 @@ class OnlineLane(StoppableLane):
             name = self._backends[backend].name
             log.warning("the service '%s' still does not answer, others take its requests: %s", name, error)
             return
+        too_long = too_long_a_wait(error, self._policy.retry, time.time())
         is_quota = isinstance(error, RateLimited) and not isinstance(error, Busy)
         then = QUOTA_HINT if is_quota else "Run the same command again when the service is back"
         message = (
             f"no answer for {self._policy.retry.patience:g} s (online.retry.patience); the last failure was: {error}. "
             f"{then}"
         )
-        self.drain(RunStopped("outage", message, exit_code=4))
+        self.drain(RunStopped("outage", too_long or message, exit_code=4))
 
     def _stop_sending(self) -> None:
         self._queue.drain()

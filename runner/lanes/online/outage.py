@@ -19,7 +19,7 @@ from runner.errors import ConnectFailed, RateLimited, Transient
 OUTAGE_FAILURES = 5  # consecutive failures that count as an outage
 
 # The first probe is sent after this time. 429s count as an outage only if nothing has succeeded for this time: an
-# exceeded quota also causes consecutive 429s.
+# exceeded quota also causes consecutive 429s, which ask for shorter waits than the longest delay between probes.
 PROBE_DELAY_MIN_SECONDS = 1.0
 PROBE_DELAY_MAX_SECONDS = 30.0
 
@@ -34,8 +34,9 @@ class OutageDetector:
 
     Args:
         patience: seconds without any success after which `on_lost` is called, and again after each further such time.
-        on_lost: called with the last failure seen.
+        on_lost: called with the last failure seen; at once if every failure asks for a wait that is too long.
         on_resumed: called when an outage has ended.
+        longest_wait: seconds that the service may ask to wait in all; the patience begins after that. None: `patience`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class OutageDetector:
         patience: float,
         on_lost: Callable[[Transient], None],
         on_resumed: Callable[[], None] = lambda: None,
+        longest_wait: float | None = None,
     ) -> None:
         self.paused = False
         self.last_error: Transient | None = None
@@ -50,12 +52,13 @@ class OutageDetector:
         self._patience = patience
         self._on_lost = on_lost
         self._on_resumed = on_resumed
+        self._longest_wait = patience if longest_wait is None else longest_wait
         self._newest_answered = 0
         # Of each outage: the newest answered request at its start, and the last sent one at its end. Both only grow.
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._failures_in_row = 0
-        self._first_failure_at = 0.0
+        self._first_failure_at = self._shortest_wait = self._lost_at = 0.0
         self._probe_delay = PROBE_DELAY_MIN_SECONDS
         self._queue: WaitQueue[None, bool] = WaitQueue()
         self._undecided: WaitQueue[None, None] = WaitQueue()
@@ -82,16 +85,19 @@ class OutageDetector:
     def on_failure(self, error: Transient) -> None:
         """Note a failure that the service is to blame for; pauses all workers when it completes an outage."""
         self.last_error = error
-        now = asyncio.get_running_loop().time()
+        now, wait = asyncio.get_running_loop().time(), error.retry_after or 0.0
         if self._failures_in_row == 0:
-            self._first_failure_at = now
+            self._first_failure_at, self._shortest_wait = now, wait
         self._failures_in_row += 1
+        self._shortest_wait = min(self._shortest_wait, wait)
         if self.paused:
-            self._schedule_probe(error.retry_after or 0.0)
+            self._wait_for_service(wait, now)
         elif self._failures_in_row >= OUTAGE_FAILURES and not (
-            isinstance(error, RateLimited) and now - self._first_failure_at < PROBE_DELAY_MIN_SECONDS
+            isinstance(error, RateLimited)
+            and now - self._first_failure_at < PROBE_DELAY_MIN_SECONDS
+            and self._shortest_wait <= PROBE_DELAY_MAX_SECONDS
         ):
-            self._pause(error, now)
+            self._pause(now)
 
     def is_undecided(self, last_sent: int) -> bool:
         """Return True if a failure may turn out to be the beginning of an outage.
@@ -144,13 +150,27 @@ class OutageDetector:
         self._queue.close()
         self._undecided.close()
 
-    def _pause(self, error: Transient, now: float) -> None:
+    def _pause(self, now: float) -> None:
         self.paused = True
         self._probe_delay = PROBE_DELAY_MIN_SECONDS
-        patience_left = max(0.0, self._patience - (now - self._first_failure_at))
-        self._lost_timer = asyncio.get_running_loop().call_later(patience_left, self._report_lost)
-        self._schedule_probe(error.retry_after or 0.0)
+        self._start_lost_timer(self._first_failure_at + self._patience)
+        self._wait_for_service(self._shortest_wait, now)
         self.recheck_undecided()
+
+    def _wait_for_service(self, wait: float, now: float) -> None:
+        """Schedule the next probe, and the end of the patience: it begins when the wait that is asked for is over."""
+        end_of_wait = min(now + wait, self._first_failure_at + self._longest_wait)
+        if wait > self._longest_wait:
+            self._start_lost_timer(now)
+        elif wait and end_of_wait + self._patience > self._lost_at:
+            self._start_lost_timer(end_of_wait + self._patience)
+        self._schedule_probe(wait)
+
+    def _start_lost_timer(self, at: float) -> None:
+        if self._lost_timer is not None:
+            self._lost_timer.cancel()
+        self._lost_at = at
+        self._lost_timer = asyncio.get_running_loop().call_at(at, self._report_lost)
 
     def _resume(self) -> None:
         self.paused = False
@@ -163,13 +183,13 @@ class OutageDetector:
 
     def _report_lost(self) -> None:
         if self.paused and self.last_error is not None:
-            self._lost_timer = asyncio.get_running_loop().call_later(self._patience, self._report_lost)
+            self._start_lost_timer(asyncio.get_running_loop().time() + self._patience)
             self._on_lost(self.last_error)
 
     def _schedule_probe(self, retry_after: float) -> None:
         """Schedule the next probe unless one is: not before the service asked for it, and less often each time."""
         if self._probe_timer is None and not self._drained:
-            delay = max(self._probe_delay, min(retry_after, self._patience))
+            delay = max(self._probe_delay, min(retry_after, self._longest_wait))
             self._probe_timer = asyncio.get_running_loop().call_later(delay, self._send_probe)
             self._probe_delay = min(PROBE_DELAY_MAX_SECONDS, self._probe_delay * 2)
 

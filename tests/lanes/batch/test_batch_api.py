@@ -202,6 +202,20 @@ async def test_an_outage_longer_than_patience_stops_the_run() -> None:
         assert "HTTP 503" in str(caught.value)
 
 
+async def test_the_patience_begins_after_the_waits_that_the_service_asks_for() -> None:
+    policy = RetryConfig(attempts=2, base=0.001, ceiling=0.002, patience=0.0, max_retry_after=100.0)
+    asking = first(2, lambda: error_reply(429, **{"Retry-After": "40"}))
+    async with FakeBatchService(job=asking) as service, api_of(service, policy=policy) as api:
+        assert await api.job("batch-0") is None
+        assert api.sleeps == [40, 40]
+    asking = first(9, lambda: error_reply(429, **{"Retry-After": "101"}))
+    async with FakeBatchService(job=asking) as service, api_of(service, policy=policy) as api:
+        with pytest.raises(RunStopped, match="asks to wait until .*, longer than 100 s") as caught:
+            await api.job("batch-0")
+        assert (caught.value.reason, caught.value.exit_code, api.sleeps) == ("outage", 4, [])
+        assert "asked to wait until" in (api.last_failure or "")
+
+
 @pytest.mark.parametrize("status", [400, 404, 410])
 async def test_an_unknown_job_is_none(status: int) -> None:
     async with FakeBatchService(job=first(9, lambda: error_reply(status))) as service, api_of(service) as api:

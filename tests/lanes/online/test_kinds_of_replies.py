@@ -281,6 +281,7 @@ ELSEWHERE = {
     "the same 400 or 422 for every": "tests/lanes/online/test_refusals.py::test_what_every_request_gets_stops_the_run",
     "429 beyond a number of requests": "tests/lanes/online/test_online_lane.py::test_a_429_never_uses_up_an_attempt",
     "503 or 529 for several requests": "tests/lanes/online/test_full_queue.py::test_a_full_queue_costs_no_row",
+    "`Retry-After` of an hour": "tests/lanes/online/test_requested_waits.py::test_a_service_that_asks_every_request",
     "no complete reply within": "tests/service/test_client.py::test_the_total_timeout",
 }
 

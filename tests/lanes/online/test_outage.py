@@ -17,10 +17,12 @@ PATIENCE = 1800.0
 class Harness:
     """An outage detector, and the times at which waiters passed and at which it reported the service lost."""
 
-    def __init__(self, patience: float = PATIENCE) -> None:
+    def __init__(self, patience: float = PATIENCE, longest_wait: float | None = None) -> None:
         self.lost: list[tuple[float, Transient]] = []
         self.passed: list[float] = []
-        self.outage = OutageDetector(patience, lambda error: self.lost.append((now(), error)))
+        self.outage = OutageDetector(
+            patience, lambda error: self.lost.append((now(), error)), longest_wait=longest_wait
+        )
 
     def succeed(self) -> None:
         """Send a request, and report its success at once."""
@@ -107,6 +109,54 @@ def test_a_retry_after_of_a_probe_lengthens_the_next_interval() -> None:
         return harness.passed
 
     assert run(main()) == pytest.approx([1, 101, 201], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "longest_wait", "lost_at"),
+    [
+        (0.0, 7200.0, 1800.0),
+        (600.0, 7200.0, 2400.0),  # the patience begins after the wait
+        (3600.0, 7200.0, 5400.0),
+        (7200.0, 7200.0, 9000.0),
+        (7201.0, 7200.0, 0.0),  # nobody waits that long
+        (3600.0, None, 0.0),
+    ],
+)
+def test_the_patience_begins_after_the_wait_that_the_service_asks_for(
+    asked: float, longest_wait: float | None, lost_at: float
+) -> None:
+    async def main() -> float:
+        harness = Harness(PATIENCE, longest_wait)
+        harness.fail(error=RateLimited("wait", retry_after=asked) if asked else ServerFault("down"))
+        assert harness.outage.paused
+        await asyncio.sleep(10_000)
+        return harness.lost[0][0]
+
+    assert run(main()) == pytest.approx(lost_at, abs=0.1)
+
+
+def test_waits_that_are_asked_for_again_and_again_are_bounded_together() -> None:
+    async def main() -> float:
+        harness = Harness(PATIENCE, 2000.0)
+        error = RateLimited("wait", retry_after=600)
+        harness.fail(error=error)
+        worker = asyncio.create_task(harness.probe_forever(error))
+        await asyncio.sleep(10_000)
+        worker.cancel()
+        return harness.lost[0][0]
+
+    assert run(main()) == pytest.approx(2000 + PATIENCE, abs=0.1)
+
+
+def test_one_failure_without_a_long_wait_shows_that_the_service_does_not_ask_everybody() -> None:
+    async def main() -> list[tuple[float, Transient]]:
+        harness = Harness(PATIENCE)
+        harness.fail(1, ServerFault("down"))
+        harness.fail(OUTAGE_FAILURES - 1, RateLimited("wait", retry_after=1e6))
+        await asyncio.sleep(PATIENCE - 1)
+        return harness.lost
+
+    assert run(main()) == []
 
 
 def test_the_first_worker_after_the_probe_is_due_probes_at_once() -> None:
