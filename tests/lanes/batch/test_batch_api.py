@@ -210,7 +210,7 @@ async def test_the_patience_begins_after_the_waits_that_the_service_asks_for() -
         assert api.sleeps == [40, 40]
     asking = first(9, lambda: error_reply(429, **{"Retry-After": "101"}))
     async with FakeBatchService(job=asking) as service, api_of(service, policy=policy) as api:
-        with pytest.raises(RunStopped, match="asks to wait until .*, longer than 100 s") as caught:
+        with pytest.raises(RunStopped, match=r"asks to wait until .*, longer than 100 s") as caught:
             await api.job("batch-0")
         assert (caught.value.reason, caught.value.exit_code, api.sleeps) == ("outage", 4, [])
         assert "asked to wait until" in (api.last_failure or "")
