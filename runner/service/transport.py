@@ -6,9 +6,7 @@ Pass `Client` another `TransportFactory` to try another way of sending. `transpo
 from __future__ import annotations
 
 import inspect
-import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -34,10 +32,12 @@ HEADER_LIMITS: Mapping[str, Any] = {
     ),
 }
 
-# Some services close a connection after each reply and do not announce it, others when it has been idle for a while.
-# While this many reused connections have ended without a reply within the last minutes, none is reused.
-MAX_STALE_CONNECTIONS = 3
-STALE_SECONDS = 600.0
+# Some services close a connection after each reply and do not announce it. If this many more reused connections end
+# without a reply than one in so many does, none is reused for some minutes. A reset now and then changes nothing: a new
+# connection for each request costs half as much CPU again.
+MAX_STALE_CONNECTIONS = 10
+REPLIES_PER_STALE_CONNECTION = 10
+NO_REUSE_SECONDS = 600.0
 
 Reply = tuple[int, Mapping[str, str], bytes]  # status, headers, body
 
@@ -79,12 +79,18 @@ class ConnectionReuse:
     """Whether connections are used for more than one request: not while the service closes them without notice."""
 
     def __init__(self) -> None:
-        self._ended: deque[float] = deque([-math.inf] * MAX_STALE_CONNECTIONS, MAX_STALE_CONNECTIONS)
+        self._replies_wanted = 0
+        self._allowed_from = 0.0
 
     @property
     def is_allowed(self) -> bool:
         """True if the next request may use a connection that has served another one."""
-        return self._ended[0] < time.monotonic() - STALE_SECONDS
+        return not self._allowed_from or time.monotonic() >= self._allowed_from
+
+    def on_reply(self) -> None:
+        """Note a reply on a reused connection."""
+        if self._replies_wanted:
+            self._replies_wanted -= 1
 
     def stale(self, error: aiohttp.ClientError) -> StaleConnection | None:
         """Return the error in place of one that ended a reused connection; None if a part of the reply had come.
@@ -96,7 +102,9 @@ class ConnectionReuse:
             return None  # the message is the part of the head that had come
         if not isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
             return None
-        self._ended.append(time.monotonic())
+        self._replies_wanted += REPLIES_PER_STALE_CONNECTION
+        if self._replies_wanted > (MAX_STALE_CONNECTIONS - 1) * REPLIES_PER_STALE_CONNECTION:
+            self._replies_wanted, self._allowed_from = 0, time.monotonic() + NO_REUSE_SECONDS
         return StaleConnection("the service closed the connection between two requests")
 
 
@@ -137,6 +145,8 @@ class SessionTransport:
                 allow_redirects=False,
                 trace_request_ctx=connection,
             ) as response:
+                if connection.is_reused:
+                    self._reuse.on_reply()
                 return response.status, response.headers, await response.read()
         except aiohttp.ClientError as error:
             if connection.is_reused and (stale := self._reuse.stale(error)):

@@ -131,6 +131,8 @@ class DirectTransport:
             if is_reused and not is_overdue and (stale := self._reuse.stale(error)):
                 raise stale from None
             raise
+        if is_reused:
+            self._reuse.on_reply()
         while 100 <= message.code < 200 and message.code != 101:  # interim responses: the final one follows
             message, payload = await protocol.read()
         raw = payload.read_nowait() if payload.is_eof() else await payload.read()

@@ -12,7 +12,14 @@ from raw_server import ANSWER, BODY, Call, Server, client, response, serving
 
 from runner.errors import ConnectionLost, StaleConnection, TimedOut
 from runner.service import Client
-from runner.service.transport import MAX_STALE_CONNECTIONS, ConnectionReuse, SessionTransport, TransportFactory
+from runner.service.transport import (
+    MAX_STALE_CONNECTIONS,
+    NO_REUSE_SECONDS,
+    REPLIES_PER_STALE_CONNECTION,
+    ConnectionReuse,
+    SessionTransport,
+    TransportFactory,
+)
 from runner.service.transport_direct import DirectTransport
 
 pytestmark = pytest.mark.anyio
@@ -71,16 +78,16 @@ async def test_a_reused_connection_that_ends_before_the_reply_is_stale() -> None
 async def test_after_a_few_stale_connections_none_is_reused() -> None:
     handler = Closing()
     async with serving(handler) as server, client(server.url) as judge:
-        stale = [await until_answered(judge) for _ in range(10)]
+        stale = [await until_answered(judge) for _ in range(30)]
         gc.collect()
     assert sum(stale) == MAX_STALE_CONNECTIONS
-    assert len(set(handler.connections)) == 10
+    assert len(set(handler.connections)) == 30
 
 
 async def test_connections_are_reused_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.service.transport.STALE_SECONDS", 0.0)
+    monkeypatch.setattr("runner.service.transport.NO_REUSE_SECONDS", 0.0)
     async with serving(Closing()) as server, client(server.url) as judge:
-        stale = [await until_answered(judge) for _ in range(10)]
+        stale = [await until_answered(judge) for _ in range(30)]
     assert sum(stale) > MAX_STALE_CONNECTIONS
 
 
@@ -130,8 +137,22 @@ async def test_a_timeout_on_a_reused_connection_is_a_timeout() -> None:
             await judge.chat(BODY)
 
 
-def test_reuse_is_allowed_until_the_last_few_ended_within_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
+def test_connections_that_end_now_and_then_are_reused_all_the_same() -> None:
+    reuse = ConnectionReuse()
+    for _ in range(100):
+        assert isinstance(reuse.stale(aiohttp.ServerDisconnectedError()), StaleConnection)
+        for _ in range(REPLIES_PER_STALE_CONNECTION):
+            reuse.on_reply()
+        assert reuse.is_allowed
+    for _ in range(MAX_STALE_CONNECTIONS):
+        assert reuse.is_allowed
+        reuse.on_reply()
+        reuse.stale(aiohttp.ServerDisconnectedError())
+    assert not reuse.is_allowed
+
+
+def test_reuse_is_allowed_again_after_some_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [5.0]
     monkeypatch.setattr("runner.service.transport.time.monotonic", lambda: clock[0])
     reuse = ConnectionReuse()
     for _ in range(MAX_STALE_CONNECTIONS):
@@ -139,5 +160,5 @@ def test_reuse_is_allowed_until_the_last_few_ended_within_minutes(monkeypatch: p
         clock[0] += 1
         assert isinstance(reuse.stale(aiohttp.ServerDisconnectedError()), StaleConnection)
     assert not reuse.is_allowed
-    clock[0] += 602
+    clock[0] += NO_REUSE_SECONDS
     assert reuse.is_allowed
