@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from runner.config import DatasetConfig
@@ -164,7 +164,6 @@ def reference_rows(data: bytes) -> list[tuple[int, int, bytes]]:
     return rows
 
 
-@example(lines=[b"\x1f\x8b\x08"], line_end=b"\n", tail=b"", bom=b"", wanted=set(), block=1, spacing=1)
 @given(
     lines=st.lists(LINE, max_size=25),
     line_end=st.sampled_from([b"\n", b"\r\n"]),
