@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shared_results
 from fork_server import EMULATOR, ForkedCommand, ForkServer
 from hypothesis import settings
 
@@ -54,6 +55,13 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow tests first, and then the end-to-end tests, which wait: the last tests of a run are short ones."""
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.parent.name != "e2e"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def results_of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the worker processes of this run share what takes long to compute."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared_results.folder = tmp_path_factory.getbasetemp().parent / "shared"
 
 
 def pytest_unconfigure() -> None:

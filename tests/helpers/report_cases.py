@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from report_runs import Row, make_run, row
+from shared_results import shared
 
 from runner.report import summarize
 from runner.report.models import Scales
@@ -86,7 +86,7 @@ def by_model(scores: dict[str, Callable[[int], float]], count: int = 30) -> list
     ]
 
 
-@cache
+@shared
 def run_named(name: str) -> dict[str, Any]:
     """Returns the summary of one of the runs below."""
     if name in ENDED:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_runs import Row, make_run, row
+from shared_results import shared
 
 from runner.report import Scales, render, summarize, write_report
 from runner.report.page.agreement import confusion_table, group_name
@@ -139,7 +140,7 @@ def summary_of(rows: list[Row], text: str = "q ") -> dict[str, Any]:
         return summarize(run, ["category"] if rows else [], Scales((0, 4), {"j": (0, 4)}))
 
 
-@cache
+@shared
 def made(name: str) -> dict[str, Any]:
     return summary_of(MADE[name]())
 
