@@ -125,15 +125,24 @@ class BadReply(Transient):
     Attributes:
         is_foreign: True if the body is no chat completion at all, broken or whole, and no error either: a web page, for
             example. If a service has sent nothing else yet, its address is wrong.
+        is_answer: True if the service worked on this request, but its answer broke off or cannot be read. It is not
+            down, then.
     """
 
     error_type = "bad_reply"
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after: float | None = None, is_foreign: bool = False
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        is_foreign: bool = False,
+        is_answer: bool = False,
     ) -> None:
         super().__init__(message, status=status, retry_after=retry_after)
         self.is_foreign = is_foreign
+        self.is_answer = is_answer
 
 
 class Refused(ServiceError):

@@ -18,7 +18,9 @@ def load_json(raw: bytes) -> Any:
         text = raw.decode("utf-8-sig")
         data = json.loads(text, strict=False)
     except (ValueError, RecursionError) as error:
-        raise BadReply(f"not JSON: {body_excerpt(raw)}", status=200, is_foreign=_is_foreign(raw)) from error
+        is_foreign, is_answer = _is_foreign(raw), b'"choices"' in raw
+        message = f"not JSON: {body_excerpt(raw)}"
+        raise BadReply(message, status=200, is_foreign=is_foreign, is_answer=is_answer and not is_foreign) from error
     return data
 
 

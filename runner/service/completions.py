@@ -196,9 +196,10 @@ def _incomplete(reason: str | None, error: Any, usage: Usage, has_text: bool, di
         failure = Refused(message, error_type="content_filter", status=200)
     elif isinstance(named, Fatal) or (named is not None and not has_text and not isinstance(named, BadReply)):
         failure = named
+    elif isinstance(named, RateLimited):
+        failure = RateLimited(f"the answer broke off ({detail})", status=200)
     else:
-        kind = RateLimited if isinstance(named, RateLimited) else BadReply
-        failure = kind(f"the answer broke off ({detail})", status=200)
+        failure = BadReply(f"the answer broke off ({detail})", status=200, is_answer=True)
     failure.usage = None if usage == _NO_USAGE else usage
     return failure
 

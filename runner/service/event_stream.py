@@ -53,7 +53,7 @@ def joined_completion(raw: bytes) -> bytes:
     if not answer.is_started:
         raise BadReply(f"an event stream without an answer: {body_excerpt(raw)}", status=200, is_foreign=True)
     if not (is_done or answer.is_finished):
-        raise BadReply("the event stream broke off before the end of the answer", status=200)
+        raise BadReply("the event stream broke off before the end of the answer", status=200, is_answer=True)
     # Half a surrogate pair in each of two chunks is one character: escapes in the JSON put it together again.
     return json.dumps(answer.completion()).encode()
 

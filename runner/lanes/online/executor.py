@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from runner.core import Drained
-from runner.errors import Busy, Fatal, RateLimited, Refused, ServerFault, StaleConnection, Transient
+from runner.errors import BadReply, Busy, Fatal, RateLimited, Refused, ServerFault, StaleConnection, Transient
 from runner.judge import reask_body
 from runner.lanes import RequestedWait, Traffic, service_stop
 from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
@@ -269,6 +269,10 @@ class RequestExecutor:
             if is_busy:
                 raise self._busy(error) from None
             raise
+        except BadReply as error:
+            if _is_broken_answer(error):
+                self._outage.on_success(number)
+            raise
         except StaleConnection:
             queued.attempts -= 1
             raise
@@ -308,7 +312,8 @@ class RequestExecutor:
             raise stop
         self._refusals[queued.request.variant].recheck()
         self.requested_wait.note(error)
-        outage.on_failure(error)
+        if not _is_broken_answer(error):
+            outage.on_failure(error)
         queued.failures += 1
         if isinstance(error, RateLimited):
             traffic.throttled += not isinstance(error, Busy)
@@ -355,3 +360,8 @@ class RequestExecutor:
             except TimeoutError:
                 return
         raise Drained
+
+
+def _is_broken_answer(error: Transient) -> bool:
+    """Return True if the service worked on the request: it is up, and the fault may be in this one answer."""
+    return isinstance(error, BadReply) and error.is_answer

@@ -13,7 +13,7 @@ from virtual_clock import now, run
 
 from runner.config import BreakerConfig, JudgeConfig, RetryConfig
 from runner.core import Drained
-from runner.errors import ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
+from runner.errors import BadReply, ConnectFailed, Fatal, RateLimited, Refused, RunStopped, ServerFault, TimedOut
 from runner.judge import Panel
 from runner.lanes.online.backend_spec import BackendSpec, OnlinePolicy
 from runner.lanes.online.executor import RequestExecutor, ServiceHealth
@@ -222,6 +222,15 @@ def test_the_only_pending_row_fails_if_it_may_have_caused_the_failures() -> None
     results = run(harness.execute(["r0"]))
     assert list(failed(results)) == ["r0"]
     assert len(harness.client.sent) == 8
+
+
+def test_answers_that_always_break_off_are_no_outage() -> None:
+    harness = Harness(lambda *_: BadReply("it broke off", status=200, is_answer=True), attempts=4, concurrency=20)
+    results = run(harness.execute(names(40)))
+    assert len(failed(results)) == 40
+    assert {len(harness.client.times_sent(name)) for name in names(40)} == {4}
+    assert harness.lost == []
+    assert harness.client.sent[-1][0] < 300  # as an outage, with one probe at a time, this would take an hour
 
 
 def test_the_only_pending_row_survives_an_outage_that_it_cannot_have_caused() -> None:
