@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Sequence
@@ -20,13 +19,11 @@ from runner.lanes.online.group_commit import GroupCommitter, is_unreadable
 from runner.lanes.online.outage import OutageDetector, may_be_caused_by_request
 from runner.lanes.online.refusals import Held, Refusal, RefusalDetector
 from runner.lanes.online.request_queue import HasAlternative, QueuedRequest
-from runner.lanes.online.throttling import BUSY_STATUS, FullnessWatch, ThrottleWatch
+from runner.lanes.online.throttling import FullnessWatch, ThrottleWatch
 from runner.lanes.online.worker_pool import WorkerPool
 from runner.limits import Lease, RequestLimiter
 from runner.service import backoff
 from runner.types import Failure, JudgeResponse, Outcome, RequestResult, Usage
-
-log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
 
@@ -82,8 +79,8 @@ class RequestExecutor:
         self._client = spec.client
         self._retry = policy.retry
         self._breaker = Breaker(policy.breaker, spec.name)
-        self._fullness = FullnessWatch()
-        self._fixed_concurrency = spec.concurrency if isinstance(spec.concurrency, int) else None
+        fixed_concurrency = spec.concurrency if isinstance(spec.concurrency, int) else None
+        self._fullness = FullnessWatch(spec.name, fixed_concurrency, health.throttling)
         self._committer = committer
         self._limiter = limiter
         self._outage = health.outage
@@ -261,13 +258,11 @@ class RequestExecutor:
                 self._outage.on_success(0)  # something answers: that ends an outage, but proves nothing about others
             raise
         except (RateLimited, ServerFault) as error:
-            is_busy = error.status in BUSY_STATUS and (
-                self._fullness.is_full(queued, number, traffic.in_flight) or throttling.is_passed_over(queued)
-            )
-            if is_busy or isinstance(error, RateLimited):
+            busy = self._fullness.as_busy(error, queued, number, traffic.in_flight)
+            if busy is not None or isinstance(error, RateLimited):
                 throttling.on_throttle(queued, answered_before)
-            if is_busy:
-                raise self._busy(error) from None
+            if busy is not None:
+                raise busy from None
             raise
         except BadReply as error:
             if _is_broken_answer(error):
@@ -285,21 +280,6 @@ class RequestExecutor:
         self._on_answer(number)
         refusals.on_answer(number)
         return response
-
-    def _busy(self, error: Transient) -> Busy:
-        """Return a 503 or 529 as the throttling that it is; says once what helps if the concurrency is fixed."""
-        if self._fixed_concurrency:
-            log.warning(
-                "the service '%s' refuses requests while it has others: %s. Fewer at once may help: service.limits."
-                "concurrency is %d; without a number, it is learned",
-                self._service,
-                error,
-                self._fixed_concurrency,
-            )
-            self._fixed_concurrency = None
-        busy = Busy(str(error), status=error.status, retry_after=error.retry_after)
-        busy.usage = error.usage
-        return busy
 
     def _on_answer(self, number: int) -> None:
         self._outage.on_success(number)

@@ -11,9 +11,13 @@ may also be the fault of one request, or of a service that is down.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 
+from runner.errors import Busy, Transient
 from runner.lanes.online.request_queue import QueuedRequest
+
+log = logging.getLogger(__name__)
 
 # 429s with answers between after which a request is put off to the end, so that a few such requests do not occupy all
 # workers. A busy quota rarely refuses one request this often, and a request loses nothing by being sent last.
@@ -30,15 +34,45 @@ FULL_WITHIN_REQUESTS = 100
 
 
 class FullnessWatch:
-    """Tells whether a 503 or 529 means that the service has no room for as many requests at once."""
+    """Tells whether a 503 or 529 means that the service has no room for as many requests at once.
 
-    def __init__(self) -> None:
+    Args:
+        service: the service's name.
+        fixed_concurrency: how many requests it gets at once if that is not learned, else None.
+        throttling: counts the answers.
+    """
+
+    def __init__(self, service: str, fixed_concurrency: int | None, throttling: ThrottleWatch) -> None:
+        self._service = service
+        self._throttling = throttling
+        self._fixed_concurrency = fixed_concurrency
         self._refused: deque[tuple[QueuedRequest, int]] = deque(maxlen=2)  # the last two, of different requests
+
+    def as_busy(self, error: Transient, queued: QueuedRequest, number: int, in_flight: int) -> Busy | None:
+        """Return a failure as the throttling that it is, or None; the arguments are those of `is_full`.
+
+        The first time, `run.log` says what helps if the concurrency is fixed.
+        """
+        if error.status not in BUSY_STATUS or not self.is_full(queued, number, in_flight):
+            return None
+        if self._fixed_concurrency is not None:
+            log.warning(
+                "the service '%s' refuses requests while it has others: %s. Fewer at once may help: service.limits."
+                "concurrency is %d; without a number, it is learned",
+                self._service,
+                error,
+                self._fixed_concurrency,
+            )
+            self._fixed_concurrency = None
+        busy = Busy(str(error), status=error.status, retry_after=error.retry_after)
+        busy.usage = error.usage
+        return busy
 
     def is_full(self, queued: QueuedRequest, number: int, in_flight: int) -> bool:
         """Note a 503 or 529; returns True if it may be for want of room.
 
-        It is if the service has other requests, and another one got the same a short while ago.
+        It is if the service has other requests, and another one got the same a short while ago; or if this one was
+        refused so before, and others have been answered since.
 
         Args:
             queued: the request.
@@ -48,7 +82,8 @@ class FullnessWatch:
         others = [(other, sent) for other, sent in self._refused if other is not queued]
         self._refused.clear()
         self._refused.extend([*others[-1:], (queued, number)])
-        return in_flight > 1 and any(number - sent <= FULL_WITHIN_REQUESTS for _, sent in others)
+        is_one_of_several = any(number - sent <= FULL_WITHIN_REQUESTS for _, sent in others)
+        return (in_flight > 1 and is_one_of_several) or self._throttling.is_passed_over(queued)
 
 
 class ThrottleWatch:

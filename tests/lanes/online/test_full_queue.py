@@ -12,7 +12,7 @@ from fake_service import Service, configure, http_error, judge, ok, rows_by_ordi
 
 from runner import RunOptions, RunSummary, arun, load_config
 from runner.lanes.online.request_queue import QueuedRequest
-from runner.lanes.online.throttling import FULL_WITHIN_REQUESTS, FullnessWatch
+from runner.lanes.online.throttling import FULL_WITHIN_REQUESTS, FullnessWatch, ThrottleWatch
 from runner.types import JudgeRequest, Sample
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("fast_probes")]
@@ -88,7 +88,7 @@ def queued(name: str) -> QueuedRequest:
 
 
 def test_a_queue_is_full_if_it_refuses_several_requests_at_a_time() -> None:
-    watch, a, b = FullnessWatch(), queued("a"), queued("b")
+    watch, a, b = FullnessWatch("s", None, ThrottleWatch(1800)), queued("a"), queued("b")
     assert [watch.is_full(a, number, 5) for number in (1, 2, 3)] == [False] * 3  # always the same one
     assert watch.is_full(b, 4, 5)
     assert not watch.is_full(a, 5, 1)  # it was alone
