@@ -13,7 +13,7 @@ quickstart: $(STAMP)  ## judge the packaged samples on the embedded emulator: no
 test: $(STAMP)  ## the whole suite
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal  # compiled once, not in every process
 
-test-pythons: $(STAMP)  ## the tests of verdicts on the other Pythons of this machine, installed into .pythons/
+test-pythons: $(STAMP)  ## the tests of verdicts (with JUDGE_RUNNER_WHOLE=1: all) on the other Pythons of this machine
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python .ci/pythons.py
 
 test-compat: $(STAMP)  ## with clients and servers of others, installed into .compat/: opt-in, needs the network

@@ -3,6 +3,7 @@
 The readers of verdicts consist of regular expressions, and releases of Python differ in those. The tests run on the
 oldest Python 3.11+ that is installed, and on the newest release of each minor version. They need only a few small
 packages, which are installed into `.pythons/`. A version that is not installed is skipped with a line that says so.
+With JUDGE_RUNNER_WHOLE=1 the whole suite runs on each of them, which takes about as long as `make test` does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ FOLDER = ROOT / ".pythons"
 MINORS = ((3, 11), (3, 12), (3, 13))
 TESTS = ("tests/judge", "tests/config")
 NEEDS_ARROW = "tests/config/test_result_columns.py"
+WHOLE = bool(os.environ.get("JUDGE_RUNNER_WHOLE"))
 PACKAGES = ("anyio", "hypothesis", "msgspec", "pydantic", "pytest", "pytest-xdist", "pyyaml")
 
 Version = tuple[int, int, int]
@@ -70,11 +72,12 @@ def passes(version: Version, python: Path) -> bool:
         say(f"skipped: {dotted(version)} is the Python of `make test`")
         return True
     begin = time.monotonic()
-    venv = FOLDER / dotted(version)
+    venv = FOLDER / (f"{dotted(version)}-whole" if WHOLE else dotted(version))
     if not (venv / "installed").exists():
         install(python, venv)
-    options = ("-n", "2", "-p", "no:cacheprovider", f"--ignore={NEEDS_ARROW}")
-    ended = subprocess.run([venv / "bin" / "python", "-m", "pytest", *options, *TESTS], cwd=ROOT, check=False)
+    options = ("-n", "auto", "--dist", "worksteal") if WHOLE else ("-n", "2", f"--ignore={NEEDS_ARROW}", *TESTS)
+    command = [venv / "bin" / "python", "-m", "pytest", "-p", "no:cacheprovider", *options]
+    ended = subprocess.run(command, cwd=ROOT, check=False)
     say(f"{dotted(version)}: exit code {ended.returncode}, {time.monotonic() - begin:.0f} s")
     return ended.returncode == 0
 
@@ -84,7 +87,8 @@ def install(python: Path, venv: Path) -> None:
     subprocess.run([python, "-m", "venv", "--clear", "--without-pip", venv], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(venv / "bin" / "python"), "install"]
     pip += ["--quiet", "--disable-pip-version-check", "--no-compile", "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*pip, *PACKAGES], check=True)
+    packages = ("-e", f"{ROOT}[dev]") if WHOLE else PACKAGES
+    subprocess.run([*pip, *packages], check=True)
     (venv / "installed").touch()
 
 
