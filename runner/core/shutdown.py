@@ -27,7 +27,9 @@ class DrainSignal:
         self._event.set()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep for a number of seconds; raises Drained as soon as the drain starts."""
+        """Sleep for a number of seconds; raises Drained as soon as the drain starts, also if it has started before."""
+        if self.is_set:
+            raise Drained
         try:
             await asyncio.wait_for(self._event.wait(), seconds)
         except TimeoutError:

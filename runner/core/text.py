@@ -20,7 +20,8 @@ _IDS = re.compile(
     r"|\b(?=[a-fA-F]*\d)[0-9a-fA-F]{8,}\b"
     r"|\d{7,}"
 )
-_QUOTED = re.compile(r"""(["'`])[^"'`]{1,200}\1|\d+""")
+# Quotations, numbers, and short ids with digits.
+_VALUES = re.compile(r"""(["'`])[^"'`]{1,200}\1|\b(?=[A-Za-z]*\d)[A-Za-z0-9]+\b|\d+""")
 
 
 def duration(seconds: float | None) -> str:
@@ -71,7 +72,7 @@ def without_ids(text: str) -> str:
 
 def without_values(text: str) -> str:
     """Return a message without its ids, numbers and quotations, for counting messages of the same kind."""
-    return _QUOTED.sub("#", without_ids(text))
+    return _VALUES.sub("#", without_ids(text))
 
 
 def escape_controls(text: str) -> str:

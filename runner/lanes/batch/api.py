@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 ENDPOINT = "/v1/chat/completions"
 NO_SUCH_ROUTE_STATUSES = frozenset({404, 405, 501})
 LIST_PAGE_SIZE = 100
+MAX_LIST_PAGES = 500  # 50,000 batches; a list that goes on may never end
 SECONDS_PER_HOUR = 3600.0
 DELETE_TIMEOUT_SECONDS = 60.0  # then the file stays at the service
 
@@ -172,16 +173,24 @@ class BatchApi:
             raise
 
     async def listing(self) -> Listing:
-        """Return all pages of the list of batches. Raises ServiceError if the service has no list, and RunStopped."""
+        """Return all pages of the list of batches. It is not whole if its pages do not come to an end.
+
+        Raises ServiceError if the service has no list, Drained and RunStopped.
+        """
         batches: dict[str, ListedBatch] = {}
         query = {"limit": str(LIST_PAGE_SIZE)}
-        while True:
+        for _ in range(MAX_LIST_PAGES):
             page = await self._get("/batches", read_page, query, is_final=not_allowed)
             jobs = [job for job in page.data if str(job["id"]) not in batches]
             batches |= {str(job["id"]): read_listed(job, self._dialect) for job in jobs}
             if not jobs or page.has_more is False:
                 return Listing(tuple(batches.values()), not (page.data and not jobs and page.has_more))
-            query["after"] = page.last_id or str(jobs[-1]["id"])
+            last = page.last_id or str(jobs[-1]["id"])
+            if last == query.get("after"):
+                break
+            query["after"] = last
+            await self._sleep(0)
+        return Listing(tuple(batches.values()), is_whole=False)
 
     async def cancel(self, batch_id: str) -> None:
         """Request the cancellation of a batch; raises ServiceError if the service refuses, and RunStopped."""

@@ -135,7 +135,13 @@ class Reconciler:
                 await self._write_slices(shard, self._with_costs(shard, entries), first, result)
             self._warn(shard, lines)
             unreadable = sum(entry.custom_id in lines.unreadable for entry, _ in first.held_back)
-            result.missing = missing_lines(shard, first.answered, first.failed + unreadable, lines.cut_files)
+            result.missing = missing_lines(
+                shard,
+                first.answered,
+                first.failed + unreadable,
+                lines.cut_files,
+                lines.torn - len(lines.unreadable) + lines.unknown_ids,
+            )
             result.is_settled = settles(result.missing)
             if result.is_settled:
                 second = _Pass(lambda _: None, holds_back=False)

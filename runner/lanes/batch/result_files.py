@@ -122,13 +122,19 @@ class ResultDownloads:
 
         Raises Undecided if that was done often enough, Detached and Drained.
         """
-        what = f"the service counts {shard.finished:,} lines in the results of its batch {shard.batch_id}"
-        if self._is_last(shard):
-            raise Undecided(
-                f"{what}, but {missing.lines:,} of them are not in its files, downloaded {MAX_DOWNLOADS} times; the "
-                "answers that are there have their rows"
+        if missing.lines == shard.requests:
+            what = (
+                f"its batch {shard.batch_id} has ended ({shard.word}), but its files have no readable line "
+                "about any of its requests"
             )
-        log.warning("shard %d: %s, but %d of them are missing; downloading it again", shard.number, what, missing.lines)
+        else:
+            what = (
+                f"the service counts {shard.finished:,} lines in the results of its batch {shard.batch_id}, but "
+                f"{missing.lines:,} of them are not in its files"
+            )
+        if self._is_last(shard):
+            raise Undecided(f"{what}, downloaded {MAX_DOWNLOADS} times; the answers that are there have their rows")
+        log.warning("shard %d: %s; downloading them again", shard.number, what)
         await self._pause(shard, self._policy.batch.poll.ceiling)
 
     def _is_last(self, shard: Shard) -> bool:

@@ -242,7 +242,7 @@ class RequestExecutor:
     async def _send(self, queued: QueuedRequest, lease: Lease) -> JudgeResponse:
         traffic, throttling = self.traffic, self._throttling
         refusals = self._refusals[queued.request.variant]
-        number, answered_before = self._outage.on_send(), throttling.answered
+        number = self._outage.on_send()
         lease.sent()
         traffic.in_flight += 1
         refusals.in_flight += 1
@@ -260,7 +260,7 @@ class RequestExecutor:
         except (RateLimited, ServerFault) as error:
             busy = self._fullness.as_busy(error, queued, number, traffic.in_flight)
             if busy is not None or isinstance(error, RateLimited):
-                throttling.on_throttle(queued, answered_before)
+                throttling.on_throttle(queued, time.perf_counter())
             if busy is not None:
                 raise busy from None
             raise
@@ -276,7 +276,7 @@ class RequestExecutor:
             refusals.in_flight -= 1
             seconds = queued.latency_s = time.perf_counter() - began
         lease.answered(response.usage, seconds)
-        throttling.answered += 1
+        throttling.on_answer(began)
         self._on_answer(number)
         refusals.on_answer(number)
         return response

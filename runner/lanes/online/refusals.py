@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from runner.core import WaitQueue, without_ids
+from runner.core import WaitQueue, without_values
 from runner.errors import Fatal, Refused, RunStopped
 from runner.lanes.base import STOP_HINTS
 from runner.lanes.online.request_queue import QueuedRequest
@@ -142,7 +142,7 @@ class RefusalDetector:
             error: the refusal.
             last_sent: the number of the last request that was sent.
         """
-        key = _key(error)
+        key = self._key(error)
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = RefusalKind(key[0], error.status, deque())
@@ -180,6 +180,17 @@ class RefusalDetector:
         """Fail all waiters with `Drained` and reject new ones."""
         self._waiting.close()
 
+    def _key(self, error: Refusal) -> tuple[str, int | None, str]:
+        """Return what is equal for refusals that count together.
+
+        For an ordinary 400 it includes what the message says without its values, unless nothing was ever answered:
+        then it is a wrong configuration more likely than faults of many samples, whatever else the message repeats.
+        """
+        if isinstance(error, Fatal):
+            return error.reason, error.status, ""
+        is_proven = self.is_answered or self._was_answered
+        return "refused", error.status, without_values(str(error)) if is_proven else ""
+
     def _limit_of(self, kind: RefusalKind) -> int:
         if kind.reason == "refused" or self._may_be_own(kind):
             return self._limit
@@ -216,7 +227,7 @@ class RefusalDetector:
 
     def _stop(self, kind: RefusalKind) -> None:
         count = max(kind.in_row, len(kind.held))
-        many = f"{count} different requests in a row" if count > 1 else "a request"
+        many = f"{count} different requests in a row were refused alike" if count > 1 else "a request was refused"
         then = "nothing was answered between" if self.is_answered else "nothing was answered so far"
         error = kind.held[-1].error
         words, hint = str(error), STOP_HINTS[kind.reason]
@@ -229,15 +240,7 @@ class RefusalDetector:
         self._on_stop(
             RunStopped(
                 kind.reason,
-                f"{self._place}: {many} got the same refusal, and {then}: {words}. "
-                f"These requests have no row and are sent again; {hint}",
+                f"{self._place}: {many}, and {then}: {words}. These requests have no row and are sent again; {hint}",
                 exit_code=3,
             )
         )
-
-
-def _key(error: Refusal) -> tuple[str, int | None, str]:
-    """Return what is equal for refusals that count together: reason, status and, for an ordinary 400, the message."""
-    if isinstance(error, Fatal):
-        return error.reason, error.status, ""
-    return "refused", error.status, without_ids(str(error))

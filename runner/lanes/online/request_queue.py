@@ -30,7 +30,7 @@ class QueuedRequest(msgspec.Struct):
             the failure came, and whether the request itself may be its cause.
         failures: consecutive failures, which decide the backoff.
         throttles: consecutive 429s, at all services.
-        answered_before: how many requests had been answered when the first of these was sent.
+        throttled_at: when the first of these came, by `time.perf_counter`.
         is_last: True if it is sent only because nothing else is left.
         refusals: how often it was refused for a reason that no text can cause.
         usage: tokens of all attempts.
@@ -45,7 +45,7 @@ class QueuedRequest(msgspec.Struct):
     counted_failures: list[tuple[int, bool]] = []
     failures: int = 0
     throttles: int = 0
-    answered_before: int = 0
+    throttled_at: float = 0.0
     is_last: bool = False
     refusals: int = 0
     usage: Usage = Usage()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 
 from runner.errors import Busy, Transient
@@ -87,35 +88,37 @@ class FullnessWatch:
 
 
 class ThrottleWatch:
-    """Counts answers and 429s of all services.
-
-    Attributes:
-        answered: how many requests were answered.
+    """Notes answers and 429s of all services.
 
     Args:
         patience: the YAML's `online.retry.patience`: half of it is enough quiet.
     """
 
     def __init__(self, patience: float) -> None:
-        self.answered = 0
         self._quiet_needed = min(QUIET_SECONDS, patience / 2)
-        self._quiet_since = 0.0
+        self._answered = 0
+        self._newest_answered_at = -math.inf  # when the newest of the answered requests was sent
         self._answered_then = -1
+        self._quiet_since = 0.0
+        self._throttled_in_quiet: list[QueuedRequest] = []  # different ones; two are enough to know
         self._put_off: list[QueuedRequest] = []
 
-    def on_throttle(self, queued: QueuedRequest, answered_before: int) -> None:
-        """Note a 429.
+    def on_answer(self, sent_at: float) -> None:
+        """Note an answer to a request that was sent at this time of `time.perf_counter`."""
+        self._answered += 1
+        self._newest_answered_at = max(self._newest_answered_at, sent_at)
 
-        Args:
-            queued: the request.
-            answered_before: the value of `answered` when it was sent.
-        """
+    def on_throttle(self, queued: QueuedRequest, now: float) -> None:
+        """Note a 429 that came now, by `time.perf_counter`."""
         if queued.throttles == 0:
-            queued.answered_before = answered_before
+            queued.throttled_at = now
         queued.throttles += 1
-        if self.answered != self._answered_then:
-            self._answered_then = self.answered
+        if self._answered != self._answered_then:
+            self._answered_then = self._answered
             self._quiet_since = asyncio.get_running_loop().time()
+            self._throttled_in_quiet.clear()
+        if len(self._throttled_in_quiet) < 2 and all(other is not queued for other in self._throttled_in_quiet):
+            self._throttled_in_quiet.append(queued)
 
     def put_off(self, queued: QueuedRequest) -> bool:
         """Keep a request until nothing else is left, if others are answered and it is not; returns True if it is."""
@@ -133,10 +136,16 @@ class ThrottleWatch:
         return put_off
 
     def is_hopeless(self, queued: QueuedRequest) -> bool:
-        """Return True if a request will never be admitted, given that nothing else is left to send."""
+        """Return True if a request will never be admitted, given that nothing else is left to send.
+
+        If it was never passed over, the quota may have ended with the last answer. It did if several requests get
+        nothing but 429s since then; a single one is more likely too large.
+        """
         quiet = asyncio.get_running_loop().time() - self._quiet_since
-        return queued.throttles >= MIN_TRIES and self.is_passed_over(queued) and quiet >= self._quiet_needed
+        if queued.throttles < MIN_TRIES or quiet < self._quiet_needed:
+            return False
+        return self.is_passed_over(queued) or (self._answered > 0 and len(self._throttled_in_quiet) == 1)
 
     def is_passed_over(self, queued: QueuedRequest) -> bool:
-        """Return True if others were answered since the first of a request's throttles in a row."""
-        return queued.throttles > 0 and self.answered > queued.answered_before
+        """Return True if a request was answered that was sent after the first of this one's throttles in a row."""
+        return queued.throttles > 0 and self._newest_answered_at > queued.throttled_at

@@ -13,6 +13,7 @@ from aiohttp import web
 from fake_batch_service import BrokenReply, Do, FakeBatchService, Hook, error_reply, first, page
 
 from runner.config import RetryConfig, ServiceConfig, TimeoutConfig
+from runner.core import Drained, DrainSignal
 from runner.errors import (
     ConnectFailed,
     Fatal,
@@ -25,6 +26,7 @@ from runner.errors import (
     Transient,
 )
 from runner.lanes import Traffic
+from runner.lanes.batch import api as batch_api
 from runner.lanes.batch.api import BatchApi
 from runner.lanes.batch.job_status import BatchJob
 from runner.lanes.batch.listing import Listing as WholeListing
@@ -358,6 +360,27 @@ async def test_a_list_with_more_pages_that_never_arrive_does_not_prove_absence()
     listing = Listing(many(45, 44), "deaf")
     async with listing.service as service, api_of(service) as api:
         assert not (await api.listing()).is_whole
+
+
+@pytest.mark.parametrize("last_id", [None, "b-always"])
+async def test_a_list_without_an_end_proves_nothing_and_a_drain_ends_the_search(
+    last_id: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_api, "MAX_LIST_PAGES", 7)
+
+    def endless(count: int, _: Do) -> web.Response:
+        return page([{"id": f"b{count}", "status": "x"}], has_more=True, last_id=last_id)
+
+    async with FakeBatchService(list=endless) as service, api_of(service) as api:
+        found = await api.listing()
+        assert not found.is_whole
+        assert [one.job.id for one in found.batches] == [f"b{number + 1}" for number in range(2 if last_id else 7)]
+    drain = DrainSignal()
+    drain.set()
+    async with FakeBatchService(list=endless) as service, api_of(service, drain.sleep) as api:
+        with pytest.raises(Drained):
+            await api.listing()
+        assert service.calls["list"] == 1
 
 
 @pytest.mark.parametrize("data", [{}, {"batches": [{"id": "b"}]}, {"data": {"id": "b"}}, {"data": "none"}])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,30 @@ async def test_a_file_that_ends_within_a_line_is_downloaded_again(tmp_path: Path
         assert (service.calls["content"], len(bench.rows)) == ((3, 3) if is_last else (cuts + 1, 4))
         assert exit_of(await bench.run()) == COMPLETE
         assert bench.column("route") == ["batch"] * 4
+
+
+UNREADABLE_FILES: dict[str, Callable[[list[str]], bytes]] = {
+    "compressed": lambda ids: gzip.compress(lines(*map(answered_line, ids))),
+    "an array": lambda ids: json.dumps([answered_line(name) for name in ids]).encode(),
+    "empty": lambda _: b"",
+    "another batch's": lambda _: lines(answered_line("jr-000000000000-0-0")),
+}
+
+
+@pytest.mark.parametrize("counts", [None, {"total": 4, "completed": 0, "failed": 0}], ids=["no-counts", "zero"])
+@pytest.mark.parametrize("kind", UNREADABLE_FILES)
+async def test_a_completed_batch_without_one_readable_line_is_not_paid_again(
+    tmp_path: Path, kind: str, counts: dict[str, int] | None
+) -> None:
+    def end(_: int, ids: list[str]) -> dict[str, Any]:
+        return ending(output=UNREADABLE_FILES[kind](ids), request_counts=counts)
+
+    async with FakeBatchService(end) as service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == UNDECIDED
+        assert "no readable line about any of its requests" in bench.shard()["stuck"]
+        assert (len(service.jobs), service.online_calls.total(), service.deleted) == (1, 0, [])
+        assert service.calls["content"] == result_files.MAX_DOWNLOADS
 
 
 async def test_a_last_line_without_a_newline_is_complete(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,3 +36,15 @@ def test_a_file_that_ends_within_a_line_lacks_one_even_without_counts() -> None:
     assert missing_lines(shard(6, 0), 3, 0, 1) == MissingLines(1, 0)
     assert missing_lines(shard(6, 6), 3, 0, 1) == MissingLines(3, 3)
     assert missing_lines(shard(6, 6), 6, 0, 1) == MissingLines()
+
+
+def test_files_without_one_line_of_the_shard_lack_all_unless_nothing_was_answered() -> None:
+    everything = MissingLines(6, 6)
+    completed = msgspec.structs.replace(shard(6, 0), ended="completed", output_file_id="f")
+    expired = msgspec.structs.replace(completed, ended="expired")
+    assert missing_lines(completed, 0, 0, 0) == everything
+    assert missing_lines(completed, 0, 1, 0) == MissingLines()
+    assert missing_lines(expired, 0, 0, 0, strange=1) == everything
+    assert missing_lines(expired, 0, 0, 0) == MissingLines()
+    all_failed = msgspec.structs.replace(completed, finished=6, failed=6)
+    assert missing_lines(all_failed, 0, 0, 0, strange=9) == MissingLines(6, 0)

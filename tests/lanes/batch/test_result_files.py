@@ -44,7 +44,7 @@ async def test_a_short_file_is_downloaded_again_before_anything_is_asked_again(t
         assert (bench.column("route"), service.online_calls.total()) == (["batch"] * 6, 0)
         assert (service.calls["content"], len(service.jobs)) == (times + 1, 1)
         assert service.deleted == ["file-0", "batch-0-output"]
-        assert len(bench.logged("counts 6 lines", "4 of them are missing")) == times
+        assert len(bench.logged("counts 6 lines", "4 of them are not in its files")) == times
 
 
 async def test_every_line_of_several_short_downloads_is_kept(tmp_path: Path) -> None:

@@ -143,18 +143,51 @@ async def test_fewer_equal_refusals_are_failed_rows_and_a_token_that_is_refused_
     assert service.requests.total() == 1
 
 
+def word(number: int) -> str:
+    """Spell a number in letters."""
+    return "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
 @pytest.mark.anyio
 async def test_refusals_for_different_reasons_are_rows_however_many_there_are(tmp_path: Path) -> None:
     texts: list[Callable[[int], dict[str, Any]]] = [
-        lambda number: said(f"requested {number * 100} tokens in this field"),
+        lambda number: said(f"the field {word(number)} is odd"),
         lambda number: said("the content policy forbids this", "content_filter"),
         lambda number: said("maximum context length is 8192 tokens"),
-        lambda number: said(f"row {number} has no answer"),
+        lambda number: said(f"row {word(number)} has no answer"),
     ]
-    summary, service = await judge(tmp_path, lambda number, _: error(400, texts[number % 4](number)), 200)
-    assert (summary.exit_code, summary.counts.failed, service.requests.total()) == (1, 200, 200)
-    assert sum(cause.count for cause in summary.causes) == 200
-    assert len(summary.causes) == 4
+
+    def answer(number: int, _: int) -> web.Response:
+        return error(400, texts[number % 4](number)) if number else ok()
+
+    summary, service = await judge(tmp_path, answer, 201, service={"limits": {"concurrency": 1}})
+    assert (summary.exit_code, summary.counts.failed, service.requests.total()) == (1, 200, 201)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "text",
+    [
+        lambda number: f"invalid request {number}: try later",
+        lambda number: f"request id a{number}f: no such model",
+        lambda number: f"cannot use the prompt 'sample {word(number)}'",
+    ],
+)
+async def test_one_refusal_of_all_is_recognised_though_each_names_its_own_values(
+    tmp_path: Path, text: Callable[[int], str]
+) -> None:
+    limits = {"limits": {"concurrency": 4}}
+    summary, _ = await judge(
+        tmp_path, lambda number, _: ok() if number < 10 else error(400, said(text(number))), 200, service=limits
+    )
+    assert (summary.exit_code, summary.stop_reason, summary.counts.failed) == (3, "refused", 0)
+
+
+@pytest.mark.anyio
+async def test_before_the_first_answer_refusals_are_alike_whatever_they_say(tmp_path: Path) -> None:
+    summary, service = await judge(tmp_path, lambda number, _: error(400, said(f"odd: {word(number)}")), 200)
+    assert (summary.exit_code, summary.stop_reason, summary.counts.failed) == (3, "refused", 0)
+    assert service.requests.total() <= LIMIT + 2 * 64
 
 
 @pytest.mark.anyio
@@ -245,6 +278,37 @@ async def test_a_quota_that_is_gone_fails_no_row(tmp_path: Path) -> None:
     )
     assert (summary.exit_code, summary.stop_reason, summary.counts.failed) == (4, "outage", 0)
     assert "quota" in (summary.message or "")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("left", [2, 4])
+async def test_a_quota_that_ends_with_the_last_requests_fails_no_row(tmp_path: Path, left: int) -> None:
+    """The answers to requests of the same moment do not show that the quota passes over the others."""
+    refused, all_refused = set(range(10, 10 + left)), asyncio.Event()
+
+    async def answer(number: int, _: int) -> web.Response:
+        if number >= 10:
+            refused.discard(number)
+            if not refused:
+                all_refused.set()
+            return http_error(429)
+        await all_refused.wait()  # the answers come after the first 429s
+        return ok()
+
+    limits = {"limits": {"concurrency": 20}}
+    summary, _ = await judge(tmp_path, answer, 10 + left, service=limits, retry={"patience": 1.0, "base": 0.002})
+    assert (summary.exit_code, summary.stop_reason, summary.counts.ok, summary.counts.failed) == (4, "outage", 10, 0)
+
+
+@pytest.mark.anyio
+async def test_one_request_that_no_quota_admits_fails_even_if_it_is_the_last(tmp_path: Path) -> None:
+    def answer(number: int, _: int) -> web.Response:
+        return http_error(429) if number == 9 else ok()
+
+    limits = {"limits": {"concurrency": 1}}
+    summary, _ = await judge(tmp_path, answer, 10, service=limits, retry={"patience": 1.0, "base": 0.002})
+    assert (summary.exit_code, summary.counts.ok, summary.counts.failed) == (1, 9, 1)
+    assert "larger than the quota" in summary.causes[0].example
 
 
 # the detector itself
@@ -346,8 +410,8 @@ TestDetector = DetectorMachine.TestCase
 def test_refusals_that_all_differ_are_held_in_bounded_number() -> None:
     decided: list[str] = []
     detector = RefusalDetector(
-        "here", "http://h", LIMIT, False, lambda request, _: decided.append(request.request.custom_id), print
+        "here", "http://h", LIMIT, True, lambda request, _: decided.append(request.request.custom_id), print
     )
     for number in range(3 * MAX_KINDS):
-        detector.hold(queued(str(number)), refusal(400, f"sample {number} is odd"), number)
+        detector.hold(queued(str(number)), refusal(400, f"sample {word(number)} is odd"), number)
     assert decided == [str(number) for number in range(2 * MAX_KINDS)]
