@@ -69,7 +69,7 @@ BILLING_WORDS = (
     r"you have run out of credits",  # xAI, 403
     r"(?:sorry, )?(?:your |the )?(?:account )?balance is insufficient",  # SiliconFlow, 403
     r"(?:your account has )?insufficient (?:account )?(?:balance|credits)",  # DeepSeek, Z.ai, OpenRouter, Baidu
-    r"(?:抱歉,?)?(?:您的?)?(?:账户|账号|帐户)?(?:已欠费|余额不足)",  # Zhipu and others
+    r"(?:抱歉[,，]?\s?)?(?:您的?)?(?:账户|账号|帐户)?(?:已欠费|余额不足)",  # Zhipu and others
 )
 _BILLING_WORDS = re.compile(
     r"(?:\[[^\]]{0,40}\]\s*)*(?:[\w.]*(?:Error|Exception)\b[\s:-]*){0,3}(?:" + "|".join(BILLING_WORDS) + ")",

@@ -96,6 +96,8 @@ def connection_error(error: Exception, total: float, target: CallTarget) -> Serv
             return Fatal(f"not a URL: {detail}", reason="address")
         case TimeoutError():
             return TimedOut(f"no complete answer within {total:g} s{target.via}")
+        case aiohttp.ServerDisconnectedError() if not isinstance(error.message, str):  # it holds the unfinished reply
+            return ConnectionLost(f"the connection ended within the headers of the reply{target.via}")
         case aiohttp.ClientResponseError() | HttpProcessingError():
             return _not_http(" ".join(error.message.split()), target)
         case _ if any(words in detail.lower().replace("_", " ") for words in _CLIENT_CERTIFICATE):

@@ -113,6 +113,7 @@ async def test_a_connection_that_ends_before_the_reply_is_complete(before: bytes
         error = await failure(server.url)
     assert isinstance(error, ConnectionLost)
     assert error.error_type == "connection"
+    assert "RawResponse" not in str(error)  # what aiohttp has read of it
     assert len(server.calls) == 1  # the lane decides if the request is sent again
 
 

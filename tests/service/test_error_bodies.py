@@ -51,6 +51,7 @@ EMPTY = [
     (402, b""),
     (402, b"<html>Payment Required</html>"),
     (429, body(code="1113", message="您的账户已欠费,请充值后重试。")),
+    (403, body(code="x", message="抱歉\uff0c您的账户余额不足")),  # with the comma of Chinese text
     (429, body(code="1113", message="余额不足或无可用资源包,请充值。")),
     (429, body(type="rate_limit_error", code="1113", message="[1113][Insufficient balance or no resource package.]")),
     (429, body(message="Insufficient balance or no resource package. Please recharge.", type="AI_APICallError")),

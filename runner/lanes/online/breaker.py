@@ -37,11 +37,16 @@ class Breaker:
         if len(self._outcomes) < self._window or self._failures <= self._max_failures:
             return None
         kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(filter(None, self._outcomes)).most_common())
+        others = (
+            ""
+            if self._failures == self._window
+            else ("The others were answered, so fewer at once may help: set service.limits.concurrency. ")
+        )
         return RunStopped(
             "breaker",
             f"{self._failures} of the last {self._window} calls to the service '{self._service}' failed ({kinds}; "
             f"breaker: more than {self._max_failures:g} of {self._window}); the last failure was: {error}. "
-            "Run the same command again when the service is well",
+            f"{others}Run the same command again when the service is well",
             exit_code=4,
         )
 

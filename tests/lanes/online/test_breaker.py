@@ -42,7 +42,7 @@ def test_the_message_gives_the_share_the_service_and_the_errors() -> None:
     stop = breaker.on_failure(ServerFault("HTTP 500: the last"))
     assert stop is not None
     assert (stop.reason, stop.exit_code) == ("breaker", 4)
-    for part in ("3 of the last 4", "'prod'", "server_error 3", "HTTP 500: the last"):
+    for part in ("3 of the last 4", "'prod'", "server_error 3", "HTTP 500: the last", "fewer at once"):
         assert part in str(stop)
 
 
