@@ -25,6 +25,7 @@ JudgeRunnerError
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -112,7 +113,10 @@ class RateLimited(Transient):
 
 
 class Busy(RateLimited):
-    """503 or 529 while the service has other requests in flight: it may have no room for more at once."""
+    """503 or 529 while the service has other requests in flight: it may have no room for more at once.
+
+    Also a connection for which this process has no descriptor left.
+    """
 
 
 class ServerFault(Transient):
@@ -207,11 +211,23 @@ class RunStopped(JudgeRunnerError):
         self.exit_code = exit_code
 
 
+# What to do about an error of the system, before the same command is run again.
+_OUTPUT_HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit on open files (ulimit -n) or lower the concurrency"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the run directory writable"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), "put the run directory back in its place"),
+    errno.EIO: "check the disk",
+}
+
+
 def output_failed(error: Exception) -> RunStopped:
     """Return the error for a run that stops because its rows cannot be written any more."""
+    number = error.errno if isinstance(error, OSError) else None
+    hint = _OUTPUT_HINTS.get(number, "mend what it names") if number is not None else "mend what it names"
     return RunStopped(
         "output",
         f"the output can no longer be written: {error}. All answers so far are kept in the journal; "
-        "free disk space (or fix the directory) and run the same command again.",
+        f"{hint} and run the same command again.",
         exit_code=3,
     )

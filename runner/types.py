@@ -35,6 +35,8 @@ TEXT_FIELDS = ("question", "answer", "answer1", "answer2", "reference")
 
 # The largest count of tokens that the columns can hold. A sum over attempts stops there.
 MAX_TOKENS = 2**31 - 1
+# The largest value of the columns `repeat` and `attempts`, which have 16 bits.
+MAX_REPEATS = 2**15 - 1
 
 
 class Secret:

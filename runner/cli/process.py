@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
 import signal
 import sys
 import traceback
@@ -12,6 +11,7 @@ from typing import NoReturn
 
 from runner.cli.commands import app
 from runner.cli.streams import guard_streams, print_error, print_message
+from runner.core import raise_open_file_limit
 from runner.errors import UsageError
 
 # Allocations between two garbage collections. Rows have no reference cycles, and with Python's default of 700 the
@@ -24,7 +24,7 @@ def main() -> None:
     guard_streams()
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         signal.signal(number, partial(_exit, code))
-    _raise_file_limit()
+    raise_open_file_limit()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 50, 1000)
     try:
@@ -52,13 +52,3 @@ def _exit_with_bug() -> NoReturn:
     print_message(traceback.format_exc().rstrip())
     print_error("this is a bug in judge-runner; all answers so far are kept, and the same command resumes the run")
     sys.exit(70)
-
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as possible: thousands of in-flight requests need thousands of sockets."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = hard if hard != resource.RLIM_INFINITY else 1 << 20
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
-    except (ValueError, OSError):
-        return

@@ -24,6 +24,7 @@ from runner.config.fields import (
     refused,
 )
 from runner.core import COMPLETION_CAP_PARAMETERS
+from runner.types import MAX_REPEATS
 
 # The known forms of judge text (docs/verdicts.md).
 VerdictFormat = Literal[
@@ -108,6 +109,12 @@ def _whole_caps(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**value, **caps}
 
 
+def _countable(value: int) -> int:
+    if value > MAX_REPEATS:
+        raise expected(f"a number up to {MAX_REPEATS:,}, the largest that the column `repeat` holds")
+    return value
+
+
 def _valid_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
         raise expected("a name of letters, digits, '_', '.' and '-'")
@@ -127,7 +134,9 @@ class JudgeConfig(Frozen):
         default={}, description="Added to the request body: temperature, top_p, max_tokens, ..."
     )
     swap: Flag = Field(default=False, description="Pairwise: judge in both orders of the answers.")
-    repeats: PositiveInt = Field(default=1, description="How many times each request is sent.")
+    repeats: Annotated[PositiveInt, AfterValidator(_countable)] = Field(
+        default=1, description="How many times each request is sent."
+    )
     reask: NonNegativeInt = Field(
         default=1, description="How many times a request is sent again if no verdict can be read."
     )

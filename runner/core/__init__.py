@@ -5,6 +5,13 @@ from __future__ import annotations
 from runner.core.child import python_command
 from runner.core.files import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json, write_text
 from runner.core.finish_reason import Ending, ending_of
+from runner.core.open_files import (
+    NO_MORE_FILES,
+    RESERVED_OPEN_FILES,
+    connections_per_service,
+    open_file_limit,
+    raise_open_file_limit,
+)
 from runner.core.pricing import Price, no_price, price_of
 from runner.core.regex_check import check_regex_engine
 from runner.core.shutdown import Drained, DrainSignal
@@ -34,6 +41,8 @@ __all__ = [
     "COMPLETION_CAP_PARAMETERS",
     "COMPLETION_TOKENS",
     "MISSING",
+    "NO_MORE_FILES",
+    "RESERVED_OPEN_FILES",
     "TEMPLATE_TOKENS",
     "TEMPORARY_SUFFIX",
     "DrainSignal",
@@ -42,6 +51,7 @@ __all__ = [
     "Price",
     "WaitQueue",
     "check_regex_engine",
+    "connections_per_service",
     "counted",
     "duration",
     "ending_of",
@@ -54,9 +64,11 @@ __all__ = [
     "lower_bound",
     "nearest",
     "no_price",
+    "open_file_limit",
     "price_of",
     "put_in_place",
     "python_command",
+    "raise_open_file_limit",
     "splits",
     "storable",
     "sync_directory",

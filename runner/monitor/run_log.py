@@ -30,6 +30,18 @@ class JsonLines(logging.Formatter):
 
 
 class _BestEffortHandler(logging.FileHandler):
+    """Opens the file at once, so that a descriptor is left for it, and again for each record as long as that fails."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        with suppress(OSError):
+            self.stream = self._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, if that is possible: opening the file may fail, which `logging` does not expect."""
+        with suppress(OSError):
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name in `logging`
         """Ignore the error: an unwritable log must neither end the run nor fill the terminal."""
 
@@ -43,7 +55,7 @@ class _BestEffortHandler(logging.FileHandler):
 def log_to_file(path: Path) -> Iterator[None]:
     """Append the log records of this package to a file, for the duration of the block."""
     logger = logging.getLogger("runner")
-    handler = _BestEffortHandler(path, encoding="utf-8", delay=True)
+    handler = _BestEffortHandler(path)
     handler.setFormatter(JsonLines())
     previous_level = logger.level
     logger.setLevel(logging.INFO)

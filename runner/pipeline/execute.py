@@ -21,7 +21,7 @@ from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun, open_run
 from runner.pipeline.scheduler import LanePolicy, LaneScheduler
 from runner.planning import Route, RunOptions, estimate_requests, route_requests, why_not_batch
-from runner.results import ResultRecorder, ResultWriter
+from runner.results import ResultRecorder, ResultWriter, RunDirectory
 from runner.service import Client, embedded_emulator
 
 STATUS_INTERVAL_SECONDS = 1.0
@@ -87,8 +87,9 @@ async def _run_lanes(run: OpenRun, manifest: RunManifest) -> None:
         route = await anyio.to_thread.run_sync(_choose_route, run)
         if run.done.missing():
             manifest.route = route
-        factory = LaneFactory(run, ResultRecorder(writer, run.shared, run.prices, run.done), clients, addresses)
         display = progress_display(config.monitor.progress, options.quiet)
+        recorder = ResultRecorder(writer, run.shared, run.prices, run.done)
+        factory = LaneFactory(run, recorder, clients, addresses, display.notify)
         lanes = LaneScheduler(run, manifest, _lane_policy(run, route), factory.lane, display.notify)
         stop = None
         async with anyio.create_task_group() as helpers:
@@ -159,15 +160,27 @@ async def _result_writer(run: OpenRun, manifest: RunManifest) -> AsyncIterator[R
         output.rows_per_part,
         output.compression,
         run.done.owners,
+        run.rejected,
     )
     try:
+        writer.open()
         yield writer
     finally:
         with anyio.CancelScope(shield=True):
-            if manifest.aborted:
+            if manifest.aborted or not _is_in_place(run.directory):
                 writer.abort()
             else:
                 await writer.close()
+    if not manifest.aborted:
+        await anyio.to_thread.run_sync(writer.check)
+
+
+def _is_in_place(directory: RunDirectory) -> bool:
+    try:
+        directory.check_in_place()
+    except OSError:
+        return False
+    return True
 
 
 @asynccontextmanager
@@ -206,6 +219,7 @@ async def _update_every_second(
     with display:
         while True:
             try:
+                manifest.check_in_place()
                 await writer.sync()
             except RunStopped as stop:
                 lanes.drain(stop, grace=0)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from runner.config import JudgeConfig, ServiceConfig
-from runner.core import COMPLETION_CAP_PARAMETERS, COMPLETION_TOKENS, TEMPLATE_TOKENS
+from runner.core import (
+    COMPLETION_CAP_PARAMETERS,
+    COMPLETION_TOKENS,
+    RESERVED_OPEN_FILES,
+    TEMPLATE_TOKENS,
+    connections_per_service,
+    open_file_limit,
+)
 from runner.dataset import Prefetcher, chunks
 from runner.lanes import Lane, PendingWork
 from runner.lanes.batch import (
@@ -25,6 +33,8 @@ from runner.planning import batch_services
 from runner.results import ResultRecorder, extra_float_columns
 from runner.service import Client
 
+log = logging.getLogger(__name__)
+
 
 class LaneFactory:
     """Builds the lanes of one run.
@@ -34,6 +44,7 @@ class LaneFactory:
         recorder: records the rows of all lanes.
         clients: the clients by service name and base URL.
         addresses: the current base URL of each service.
+        notify: shows a message.
     """
 
     def __init__(
@@ -42,11 +53,13 @@ class LaneFactory:
         recorder: ResultRecorder,
         clients: Mapping[tuple[str, str], Client],
         addresses: Mapping[str, str],
+        notify: Callable[[str], None],
     ) -> None:
         self._run = run
         self._recorder = recorder
         self._clients = clients
         self._addresses = addresses
+        self._notify = notify
         self._config = run.inputs.config
         self._service = self._config.services[0]
 
@@ -89,13 +102,21 @@ class LaneFactory:
 
     def _spec(self, service: ServiceConfig) -> BackendSpec:
         limits, longest_wait = service.limits, self._config.online.retry.longest_wait
-        concurrency = limits.concurrency
+        concurrency, most = limits.concurrency, connections_per_service(len(self._config.services))
+        wanted = concurrency if isinstance(concurrency, int) else concurrency.max
+        if wanted > most:
+            message = (
+                f"service '{service.name}': at most {most} requests in flight, not {wanted}: this process may have "
+                f"{open_file_limit()} open files (ulimit -n), and {RESERVED_OPEN_FILES} are kept for the run's own"
+            )
+            log.warning("%s", message)
+            self._notify(message)
         return BackendSpec(
             service.name,
             self._clients[service.name, self._addresses[service.name]],
-            concurrency
+            min(concurrency, most)
             if isinstance(concurrency, int)
-            else AdaptiveController(concurrency.start, concurrency.max, longest_wait),
+            else AdaptiveController(min(concurrency.start, most), min(concurrency.max, most), longest_wait),
             limits.rpm,
             None if limits.tpm is None else TokenQuota(limits.tpm, self._estimators()),
         )

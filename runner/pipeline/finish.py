@@ -154,7 +154,7 @@ def finish_run(run: OpenRun, manifest: RunManifest, stop: RunStopped | None) -> 
         report=report,
         report_problem=report_problem,
         emulated=manifest.emulated,
-        notes=(*manifest.model_notes(), *_id_notes(run, stop), *failed_batches(run.ledger)),
+        notes=(*_rejected_notes(run), *manifest.model_notes(), *_id_notes(run, stop), *failed_batches(run.ledger)),
         causes=tuple(commonest(manifest.counts.causes.values())),
     )
 
@@ -187,6 +187,11 @@ def _id_notes(run: OpenRun, stop: RunStopped | None) -> list[str]:
         return []
     log.warning("%s", shared.described())
     return [shared.described()]
+
+
+def _rejected_notes(run: OpenRun) -> list[str]:
+    note = run.rejected.note()
+    return [] if note is None else [note]
 
 
 def _write_report(run: OpenRun) -> tuple[Path | None, str | None]:

@@ -113,11 +113,19 @@ class RunManifest:
         """Returns True if another process requested a drain (`judge-runner cancel`)."""
         return self._run.directory.is_drain_requested()
 
+    def check_in_place(self) -> None:
+        """Raise RunStopped if the run directory was moved, deleted or replaced under the run."""
+        try:
+            self._run.directory.check_in_place()
+        except OSError as error:
+            raise output_failed(error) from error
+
     def update(self) -> Progress:
         """Write status.json and return its content; a failure to write it is logged and does not stop the run."""
         progress = self._progress(None, None)
         self.model_notes()
         try:
+            self._run.directory.check_in_place()
             write_json(self._run.directory.status, msgspec.to_builtins(progress), durable=False)
         except OSError as error:
             log.warning("status.json cannot be written: %s", error)

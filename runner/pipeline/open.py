@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from runner.config import RunConfig
-from runner.core import Price, counted, write_text
+from runner.core import Price, connections_per_service, counted, write_text
 from runner.dataset import DatasetFingerprint, growth, take_fingerprint
 from runner.errors import RunDirectoryError, UsageError
 from runner.lanes.batch import (
@@ -43,6 +43,7 @@ from runner.planning import (
 )
 from runner.results import (
     CompletionIndex,
+    Rejected,
     RunDirectory,
     add_missing_columns,
     dataset_fields,
@@ -67,6 +68,7 @@ class OpenRun(msgspec.Struct, frozen=True):
         fingerprint: row counts and content hashes of the dataset's files.
         done: the index of finished requests.
         next_part: the number of the next journal segment and part.
+        rejected: what of the journal cannot become a row.
         shared: for each variant, the columns that have the same value for all its rows.
         prices: for each variant, the price of its tokens.
         earlier: run.json as the last call left it; empty in a new directory.
@@ -82,6 +84,7 @@ class OpenRun(msgspec.Struct, frozen=True):
     fingerprint: DatasetFingerprint
     done: CompletionIndex
     next_part: int
+    rejected: Rejected
     shared: tuple[Row, ...]
     prices: tuple[Price, ...]
     earlier: dict[str, Any]
@@ -103,6 +106,7 @@ def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
         UsageError: the configuration, the dataset, an option or the run directory is not valid.
     """
     inputs = check_inputs(config)
+    connections_per_service(len(config.services))
     for warning in inputs.warnings:
         log.warning("%s", warning)
     if options.detach and any(service.kind == "emulator" for service in config.services):
@@ -162,7 +166,8 @@ def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirect
     known = DatasetFingerprint.from_data(earlier["dataset"]) if earlier else None
     fingerprint = take_fingerprint(inputs.files, known)
     stored_schema = directory.read_schema() or inputs.schema
-    next_part = recover_results(directory.path, stored_schema, config.output.compression)
+    rejected = Rejected(directory.journal)
+    next_part = recover_results(directory.path, stored_schema, config.output.compression, rejected)
     ledger = _open_ledger(directory, config)
     lookup = row_lookup(inputs, fingerprint, inputs.reader.sample)
     context = ReparseContext(inputs.panel, variant_keys(inputs.panel), prices_by_variant(config, inputs.panel), lookup)
@@ -185,6 +190,7 @@ def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirect
         fingerprint,
         done,
         next_part,
+        rejected,
         tuple(shared_columns(config, variant) for variant in inputs.panel.variants),
         context.prices,
         earlier,

@@ -13,7 +13,7 @@ from runner.config import RunConfig
 from runner.core import python_command
 from runner.errors import ReportFailed
 from runner.judge import scale_of
-from runner.results import RunDirectory, export_journal
+from runner.results import RunDirectory, check_parts, export_journal
 
 PAGE_PATH = Path("report") / "index.html"
 
@@ -21,8 +21,10 @@ PAGE_PATH = Path("report") / "index.html"
 def write_report(config: RunConfig) -> Path:
     """Write `report/` into the run directory and return the path of its page; raises ReportFailed.
 
-    Rows of the journal that are in no part yet are included.
+    Rows of the journal that are in no part yet are included. Raises RunDirectoryError if a part is damaged or a request
+    has several rows.
     """
+    check_parts(config.output.directory / "results")
     with tempfile.TemporaryDirectory(prefix="judge-runner-") as folder:
         journal = Path(folder) / "journal.parquet"
         try:

@@ -7,9 +7,11 @@ from runner.results.common_scale import CommonScale
 from runner.results.completion import CompletionIndex, VariantKey, load_completion_index
 from runner.results.exporter import export_journal, export_results, open_snapshot
 from runner.results.journal import encode_row, read_segment, replace_surrogates, segment_paths
+from runner.results.part_check import check_parts
 from runner.results.parts import part_paths, read_part_batches, rewrite_part
 from runner.results.recorder import ResultRecorder
 from runner.results.recovery import add_missing_columns, recover_results
+from runner.results.rejected import Rejected
 from runner.results.row_counts import RowCounts
 from runner.results.run_directory import RunDirectory, move_aside, schema_text
 from runner.results.samples import Aggregation, write_samples
@@ -30,12 +32,14 @@ __all__ = [
     "Cause",
     "CommonScale",
     "CompletionIndex",
+    "Rejected",
     "ResultRecorder",
     "ResultWriter",
     "RowCounts",
     "RunDirectory",
     "VariantKey",
     "add_missing_columns",
+    "check_parts",
     "commonest",
     "dataset_fields",
     "encode_row",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.results.part_check import check_parts
 from runner.results.parts import part_paths, read_part_batches
 from runner.results.row_block import RowBlock
 from runner.results.row_counts import RowCounts
@@ -83,6 +84,10 @@ class CompletionIndex:
     def submitted(self) -> int:
         """Returns the number of requests in batches whose results are not collected yet."""
         return self._states.count(SUBMITTED)
+
+    def answered(self) -> int:
+        """Returns the number of requests that have a row that stays."""
+        return self._states.count(ANSWERED)
 
     def submit(self, ordinal: int, variant: int) -> None:
         """Mark a request as part of a batch, so that no other lane sends it; has no effect if it has a row."""
@@ -198,7 +203,7 @@ def load_completion_index(
             its new row will have.
 
     Raises:
-        RunDirectoryError: a part cannot be read.
+        RunDirectoryError: a part cannot be read, or a request has several rows.
     """
     index = CompletionIndex(samples, variants)
     replaced = replaced or {}
@@ -208,6 +213,8 @@ def load_completion_index(
             has_retries = _add_rows(index, batch, retry) or has_retries
         if has_retries:
             _add_retries(index, path, number, retry, replaced)
+    if index.counts.done != index.answered():  # a request was counted twice
+        check_parts(directory / "results")
     return index
 
 

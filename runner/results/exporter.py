@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.core import TEMPORARY_SUFFIX
+from runner.core import TEMPORARY_SUFFIX, put_in_place
 from runner.errors import UsageError
 from runner.results.cells import EXCEL_CELL_MAX_UTF16_UNITS, ExcelCells, plain_cell
 from runner.results.journal import decode_row, segment_paths
@@ -160,7 +160,7 @@ def _write(target: Path, ending: str, schema: pa.Schema, batches: Iterator[pa.Re
 
 
 def _write_parquet(target: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
-    writer = PartWriter(target, schema, "zstd")
+    writer = PartWriter(target, schema, "zstd", put_in_place)
     try:
         for batch in batches:
             writer.add_batch(batch)

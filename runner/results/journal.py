@@ -1,7 +1,8 @@
 """The journal: rows that are not in a part yet, one JSON line each.
 
 A segment is written by one process only; a later process never appends to it, but turns it into a part when it starts.
-So only the last write of a process can leave a torn line, which costs that one row.
+So only the last write of a process can leave a torn line, which costs that one row. Each line ends with its own
+checksum, so that a line that the disk has changed is not taken for a row. Earlier versions wrote none.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import errno
 import math
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -26,6 +28,8 @@ _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 
 _NAME = re.compile(r"segment-(\d{5,})\.jsonl")
+_CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"\}\n')
+_CHECKSUM_BYTES = len(b',"crc32":"01234567"}\n')
 
 
 def segment_path(journal: Path, number: int) -> Path:
@@ -75,7 +79,7 @@ class Segment:
         Raises:
             OSError: the rows could not be written completely; a partial write is truncated.
         """
-        lines = [encode_row(row, self._floats) + b"\n" for row in rows]
+        lines = [with_checksum(encode_row(row, self._floats)) for row in rows]
         start = self._size
         self._write(b"".join(lines), len(rows))
         return list(accumulate(map(len, lines[:-1]), initial=start))
@@ -151,7 +155,14 @@ def encode_block(block: RowBlock, floats: Collection[str] = ()) -> bytes:
 
 def _lines(columns: Columns, floats: Collection[str]) -> bytes:
     encodable = {**columns, **{name: _without_non_finite(columns[name]) for name in floats if name in columns}}
-    return _encoder.encode_lines(list(map(_line_type(tuple(encodable)), *encodable.values())))
+    lines = map(_line_type(tuple(encodable)), *encodable.values())
+    return b"".join([with_checksum(_encode(line)) for line in lines])
+
+
+def with_checksum(encoded: bytes) -> bytes:
+    """Return a JSON object as a line that ends with the CRC-32 of all before it, as the key `crc32`."""
+    content = encoded[:-1]
+    return b'%b,"crc32":"%08x"}\n' % (content, crc32(content))
 
 
 @lru_cache(maxsize=16)
@@ -183,14 +194,22 @@ def replace_surrogates(value: Any) -> Any:
     return value
 
 
-def read_segment(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield the complete rows of a segment with the byte offsets of their lines; torn lines are skipped."""
+def read_segment(path: Path, on_damaged: Callable[[int, bytes], None] | None = None) -> Iterator[tuple[int, Row]]:
+    """Yield the complete rows of a segment with the byte offsets of their lines.
+
+    Args:
+        path: the segment.
+        on_damaged: called with the offset and the bytes of each other line, except for one that is cut off at the end:
+            that is what a kill leaves.
+    """
     offset = 0
     with path.open("rb") as lines:
         for line in lines:
             row = decode_row(line)
             if row is not None:
                 yield offset, row
+            elif on_damaged is not None and line.endswith(b"\n"):
+                on_damaged(offset, line)
             offset += len(line)
 
 
@@ -205,11 +224,16 @@ def read_at(path: Path, offset: int) -> Row:
 
 
 def decode_row(line: bytes) -> Row | None:
-    """Decode one journal line; None if it is torn."""
+    """Decode one journal line; None if it is torn or damaged."""
     if not line.endswith(b"\n"):
         return None
+    if (found := _CHECKSUM.fullmatch(line, max(0, len(line) - _CHECKSUM_BYTES))) is not None:
+        content = line[:-_CHECKSUM_BYTES]
+        if crc32(content) != int(found[1], 16):
+            return None
+        line = content + b"}"
     try:
         row = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return row if isinstance(row, dict) and "custom_id" in row else None

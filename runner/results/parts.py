@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from runner.core import TEMPORARY_SUFFIX, put_in_place
+from runner.core import TEMPORARY_SUFFIX
 from runner.errors import RunDirectoryError
 from runner.model_names import EMULATED_PREFIX
+from runner.results.checksums import damage, put_in_place_with_checksum
 from runner.results.schema import to_batch
 from runner.types import Row
 from runner.values import exact_rows
@@ -78,10 +79,23 @@ class PartWriter:
     Attributes:
         final: the final path.
         rows: the number of rows written so far.
+
+    Args:
+        final: the final path.
+        schema: the columns.
+        compression: the Parquet compression.
+        place: gives the finished file its final name; files of a run directory also get a checksum.
     """
 
-    def __init__(self, final: Path, schema: pa.Schema, compression: str) -> None:
+    def __init__(
+        self,
+        final: Path,
+        schema: pa.Schema,
+        compression: str,
+        place: Callable[[Path, Path], None] = put_in_place_with_checksum,
+    ) -> None:
         self.final = final
+        self._place = place
         self.rows = 0
         self._schema = schema
         self._compression = compression
@@ -117,6 +131,7 @@ class PartWriter:
                 compression=self._compression,
                 use_dictionary=_dictionary_columns(self._schema),
                 write_statistics=["ordinal"],
+                write_page_checksum=True,
             )
         return self._opened
 
@@ -127,7 +142,7 @@ class PartWriter:
         if self._is_emulated and not EMULATED_METADATA.keys() <= (self._writer.schema.metadata or {}).keys():
             self._writer.add_key_value_metadata(EMULATED_METADATA)
         self._writer.close()
-        put_in_place(self._temporary, self.final)
+        self._place(self._temporary, self.final)
 
     def abandon(self) -> None:
         """Delete the temporary file; never raises OSError or ArrowException."""
@@ -152,17 +167,25 @@ def _leaves(path: str, kind: pa.DataType) -> list[str]:
     return [path]
 
 
+# What reading a damaged part raises: pyarrow's errors are OSError or ArrowException, but a text that is not UTF-8 and a
+# schema that makes no sense come through as Python's own.
+_DAMAGE = (OSError, pa.ArrowException, ValueError, TypeError, KeyError, IndexError, MemoryError)
+
+
 def open_part(path: Path) -> pq.ParquetFile:
-    """Open a part; raises RunDirectoryError if it cannot be read."""
+    """Open a part; raises RunDirectoryError if it cannot be read or is damaged."""
     try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
+        if (problem := damage(path)) is not None:
+            raise _unreadable(path, problem)
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except _DAMAGE as error:
+        raise _unreadable(path, str(error)) from error
 
 
-def _unreadable(path: Path, error: Exception) -> RunDirectoryError:
+def _unreadable(path: Path, problem: str) -> RunDirectoryError:
+    why = problem.splitlines()[0] if problem else "no reason given"
     return RunDirectoryError(
-        f"{path}: this part cannot be read ({str(error).splitlines()[0]}) and its journal segment is gone. "
+        f"{path}: this part cannot be read ({why}) and its journal segment is gone. "
         "Restore a copy of it, or move it away: its requests are then sent (and paid for) again."
     )
 
@@ -182,8 +205,8 @@ def read_part_batches(path: Path, columns: Sequence[str] | None = None, size: in
     try:
         present = None if columns is None else [name for name in columns if name in part.schema_arrow.names]
         yield from part.iter_batches(size, columns=present)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
+    except _DAMAGE as error:
+        raise _unreadable(path, str(error)) from error
     finally:
         part.close()
 

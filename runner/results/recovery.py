@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from runner.core import TEMPORARY_SUFFIX
 from runner.errors import RunDirectoryError
+from runner.results.checksums import checksum_path
 from runner.results.completion import ROWS_PER_READ
-from runner.results.journal import read_segment, segment_paths
+from runner.results.journal import encode_row, read_segment, segment_paths
 from runner.results.parts import (
     RowGroupBuffer,
     open_part,
@@ -23,21 +24,25 @@ from runner.results.parts import (
     rewrite_part_batches,
     with_all_columns,
 )
-from runner.results.schema import to_batch
+from runner.results.rejected import Rejected
+from runner.results.schema import to_batches
 from runner.results.writer import ROWS_PER_BATCH, SegmentCompactor
+from runner.types import Row
 
 log = logging.getLogger(__name__)
 
 
-def recover_results(directory: Path, schema: pa.Schema, compression: str) -> int:
+def recover_results(directory: Path, schema: pa.Schema, compression: str, rejected: Rejected | None = None) -> int:
     """Bring `results/` and `journal/` into a consistent state, however the last process ended.
 
-    Temporary files are removed. A segment whose part exists is deleted. Every other segment becomes its part.
+    Temporary files are removed. A segment whose part exists is deleted. Every other segment becomes its part, without
+    the lines that are damaged and the rows that do not fit their columns.
 
     Args:
         directory: the run directory.
         schema: the schema of the parts and of the journal.
         compression: the Parquet compression of new parts.
+        rejected: takes those lines and rows.
 
     Returns:
         The next free part number.
@@ -46,7 +51,8 @@ def recover_results(directory: Path, schema: pa.Schema, compression: str) -> int
         RunDirectoryError: a part cannot be read and its segment is gone.
     """
     results, journal = directory / "results", directory / "journal"
-    for folder in (results, journal, directory):
+    rejected = rejected or Rejected(journal)
+    for folder in (results, journal, directory, directory / "checksums"):
         for temporary in folder.glob(f".*{TEMPORARY_SUFFIX}"):
             temporary.unlink()
     segments, parts = segment_paths(journal), part_paths(results)
@@ -56,7 +62,7 @@ def recover_results(directory: Path, schema: pa.Schema, compression: str) -> int
         if part_path(results, number).exists():
             segment.unlink()
         else:
-            _make_part(results, segment, number, schema, compression)
+            _make_part(results, segment, number, schema, compression, rejected)
     return max([*segments, *parts], default=-1) + 1
 
 
@@ -102,26 +108,43 @@ def _check_part(path: Path, segment: Path | None) -> None:
             raise
         log.warning("%s cannot be read; it is made again from its segment", path)
         path.unlink()
+        checksum_path(path).unlink(missing_ok=True)
 
 
-def _make_part(results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
+def _make_part(
+    results: Path, segment: Path, number: int, schema: pa.Schema, compression: str, rejected: Rejected
+) -> None:
     compactor = SegmentCompactor(results, segment, number, schema, compression)
     owners = _owners(results, {row["custom_id"] for _, row in read_segment(segment)})
     buffer, new_rows, count = RowGroupBuffer(schema), [], 0
+
+    def convert(rows: list[Row]) -> list[pa.RecordBatch]:
+        nonlocal count
+        batches, refused = to_batches(rows, schema)
+        for row, why in refused:
+            rejected.add(segment, None, encode_row(row), why)
+        count += len(rows) - len(refused)
+        return batches
+
+    def add(rows: list[Row]) -> None:
+        for batch in convert(rows):
+            if buffer.add(batch):
+                compactor.add(buffer.take())
+
+    def note_damaged(offset: int, line: bytes) -> None:
+        rejected.add(segment, offset, line, "a damaged line")
+
     try:
-        for offset, row in read_segment(segment):
-            count += 1
+        for offset, row in read_segment(segment, note_damaged):
             owner = owners.get(row["custom_id"])
-            if owner is not None:
+            if owner is None:
+                new_rows.append(row)
+            elif convert([row]):
                 compactor.replace(owner, row["custom_id"], offset)
-                continue
-            new_rows.append(row)
             if len(new_rows) >= ROWS_PER_BATCH:
-                if buffer.add(to_batch(new_rows, schema)):
-                    compactor.add(buffer.take())
+                add(new_rows)
                 new_rows = []
-        if new_rows:
-            buffer.add(to_batch(new_rows, schema))
+        add(new_rows)
         if buffer.rows:
             compactor.add(buffer.take())
         compactor.finish(count)

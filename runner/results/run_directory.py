@@ -42,6 +42,8 @@ class RunDirectory:
         self.samples = path / "samples.parquet"
         self._drain_request = path / "drain"
         self._run = path / "run.json"
+        self._lock = path / "lock"
+        self._lock_handle: int | None = None
 
     def is_run(self) -> bool:
         """Returns True if the directory holds a run: run.json, a part, a journal segment or the state of a shard."""
@@ -82,7 +84,8 @@ class RunDirectory:
         return data
 
     def write_run(self, data: Mapping[str, Any]) -> None:
-        """Replace `run.json` atomically and durably; raises OSError."""
+        """Replace `run.json` atomically and durably; raises OSError, also if the directory is another's by now."""
+        self.check_in_place()
         write_json(self._run, {"schema_version": SCHEMA_VERSION, **data})
 
     def read_schema(self) -> pa.Schema | None:
@@ -105,7 +108,7 @@ class RunDirectory:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the directory's lock; raises RunDirectoryError if another process holds it."""
-        handle = _open_lock(self.path / "lock")
+        handle = _open_lock(self._lock)
         try:
             if not _lock_with_retries(handle):
                 holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
@@ -117,14 +120,33 @@ class RunDirectory:
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                 self._drain_request.unlink(missing_ok=True)
+            self._lock_handle = handle
             yield
         finally:
+            self._lock_handle = None
             os.close(handle)
+
+    def check_in_place(self) -> None:
+        """Check that the path still leads to the directory that this object holds, if it holds one.
+
+        Raises:
+            OSError: ESTALE: the directory was moved or deleted, or another one is in its place.
+        """
+        if self._lock_handle is None:
+            return
+        held = os.fstat(self._lock_handle)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = self._lock.stat()
+            if (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino):
+                return
+        raise OSError(
+            errno.ESTALE, "this run directory was moved, deleted or replaced while the run used it", str(self.path)
+        )
 
     def is_held(self) -> bool:
         """Returns True if a process holds the lock at the moment."""
         try:
-            handle = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:

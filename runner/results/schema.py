@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.types import MAX_TOKENS, Failure, JudgeRequest, RequestResult, Row, Verdict
+from runner.types import MAX_REPEATS, MAX_TOKENS, Failure, JudgeRequest, RequestResult, Row, Verdict
 from runner.values import inner_types, to_array
 
 DIMENSION = pa.struct([("name", pa.string()), ("answer", pa.int8()), ("score", pa.float64())])
@@ -57,9 +57,12 @@ FIELD_NAMES = frozenset(field.name for field in FIELDS)
 
 # The largest value of the columns that add up over the rows that a row replaces.
 _MOST = {
-    "attempts": 2**15 - 1,
+    "attempts": MAX_REPEATS,
     **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), MAX_TOKENS),
 }
+
+# What Arrow raises for a value that does not fit its column.
+UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 # Causes that may be gone next time: every later run sends the requests of such rows again.
 TRANSIENT_ERROR_TYPES = frozenset({"timeout", "connection", "server_error", "bad_reply", "batch_lost", "batch_expired"})
@@ -159,6 +162,24 @@ def verdict_dimensions(verdict: Verdict) -> list[Row]:
 def to_batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
     """Convert rows to one Arrow batch; columns of the schema that a row lacks are null."""
     return columns_to_batch({name: [row.get(name) for row in rows] for name in schema.names}, len(rows), schema)
+
+
+def to_batches(rows: Sequence[Row], schema: pa.Schema) -> tuple[list[pa.RecordBatch], list[tuple[Row, str]]]:
+    """Convert as many rows as possible.
+
+    Returns:
+        The batches, in order; and each row that does not fit its columns, with the reason.
+    """
+    if not rows:
+        return [], []
+    try:
+        return [to_batch(rows, schema)], []
+    except UNFIT as error:
+        if len(rows) == 1:
+            return [], [(rows[0], str(error))]
+    half = len(rows) // 2
+    (first, refused), (second, more) = to_batches(rows[:half], schema), to_batches(rows[half:], schema)
+    return first + second, refused + more
 
 
 def columns_to_batch(columns: Mapping[str, Sequence[Any]], rows: int, schema: pa.Schema) -> pa.RecordBatch:

@@ -14,11 +14,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from runner.core import sync_directory
-from runner.errors import output_failed
-from runner.results.journal import Segment, read_at, segment_path
+from runner.errors import RunDirectoryError, RunStopped, output_failed
+from runner.results.journal import Segment, encode_row, read_at, segment_path
+from runner.results.part_check import count_rows
 from runner.results.parts import PartWriter, RowGroupBuffer, part_path, rewrite_part
+from runner.results.rejected import Rejected
 from runner.results.row_block import RowBlock
-from runner.results.schema import columns_to_batch, extra_float_columns, to_batch
+from runner.results.schema import UNFIT, columns_to_batch, extra_float_columns, to_batches
 from runner.types import Row
 
 # Rows are converted to Arrow in groups of this size: the event loop pauses briefly, and the rows are still in cache.
@@ -30,7 +32,7 @@ MAX_PENDING_SEGMENTS = 2
 class SegmentCompactor:
     """Compacts one segment: new rows go into its own part, replacing rows into the parts of the rows they replace.
 
-    All methods except `replace` run in one thread.
+    All methods except `replace` and `reject` run in one thread.
     """
 
     def __init__(self, results: Path, segment: Path, number: int, schema: pa.Schema, compression: str) -> None:
@@ -58,6 +60,10 @@ class SegmentCompactor:
         """Note that the row at byte `offset` of the segment replaces a row of part `part`."""
         self._replaced.setdefault(part, {})[custom_id] = offset
         self._rows_taken += 1
+
+    def reject(self, rows: int) -> None:
+        """Note that so many rows of the segment are in no part: they do not fit their columns."""
+        self._rows_taken += rows
 
     def finish(self, rows: int) -> None:
         """Rewrite older parts, put the new part in place, delete the segment: in this order.
@@ -107,6 +113,7 @@ class ResultWriter:
         rows_per_part: a segment is closed when it holds this many rows.
         compression: the Parquet compression of the parts.
         owners: for a custom_id whose new row replaces an old one, the number of the part that holds the old row.
+        rejected: takes rows that do not fit their columns.
     """
 
     def __init__(
@@ -117,6 +124,7 @@ class ResultWriter:
         rows_per_part: int,
         compression: str,
         owners: Mapping[str, int],
+        rejected: Rejected | None = None,
     ) -> None:
         self._results = directory / "results"
         self._journal = directory / "journal"
@@ -125,6 +133,7 @@ class ResultWriter:
         self._rows_per_part = rows_per_part
         self._compression = compression
         self._owners = owners
+        self._rejected = rejected or Rejected(self._journal)
         self._float_columns = extra_float_columns(schema)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
         self._pending: list[Future[None]] = []
@@ -132,6 +141,38 @@ class ResultWriter:
         self._buffer = RowGroupBuffer(schema)
         self._segment: Segment | None = None
         self._compactor: SegmentCompactor | None = None
+        self._expected = 0  # rows that the parts hold at the end
+
+    def open(self) -> None:
+        """Create the first segment before anything is sent, so that the first answers have a place.
+
+        The file that it keeps open also takes a descriptor before the connections do.
+
+        Raises:
+            RunStopped: the output cannot be written.
+            RunDirectoryError: a part cannot be read.
+        """
+        self._expected = count_rows(self._results)
+        try:
+            self._open()
+        except OSError as error:
+            raise output_failed(error) from error
+
+    def check(self) -> None:
+        """Check that the parts hold what was written, once the writer is closed; raises RunStopped if they do not."""
+        try:
+            found = count_rows(self._results)
+        except RunDirectoryError as error:
+            raise RunStopped("output", str(error), exit_code=3) from error
+        if found == self._expected:
+            return
+        rejected = f"; {self._rejected.note()}" if self._rejected.count else ""
+        raise RunStopped(
+            "output",
+            f"{self._results}: the parts hold {found:,} rows, but {self._expected:,} were written{rejected}. Run the "
+            "same command again: it asks what has no row",
+            exit_code=3,
+        )
 
     def append(self, row: Row) -> int:
         """Write one row, as `extend` does; returns the number of the part that will hold it."""
@@ -156,6 +197,7 @@ class ResultWriter:
             parts = [self._assign(row, offset) for row, offset in zip(rows, offsets, strict=True)]
         else:
             self._rows += rows
+            self._expected += len(rows)
         if len(self._rows) >= ROWS_PER_BATCH:
             self._convert()
         if segment.rows >= self._rows_per_part:
@@ -170,9 +212,14 @@ class ResultWriter:
         except OSError as error:
             raise output_failed(error) from error
         part = self._number - 1
+        self._expected += len(block)
         if self._rows:
             self._convert()
-        self._add_to_buffer(columns_to_batch(block.columns, len(block), self._schema))
+        try:
+            self._add_to_buffer(columns_to_batch(block.columns, len(block), self._schema))
+        except UNFIT:
+            self._rows = [block.row(index) for index in range(len(block))]
+            self._convert()
         if segment.rows >= self._rows_per_part:
             self._roll()
         return part
@@ -182,8 +229,11 @@ class ResultWriter:
         owner = self._owners.get(row["custom_id"])
         if owner is None:
             self._rows.append(row)
+            self._expected += 1
             return self._number - 1
-        if self._compactor is not None:
+        _, refused = to_batches([row], self._schema)
+        self._reject(refused)
+        if self._compactor is not None and not refused:
             self._compactor.replace(owner, row["custom_id"], offset)
         return owner
 
@@ -245,7 +295,22 @@ class ResultWriter:
 
     def _convert(self) -> None:
         rows, self._rows = self._rows, []
-        self._add_to_buffer(to_batch(rows, self._schema))
+        batches, refused = to_batches(rows, self._schema)
+        self._reject(refused)
+        for batch in batches:
+            self._add_to_buffer(batch)
+
+    def _reject(self, refused: Sequence[tuple[Row, str]]) -> None:
+        """Keep rows aside that do not fit their columns; raises RunStopped."""
+        segment, compactor = self._segment, self._compactor
+        if not refused or segment is None or compactor is None:
+            return
+        try:
+            for row, why in refused:
+                self._rejected.add(segment.path, None, encode_row(row, self._float_columns), why)
+        except OSError as error:
+            raise output_failed(error) from error
+        compactor.reject(len(refused))
 
     def _add_to_buffer(self, batch: pa.RecordBatch) -> None:
         if self._buffer.add(batch):

@@ -8,8 +8,18 @@ import aiohttp
 import msgspec
 from aiohttp.http import HttpProcessingError
 
-from runner.core import escape_controls
-from runner.errors import BadReply, ConnectFailed, ConnectionLost, Fatal, RateLimited, Refused, ServiceError, TimedOut
+from runner.core import NO_MORE_FILES, escape_controls, open_file_limit
+from runner.errors import (
+    BadReply,
+    Busy,
+    ConnectFailed,
+    ConnectionLost,
+    Fatal,
+    RateLimited,
+    Refused,
+    ServiceError,
+    TimedOut,
+)
 from runner.service.proxy import Proxy
 
 _SCHEME_HINT = "it may speak plain http: check whether service.base_url begins with http:// or https://"
@@ -88,6 +98,8 @@ def connection_error(error: Exception, total: float, target: CallTarget) -> Serv
             return ConnectFailed(f"no connection within the connect timeout{target.via}")
         case aiohttp.ClientProxyConnectionError():
             return ConnectFailed(f"no connection to the proxy {target.proxy}: {detail}")
+        case aiohttp.ClientConnectorError() if error.errno in NO_MORE_FILES:
+            return Busy(f"no connection: this process may open no more files (ulimit -n is {open_file_limit()})")
         case aiohttp.ClientConnectorError():
             return ConnectFailed(f"{detail}{target.via}")
         case aiohttp.ClientHttpProxyError():

@@ -42,6 +42,13 @@ def test_other_numbers_are_no_whole_ones(load_error: LoadError, number: str) -> 
     assert "judge.yaml:3: service.limits.rpm: expected a whole number of at least 1, found" in message
 
 
+@pytest.mark.parametrize("number", ["32768", "33000", "99999999999"])
+def test_more_repeats_than_the_column_holds(load: Load, load_error: LoadError, number: str) -> None:
+    assert load("dataset: {path: a.jsonl}\njudge: {repeats: 32767}\n").judges[0].repeats == 32_767
+    message = load_error(f"dataset: {{path: a.jsonl}}\njudge: {{repeats: {number}}}\n")
+    assert "judge.repeats: expected a number up to 32,767" in message
+
+
 def test_the_emulator_takes_them_too() -> None:
     options = EmulatorOptions.from_mapping({"rpm": 6e2, "latency": {"median": 1.0}, "batch": {"fail": 2.0}})
     assert (options.rpm, options.latency.median, options.batch.fail) == (600, 1.0, 2)

@@ -15,7 +15,7 @@ import pytest
 from bench_run import Bench, emulator
 
 from runner.errors import RunDirectoryError
-from runner.results import RunDirectory, part_paths, parts
+from runner.results import RunDirectory, checksums, part_paths
 
 IN_FLIGHT = 4
 
@@ -91,7 +91,7 @@ def test_parts_that_cannot_be_put_in_place(tmp_path: Path, url: str, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "put_in_place", full)
+        patch.setattr(checksums, "put_in_place", full)
         summary = bench.run()
     assert (summary.exit_code, summary.stop_reason) == (3, "output")
     assert bench.rows == []

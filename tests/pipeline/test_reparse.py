@@ -14,7 +14,7 @@ from bench_run import TEMPLATE, Bench, emulator
 from runner.core import no_price
 from runner.errors import RunDirectoryError
 from runner.pipeline.reparse import ReparseContext, reparse_rows
-from runner.results import RunDirectory, parts
+from runner.results import RunDirectory, checksums
 from runner.types import Dimension, JudgeResponse, Verdict
 
 FIRST = {"judge.verdict": {"pattern": r"(\d+)", "kind": "score", "pick": "first"}}
@@ -102,7 +102,7 @@ def test_after_an_interruption_all_responses_are_parsed_even_with_the_old_settin
 ) -> None:
     """Some parts then have the new settings; a run with the old ones must not take them for up to date."""
     before = bench.rows
-    real, done = parts.put_in_place, 0
+    real, done = checksums.put_in_place, 0
 
     def interrupt(temporary: Path, final: Path) -> None:
         nonlocal done
@@ -112,7 +112,7 @@ def test_after_an_interruption_all_responses_are_parsed_even_with_the_old_settin
         real(temporary, final)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "put_in_place", interrupt)
+        patch.setattr(checksums, "put_in_place", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bench.run(LETTERS)
     assert sum(row["label"] is not None for row in bench.rows) == min(10, 4 * at)
@@ -128,7 +128,7 @@ def test_a_full_disk_is_reported_and_the_old_parts_remain(bench: Bench, monkeypa
 
     before, asked = bench.rows, bench.request_count
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "put_in_place", full)
+        patch.setattr(checksums, "put_in_place", full)
         with pytest.raises(RunDirectoryError, match=r"cannot be recovered: .*No space left"):
             bench.run(LETTERS)
     assert (bench.rows, bench.request_count) == (before, asked)

@@ -14,6 +14,7 @@ from result_rows import stored_row
 
 from runner.errors import RunDirectoryError
 from runner.results import part_paths, read_part_batches, results_schema, rewrite_part
+from runner.results.checksums import checksum_path
 from runner.results.parts import PartWriter, open_part, part_path
 from runner.results.schema import to_batch
 
@@ -64,6 +65,9 @@ def test_damage_is_reported_although_the_footer_is_intact(tmp_path: Path) -> Non
     start = meta.data_page_offset
     content[start : start + meta.total_compressed_size] = bytes(meta.total_compressed_size)
     path.write_bytes(content)
+    with pytest.raises(RunDirectoryError, match=r"part-00000\.parquet.*checksums"):
+        open_part(path)
+    checksum_path(path).unlink()  # as in a run directory of an earlier version
     open_part(path).close()
     with pytest.raises(RunDirectoryError, match=r"part-00000\.parquet"):
         list(read_part_batches(path))
@@ -86,7 +90,7 @@ def test_a_failed_rewrite_leaves_the_old_part(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     rewrite_part(path, SCHEMA, "zstd", lambda rows: [{**row, "score": 1.5} for row in rows])
     assert pq.read_table(path)["score"].to_pylist() == [1.5] * 5
-    assert [entry.name for entry in tmp_path.iterdir()] == ["part-00000.parquet"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checksums", "part-00000.parquet"]
 
 
 def test_abandoning_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

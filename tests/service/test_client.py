@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
+import resource
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,7 @@ from raw_server import (
     visible_text,
 )
 
-from runner.errors import BadReply, ConnectFailed, ConnectionLost, Fatal, Refused, ServerFault, TimedOut
+from runner.errors import BadReply, Busy, ConnectFailed, ConnectionLost, Fatal, Refused, ServerFault, TimedOut
 from runner.service.transport import SessionTransport, TransportFactory
 from runner.service.transport_direct import DirectTransport
 from runner.types import Secret
@@ -77,6 +80,24 @@ async def test_a_refused_connection() -> None:
 async def test_an_unknown_host_name() -> None:
     error = await failure("http://no-such-host.invalid/v1", timeout={"total": 20})
     assert isinstance(error, ConnectFailed)
+
+
+async def test_without_a_descriptor_left_the_request_waits() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(answering(response(200, ANSWER))) as server, client(server.url) as judge:
+        taken = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        try:
+            with suppress(OSError):
+                while True:
+                    taken.append(os.open(os.devnull, os.O_RDONLY))
+            with pytest.raises(Busy, match=r"may open no more files .ulimit -n is 256"):
+                await judge.chat(BODY)
+        finally:
+            for each in taken:
+                os.close(each)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert (await judge.chat(BODY)).text == "[[4]]"
 
 
 async def test_the_connect_timeout() -> None:
