@@ -17,6 +17,7 @@ JudgeRunnerError
 │   │   │   └── Busy              503 or 529 while other requests are in flight
 │   │   ├── ServerFault         5xx, 408, 409, 425, 450, 499
 │   │   └── BadReply            a 2xx without an answer
+│   │       └── ReplyTooLarge     one of more bytes than are read
 │   ├── Refused               this request will never be answered: `bad_request`, `content_filter` or `too_long`
 │   └── Fatal                 no request will be answered: authentication, exhausted quota, wrong address
 ├── NoBatchApi                the service has no Files or no Batch API; the online lane is used
@@ -147,6 +148,13 @@ class BadReply(Transient):
         super().__init__(message, status=status, retry_after=retry_after)
         self.is_foreign = is_foreign
         self.is_answer = is_answer
+
+
+class ReplyTooLarge(BadReply):
+    """A 2xx with more bytes than are read (`service.max_reply_mb`): the service is up, and the rest is not read."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, is_answer=True)
 
 
 class Refused(ServiceError):

@@ -181,6 +181,7 @@ class ServiceConfig(Frozen):
         default={}, description="Added to the address of every call, such as api-version; secrets only as ${VAR}."
     )
     stream: Flag = Field(default=False, description="Ask for a stream of events, for models that give no other reply.")
+    max_reply_mb: PositiveInt = Field(default=16, description="The largest reply that is read, in MB, decompressed.")
     proxy: Annotated[SecretText | None, BeforeValidator(_proxy)] = Field(
         default=None, description="A proxy for this service; a password only as ${VAR}."
     )

@@ -20,6 +20,7 @@ from runner.config import ServiceConfig
 from runner.emulator.marker import EMULATED_HEADER
 from runner.errors import ConfigError, Fatal, ServiceError
 from runner.model_names import EMULATED_PREFIX
+from runner.service.bounded import read_bounded
 from runner.service.event_stream import as_streaming
 from runner.service.failures import CallTarget, FirstReplies, connection_error, explained
 from runner.service.partial_file import NO_SUCH_RANGE, PartialFile
@@ -82,6 +83,7 @@ class Client:
         self._chat_url = URL(f"{base_url}{CHAT_PATH}").update_query(self._query)
         self._proxy = find_proxy(service, base_url)
         check_clear_text(service, base_url, self._proxy)
+        self._max_reply_bytes = service.max_reply_mb * 1_000_000
         self._hidden = list(service.headers.values())
         self._hidden += [value for name, value in service.query.items() if not _is_shown(name)]
         self._hidden += () if self._proxy is None else self._proxy.secrets
@@ -104,7 +106,9 @@ class Client:
         )
         self._closing.push_async_callback(self._session.close)
         try:
-            self._transport = self._make_transport(self._session, self._chat_url, self._proxy_url)
+            self._transport = self._make_transport(
+                self._session, self._chat_url, self._proxy_url, self._max_reply_bytes
+            )
         except TransportUnsupported:
             self._transport = self._session_transport()
         except BaseException:
@@ -194,7 +198,7 @@ class Client:
 
     async def _call(self, method: str, path: str, body: bytes | None, query: Mapping[str, str]) -> bytes:
         async with self._reply(method, path, data=body, params=query) as response:
-            return await response.read()
+            return await read_bounded(response.content, self._max_reply_bytes)
 
     async def _upload(self, path: str, file: Path, name: str, fields: Mapping[str, str]) -> bytes:
         timeout = self._service.timeout
@@ -212,7 +216,7 @@ class Client:
                     timeout.total + size / MIN_UPLOAD_BYTES_PER_SECOND, sock_connect=timeout.connect
                 ),
             ) as response:
-                return await response.read()
+                return await read_bounded(response.content, self._max_reply_bytes)
 
     async def _download(self, path: str, file: PartialFile) -> None:
         timeout, headers = self._service.timeout, file.next_headers()
@@ -220,13 +224,13 @@ class Client:
         handled = (*REDIRECT_STATUSES, NO_SUCH_RANGE)
         async with self._reply("GET", path, handled, headers=headers, timeout=limits) as response:
             if response.status not in REDIRECT_STATUSES:
-                return await file.receive(response)
+                return await file.receive(response, timeout.total)
             start, location = response.url, response.headers.get("Location")
         if self._redirects is None:
             self._redirects = Redirects(self._service, self.base_url, self._opened, self._proxy_url_for)
             self._closing.push_async_callback(self._redirects.close)
         try:
-            await self._redirects.receive(file, start, location, headers, limits)
+            await self._redirects.receive(file, start, location, headers, limits, timeout.total)
         except ServiceError as error:
             raise self._scrubbed(error) from None
 
@@ -249,7 +253,8 @@ class Client:
                     self._first_replies.on_usable()
                 self._notes_emulator(response.headers)
                 if not 200 <= response.status < 300 and response.status not in handled:
-                    raw = in_utf8(await response.read(), response.headers)
+                    raw = await read_bounded(response.content, self._max_reply_bytes, is_error=True)
+                    raw = in_utf8(raw, response.headers)
                     error = error_from_response(response.status, response.headers, raw, self._service.dialect)
                     raise explained(error, response.headers.get("Location"), self._target(method, url))
                 yield response
@@ -297,7 +302,7 @@ class Client:
         return None if proxy is None else proxy.url.reveal()
 
     def _session_transport(self) -> SessionTransport:
-        return SessionTransport(self._opened, self._chat_url, self._proxy_url)
+        return SessionTransport(self._opened, self._chat_url, self._proxy_url, self._max_reply_bytes)
 
     @property
     def _proxy_url(self) -> str | None:

@@ -9,15 +9,17 @@ line only if the service vouches with a strong ETag that it is the same file.
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 
 from runner.core import TEMPORARY_SUFFIX, put_in_place
-from runner.errors import BadReply, ConnectionLost
+from runner.errors import BadReply, ConnectionLost, ReplyTooLarge
 
 DOWNLOAD_CHUNK_BYTES = 1 << 18
+MIN_DOWNLOAD_BYTES_PER_SECOND = 1000  # a slower download is broken off
 
 # 416: the range begins at the end of the file.
 NO_SUCH_RANGE = 416
@@ -31,40 +33,52 @@ class PartialFile:
 
     Args:
         to: where the file is put once it is whole.
+        max_bytes: the most that may arrive, decompressed.
 
     Attributes:
         size: bytes that have arrived.
         reached: the largest `size` so far; a file that starts over is smaller for a while.
         is_breaking: True if the last attempt broke off inside the file.
+        is_slow: True if it did because hardly anything arrived.
     """
 
-    def __init__(self, to: Path) -> None:
+    def __init__(self, to: Path, max_bytes: int) -> None:
         self.reached = 0
-        self.is_breaking = False
+        self.is_breaking = self.is_slow = False
+        self._max_bytes = max_bytes
         self._to = to
         self._temporary = to.with_name(f".{to.name}{TEMPORARY_SUFFIX}")
         self._start_over()
 
     def next_headers(self) -> dict[str, str]:
         """Return the headers that ask for what is missing. Call this before each attempt."""
-        self.is_breaking = False
+        self.is_breaking = self.is_slow = False
         if not self._whole_size:
             return {}
         headers = {"Range": f"bytes={self._whole_size}-", "Accept-Encoding": "identity"}
         return headers if self._etag is None else {**headers, "If-Range": self._etag}
 
-    async def receive(self, response: aiohttp.ClientResponse) -> None:
+    async def receive(self, response: aiohttp.ClientResponse, pace_seconds: float) -> None:
         """Receive what a 2xx or a 416 has of the file, and put it in place if it is whole.
 
-        Raises ConnectionLost if it is not, BadReply if the response is no part of this file, and OSError.
+        Raises ConnectionLost if it is not, BadReply if the response is no part of this file, ReplyTooLarge if it is too
+        large, and OSError.
+
+        Args:
+            response: the response.
+            pace_seconds: over each span of this length, at least MIN_DOWNLOAD_BYTES_PER_SECOND must arrive.
         """
         start = self._place(response)
         if response.status != NO_SUCH_RANGE:
-            await self._write(response.content, start)
+            await self._write(response.content, start, pace_seconds)
         if self._total is not None and self.size < self._total:
             self.is_breaking = True
             raise ConnectionLost(f"the download ended after {self.progress}")
         put_in_place(self._temporary, self._to)
+
+    def discard(self) -> None:
+        """Remove what has arrived. Raises OSError."""
+        self._temporary.unlink(missing_ok=True)
 
     def keep_whole_lines(self) -> None:
         """Put the lines in place that arrived whole. Raises OSError."""
@@ -115,15 +129,22 @@ class PartialFile:
         self._total = known_total if total is None else total
         return asked
 
-    async def _write(self, content: aiohttp.StreamReader, start: int) -> None:
+    async def _write(self, content: aiohttp.StreamReader, start: int, pace_seconds: float) -> None:
         self.size, self._line_end = start, min(start, self._line_end)
         with self._temporary.open("r+b" if start else "wb") as file:
             file.truncate(start)
             file.seek(start)
+            watch = _Pace(pace_seconds, start)
             try:
                 async for chunk in content.iter_chunked(DOWNLOAD_CHUNK_BYTES):
+                    if self.size + len(chunk) > self._max_bytes:
+                        raise ReplyTooLarge(f"the file has more than {self._max_bytes:,} bytes; it is not read")
                     file.write(chunk)
                     self._count(chunk)
+                    if watch.is_too_slow(self.size):
+                        self.is_breaking = self.is_slow = True
+                        pace = f"less than {MIN_DOWNLOAD_BYTES_PER_SECOND:,} bytes/s arrived"
+                        raise ConnectionLost(f"{pace}, after {self.progress} of the file")
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 rest = _rest_of(content)
                 file.write(rest)
@@ -138,6 +159,28 @@ class PartialFile:
             self._line_end = self.size + newline + 1
         self.size += len(chunk)
         self.reached = max(self.reached, self.size)
+
+
+class _Pace:
+    """Watches how fast a file grows.
+
+    Args:
+        seconds: the length of each span.
+        size: bytes at the start.
+    """
+
+    def __init__(self, seconds: float, size: int) -> None:
+        self._seconds = seconds
+        self._began, self._size = time.monotonic(), size
+
+    def is_too_slow(self, size: int) -> bool:
+        """Return True if a span has passed in which too little arrived."""
+        now = time.monotonic()
+        seconds, grown = now - self._began, size - self._size
+        if seconds < self._seconds:
+            return False
+        self._began, self._size = now, size
+        return grown < seconds * MIN_DOWNLOAD_BYTES_PER_SECOND
 
 
 def _rest_of(content: aiohttp.StreamReader) -> bytes:

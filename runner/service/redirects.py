@@ -74,6 +74,7 @@ class Redirects:
         location: str | None,
         headers: Mapping[str, str],
         limits: aiohttp.ClientTimeout,
+        pace_seconds: float,
     ) -> None:
         """Receive a file from where a redirect leads; raises ServiceError and OSError.
 
@@ -83,6 +84,7 @@ class Redirects:
             location: the redirect's `Location`.
             headers: the headers of the request for the file, without the service's own.
             limits: the time limits of each request.
+            pace_seconds: as in `PartialFile.receive`.
         """
         at, session = self._target(start, location), self._without_token
         for _ in range(MAX_REDIRECTS):
@@ -95,7 +97,7 @@ class Redirects:
                     elif response.status in (401, 403) and self._is_own(at) and session is not self._session:
                         session = self._session
                     elif 200 <= response.status < 300 or response.status == NO_SUCH_RANGE:
-                        return await file.receive(response)
+                        return await file.receive(response, pace_seconds)
                     else:
                         raise _refusal(at, response.status, await response.content.read(_EXCERPT_BYTES))
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from runner.errors import StaleConnection
+from runner.service.bounded import read_bounded
 
 # Some networks add headers that are longer than aiohttp's default of 8,190 bytes (its issue 2304), and many of them.
 HEADER_MAX_BYTES = 256 * 1024
@@ -53,6 +54,7 @@ class Transport(Protocol):
         """Send one body as JSON and return the complete reply, with any status; follow no redirect.
 
         Raises:
+            ReplyTooLarge: a 2xx is larger than allowed; a larger reply with another status is cut.
             StaleConnection: a reused connection ended before the first byte of the reply.
             TransportUnsupported: the transport does not work here and has not sent the body; `Client` falls back to
                 `SessionTransport` for good.
@@ -70,9 +72,10 @@ class Transport(Protocol):
         ...
 
 
-# Makes a transport from the client's session, the URL of chat completions and the proxy's URL (None: no proxy).
-# The session holds the headers, the timeouts and the TLS settings. The factory may raise TransportUnsupported.
-TransportFactory = Callable[[aiohttp.ClientSession, URL, str | None], Transport]
+# Makes a transport from the client's session, the URL of chat completions, the proxy's URL (None: no proxy) and the
+# size of the largest reply in bytes. The session holds the headers, the timeouts and the TLS settings. The factory may
+# raise TransportUnsupported.
+TransportFactory = Callable[[aiohttp.ClientSession, URL, str | None, int], Transport]
 
 
 class ConnectionReuse:
@@ -127,14 +130,19 @@ class SessionTransport:
         session: sends the requests; its headers and timeouts apply. It has the trace of `reuse_trace`.
         url: the URL to post to.
         proxy: the proxy's URL, or None.
+        max_reply_bytes: the size of the largest reply.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: URL, proxy: str | None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: URL, proxy: str | None, max_reply_bytes: int) -> None:
         self._session, self._url, self._proxy = session, url, proxy
+        self._max_reply_bytes = max_reply_bytes
         self._reuse = ConnectionReuse()
 
     async def post(self, body: bytes) -> Reply:
-        """Send one body and return the complete reply; raises StaleConnection, aiohttp.ClientError and OSError."""
+        """Send one body and return the complete reply.
+
+        Raises StaleConnection, ReplyTooLarge, aiohttp.ClientError and OSError.
+        """
         connection = SimpleNamespace(is_reused=False)
         try:
             async with self._session.post(
@@ -147,7 +155,9 @@ class SessionTransport:
             ) as response:
                 if connection.is_reused:
                     self._reuse.on_reply()
-                return response.status, response.headers, await response.read()
+                is_error = not 200 <= response.status < 300
+                raw = await read_bounded(response.content, self._max_reply_bytes, is_error=is_error)
+                return response.status, response.headers, raw
         except aiohttp.ClientError as error:
             if connection.is_reused and (stale := self._reuse.stale(error)):
                 raise stale from None

@@ -20,10 +20,14 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
+from runner.errors import BadReply
+from runner.service.bounded import read_bounded, too_large
 from runner.service.transport import HEADER_LIMITS, ConnectionReuse, Reply, TransportUnsupported
 
 # Services close idle connections without notice, so older ones are not reused. 15 s is aiohttp's own figure.
 MAX_IDLE_SECONDS = 15.0
+
+MAX_INTERIM_RESPONSES = 100  # of one request, such as 103; then the service never comes to the answer
 
 
 class DirectTransport:
@@ -34,16 +38,18 @@ class DirectTransport:
             (`sock_connect` and `total`, in seconds) apply to each request.
         url: the URL to post to.
         proxy: must be None.
+        max_reply_bytes: the size of the largest reply.
 
     Raises:
         TransportUnsupported: there is a proxy, the session has no total timeout, or aiohttp has changed.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: URL, proxy: str | None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: URL, proxy: str | None, max_reply_bytes: int) -> None:
         if proxy is not None or session.connector is None or session.timeout.total is None:
             raise TransportUnsupported
         self._connector = session.connector
         self._timeout = session.timeout
+        self._max_reply_bytes = max_reply_bytes
         self._total = session.timeout.total
         self._loop = asyncio.get_running_loop()
         self._session, self._url = session, url
@@ -62,7 +68,7 @@ class DirectTransport:
         """Send one body and return the complete reply.
 
         Raises the exceptions of `ClientSession.post`, with `HttpProcessingError` in place of `ClientResponseError`,
-        StaleConnection and TransportUnsupported.
+        StaleConnection, BadReply, ReplyTooLarge and TransportUnsupported.
         """
         deadline = self._loop.time() + self._total
         reused = self._reusable_connection()
@@ -133,11 +139,19 @@ class DirectTransport:
             raise
         if is_reused:
             self._reuse.on_reply()
+        interim = 0
         while 100 <= message.code < 200 and message.code != 101:  # interim responses: the final one follows
+            interim += 1
+            if interim > MAX_INTERIM_RESPONSES:
+                raise BadReply(f"more than {MAX_INTERIM_RESPONSES} interim responses ({message.code})")
             message, payload = await protocol.read()
-        raw = payload.read_nowait() if payload.is_eof() else await payload.read()
-        if transport.get_write_buffer_size():
-            # The service replied before it had read the whole body. The rest would delay the next request.
+        most, is_error = self._max_reply_bytes, not 200 <= message.code < 300
+        raw = payload.read_nowait() if payload.is_eof() else await read_bounded(payload, most, is_error=is_error)
+        if len(raw) > most and not is_error:
+            raise too_large(most)
+        if transport.get_write_buffer_size() or not payload.is_eof():
+            # The error was cut, or the service replied before it had read the whole body. The rest would delay the next
+            # request.
             transport.abort()
         return message.code, message.headers, raw
 

@@ -70,6 +70,7 @@ SERVICE = {
     "headers": {},
     "query": {},
     "stream": False,
+    "max_reply_mb": 16,
     "proxy": None,
     "ca_file": None,
     "client_cert": None,

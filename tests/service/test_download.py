@@ -76,7 +76,7 @@ class Storage:
 
 async def fetch(server: Server, to: Path, attempts: int = 60, **section: Any) -> tuple[bytes | None, PartialFile]:
     """Download a file with that many attempts; returns its bytes, or None if it did not get whole."""
-    file = PartialFile(to)
+    file = PartialFile(to, 16_000_000)
     async with client(server.url, **section) as judge:
         for _ in range(attempts):
             try:
@@ -214,7 +214,7 @@ def found(location: str, status: int = 302) -> Callable[[Call, asyncio.StreamWri
 async def failing(server: Server, to: Path, **section: Any) -> ServiceError:
     async with client(server.url, **section) as judge:
         with pytest.raises(ServiceError) as caught:
-            await judge.download("/files/f/content", PartialFile(to))
+            await judge.download("/files/f/content", PartialFile(to, 16_000_000))
     assert "very-secret" not in visible_text(caught.value)
     return caught.value
 

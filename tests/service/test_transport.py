@@ -40,7 +40,7 @@ async def direct_transport(url: str, total: float = 30.0) -> AsyncIterator[Direc
     timeout = aiohttp.ClientTimeout(total=total, sock_connect=5)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=HEADERS, timeout=timeout) as session:
-        transport = DirectTransport(session, URL(f"{url}/chat/completions"), None)
+        transport = DirectTransport(session, URL(f"{url}/chat/completions"), None, 16_000_000)
         yield transport
         await transport.close()
 
@@ -330,7 +330,7 @@ class ScriptedTransport:
         self.is_closed = False
         self._results = list(results)
 
-    def __call__(self, session: aiohttp.ClientSession, url: URL, proxy: str | None) -> ScriptedTransport:
+    def __call__(self, session: aiohttp.ClientSession, url: URL, proxy: str | None, _: int) -> ScriptedTransport:
         assert (str(url), proxy) == ("http://judge.invalid/v1/chat/completions", None)
         self.use(session.headers)
         return self

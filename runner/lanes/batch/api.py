@@ -23,6 +23,7 @@ from runner.errors import (
     NoBatchApi,
     RateLimited,
     Refused,
+    ReplyTooLarge,
     RunStopped,
     ServiceError,
     Transient,
@@ -49,7 +50,9 @@ log = logging.getLogger(__name__)
 ENDPOINT = "/v1/chat/completions"
 NO_SUCH_ROUTE_STATUSES = frozenset({404, 405, 501})
 LIST_PAGE_SIZE = 100
-MAX_LIST_PAGES = 500  # 50,000 batches; a list that goes on may never end
+# A list that goes on may never end.
+MAX_LIST_PAGES = 500
+MAX_LISTED_BATCHES = 50_000
 SECONDS_PER_HOUR = 3600.0
 DELETE_TIMEOUT_SECONDS = 60.0  # then the file stays at the service
 
@@ -186,7 +189,7 @@ class BatchApi:
             if not jobs or page.has_more is False:
                 return Listing(tuple(batches.values()), not (page.data and not jobs and page.has_more))
             last = page.last_id or str(jobs[-1]["id"])
-            if last == query.get("after"):
+            if last == query.get("after") or len(batches) >= MAX_LISTED_BATCHES:
                 break
             query["after"] = last
             await self._sleep(0)
@@ -206,13 +209,14 @@ class BatchApi:
             if error.status != 404:
                 raise
 
-    async def download(self, file_id: str, to: Path) -> None:
+    async def download(self, file_id: str, to: Path, max_bytes: int) -> None:
         """Download a file's content to a path. A download that breaks is continued as long as it gets further.
 
         Raises RunStopped, OSError and ServiceError. It is a ConnectionLost if the download broke off at one place until
-        the patience had passed; then the lines that arrived whole are at the path.
+        the patience had passed; then the lines that arrived whole are at the path. It is a ReplyTooLarge if the file
+        has more than `max_bytes`, decompressed.
         """
-        path, file = f"/files/{quote(file_id, safe='')}/content", PartialFile(to)
+        path, file = f"/files/{quote(file_id, safe='')}/content", PartialFile(to, max_bytes)
         while True:
             reached = file.reached
             try:
@@ -220,6 +224,9 @@ class BatchApi:
                     lambda: self._client.download(path, file),
                     is_final=partial(_is_further, file, reached),
                 )
+            except ReplyTooLarge:
+                file.discard()
+                raise
             except Transient as error:
                 if file.reached <= reached:
                     raise
@@ -263,7 +270,7 @@ class BatchApi:
                 if not isinstance(error, Transient) or error.status == 501:
                     raise
                 failures += 1
-                unreadable = unreadable + 1 if isinstance(error, Unreadable) else 0
+                unreadable = unreadable + 1 if isinstance(error, Unreadable | ReplyTooLarge) else 0
                 if unreadable >= MAX_UNREADABLE_REPLIES:
                     raise
                 self._requested_wait.note(error)
@@ -295,8 +302,9 @@ class BatchApi:
 
 
 def _is_further(file: PartialFile, than: int, error: ServiceError) -> bool:
-    """Return True if a download broke off further on than before: then it need not wait."""
-    return isinstance(error, Transient) and file.reached > than
+    """Return True if a download broke off further on than before: then it need not wait. So does one without an end."""
+    is_advanced = file.reached > than and not file.is_slow
+    return isinstance(error, ReplyTooLarge) or (isinstance(error, Transient) and is_advanced)
 
 
 def may_have_taken_effect(error: ServiceError) -> bool:

@@ -14,6 +14,7 @@ from runner.lanes.batch.listing import ListedBatch
 from runner.lanes.batch.refusals import FileState, file_state
 from runner.service import body_excerpt
 
+MAX_ID_CHARS = 2000  # a longer text is no id
 MAX_LINE_COUNT = 1e12  # a larger count of lines is not believed
 
 # Keys under which some services wrap what they describe (`job`: Together, togethercomputer/openapi#100).
@@ -122,7 +123,9 @@ def read_listed(data: Mapping[str, Any], dialect: str) -> ListedBatch:
 
 
 def _optional(value: object) -> str | None:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
+    """Return an id as text; None for what is no id."""
+    is_id = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+    return str(value) if is_id and len(str(value)) <= MAX_ID_CHARS else None
 
 
 def _line_count(value: object) -> int | None:

@@ -37,6 +37,9 @@ NOT_THERE_STATUSES = frozenset({400, 404, 410})
 # Downloads of files that are short, before they count as all that the service has.
 MAX_DOWNLOADS = 3
 
+# A result file of more bytes for each of its requests, on average, is no result file.
+MAX_BYTES_PER_REQUEST = 1 << 20
+
 _BUFFER_BYTES = 1 << 20
 
 
@@ -146,7 +149,7 @@ class ResultDownloads:
         start, wait, is_first = loop.time(), poll.first, True
         while True:
             try:
-                return await self._api(shard).download(file_id, to)
+                return await self._api(shard).download(file_id, to, shard.requests * MAX_BYTES_PER_REQUEST)
             except ServiceError as error:
                 looked = loop.time() - start
                 if error.status not in NOT_THERE_STATUSES or looked >= seconds:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ RETRYABLE_4XX = frozenset({408, 409, 429})
 NO_ERROR: tuple[Any, ...] = (None, "", {})
 
 _BUFFER_BYTES = 1 << 18
+MAX_LINE_BYTES = 64_000_000
 
 # The custom_id of a line that is not JSON: ours have no escapes.
 _TORN_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,512})"')
@@ -186,9 +187,9 @@ class ResultFiles:
     def _index(self, file: BinaryIO) -> None:
         locations, wanted = self._locations, self._wanted
         offset = 0
-        for line in file:
-            location = (file, offset, len(line))
-            offset += len(line)
+        for line, length in _bounded_lines(file):
+            location = (file, offset, length)
+            offset += length
             try:
                 custom_id: str | None = _identified(line).custom_id
             except _UNDECODABLE:
@@ -226,6 +227,19 @@ class ResultFiles:
         file, offset, length = location
         # Reading through the file object would fill its whole buffer for each line.
         return read_line(os.pread(file.fileno(), length, offset), self._dialect)
+
+
+def _bounded_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each line with its length; a longer line than any answer is cut, so that it cannot be read as one."""
+    while line := file.readline(MAX_LINE_BYTES):
+        length = len(line)
+        if length == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            while rest := file.readline(MAX_LINE_BYTES):
+                length += len(rest)
+                if rest.endswith(b"\n"):
+                    line = line[:-1] + b"\n"  # its end is there, so it is damaged, not cut off
+                    break
+        yield line, length
 
 
 def _lenient_custom_id(line: bytes) -> str | None:

@@ -20,6 +20,7 @@ from runner.errors import (
     NoBatchApi,
     RateLimited,
     Refused,
+    ReplyTooLarge,
     RunStopped,
     ServerFault,
     ServiceError,
@@ -266,6 +267,16 @@ async def test_a_200_that_is_not_a_job_is_retried(body: bytes) -> None:
         assert service.calls["job"] == 3
 
 
+async def test_a_reply_without_an_end_is_no_outage() -> None:
+    def large(_: int, __: Do) -> web.Response:
+        return web.Response(body=b" " * 17_000_000, content_type="application/json")
+
+    async with FakeBatchService(job=large) as service, api_of(service) as api:
+        with pytest.raises(ReplyTooLarge):
+            await api.job("batch-0")
+        assert service.calls["job"] == 3
+
+
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"batch-1"', b'{"status":"Succeeded"}'])
 async def test_a_shape_that_cannot_be_read_is_no_outage(tmp_path: Path, body: bytes) -> None:
     odd = first(9, lambda: web.Response(body=body))
@@ -458,7 +469,7 @@ async def test_a_cut_off_download_is_retried_and_leaves_no_partial_file(tmp_path
     content = json.dumps({"text": "好" * 1000}).encode()
     service = FakeBatchService(content=first(2, BrokenReply.CUT, lambda _, __: web.Response(body=content)))
     async with service, api_of(service) as api:
-        await api.download("file-0", tmp_path / "out")
+        await api.download("file-0", tmp_path / "out", 1_000_000)
         assert (tmp_path / "out").read_bytes() == content
         assert service.calls["content"] == 3
     assert names(tmp_path) == ["out"]

@@ -23,7 +23,7 @@ from fake_batch_service import (
     lines,
 )
 
-from runner.lanes.batch import result_files
+from runner.lanes.batch import result_files, result_lines
 
 pytestmark = pytest.mark.anyio
 
@@ -231,6 +231,32 @@ async def test_a_completed_batch_without_one_readable_line_is_not_paid_again(
         assert "no readable line about any of its requests" in bench.shard()["stuck"]
         assert (len(service.jobs), service.online_calls.total(), service.deleted) == (1, 0, [])
         assert service.calls["content"] == result_files.MAX_DOWNLOADS
+
+
+async def test_a_result_file_without_an_end_waits_for_a_decision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_files, "MAX_BYTES_PER_REQUEST", 1000)
+    output = lines(*(answered_line(f"stranger-{number}") for number in range(1000)))
+    async with FakeBatchService(lambda _, ids: ending(answered=ids, output=output)) as service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == UNDECIDED
+        assert "more than 4,000 bytes" in bench.shard()["stuck"]
+        assert (service.calls["content"], service.online_calls.total(), service.deleted) == (1, 0, [])
+        assert not list((bench.directory / "batches").glob("*.tmp"))
+
+
+async def test_a_line_without_an_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_lines, "MAX_LINE_BYTES", 5000)
+
+    def end(_: int, ids: list[str]) -> dict[str, Any]:
+        good = lines(*map(answered_line, ids[:-1]))
+        return ending(output=good[:-1] + b"\n" + b"x" * 60_000 + b"\n" + lines(answered_line(ids[-1])))
+
+    async with FakeBatchService(end) as service:
+        bench = Bench(tmp_path, service.url)
+        assert exit_of(await bench.run()) == COMPLETE
+        assert bench.column("route") == ["batch"] * 4
 
 
 async def test_a_last_line_without_a_newline_is_complete(tmp_path: Path) -> None:
