@@ -10,10 +10,16 @@ Pure: callers pass in what happened and when; there is no clock. Three values ar
 
 from __future__ import annotations
 
+from math import sqrt
+
 from runner.limits.send_rate import DECREASE_FACTOR, NOISE_SHARE, SendRate, ThrottleDetector, ThrottleEpisode
 from runner.limits.throughput_search import ThroughputMeter, ThroughputSearch
 
 MIN_UTILISATION = 0.8  # a round says something about its limit only if this share of it was in use
+
+# A service that fails more often than this in the first round may be overloaded by the smallest limit.
+FIRST_FAILURE_SHARE = 0.6
+FAILURES_SMOOTHING = 0.1
 
 # Cooldown after a throttle episode if the service asks for none: it lets a token bucket recover. It doubles with each
 # episode while no request that was sent since the last cut has succeeded.
@@ -62,6 +68,7 @@ class AdaptiveController:
         self._detector = ThrottleDetector(0)
         self._meter = ThroughputMeter()
         self._round_answers = self._round_failures = self._round_peak = 0
+        self._usual_failures: float | None = None  # the share of failures that the load does not explain
 
     def delay(self, now: float) -> float:
         """Return the seconds from now during which nothing must be sent: the cooldown, and the send rate."""
@@ -187,10 +194,27 @@ class AdaptiveController:
 
     def _end_round(self) -> None:
         restarts = True
-        if self._round_failures > max(1.0, NOISE_SHARE * self._round_answers):
+        if self._has_more_failures():
             self._search.on_trouble()
         elif self._round_peak >= MIN_UTILISATION * self.limit:
             restarts = self._search.on_round(self._meter)
         if restarts:
             self._meter = ThroughputMeter()
         self._begin_round()
+
+    def _has_more_failures(self) -> bool:
+        """Return True if this round had more failures than is usual: then the load may be their cause.
+
+        Failures that a service has at any load say nothing about the limit. What is usual is the smallest share so far,
+        smoothed; it begins with the first round.
+        """
+        calls = self._round_answers + self._round_failures
+        share, usual = self._round_failures / calls, self._usual_failures
+        if usual is None:
+            self._usual_failures = share
+            return share > FIRST_FAILURE_SHARE
+        noise = 3 * sqrt(max(usual * (1 - usual), 1 / calls) / calls)
+        if share > usual + max(NOISE_SHARE, noise):
+            return True
+        self._usual_failures = min(usual, usual + FAILURES_SMOOTHING * (share - usual))
+        return False

@@ -17,7 +17,8 @@ from runner.service.responses import error_from_response
 from runner.types import JudgeResponse, Usage
 
 # A longer name of a model is cut off: it stands in every row.
-MODEL_MAX_CHARS = 200
+NAME_MAX_CHARS = 200
+ID_MAX_CHARS = 1000
 
 # A count above this is a mistake: no context window is longer (the longest known one has 10 million tokens).
 USAGE_MAX_TOKENS = 16_000_000
@@ -123,8 +124,10 @@ def response_from_completion(reply: Completion, raw: bytes, dialect: str = "pai"
         raise _incomplete(reason, error, usage, bool(text), dialect)
     if text_from is not None and ending_of(reason) == "cut":
         text = f"<think>\n{text}"  # a thought without its end: rescoring does not take it for an answer either
-    model = reply.model[:MODEL_MAX_CHARS] if reply.model else None
-    response = JudgeResponse(text, reason, reply.id, usage, refusal, model, text_from)
+    model = reply.model[:NAME_MAX_CHARS] if reply.model else None
+    reply_id = reply.id[:ID_MAX_CHARS] if reply.id else reply.id
+    reason = reason[:NAME_MAX_CHARS] if reason else reason
+    response = JudgeResponse(text, reason, reply_id, usage, refusal, model, text_from)
     # Only escapes can spell half a surrogate pair. Checking every text would cost more than the rest of this function.
     return _without_lone_surrogates(response) if _find_escape(raw) else response
 

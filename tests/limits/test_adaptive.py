@@ -93,17 +93,45 @@ def test_answers_to_requests_sent_before_the_cut_do_not_raise_the_limit() -> Non
     assert adaptive.limit == 80
 
 
-def test_failures_end_the_fast_growth_and_neither_cut_nor_raise_the_limit() -> None:
+def test_failures_that_come_with_the_load_end_the_fast_growth_and_neither_cut_nor_raise_the_limit() -> None:
     adaptive = AdaptiveController(20, 512, PATIENCE)
+    while adaptive.limit < 40:
+        answer_rounds(adaptive, 1)
     for _ in range(50):
         stamps = [adaptive.on_send(0.0) for _ in range(20)]
         for stamp in stamps[:3]:
             adaptive.on_failure(stamp)
         for stamp in stamps[3:]:
             adaptive.on_success(stamp, 0.3, 0.0)
-    assert adaptive.limit == 20
+    assert adaptive.limit == 40
     answer_rounds(adaptive, 4)
-    assert 20 <= adaptive.limit <= 24
+    assert 40 <= adaptive.limit <= 48
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.4])
+def test_failures_at_random_do_not_stop_the_growth(share: float) -> None:
+    draws = random.Random(7)
+    adaptive = AdaptiveController(20, 512, PATIENCE)
+    for _ in range(60):
+        stamps = [adaptive.on_send(0.0) for _ in range(adaptive.limit)]
+        for stamp in stamps:
+            if draws.random() < share:
+                adaptive.on_failure(stamp)
+            else:
+                adaptive.on_success(stamp, 0.3, 0.0)
+    assert adaptive.limit >= 300
+
+
+def test_a_service_that_fails_most_requests_at_the_smallest_limit_is_not_asked_for_more() -> None:
+    adaptive = AdaptiveController(20, 512, PATIENCE)
+    for _ in range(50):
+        stamps = [adaptive.on_send(0.0) for _ in range(adaptive.limit)]
+        capacity = 6
+        for stamp in stamps[capacity:]:
+            adaptive.on_failure(stamp)
+        for stamp in stamps[:capacity]:
+            adaptive.on_success(stamp, 0.3, 0.0)
+    assert adaptive.limit <= 40
 
 
 def test_rare_failures_do_not_slow_down_the_growth() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner.core import ending_of
 from runner.errors import BadReply, RateLimited, Refused, ServiceError
 from runner.service import read_completion
-from runner.service.completions import MODEL_MAX_CHARS, USAGE_MAX_TOKENS
+from runner.service.completions import NAME_MAX_CHARS, USAGE_MAX_TOKENS
 from runner.types import MAX_TOKENS, JudgeResponse, Usage
 
 COUNTS = {"prompt_tokens": 70, "completion_tokens": 9, "total_tokens": 79}
@@ -225,7 +225,7 @@ def test_the_usage_inside_a_choice() -> None:
 
 @pytest.mark.parametrize(
     ("named", "model"),
-    [("m-2", "m-2"), (None, None), ("", None), (7, "7"), ("x" * 5000, "x" * MODEL_MAX_CHARS), ("\ud800", "\ufffd")],
+    [("m-2", "m-2"), (None, None), ("", None), (7, "7"), ("x" * 5000, "x" * NAME_MAX_CHARS), ("\ud800", "\ufffd")],
 )
 def test_the_model_that_the_reply_names(named: Any, model: str | None) -> None:
     assert read_completion(body(model=named)).model == model

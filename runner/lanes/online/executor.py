@@ -26,6 +26,7 @@ from runner.service import backoff
 from runner.types import Failure, JudgeResponse, Outcome, RequestResult, Usage
 
 IDLE_SECONDS = 5.0
+MAX_DOUBLINGS_WHILE_UP = 1  # of the wait before the next attempt, while the service answers other requests
 
 
 class Failover(Exception):
@@ -308,7 +309,10 @@ class RequestExecutor:
         """
         while True:
             certain, undecided = self._count_failures(queued)
-            delay = backoff(error, queued.failures, certain + undecided, self._retry, self._rng)
+            # If others were answered after it failed, the service is up, and longer waits would help neither.
+            is_up = any(self._outage.counts(last_sent) for last_sent, _ in queued.counted_failures)
+            failures = min(queued.failures, MAX_DOUBLINGS_WHILE_UP + 1) if is_up else queued.failures
+            delay = backoff(error, failures, certain + undecided, self._retry, self._rng)
             if delay is not None:
                 self.traffic.retries += 1
                 return delay

@@ -9,6 +9,7 @@ outage is detected, and all failures until its end, do not count.
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,16 @@ from contextlib import suppress
 from runner.core import WaitQueue
 from runner.errors import ConnectFailed, RateLimited, Transient
 
-OUTAGE_FAILURES = 5  # consecutive failures that count as an outage
+# Consecutive failures that count as an outage: as many as errors that are independent of each other hardly ever make in
+# a row, by the share of errors among the last calls. With few errors that is the smallest number.
+OUTAGE_FAILURES = 5
+MAX_OUTAGE_FAILURES = 60
+CHANCE = 1e-6
+RECENT_CALLS = 200
+USUAL_ERRORS, USUAL_CALLS = 1.0, 20.0  # what is assumed of a service before its first calls
+
+# The smallest number is also enough if nothing has succeeded for this time.
+QUIET_SECONDS = 5.0
 
 # The first probe is sent after this time. 429s count as an outage only if nothing has succeeded for this time: an
 # exceeded quota also causes consecutive 429s, which ask for shorter waits than the longest delay between probes.
@@ -58,6 +68,7 @@ class OutageDetector:
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._failures_in_row = 0
+        self._recent_calls, self._recent_errors = USUAL_CALLS, USUAL_ERRORS
         self._first_failure_at = self._shortest_wait = self._lost_at = 0.0
         self._probe_delay = PROBE_DELAY_MIN_SECONDS
         self._queue: WaitQueue[None, bool] = WaitQueue()
@@ -74,6 +85,7 @@ class OutageDetector:
 
     def on_success(self, number: int) -> None:
         """Note that the service answered the request with this number; the refusal of one request is an answer, too."""
+        self._note_recent(0 if self.paused else self._failures_in_row)
         if self.paused:
             self._resume()
         self._failures_in_row = 0
@@ -92,12 +104,30 @@ class OutageDetector:
         self._shortest_wait = min(self._shortest_wait, wait)
         if self.paused:
             self._wait_for_service(wait, now)
-        elif self._failures_in_row >= OUTAGE_FAILURES and not (
-            isinstance(error, RateLimited)
-            and now - self._first_failure_at < PROBE_DELAY_MIN_SECONDS
-            and self._shortest_wait <= PROBE_DELAY_MAX_SECONDS
-        ):
+        elif self._is_outage(error, now):
             self._pause(now)
+
+    def _is_outage(self, error: Transient, now: float) -> bool:
+        """Return True if the failures in a row are no coincidence."""
+        seconds = now - self._first_failure_at
+        if self._failures_in_row < OUTAGE_FAILURES:
+            return False
+        if isinstance(error, RateLimited):
+            return seconds >= PROBE_DELAY_MIN_SECONDS or self._shortest_wait > PROBE_DELAY_MAX_SECONDS
+        return self._failures_in_row >= self._improbable_failures() or seconds >= QUIET_SECONDS
+
+    def _improbable_failures(self) -> int:
+        """Return how many failures in a row independent errors do not make, at the share of errors so far."""
+        share = self._recent_errors / self._recent_calls
+        return min(MAX_OUTAGE_FAILURES, max(OUTAGE_FAILURES, math.ceil(math.log(CHANCE) / math.log(share))))
+
+    def _note_recent(self, failures: int) -> None:
+        """Note a success, and the failures in a row before it."""
+        self._recent_calls += 1 + failures
+        self._recent_errors += failures
+        if self._recent_calls > RECENT_CALLS:
+            self._recent_calls /= 2
+            self._recent_errors = max(self._recent_errors / 2, self._recent_calls * USUAL_ERRORS / USUAL_CALLS)
 
     def is_undecided(self, last_sent: int) -> bool:
         """Return True if a failure may turn out to be the beginning of an outage.
@@ -110,8 +140,13 @@ class OutageDetector:
     async def wait_for_decision(self) -> None:
         """Wait until it may be known whether an undecided failure counts; raises Drained when the lane is drained."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(PROBE_DELAY_MAX_SECONDS):
+            async with asyncio.timeout(QUIET_SECONDS):
                 await self._undecided.wait(None)
+                return
+        # Perhaps all requests wait for the decision, and no further failure can bring it.
+        error, now = self.last_error, asyncio.get_running_loop().time()
+        if error is not None and not self.paused and self._is_outage(error, now):
+            self._pause(now)
 
     def recheck_undecided(self) -> None:
         """Wake the callers of `wait_for_decision`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections import deque
 from collections.abc import Awaitable
 from pathlib import Path
@@ -25,24 +27,41 @@ def test_the_breaker_opens_if_the_failed_share_of_the_last_calls_is_above_the_li
     window: int, share: float, calls: list[bool]
 ) -> None:
     breaker, last = Breaker(BreakerConfig(window=window, share=share), "default"), deque[bool](maxlen=window)
+    limit, above = share * window, 0
     for is_failure in calls:
         last.append(is_failure)
+        above = above + 1 if len(last) == window and sum(last) > limit else 0
         if not is_failure:
             breaker.on_success()
             continue
         stop = breaker.on_failure(ServerFault("HTTP 500"))
-        assert (stop is not None) == (len(last) == window and sum(last) > share * window)
+        is_clear = sum(last) > limit + 3 * math.sqrt(limit * (1 - share))
+        assert (stop is not None) == (above > 0 and (is_clear or above >= window))
+
+
+def test_errors_at_random_below_the_share_do_not_open_it_and_above_it_they_do() -> None:
+    draws = random.Random(5)
+    for share, opens in ((0.4, False), (0.6, True)):
+        breaker = Breaker(BreakerConfig(), "default")
+        stops = []
+        for _ in range(20_000 if not opens else 2000):
+            if draws.random() < share:
+                stops.append(breaker.on_failure(ServerFault("HTTP 500")))
+            else:
+                breaker.on_success()
+        assert any(stops) is opens
 
 
 def test_the_message_gives_the_share_the_service_and_the_errors() -> None:
-    breaker = Breaker(BreakerConfig(window=4, share=0.5), "prod")
-    breaker.on_success()
-    for _ in range(2):
+    breaker = Breaker(BreakerConfig(window=100, share=0.5), "prod")
+    for _ in range(30):
+        breaker.on_success()
+    for _ in range(69):
         assert breaker.on_failure(ServerFault("HTTP 500: oops")) is None
     stop = breaker.on_failure(ServerFault("HTTP 500: the last"))
     assert stop is not None
     assert (stop.reason, stop.exit_code) == ("breaker", 4)
-    for part in ("3 of the last 4", "'prod'", "server_error 3", "HTTP 500: the last", "fewer at once"):
+    for part in ("70 of the last 100", "'prod'", "server_error 70", "HTTP 500: the last", "fewer at once"):
         assert part in str(stop)
 
 

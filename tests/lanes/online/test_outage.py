@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from virtual_clock import now, run, settle
 
 from runner.core import Drained
 from runner.errors import BadReply, ConnectFailed, ConnectionLost, RateLimited, ServerFault, TimedOut, Transient
-from runner.lanes.online.outage import OUTAGE_FAILURES, OutageDetector, may_be_caused_by_request
+from runner.lanes.online.outage import (
+    MAX_OUTAGE_FAILURES,
+    OUTAGE_FAILURES,
+    QUIET_SECONDS,
+    OutageDetector,
+    may_be_caused_by_request,
+)
 
 PATIENCE = 1800.0
 
@@ -48,7 +55,8 @@ def test_five_consecutive_failures_are_an_outage_and_four_are_not() -> None:
     async def main() -> None:
         harness = Harness()
         harness.fail(4)
-        harness.succeed()
+        for _ in range(100):
+            harness.succeed()
         harness.fail(4)
         assert not harness.outage.paused
         await asyncio.wait_for(harness.wait(), 0.001)
@@ -242,7 +250,7 @@ def test_failures_of_an_outage_never_count_nor_do_those_before_its_detection() -
         outage.on_success(outage.on_send())
         sent = []
         in_flight = [outage.on_send() for _ in range(3)]
-        for index in range(2 * OUTAGE_FAILURES):
+        for index in range(3 * OUTAGE_FAILURES):
             outage.on_send()
             outage.on_failure(ConnectFailed("refused"))
             sent.append(outage.last_sent)
@@ -292,3 +300,56 @@ def test_a_drain_cancels_all_waiters_and_no_later_waiter_passes() -> None:
 )
 def test_which_errors_the_request_may_have_caused(error: Transient, may_be_cause: bool) -> None:
     assert may_be_caused_by_request(error) is may_be_cause
+
+
+# Errors that are independent of each other
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.4])
+def test_errors_at_random_are_no_outage_and_a_real_one_is_still_seen(share: float) -> None:
+    async def main() -> None:
+        outage, draws, pauses = Harness().outage, random.Random(11), 0
+        for _ in range(20_000):
+            await asyncio.sleep(0.001)
+            if draws.random() < share:
+                outage.on_failure(ServerFault("HTTP 500", status=500))
+            else:
+                pauses += outage.paused
+                outage.on_success(outage.on_send())
+        assert pauses <= 2
+        while not outage.paused:
+            outage.on_failure(ConnectFailed("refused"))
+        assert outage._failures_in_row <= (OUTAGE_FAILURES if share <= 0.05 else MAX_OUTAGE_FAILURES / 2)
+
+    run(main())
+
+
+def test_few_failures_are_an_outage_if_nothing_succeeds_for_a_time() -> None:
+    async def main() -> None:
+        outage = Harness().outage
+        for _ in range(100):
+            outage.on_failure(ServerFault("HTTP 500", status=500))
+            outage.on_success(outage.on_send())
+        for _ in range(OUTAGE_FAILURES):
+            assert not outage.paused
+            await asyncio.sleep(QUIET_SECONDS / (OUTAGE_FAILURES - 1) + 0.01)
+            outage.on_failure(ServerFault("HTTP 500", status=500))
+        assert outage.paused
+
+    run(main())
+
+
+def test_requests_that_all_wait_for_a_decision_get_one() -> None:
+    async def main() -> None:
+        outage = Harness().outage
+        for _ in range(100):
+            outage.on_failure(ServerFault("HTTP 500", status=500))
+            outage.on_success(outage.on_send())
+        for _ in range(OUTAGE_FAILURES):
+            outage.on_failure(ServerFault("HTTP 500", status=500))
+        assert not outage.paused
+        await outage.wait_for_decision()
+        assert outage.paused
+        assert now() <= QUIET_SECONDS + 0.01
+
+    run(main())
