@@ -105,7 +105,7 @@ def test_failures_that_come_with_the_load_end_the_fast_growth_and_neither_cut_no
             adaptive.on_success(stamp, 0.3, 0.0)
     assert adaptive.limit == 40
     answer_rounds(adaptive, 4)
-    assert 40 <= adaptive.limit <= 48
+    assert 40 <= adaptive.limit < 80  # without trouble it would have doubled each time
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.4])
