@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import regex
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from runner.config.fields import (
@@ -44,6 +45,10 @@ def _valid_pattern(value: str) -> str:
         re.compile(value)
     except re.error as error:
         raise refused(f"not a regular expression: {error.msg} at position {error.pos}") from None
+    try:
+        regex.compile(value)  # what searches with it
+    except regex.error as error:
+        raise refused(f"not a regular expression: {error}") from None
     return value
 
 

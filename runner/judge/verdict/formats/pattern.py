@@ -1,10 +1,16 @@
-"""Reads verdicts with the regular expression in `verdict.pattern`."""
+"""Reads verdicts with the regular expression in `verdict.pattern`.
+
+It is the user's own, and may take exponential time on some texts: `(?:a+)+b` does. Python's `re` cannot be stopped, so
+the search is that of the package `regex`, which means the same by a pattern and takes a time limit.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import regex
 
 from runner.config import JudgeConfig, VerdictConfig
 from runner.errors import ConfigError
@@ -13,6 +19,10 @@ from runner.judge.verdict.winner_names import WINNERS, meaning_of, meanings, win
 from runner.types import Verdict
 
 _NUMBER = re.compile(NUMBER)
+
+# How long a pattern may take on one text, and how long after it has taken that time on several.
+SEARCH_SECONDS, SHORT_SEARCH_SECONDS = 1.0, 0.1
+MAX_LONG_SEARCHES = 5
 
 
 def reader(judge: JudgeConfig) -> Reader:
@@ -27,13 +37,18 @@ def reader(judge: JudgeConfig) -> Reader:
     if verdict is None or verdict.pattern is None:
         raise ConfigError(f"judge `{judge.name}`: verdict.pattern is missing")
     try:
-        compiled = re.compile(verdict.pattern)
-    except re.error as error:
+        find = _finder(regex.compile(verdict.pattern), verdict.pick)
+    except regex.error as error:
         raise ConfigError(f"judge `{judge.name}`: verdict.pattern is not a regular expression: {error}") from None
     known = meanings(verdict)
 
     def read(text: str) -> Verdict:
-        found = _pick(compiled, text, verdict.pick)
+        try:
+            found = find(text)
+        except TimeoutError:
+            return unreadable(
+                "no_verdict", "the pattern takes too long on this text; avoid repeats inside of repeats, as in (a+)+"
+            )
         if found is None:
             return unreadable("no_verdict", "the pattern does not match")
         return _verdict_of(found.strip(), verdict, known, judge.scale)
@@ -41,16 +56,31 @@ def reader(judge: JudgeConfig) -> Reader:
     return read
 
 
-def _pick(compiled: re.Pattern[str], text: str, pick: str) -> str | None:
+def _finder(compiled: regex.Pattern[str], pick: str) -> Callable[[str], str | None]:
+    """Return a function that finds the text of the verdict, or raises TimeoutError."""
+    long_searches = 0
+
+    def find(text: str) -> str | None:
+        nonlocal long_searches
+        seconds = SEARCH_SECONDS if long_searches < MAX_LONG_SEARCHES else SHORT_SEARCH_SECONDS
+        try:
+            match = _search(compiled, text, pick, seconds)
+        except TimeoutError:
+            long_searches += 1
+            raise
+        if match is None:
+            return None
+        if not compiled.groups:
+            return match[0]
+        return next((group for group in match.groups() if group is not None), None)
+
+    return find
+
+
+def _search(compiled: regex.Pattern[str], text: str, pick: str, seconds: float) -> regex.Match[str] | None:
     if pick == "first":
-        match = compiled.search(text)
-    else:
-        match = next(iter(deque(compiled.finditer(text), maxlen=1)), None)
-    if match is None:
-        return None
-    if not compiled.groups:
-        return match[0]
-    return next((group for group in match.groups() if group is not None), None)
+        return compiled.search(text, timeout=seconds)
+    return next(iter(deque(compiled.finditer(text, timeout=seconds), maxlen=1)), None)
 
 
 def _verdict_of(found: str, verdict: VerdictConfig, known: Mapping[str, str], scale: Scale) -> Verdict:
