@@ -62,13 +62,13 @@ def found_by_re(expression: str, text: str, pick: str) -> str | None:
 def test_a_pattern_means_what_re_means(expression: str, pick: str, text: str) -> None:
     label = reader(pattern=expression, kind="label", pick=pick)(text).label
     expected = found_by_re(expression, text, pick)
-    assert label == (None if expected is None or not expected.strip() else expected.strip())
+    assert label == (None if expected is None else expected.strip())
 
 
 def test_a_search_without_an_end_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patterns, "SEARCH_SECONDS", 0.2)
     monkeypatch.setattr(patterns, "SHORT_SEARCH_SECONDS", 0.02)
-    read = reader(pattern=r"(?:(a|aa|a?b?)+)+c(\d)", kind="score")
+    read = reader(pattern=r"(?:(?:a|aa|a?b?)+)+c(\d)", kind="score")
     start = time.perf_counter()
     for _ in range(patterns.MAX_LONG_SEARCHES + 10):
         verdict = read("a" * 60 + "c!")
