@@ -9,6 +9,7 @@ import yaml
 from pydantic_core import PydanticCustomError
 
 from runner.config.fields import seconds
+from runner.config.yaml_document import UnreadableError, check_depth
 from runner.errors import ConfigError
 
 
@@ -23,7 +24,10 @@ def parse_duration(text: str) -> float:
 def parse_value(text: str) -> Any:
     """Parse one value as YAML; raises ConfigError."""
     try:
+        check_depth(text)
         return yaml.safe_load(text)
+    except UnreadableError as error:
+        raise ConfigError(f"not valid YAML: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {text!r} ({str(error).splitlines()[0]})") from None
 

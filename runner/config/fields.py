@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from runner.core import read_small
 from runner.types import Secret
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
@@ -197,7 +198,7 @@ def _prompt(value: str, info: ValidationInfo) -> str:
         return value
     path = _path(value.removeprefix("file://"), info)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_small(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise refused(f"{path} is not UTF-8 text") from None
     except OSError as error:

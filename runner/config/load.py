@@ -18,7 +18,7 @@ from runner.config.overrides import OverrideError, dump, merged
 from runner.config.problems import KeyPath, Problem, as_written, config_error
 from runner.config.unsupported import find_unsupported
 from runner.config.yaml_document import ParsedDocument, UnreadableError, compose
-from runner.core import nearest
+from runner.core import nearest, read_small
 from runner.errors import ConfigError
 
 
@@ -92,7 +92,7 @@ def _plain(value: Any) -> Any:
 
 def _read_text(source: Path, label: str) -> str:
     try:
-        raw = source.read_bytes()
+        raw = read_small(source)
     except FileNotFoundError:
         raise ConfigError(f"{label}: there is no such file{_similar_file(source)}") from None
     except IsADirectoryError:

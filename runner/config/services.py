@@ -27,6 +27,7 @@ from runner.config.fields import (
     is_whole,
     refused,
 )
+from runner.core import read_small
 from runner.errors import ConfigError
 from runner.types import Secret
 
@@ -247,7 +248,7 @@ class ServiceConfig(Frozen):
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_small(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"the token file {path} is not UTF-8 text") from None
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ _TAG = "tag:yaml.org,2002:"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _VERBATIM_KEYS = ("system", "user", "verdict")
+_MAX_DEPTH = 100
 _MAX_VALUES = 100_000  # with aliases expanded; a few aliases of aliases can expand to billions of values
 
 
@@ -60,6 +62,7 @@ def compose(text: str) -> yaml.Node | None:
         UnreadableError: the text is not YAML. The message quotes nothing of the text.
     """
     try:
+        check_depth(text)
         return yaml.compose(text, Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -76,8 +79,31 @@ def compose(text: str) -> yaml.Node | None:
         raise UnreadableError("it contains a control character") from None
 
 
-def entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
-    """Return the entries of a mapping with merge keys (`<<`) resolved: its own entries first, then the merged ones."""
+def check_depth(text: str) -> None:
+    """Raise UnreadableError if values are nested so deep that the parser of PyYAML would crash the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                mark = event.start_mark
+                line, column = (0, 0) if mark is None else (mark.line + 1, mark.column + 1)
+                raise UnreadableError(f"it is nested deeper than {_MAX_DEPTH} lists and mappings", line, column)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+Entries = list[tuple[yaml.Node, yaml.Node]]
+
+
+def entries(node: yaml.MappingNode, known: dict[int, Entries] | None = None) -> Entries:
+    """Return the entries of a mapping with merge keys (`<<`) resolved: its own entries first, then the merged ones.
+
+    `known` has the entries of mappings that were resolved before: aliases of aliases would be resolved for ever.
+    """
+    known = {} if known is None else known
+    if id(node) in known:
+        return known[id(node)]
     own = [(key, value) for key, value in node.value if key.tag != _TAG + "merge"]
     names = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}
     for key, value in node.value:
@@ -86,9 +112,10 @@ def entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
         for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
             if not isinstance(merged, yaml.MappingNode):
                 raise UnreadableError("'<<' needs a mapping or a list of mappings", key.start_mark.line + 1, 1)
-            added = [entry for entry in entries(merged) if entry[0].value not in names]
+            added = [entry for entry in entries(merged, known) if entry[0].value not in names]
             names.update(entry[0].value for entry in added)
             own += added
+    known[id(node)] = own
     return own
 
 
@@ -124,6 +151,8 @@ class ParsedDocument:
         try:
             return scalar(node)
         except ValueError:
+            if node.tag == _TAG + "int" and len(node.value) > sys.get_int_max_str_digits():
+                return self._wrong(path, f"a number of {len(node.value):,} digits is too long")
             return self._wrong(path, "YAML values with a '!' tag are not supported")
 
     def _item(self, node: yaml.Node, path: KeyPath) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.core.child import python_command
-from runner.core.files import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json, write_text
+from runner.core.files import TEMPORARY_SUFFIX, put_in_place, read_small, sync_directory, write_json, write_text
 from runner.core.finish_reason import Ending, ending_of
 from runner.core.open_files import (
     NO_MORE_FILES,
@@ -69,6 +69,7 @@ __all__ = [
     "put_in_place",
     "python_command",
     "raise_open_file_limit",
+    "read_small",
     "splits",
     "storable",
     "sync_directory",

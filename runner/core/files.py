@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+SMALL_FILE_MAX_BYTES = 10_000_000
 TEMPORARY_SUFFIX = ".tmp"  # of unfinished files; one that exists when a run starts is left over from a crash
 
 
@@ -30,6 +32,19 @@ def put_in_place(temporary: Path, final: Path) -> None:
         os.close(handle)
     temporary.replace(final)
     sync_directory(final.parent)
+
+
+def read_small(path: Path) -> bytes:
+    """Return the content of a file that a person writes: a configuration, a prompt, a token.
+
+    Raises:
+        OSError: it cannot be read, or has more than 10 MB (EFBIG), as a device without an end has.
+    """
+    with path.open("rb") as file:
+        content = file.read(SMALL_FILE_MAX_BYTES + 1)
+    if len(content) > SMALL_FILE_MAX_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 def write_text(path: Path, text: str) -> None:

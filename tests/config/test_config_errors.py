@@ -329,7 +329,7 @@ def test_nested_aliases_cannot_exhaust_memory(load_error):
 
 
 def test_deep_nesting_is_an_error_message(load_error):
-    assert "nested too deeply" in load_error(HEAD + "judge: {parameters: {a: " + "[" * 3000 + "]" * 3000 + "}}\n")
+    assert "nested deeper than 100" in load_error(HEAD + "judge: {parameters: {a: " + "[" * 3000 + "]" * 3000 + "}}\n")
 
 
 @pytest.mark.parametrize(

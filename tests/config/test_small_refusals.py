@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -40,6 +41,39 @@ def test_tokens_per_minute_in_two_parts(load: Load) -> None:
 def test_other_numbers_are_no_whole_ones(load_error: LoadError, number: str) -> None:
     message = load_error(HEAD + f"service: {{limits: {{rpm: {number}}}}}\n")
     assert "judge.yaml:3: service.limits.rpm: expected a whole number of at least 1, found" in message
+
+
+MERGES = "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40))
+BOMBS = {
+    "lists": ("dataset: " + "[" * 100_000, "nested deeper than 100"),
+    "mappings": ("a: " * 1 + "{a: " * 50_000, "nested deeper than 100"),
+    "blocks": ("".join(f"{' ' * n}a:\n" for n in range(200)), "nested deeper than 100"),
+    "merges": ("a0: &a0 {k: 1}\n" + MERGES + HEAD, "unknown key"),
+    "number": ("dataset: {path: a}\njudge: {repeats: " + "9" * 1_000_000 + "}", "1,000,000 digits is too long"),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_bombs_are_refused_at_once(load_error: LoadError, kind: str) -> None:
+    text, expected = BOMBS[kind]
+    start = time.process_time()
+    assert expected in load_error(text)
+    assert time.process_time() - start < 5
+
+
+def test_a_value_of_the_command_line_is_no_bomb_either(load_error: LoadError) -> None:
+    assert "nested deeper than 100" in load_error(HEAD, "judge.parameters=" + "[" * 50_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dataset: {path: a}\njudge: {kind: template, user: 'file:///dev/zero', verdict: first_number}\n",
+        "dataset: {path: a}\njudge: {kind: template, user: x, system: 'file:///dev/zero', verdict: first_number}\n",
+    ],
+)
+def test_a_file_without_an_end_is_refused(load_error: LoadError, text: str) -> None:
+    assert "cannot read /dev/zero: File too large" in load_error(text)
 
 
 @pytest.mark.parametrize("number", ["32768", "33000", "99999999999"])
