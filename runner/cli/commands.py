@@ -240,7 +240,7 @@ def status(
     """Print the progress of a running or finished run."""
     directory = RunDirectory(run_dir)
     while True:
-        data = read_status(directory.status, directory.is_held())
+        data = read_status(directory.status, directory.is_held(if_unknown=True))
         if as_json:
             _print_json(data, indent=None if watch else 2)
         else:

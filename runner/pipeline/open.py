@@ -116,7 +116,7 @@ def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
     if options.fresh and directory.path.exists() and directory.is_run():
         _move_earlier_run(directory)
     directory.prepare()
-    with directory.held(), log_to_file(directory.log):
+    with directory.held(locks=config.output.lock == "file"), log_to_file(directory.log):
         yield _report_write_errors(directory, partial(_build_open_run, inputs, options, directory))
 
 

@@ -23,7 +23,7 @@ def rescore_run(config: RunConfig) -> RunSummary:
     config = _without_tokens(config)
     check_inputs(config)
     directory = RunDirectory(config.output.directory)
-    limit = _clear_parsing_fingerprint(directory)
+    limit = _clear_parsing_fingerprint(directory, locks=config.output.lock == "file")
     with open_run(config, RunOptions(limit=limit)) as run:
         run.done.keep_all_old(run.inputs.panel.place)  # a run would send these requests again
         manifest = RunManifest(run)
@@ -40,11 +40,11 @@ def _without_tokens(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"services": tuple(services)})
 
 
-def _clear_parsing_fingerprint(directory: RunDirectory) -> int | None:
+def _clear_parsing_fingerprint(directory: RunDirectory, *, locks: bool) -> int | None:
     """Remove the parsing fingerprint from `run.json`, so that every response is parsed; returns the run's limit."""
     if not directory.is_run():
         raise UsageError(f"{directory.path}: not a run directory")
-    with directory.held():
+    with directory.held(locks=locks):
         earlier = directory.read_run()
         if earlier:
             directory.write_run({**earlier, "reading": None})

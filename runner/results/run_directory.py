@@ -106,11 +106,18 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.path}: the output directory cannot be written: {error.strerror}") from error
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the directory's lock; raises RunDirectoryError if another process holds it."""
+    def held(self, *, locks: bool = True) -> Iterator[None]:
+        """Hold the directory's lock.
+
+        Args:
+            locks: False if the file system has no locks, at the user's own risk (the YAML's `output.lock`).
+
+        Raises:
+            RunDirectoryError: another process holds it, or the file system has no locks.
+        """
         handle = _open_lock(self._lock)
         try:
-            if not _lock_with_retries(handle):
+            if locks and not _lock_with_retries(handle):
                 holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
                 raise RunDirectoryError(
                     f"{self.path}: another judge-runner uses this run directory ({holder or 'unknown process'}); "
@@ -143,14 +150,16 @@ class RunDirectory:
             errno.ESTALE, "this run directory was moved, deleted or replaced while the run used it", str(self.path)
         )
 
-    def is_held(self) -> bool:
-        """Returns True if a process holds the lock at the moment."""
+    def is_held(self, *, if_unknown: bool = False) -> bool:
+        """Returns True if a process holds the lock at the moment; `if_unknown` if the file system has no locks."""
         try:
             handle = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
             return not _try_lock(handle, fcntl.LOCK_SH)
+        except RunDirectoryError:
+            return if_unknown
         finally:
             os.close(handle)
 
@@ -193,5 +202,8 @@ def _try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
-        raise
+        raise RunDirectoryError(
+            f"the file system of the run directory has no locks ({error.strerror}); choose a directory on another one, "
+            "or set output.lock: none and make sure that only one judge-runner uses it at a time"
+        ) from error
     return True

@@ -95,6 +95,7 @@ def test_defaults_are_as_documented(load, tmp_path):
     assert data.pop("output") == {
         "directory": str(tmp_path / "runs/judge"),
         "rows_per_part": 50000,
+        "lock": "file",
         "compression": "zstd",
         "texts": True,
         "tolerate": 0.0,
