@@ -28,6 +28,7 @@ from runner.service.proxy import check_clear_text, find_proxy
 from runner.service.redirects import REDIRECT_STATUSES, Redirects
 from runner.service.reply_body import in_utf8, read_reply
 from runner.service.responses import error_from_response
+from runner.service.scrubber import Scrubber
 from runner.service.tls import tls_context
 from runner.service.transport import (
     HEADER_LIMITS,
@@ -87,6 +88,7 @@ class Client:
         self._hidden = list(service.headers.values())
         self._hidden += [value for name, value in service.query.items() if not _is_shown(name)]
         self._hidden += () if self._proxy is None else self._proxy.secrets
+        self._scrubber = Scrubber([*self._hidden, *(() if token is None else (token,))])
         self._first_replies = FirstReplies(FOREIGN_FIRST_REPLIES)
         self._make_transport = transport
         self._closing = AsyncExitStack()
@@ -153,8 +155,14 @@ class Client:
         """Stream to the disk what is missing of a file; raises ServiceError and OSError.
 
         Another call with the same `file` continues where this one broke off. Redirects are followed without the token.
+        A file that is not whole still has what the service wrote into it: call `scrub_file` if it is kept.
         """
         await self._authorized(self._download, path, file)
+        self.scrub_file(file.path)
+
+    def scrub_file(self, path: Path) -> None:
+        """Mask the service's secrets in a downloaded file; raises OSError."""
+        self._scrubber.scrub_file(path)
 
     async def _authorized(
         self, send: Callable[Params, Awaitable[Result]], *args: Params.args, **kwargs: Params.kwargs
@@ -175,6 +183,7 @@ class Client:
             raise self._scrubbed(error) from None
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise self._connection_error(error, "POST", self._chat_url) from None
+        raw = self._scrubber.scrub(raw)
         try:
             if not 200 <= status < 300:
                 raise error_from_response(status, headers, in_utf8(raw, headers), self._service.dialect)
@@ -198,7 +207,7 @@ class Client:
 
     async def _call(self, method: str, path: str, body: bytes | None, query: Mapping[str, str]) -> bytes:
         async with self._reply(method, path, data=body, params=query) as response:
-            return await read_bounded(response.content, self._max_reply_bytes)
+            return await self._read(response)
 
     async def _upload(self, path: str, file: Path, name: str, fields: Mapping[str, str]) -> bytes:
         timeout = self._service.timeout
@@ -216,7 +225,10 @@ class Client:
                     timeout.total + size / MIN_UPLOAD_BYTES_PER_SECOND, sock_connect=timeout.connect
                 ),
             ) as response:
-                return await read_bounded(response.content, self._max_reply_bytes)
+                return await self._read(response)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        return self._scrubber.scrub(await read_bounded(response.content, self._max_reply_bytes))
 
     async def _download(self, path: str, file: PartialFile) -> None:
         timeout, headers = self._service.timeout, file.next_headers()
@@ -254,7 +266,7 @@ class Client:
                 self._notes_emulator(response.headers)
                 if not 200 <= response.status < 300 and response.status not in handled:
                     raw = await read_bounded(response.content, self._max_reply_bytes, is_error=True)
-                    raw = in_utf8(raw, response.headers)
+                    raw = in_utf8(self._scrubber.scrub(raw), response.headers)
                     error = error_from_response(response.status, response.headers, raw, self._service.dialect)
                     raise explained(error, response.headers.get("Location"), self._target(method, url))
                 yield response
@@ -292,6 +304,7 @@ class Client:
             return False  # the file is being replaced, or is gone: the service's refusal is the error
         if self._token is not None and token is not None and token.reveal() != self._token.reveal():
             self._hidden.append(self._token)
+            self._scrubber.add(token)
             self._token = token
             self._session.headers.update(self._headers())
             self._transport.use(self._session.headers)

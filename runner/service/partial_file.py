@@ -36,6 +36,7 @@ class PartialFile:
         max_bytes: the most that may arrive, decompressed.
 
     Attributes:
+        path: where the file is put once it is whole.
         size: bytes that have arrived.
         reached: the largest `size` so far; a file that starts over is smaller for a while.
         is_breaking: True if the last attempt broke off inside the file.
@@ -46,7 +47,7 @@ class PartialFile:
         self.reached = 0
         self.is_breaking = self.is_slow = False
         self._max_bytes = max_bytes
-        self._to = to
+        self.path = to
         self._temporary = to.with_name(f".{to.name}{TEMPORARY_SUFFIX}")
         self._start_over()
 
@@ -74,18 +75,20 @@ class PartialFile:
         if self._total is not None and self.size < self._total:
             self.is_breaking = True
             raise ConnectionLost(f"the download ended after {self.progress}")
-        put_in_place(self._temporary, self._to)
+        put_in_place(self._temporary, self.path)
 
     def discard(self) -> None:
         """Remove what has arrived. Raises OSError."""
         self._temporary.unlink(missing_ok=True)
 
-    def keep_whole_lines(self) -> None:
-        """Put the lines in place that arrived whole. Raises OSError."""
-        if self._line_end:
-            with self._temporary.open("r+b") as file:
-                file.truncate(self._line_end)
-            put_in_place(self._temporary, self._to)
+    def keep_whole_lines(self) -> bool:
+        """Put the lines in place that arrived whole; returns False if there are none. Raises OSError."""
+        if not self._line_end:
+            return False
+        with self._temporary.open("r+b") as file:
+            file.truncate(self._line_end)
+        put_in_place(self._temporary, self.path)
+        return True
 
     @property
     def progress(self) -> str:

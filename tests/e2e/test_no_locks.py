@@ -41,7 +41,7 @@ def test_writers_are_refused_and_readers_go_on(config: Path, monkeypatch: pytest
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", no_lock)
-    with pytest.raises(RunDirectoryError, match="has no locks .*output.lock: none"):
+    with pytest.raises(RunDirectoryError, match=r"has no locks .*output.lock: none"):
         run(load_config(config))
     for command in (["status", str(directory)], ["export", str(directory), str(config.parent / "rows.jsonl")]):
         result = CliRunner().invoke(app, command)

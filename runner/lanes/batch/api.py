@@ -235,7 +235,8 @@ class BatchApi:
             except RunStopped:
                 if not file.is_breaking:
                     raise
-                file.keep_whole_lines()
+                if file.keep_whole_lines():
+                    self._client.scrub_file(to)
                 raise ConnectionLost(f"it breaks off after {file.progress} each time") from None
 
     async def _get(

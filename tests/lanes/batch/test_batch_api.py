@@ -55,7 +55,9 @@ async def api_of(
     dialect: str = "pai",
 ) -> AsyncIterator[RecordingApi]:
     """The API of a service; it does not sleep between attempts."""
-    config = ServiceConfig(base_url=service.url, token_env=None, timeout=TimeoutConfig(connect=5, total=0.3))
+    config = ServiceConfig(
+        base_url=service.url, token_env=None, timeout=TimeoutConfig(connect=5, total=0.3), max_reply_mb=1
+    )
     sleeps: list[float] = []
 
     async def note(seconds: float) -> None:
@@ -269,7 +271,7 @@ async def test_a_200_that_is_not_a_job_is_retried(body: bytes) -> None:
 
 async def test_a_reply_without_an_end_is_no_outage() -> None:
     def large(_: int, __: Do) -> web.Response:
-        return web.Response(body=b" " * 17_000_000, content_type="application/json")
+        return web.Response(body=b" " * 1_100_000, content_type="application/json")
 
     async with FakeBatchService(job=large) as service, api_of(service) as api:
         with pytest.raises(ReplyTooLarge):
