@@ -7,7 +7,7 @@ from runner.config.dataset import FIELDS_BY_NAME, Column, Constant, DatasetConfi
 from runner.config.dataset_files import CsvConfig
 from runner.config.json_schema import json_schema
 from runner.config.judges import AggregateConfig, JudgeConfig, VerdictConfig
-from runner.config.load import load_config, masked
+from runner.config.load import load_config, masked, shown_tags
 from runner.config.models import (
     BatchConfig,
     BreakerConfig,
@@ -24,6 +24,7 @@ from runner.config.models import (
     RouterConfig,
     RunConfig,
 )
+from runner.config.problems import KeyPath
 from runner.config.services import Adaptive, LimitsConfig, ServiceConfig, TimeoutConfig, TokenLimits, is_loopback
 from runner.config.unmatched import find_unmatched
 
@@ -42,6 +43,7 @@ __all__ = [
     "HumanLabel",
     "JudgeConfig",
     "KeepColumn",
+    "KeyPath",
     "LimitsConfig",
     "ModelPrice",
     "MonitorConfig",
@@ -65,4 +67,5 @@ __all__ = [
     "parse_duration",
     "parse_value",
     "read_mapping",
+    "shown_tags",
 ]

@@ -17,7 +17,10 @@ _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 
 def find_exposed_secrets(data: Mapping[str, Any], locations: Mapping[KeyPath, SourceLocation]) -> Iterator[Problem]:
     """Yield a problem for every secret that would be copied into the run directory; no message repeats the secret."""
-    for path, service in _services(data):
+    for path, judge in _sections(data, "judge", "judges"):
+        for key in ("parameters", "pai"):
+            yield from _secrets_in_body(judge.get(key), (*path, key), locations)
+    for path, service in _sections(data, "service", "services"):
         yield from _named_like_tokens(service, path)
         for key, named_like_secrets in (("headers", SECRET_HEADER), ("query", SECRET_QUERY)):
             given = service.get(key)
@@ -33,13 +36,22 @@ def find_exposed_secrets(data: Mapping[str, Any], locations: Mapping[KeyPath, So
             yield Problem((*path, "proxy"), "take a proxy with a password from the environment: write ${VAR}")
 
 
-def _services(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
-    one, many = data.get("service"), data.get("services")
+def _sections(data: Mapping[str, Any], singular: str, plural: str) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+    one, many = data.get(singular), data.get(plural)
     if isinstance(one, Mapping):
-        yield ("service",), one
-    for index, service in enumerate(many if isinstance(many, list) else ()):
-        if isinstance(service, Mapping):
-            yield ("services", index), service
+        yield (singular,), one
+    for index, section in enumerate(many if isinstance(many, list) else ()):
+        if isinstance(section, Mapping):
+            yield (plural, index), section
+
+
+def _secrets_in_body(value: Any, path: KeyPath, locations: Mapping[KeyPath, SourceLocation]) -> Iterator[Problem]:
+    """Yield a problem for each text in the request body whose key is named like a secret."""
+    for key, item in value.items() if isinstance(value, Mapping) else ():
+        at = (*path, key)
+        if isinstance(item, str) and item and _KEYS.fullmatch(str(key)) and not _comes_from_variable(at, locations):
+            yield Problem(at, "secrets do not belong in this file; write ${VAR} and set that environment variable")
+        yield from _secrets_in_body(item, at, locations)
 
 
 def _named_like_tokens(service: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:

@@ -62,16 +62,51 @@ def load_config(
     except RecursionError:
         raise ConfigError(f"{label}: it is nested too deeply, or an alias contains itself") from None
     base = path.parent if base is None else base.absolute()
-    return _validated(parsed, base, name or path.stem).with_origin(path, base, document, tuple(overrides))
+    config = _validated(parsed, base, name or path.stem)
+    return config.with_origin(path, base, document, tuple(overrides), _variables(parsed))
+
+
+def _variables(parsed: ParsedDocument) -> dict[KeyPath, str]:
+    """Return what was written for each value from a variable, by its path in the configuration."""
+    lists = {"judge": "judges", "service": "services"}
+    return {
+        (lists[path[0]], 0, *path[1:]) if path and path[0] in lists else path: location.raw
+        for path, location in parsed.locations.items()
+        if location.raw is not None
+    }
 
 
 def masked(config: RunConfig) -> dict[str, Any]:
-    """Return the resolved configuration as plain data, with `***` for every secret."""
+    """Return the resolved configuration as plain data, with `***` for every secret and `${VAR}` for every variable."""
     data: dict[str, Any] = config.model_dump(mode="json")
+    for path, written in config.variables.items():
+        _put(data, path, written)
     for service in data["services"]:
         if "token" in service["emulator"]:
             service["emulator"]["token"] = "***"
     return data
+
+
+def shown_tags(config: RunConfig) -> dict[str, Any]:
+    """Return the tags as they are shown: `${VAR}` for what came from a variable."""
+    return {name: config.variables.get(("tags", name), value) for name, value in config.tags.items()}
+
+
+def _put(data: Any, path: KeyPath, value: str) -> None:
+    """Replace the value at a path, if there is one that is shown."""
+    *parents, last = path
+    at: Any = data
+    for key in parents:
+        at = _child(at, key)
+    if _child(at, last) not in (None, "***"):
+        at[last] = value
+
+
+def _child(data: Any, key: Any) -> Any:
+    """Return the value under a key or at a position; None if there is none."""
+    if isinstance(data, dict):
+        return data.get(key)
+    return data[key] if isinstance(data, list) and isinstance(key, int) and key < len(data) else None
 
 
 def _as_yaml(source: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ from runner.config.fields import (
     refused,
 )
 from runner.config.judges import AggregateConfig, JudgeConfig
+from runner.config.problems import KeyPath
 from runner.config.services import ServiceConfig
 
 
@@ -267,6 +268,7 @@ class RunConfig(Frozen):
     _base: Path = PrivateAttr(default=Path())
     _document: str = PrivateAttr(default="")
     _overrides: tuple[str, ...] = PrivateAttr(default=())
+    _variables: Mapping[KeyPath, str] = PrivateAttr(default={})
 
     @model_validator(mode="before")
     @classmethod
@@ -293,8 +295,21 @@ class RunConfig(Frozen):
         """The `KEY=VALUE` of every `--set`."""
         return self._overrides
 
-    def with_origin(self, source: Path, base: Path, document: str, overrides: tuple[str, ...] = ()) -> RunConfig:
-        """Return a copy of the configuration that knows its source, base folder and document."""
+    @property
+    def variables(self) -> Mapping[KeyPath, str]:
+        """What was written for each value that came from a variable, by its path; such a value is shown nowhere."""
+        return self._variables
+
+    def with_origin(
+        self,
+        source: Path,
+        base: Path,
+        document: str,
+        overrides: tuple[str, ...] = (),
+        variables: Mapping[KeyPath, str] | None = None,
+    ) -> RunConfig:
+        """Return a copy of the configuration that knows its source, base folder, document and variables."""
         copy = self.model_copy()
         copy._source, copy._base, copy._document, copy._overrides = source, base, document, overrides
+        copy._variables = variables or {}
         return copy

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from runner.core.child import python_command
-from runner.core.files import TEMPORARY_SUFFIX, put_in_place, read_small, sync_directory, write_json, write_text
+from runner.core.files import (
+    TEMPORARY_SUFFIX,
+    open_private,
+    put_in_place,
+    read_small,
+    sync_directory,
+    write_json,
+    write_text,
+)
 from runner.core.finish_reason import Ending, ending_of
 from runner.core.open_files import (
     NO_MORE_FILES,
@@ -65,6 +73,7 @@ __all__ = [
     "nearest",
     "no_price",
     "open_file_limit",
+    "open_private",
     "price_of",
     "put_in_place",
     "python_command",

@@ -5,13 +5,24 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from io import BufferedWriter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import msgspec
 
 SMALL_FILE_MAX_BYTES = 10_000_000
 TEMPORARY_SUFFIX = ".tmp"  # of unfinished files; one that exists when a run starts is left over from a crash
+
+
+def open_private(path: Path, mode: Literal["wb", "r+b", "ab"] = "wb") -> BufferedWriter:
+    """Open a file of questions or answers to write to it; a new one is readable for its owner only."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CLOEXEC, 0o600)
+
+    opened = open(path, mode, opener=opener)  # noqa: SIM115 - the caller closes it
+    return cast(BufferedWriter, opened)
 
 
 def sync_directory(path: Path) -> None:

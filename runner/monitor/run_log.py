@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 
 import msgspec
 
-from runner.core import escape_controls, storable
+from runner.core import escape_controls, open_private, storable
 
 
 class JsonLines(logging.Formatter):
@@ -36,6 +37,9 @@ class _BestEffortHandler(logging.FileHandler):
         super().__init__(path, encoding="utf-8", delay=True)
         with suppress(OSError):
             self.stream = self._open()
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open_private(Path(self.baseFilename), "ab"), self.encoding)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, if that is possible: opening the file may fail, which `logging` does not expect."""

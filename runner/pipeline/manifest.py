@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from runner.config import shown_tags
 from runner.core import write_json
 from runner.errors import RunStopped, output_failed
 from runner.lanes import Lane, Traffic
@@ -157,7 +158,7 @@ class RunManifest:
         data: dict[str, Any] = {
             "id": earlier.get("id") or f"{config.name}-{self._started_at}",
             "name": config.name,
-            "tags": dict(config.tags),
+            "tags": shown_tags(config),
             "versions": {"judge-runner": __version__, "python": sys.version.split()[0], "pyarrow": pa.__version__},
             "base": str(config.base),
             "base_relative": os.path.relpath(config.base, run.directory.path),
@@ -214,7 +215,7 @@ class RunManifest:
             started_at=self._started_at,
             updated_at=now(),
             name=config.name,
-            tags=dict(config.tags),
+            tags=shown_tags(config),
             emulated=self.emulated,
             services={} if self.lane is None or exit_code is not None else self.lane.services,
             paused_because=None if self.lane is None else self.lane.paused,

@@ -8,22 +8,60 @@ responses are parsed again. All other settings may change freely.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
-from runner.config import Column, Constant, DatasetConfig, JudgeConfig, RunConfig
+from runner.config import Column, Constant, DatasetConfig, JudgeConfig, KeyPath, RunConfig
 from runner.errors import RunDirectoryError
 from runner.judge import used_names
 from runner.planning.labels import label_kind
 
 Data = dict[str, Any]
 
+# The key that marks the hash of a value that came from a variable.
+VARIABLE = "judge_runner.variable"
+
 
 def request_fingerprint(config: RunConfig) -> Data:
     """Returns for each judge's name the settings that decide its requests, as plain data for run.json."""
     kinds = {service.name: service.kind for service in config.services}
-    return {judge.name: _judge_fingerprint(judge, config.dataset, kinds[judge.service[0]]) for judge in config.judges}
+    found = {}
+    for number, judge in enumerate(config.judges):
+        settings = _judge_fingerprint(judge, config.dataset, kinds[judge.service[0]])
+        for name in ("parameters", "pai"):
+            settings[name] = _hashed(settings[name], ("judges", number, name), config.variables)
+        found[judge.name] = settings
+    return found
+
+
+def _hashed(value: Any, path: KeyPath, variables: Mapping[KeyPath, str]) -> Any:
+    """Return a value with a hash in place of each part that came from a variable: it may be a secret."""
+    if path in variables:
+        return {VARIABLE: variables[path], "sha256": _digest(value)}
+    if isinstance(value, Mapping):
+        return {key: _hashed(item, (*path, key), variables) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hashed(item, (*path, index), variables) for index, item in enumerate(value)]
+    return value
+
+
+def _digest(value: Any) -> str:
+    return sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:32]
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    """Compare two settings, of which any part may be a hash; earlier versions wrote none."""
+    for one, other in ((before, now), (now, before)):
+        if isinstance(one, dict) and VARIABLE in one:
+            known = isinstance(other, dict) and VARIABLE in other
+            return bool(one.get("sha256") == (other.get("sha256") if known else _digest(other)))
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before.keys() == now.keys() and all(_is_same(before[key], now[key]) for key in now)
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        return len(before) == len(now) and all(map(_is_same, before, now))
+    return bool(before == now)
 
 
 def _judge_fingerprint(judge: JudgeConfig, dataset: DatasetConfig, service_kind: str) -> Data:
@@ -120,7 +158,7 @@ def check_request_fingerprint(where: str, before: Mapping[str, Data], now: Mappi
         for name in now
         if name in before
         for key in now[name]
-        if before[name].get(key) != now[name].get(key)
+        if not _is_same(before[name].get(key), now[name].get(key))
     ]
     if not before.keys() & now.keys() and before:
         known = ", ".join(sorted(before))

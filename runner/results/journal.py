@@ -64,7 +64,7 @@ class Segment:
         self._size = 0
         self._synced = 0
         self._torn = False
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def append(self, row: Row) -> int:
         """Append one row, as `extend` does; returns the byte offset of its line."""

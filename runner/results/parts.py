@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from runner.core import TEMPORARY_SUFFIX
+from runner.core import TEMPORARY_SUFFIX, open_private
 from runner.errors import RunDirectoryError
 from runner.model_names import EMULATED_PREFIX
 from runner.results.checksums import damage, put_in_place_with_checksum
@@ -125,6 +125,8 @@ class PartWriter:
         """The open file. Its schema says if the first row group has an emulator's rows, so it is opened with that."""
         if self._opened is None:
             metadata = {**(self._schema.metadata or {}), **(EMULATED_METADATA if self._is_emulated else {})}
+            with open_private(self._temporary):
+                pass  # Arrow would create it readable for others
             self._opened = pq.ParquetWriter(
                 self._temporary,
                 self._schema.with_metadata(metadata or None),

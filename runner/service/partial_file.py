@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
-from runner.core import TEMPORARY_SUFFIX, put_in_place
+from runner.core import TEMPORARY_SUFFIX, open_private, put_in_place
 from runner.errors import BadReply, ConnectionLost, ReplyTooLarge
 
 DOWNLOAD_CHUNK_BYTES = 1 << 18
@@ -134,7 +134,7 @@ class PartialFile:
 
     async def _write(self, content: aiohttp.StreamReader, start: int, pace_seconds: float) -> None:
         self.size, self._line_end = start, min(start, self._line_end)
-        with self._temporary.open("r+b" if start else "wb") as file:
+        with open_private(self._temporary, "r+b" if start else "wb") as file:
             file.truncate(start)
             file.seek(start)
             watch = _Pace(pace_seconds, start)

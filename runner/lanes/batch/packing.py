@@ -10,6 +10,7 @@ from os import fsync
 
 import msgspec
 
+from runner.core import open_private
 from runner.errors import BadRow
 from runner.judge import Panel
 from runner.lanes import PendingWork
@@ -67,8 +68,8 @@ class OpenShard:
         self.replaces = False
         self.reserved: Spend | None = None
         self.places: list[tuple[int, int]] = []
-        self._lines: BufferedWriter = ledger.requests(number).open("wb")
-        self._entries: BufferedWriter = ledger.members(number).open("wb")
+        self._lines: BufferedWriter = open_private(ledger.requests(number))
+        self._entries: BufferedWriter = open_private(ledger.members(number))
 
     def fits(self, line: bytes, spec: ShardSpec) -> bool:
         """Return True if a line fits within the limits of a shard."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from runner.core import TEMPORARY_SUFFIX, put_in_place
+from runner.core import TEMPORARY_SUFFIX, open_private, put_in_place
 from runner.dataset import RowLookup
 from runner.errors import BadRow, RunDirectoryError
 from runner.judge import Panel
@@ -94,7 +94,7 @@ def refresh_submitted_columns(ledger: Ledger, rows: RowLookup[Sample], float_col
     for shard in ledger.open_shards:
         path = ledger.members(shard.number)
         temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-        with temporary.open("wb") as file:
+        with open_private(temporary) as file:
             for entries in _slices(ledger.read_members(shard.number)):
                 samples = rows.at({entry.ordinal for entry in entries})
                 file.writelines(entry_line(_refreshed(entry, samples, float_columns)) for entry in entries)
