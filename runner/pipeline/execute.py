@@ -22,7 +22,7 @@ from runner.pipeline.open import OpenRun, open_run
 from runner.pipeline.scheduler import LanePolicy, LaneScheduler
 from runner.planning import Route, RunOptions, estimate_requests, route_requests, why_not_batch
 from runner.results import ResultRecorder, ResultWriter, RunDirectory
-from runner.service import Client, embedded_emulator
+from runner.service import Client, EmbeddedEmulator, embedded_emulator
 
 STATUS_INTERVAL_SECONDS = 1.0
 
@@ -81,8 +81,8 @@ async def _run_lanes(run: OpenRun, manifest: RunManifest) -> None:
     async with (
         _saved_budget(run),
         _result_writer(run, manifest) as writer,
-        _addresses(config.services) as addresses,
-        _clients(run, addresses) as clients,
+        _emulators(config.services) as emulators,
+        _clients(run, addresses := _addresses(config.services, emulators)) as clients,
     ):
         route = await anyio.to_thread.run_sync(_choose_route, run)
         if run.done.missing():
@@ -96,6 +96,8 @@ async def _run_lanes(run: OpenRun, manifest: RunManifest) -> None:
             if _can_receive_signals():
                 helpers.start_soon(_handle_signals, lanes)
             helpers.start_soon(_update_every_second, manifest, writer, lanes, display)
+            for emulator in emulators.values():
+                helpers.start_soon(_stop_without_emulator, emulator, lanes)
             if options.max_time is not None:
                 helpers.start_soon(_enforce_max_time, lanes, options.max_time)
             try:
@@ -184,15 +186,29 @@ def _is_in_place(directory: RunDirectory) -> bool:
 
 
 @asynccontextmanager
-async def _addresses(services: Sequence[ServiceConfig]) -> AsyncIterator[dict[str, str]]:
-    """Give the base URL of each service; embedded emulators run as long as the context is open."""
+async def _emulators(services: Sequence[ServiceConfig]) -> AsyncIterator[dict[str, EmbeddedEmulator]]:
+    """Run the embedded emulators, by service name, as long as the context is open."""
     async with AsyncExitStack() as stack:
         yield {
             service.name: await stack.enter_async_context(embedded_emulator(service.emulator))
-            if service.kind == "emulator"
-            else service.base_url
             for service in services
+            if service.kind == "emulator"
         }
+
+
+def _addresses(services: Sequence[ServiceConfig], emulators: Mapping[str, EmbeddedEmulator]) -> dict[str, str]:
+    """Return the base URL of each service."""
+    return {
+        service.name: emulators[service.name].url if service.name in emulators else service.base_url
+        for service in services
+    }
+
+
+async def _stop_without_emulator(emulator: EmbeddedEmulator, lanes: LaneScheduler) -> None:
+    """Stop the run at once if an embedded emulator ends: nobody else can listen on its port."""
+    how = await emulator.wait_for_end()
+    message = f"the embedded emulator has ended ({how}); run the same command again, which starts another one"
+    lanes.drain(RunStopped("outage", message, exit_code=4), grace=0)
 
 
 @asynccontextmanager

@@ -10,8 +10,8 @@ import msgspec
 import pyarrow as pa
 
 from runner.core import counted, duration
-from runner.dataset import RawRow, TextReader
-from runner.errors import DatasetError, ReportFailed, RunStopped, output_failed
+from runner.dataset import RawRow, TextReader, growth, take_fingerprint
+from runner.errors import DatasetError, ReportFailed, RunDirectoryError, RunStopped, output_failed
 from runner.lanes.batch import failed_batches
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import OpenRun
@@ -164,6 +164,8 @@ def _finish_samples(run: OpenRun, manifest: RunManifest, stop: RunStopped | None
     if manifest.aborted or (stop is not None and stop.reason == "output"):
         return stop
     try:
+        if (change := _dataset_change(run)) is not None:
+            return stop or RunStopped("dataset", change, exit_code=3)
         _write_samples(run)
     except (OSError, pa.ArrowException) as error:
         return stop or output_failed(error)
@@ -171,6 +173,21 @@ def _finish_samples(run: OpenRun, manifest: RunManifest, stop: RunStopped | None
         message = f"samples.parquet was not written: {error}; run the same command again when it can be read"
         return stop or RunStopped("dataset", message, exit_code=3)
     return stop
+
+
+def _dataset_change(run: OpenRun) -> str | None:
+    """Return what to do if a file of the dataset was rewritten during the run; None if none was.
+
+    Its texts are not those that were judged. Raises DatasetError if it cannot be read.
+    """
+    now = take_fingerprint(run.inputs.files, run.fingerprint)
+    if growth(run.fingerprint, now) != "changed":
+        return None
+    names = ", ".join(str(file.place) for file in run.inputs.files[:3])
+    return (
+        f"{names}: the dataset was changed during the run, and verdicts may belong to either version; samples.parquet "
+        "is not written. Put the judged version back and run the same command again, or start over with --fresh"
+    )
 
 
 def _id_notes(run: OpenRun, stop: RunStopped | None) -> list[str]:
@@ -207,7 +224,7 @@ def _write_report(run: OpenRun) -> tuple[Path | None, str | None]:
         return None, None
     try:
         return write_report(config), None
-    except ReportFailed as error:
+    except (ReportFailed, RunDirectoryError) as error:
         again = f"`judge-runner report {run.directory.path}` tries again"
         log.warning("the report was not written: %s; %s", error, again)
         return None, f"the report was not written: {str(error).splitlines()[-1].strip()}; {again}"

@@ -33,9 +33,26 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ConfigError(str(error)) from None
 
 
+class EmbeddedEmulator:
+    """A running emulator.
+
+    Attributes:
+        url: its base URL.
+    """
+
+    def __init__(self, url: str, process: anyio.abc.Process) -> None:
+        self.url = url
+        self._process = process
+
+    async def wait_for_end(self) -> str:
+        """Wait until its process ends; return how it did, in words."""
+        code = await self._process.wait()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
 @asynccontextmanager
-async def embedded_emulator(options: Mapping[str, Any]) -> AsyncIterator[str]:
-    """Run the emulator in this block and yield its base URL; raises ConfigError if it does not start."""
+async def embedded_emulator(options: Mapping[str, Any]) -> AsyncIterator[EmbeddedEmulator]:
+    """Run the emulator in this block; raises ConfigError if it does not start."""
     process = await anyio.open_process(
         _command("--embedded", options),
         stdin=subprocess.PIPE,
@@ -44,7 +61,7 @@ async def embedded_emulator(options: Mapping[str, Any]) -> AsyncIterator[str]:
         start_new_session=True,
     )
     try:
-        yield f"http://127.0.0.1:{await _port(process)}/v1"
+        yield EmbeddedEmulator(f"http://127.0.0.1:{await _port(process)}/v1", process)
     finally:
         with anyio.CancelScope(shield=True):
             if process.stdin is not None:
