@@ -256,11 +256,14 @@ def export(
     out: Annotated[Path, typer.Argument(help="A .csv, .jsonl or .parquet file.", metavar="OUT")],
     samples: Annotated[bool, typer.Option("--samples", help="Export samples.parquet instead of the rows.")] = False,
     excel: Annotated[
-        bool, typer.Option("--excel", help="Write CSV for Excel: a byte order mark, and no cell runs as a formula.")
+        bool, typer.Option("--excel", help="Write CSV for Excel: a byte order mark, and no cell is too long.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Write CSV for programs: no apostrophe before what looks like a formula.")
     ] = False,
 ) -> None:
     """Write all rows so far to one file. Rows that are still in the journal are included."""
-    rows = export_results(RunDirectory(run_dir), out, samples, excel)
+    rows = export_results(RunDirectory(run_dir), out, samples, excel, exact)
     print_message(f"{rows:,} rows")
     print_data(str(out))
 

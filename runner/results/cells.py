@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-# Excel runs a cell that begins with one of these as a formula; the full-width forms count in East Asian versions.
+# A spreadsheet runs a cell that begins with one of these as a formula; the full-width forms count in East Asian versions.
 _FORMULA = re.compile("[=+\\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
@@ -21,6 +21,13 @@ def plain_cell(value: Any) -> Any:
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
 
 
+def harmless_cell(value: Any) -> Any:
+    """Return a value as a cell. A text that a spreadsheet would run as a formula begins with an apostrophe."""
+    cell = plain_cell(value)
+    is_formula = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if is_formula else cell
+
+
 class ExcelCells:
     """Makes cells that Excel shows as text and never runs.
 
@@ -32,12 +39,10 @@ class ExcelCells:
         self.cut = 0
 
     def cell(self, value: Any) -> Any:
-        """Return a value as a cell. A text that Excel would run as a formula begins with an apostrophe."""
-        cell = plain_cell(value)
+        """Return a value as a harmless cell that is not too long."""
+        cell = harmless_cell(value)
         if not isinstance(cell, str):
             return cell
-        if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
-            cell = f"'{cell}"
         if 2 * len(cell) > EXCEL_CELL_MAX_UTF16_UNITS:  # a character takes one unit or two
             cell = self._fitting(cell)
         return cell

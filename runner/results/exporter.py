@@ -6,6 +6,7 @@ import csv
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from runner.core import TEMPORARY_SUFFIX, put_in_place
 from runner.errors import UsageError
-from runner.results.cells import EXCEL_CELL_MAX_UTF16_UNITS, ExcelCells, plain_cell
+from runner.results.cells import EXCEL_CELL_MAX_UTF16_UNITS, ExcelCells, harmless_cell, plain_cell
 from runner.results.journal import decode_row, segment_paths
 from runner.results.parts import PartWriter, open_part, part_paths, read_part_batches, with_all_columns
 from runner.results.run_directory import RunDirectory
@@ -78,14 +79,17 @@ def _open_batches(
         yield schema, _all_batches(parts if with_parts else {}, unmerged, newest, schema)
 
 
-def export_results(directory: RunDirectory, target: Path, samples: bool = False, excel: bool = False) -> int:
+def export_results(
+    directory: RunDirectory, target: Path, samples: bool = False, excel: bool = False, exact: bool = False
+) -> int:
     """Write all rows stored so far into one file.
 
     Args:
         directory: the run directory; its lock need not be held.
         target: the file to write; its ending (.csv, .jsonl, .parquet) decides the format.
         samples: write the lines of samples.parquet instead.
-        excel: write CSV that Excel opens as it is meant: with a byte order mark, and no cell is run as a formula.
+        excel: write CSV that Excel opens as it is meant: with a byte order mark, and no cell is too long.
+        exact: write CSV with every text as it is, also one that a spreadsheet would run as a formula.
 
     Returns:
         The number of rows.
@@ -98,7 +102,9 @@ def export_results(directory: RunDirectory, target: Path, samples: bool = False,
         raise UsageError(f"{target}: an export ends in one of: {', '.join('.' + name for name in FORMATS)}")
     if excel and ending != "csv":
         raise UsageError(f"{target}: --excel writes CSV; expected a name that ends in .csv")
-    ending = "excel" if excel else ending
+    if exact and (excel or ending != "csv"):
+        raise UsageError(f"{target}: --exact writes CSV for programs; other exports are exact, and --excel never is")
+    ending = "excel" if excel else "exact" if exact else ending
     if samples:
         if not directory.samples.exists():
             raise UsageError(f"{directory.samples}: not there yet; it is written when a run ends or drains")
@@ -149,6 +155,7 @@ def _write(target: Path, ending: str, schema: pa.Schema, batches: Iterator[pa.Re
     writers: dict[str, Callable[[Path, pa.Schema, Iterator[pa.RecordBatch]], int]] = {
         "csv": _write_csv,
         "excel": _write_excel_csv,
+        "exact": partial(_write_csv, cell=plain_cell),
         "jsonl": _write_jsonl,
         "parquet": _write_parquet,
     }
@@ -186,7 +193,7 @@ def _write_csv(
     schema: pa.Schema,
     batches: Iterator[pa.RecordBatch],
     encoding: str = "utf-8",
-    cell: Callable[[Any], Any] = plain_cell,
+    cell: Callable[[Any], Any] = harmless_cell,
 ) -> int:
     temporary, count = _temporary(target), 0
     with temporary.open("w", encoding=encoding, newline="") as out:

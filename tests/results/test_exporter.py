@@ -146,6 +146,25 @@ def test_every_format_exports_the_same_rows(run_directory: RunDirectory, tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["rows.csv", "rows.jsonl", "rows.parquet"]
 
 
+FORMULAS = ['=HYPERLINK("http://x","y")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "＝1"]
+
+
+def test_no_cell_of_a_csv_is_a_formula_unless_that_is_asked_for(run_directory: RunDirectory, tmp_path: Path) -> None:
+    segment = Segment(segment_path(run_directory.journal, 0))
+    for number, text in enumerate([*FORMULAS, "-1.5", "text", "a=b"]):
+        segment.append(stored_row(number, text, score=-1.5))
+    segment.close()
+    for exact, prefix in ((False, "'"), (True, "")):
+        target = tmp_path / f"rows{exact}.csv"
+        export_results(run_directory, target, exact=exact)
+        with target.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["response"] for row in rows] == [*(prefix + text for text in FORMULAS), "-1.5", "text", "a=b"]
+        assert {row["score"] for row in rows} == {"-1.5"}
+    with pytest.raises(UsageError, match="--exact writes CSV for programs"):
+        export_results(run_directory, tmp_path / "rows.jsonl", exact=True)
+
+
 def test_an_impossible_export_is_reported(run_directory: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are no rows yet"):
         export_results(run_directory, tmp_path / "rows.csv")
