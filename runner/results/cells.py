@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-# A spreadsheet runs a cell that begins with one of these as a formula; the full-width forms count in East Asian versions.
+# A spreadsheet runs a cell that begins with one of these as a formula; full-width forms count in East Asian versions.
 _FORMULA = re.compile("[=+\\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 

@@ -27,7 +27,7 @@ from runner.service.partial_file import NO_SUCH_RANGE, PartialFile
 from runner.service.proxy import check_clear_text, find_proxy
 from runner.service.redirects import REDIRECT_STATUSES, Redirects
 from runner.service.reply_body import in_utf8, read_reply
-from runner.service.responses import error_from_response
+from runner.service.responses import error_from_response, moment_of
 from runner.service.scrubber import Scrubber
 from runner.service.tls import tls_context
 from runner.service.transport import (
@@ -67,6 +67,8 @@ class Client:
 
     Attributes:
         is_emulated: True once a response named an emulator as its sender.
+        service_time: the service's clock at the last reply to a call that is no chat (Unix time in seconds), by its
+            `Date` header; None if it has none.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Client:
         self._token = token
         self.base_url = base_url
         self.is_emulated = False
+        self.service_time: float | None = None
         self._query = {name: value.reveal() for name, value in service.query.items()}
         self._chat_url = URL(f"{base_url}{CHAT_PATH}").update_query(self._query)
         self._proxy = find_proxy(service, base_url)
@@ -264,6 +267,7 @@ class Client:
                 if "html" not in response.headers.get("Content-Type", ""):
                     self._first_replies.on_usable()
                 self._notes_emulator(response.headers)
+                self.service_time = moment_of(response.headers.get("Date"))
                 if not 200 <= response.status < 300 and response.status not in handled:
                     raw = await read_bounded(response.content, self._max_reply_bytes, is_error=True)
                     raw = in_utf8(self._scrubber.scrub(raw), response.headers)

@@ -86,11 +86,16 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     seconds = _number(value)
     if seconds is not None:
         return seconds
+    moment = moment_of(value)
+    return None if moment is None else max(0.0, moment - (time.time() if now is None else now))
+
+
+def moment_of(value: str | None) -> float | None:
+    """Return the moment that a header names, as Unix time in seconds; None if it names none."""
     try:
-        moment = parsedate_to_datetime(value).timestamp()
+        return None if value is None else parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, moment - (time.time() if now is None else now))
 
 
 def _reset(headers: Mapping[str, str]) -> float | None:

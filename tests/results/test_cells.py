@@ -81,9 +81,9 @@ def test_excel_opens_the_file_as_utf_8_and_runs_nothing(run_directory: RunDirect
     assert {row["number"] for row in rows} == {"-1.5"}
 
 
-def test_without_the_option_the_texts_are_exact(run_directory: RunDirectory, tmp_path: Path) -> None:
+def test_for_programs_the_texts_are_exact(run_directory: RunDirectory, tmp_path: Path) -> None:
     write_run(run_directory, FORMULAS)
-    export_results(run_directory, tmp_path / "rows.csv")
+    export_results(run_directory, tmp_path / "rows.csv", exact=True)
     assert (tmp_path / "rows.csv").read_bytes().startswith(b"sample_id,")
     assert [row["response"] for row in cells_of(tmp_path / "rows.csv")] == FORMULAS
 

@@ -106,6 +106,11 @@ class BatchApi:
         """True once a reply named an emulator as its sender."""
         return self._client.is_emulated
 
+    @property
+    def service_time(self) -> float | None:
+        """The service's clock at the last reply (Unix time in seconds); None if it does not show it."""
+        return self._client.service_time
+
     async def upload(self, file: Path, name: str | None = None) -> UploadedFile:
         """Upload a file of requests, under another name if one is given.
 

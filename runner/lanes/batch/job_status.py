@@ -67,6 +67,7 @@ class BatchJob(msgspec.Struct, frozen=True):
         known: True if the dialect has this status.
         completed, failed: numbers of lines, if the service counts them.
         errors: the service's errors about the batch as a whole, unchanged.
+        created_at: by the service's clock, in seconds since 1970, if it says so.
     """
 
     id: str
@@ -78,6 +79,7 @@ class BatchJob(msgspec.Struct, frozen=True):
     completed: int | None = None
     failed: int | None = None
     errors: Any = None
+    created_at: float | None = None
 
     @property
     def has_answers(self) -> bool:

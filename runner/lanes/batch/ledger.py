@@ -49,6 +49,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         unreadable: the reply to the last create, if it was one that cannot be read.
         batch_id: the batch.
         created_at: when the batch became known, by this machine's clock (seconds since 1970).
+        service_time: the same by the service's clock, if it shows it.
         cancelled_at: when its cancellation was requested, by this machine's clock (seconds since 1970).
         word: the service's own name for its status, as last seen.
         finished: lines that the service counts as finished, as last seen.
@@ -78,6 +79,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     unreadable: str | None = None
     batch_id: str | None = None
     created_at: float | None = None
+    service_time: float | None = None
     cancelled_at: float | None = None
     word: str | None = None
     finished: int = 0

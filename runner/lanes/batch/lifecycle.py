@@ -144,8 +144,15 @@ class ShardLifecycle:
         return self._ledger.record_job(msgspec.structs.replace(shard, word=job.word, **counts))
 
     def _is_overdue(self, shard: Shard) -> bool:
-        """Return True if, by this machine's clock, the batch has passed its window and the grace."""
-        return time.time() - (shard.created_at or 0.0) > self._policy.batch.window * (1 + OVERDUE_SHARE)
+        """Return True if the batch has passed its window and the grace, by this machine's clock and the service's.
+
+        Either may be wrong, or jump.
+        """
+        longest = self._policy.batch.window * (1 + OVERDUE_SHARE)
+        now = self._api(shard).service_time
+        if now is not None and shard.service_time is not None and now - shard.service_time <= longest:
+            return False
+        return time.time() - (shard.created_at or 0.0) > longest
 
     async def _cancel_if_overdue(self, shard: Shard, overdue: int) -> Shard:
         """Cancel a batch that is overdue, or that the user wants cancelled.

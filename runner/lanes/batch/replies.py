@@ -107,6 +107,7 @@ def read_job(data: Mapping[str, Any], dialect: str) -> BatchJob:
         completed=_line_count(counts.get("completed")),
         failed=_line_count(counts.get("failed")),
         errors=data.get("errors"),
+        created_at=_unix_time(data.get("created_at")),
     )
 
 

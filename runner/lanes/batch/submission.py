@@ -128,7 +128,14 @@ class Submission:
         now = time.time()
         created_at = min(shard.sent_at or now, now)
         return self._ledger.advance(
-            shard, step="poll", batch_id=job.id, created_at=created_at, word=job.word, finished=0, unreadable=None
+            shard,
+            step="poll",
+            batch_id=job.id,
+            created_at=created_at,
+            service_time=job.created_at or self._api(shard).service_time,
+            word=job.word,
+            finished=0,
+            unreadable=None,
         )
 
     async def wait_for_queue(self, shard: Shard, reason: str) -> Shard:
