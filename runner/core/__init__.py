@@ -5,8 +5,10 @@ from __future__ import annotations
 from runner.core.child import python_command
 from runner.core.files import (
     TEMPORARY_SUFFIX,
+    damaged,
     open_private,
     put_in_place,
+    read_json,
     read_small,
     sync_directory,
     write_json,
@@ -61,6 +63,7 @@ __all__ = [
     "check_regex_engine",
     "connections_per_service",
     "counted",
+    "damaged",
     "duration",
     "ending_of",
     "escape_controls",
@@ -78,6 +81,7 @@ __all__ = [
     "put_in_place",
     "python_command",
     "raise_open_file_limit",
+    "read_json",
     "read_small",
     "splits",
     "storable",

@@ -4,22 +4,65 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Mapping
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
+from runner.errors import RunDirectoryError
+
 SMALL_FILE_MAX_BYTES = 10_000_000
 TEMPORARY_SUFFIX = ".tmp"  # of unfinished files; one that exists when a run starts is left over from a crash
+
+Content = TypeVar("Content")
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file; raises OSError, also for a symbolic link, a folder or a device."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would block
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "expected a regular file", str(path))
+        with open(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path, kind: type[Content], advice: str = "") -> Content:
+    """Return the content of a JSON file.
+
+    Args:
+        path: the file.
+        kind: the type of its content.
+        advice: a sentence for a person whose file is damaged.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RunDirectoryError: it cannot be read or has another content; the message names the file and the key.
+    """
+    try:
+        return msgspec.json.decode(read_file(path), type=kind)
+    except FileNotFoundError:
+        raise
+    except (OSError, msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
+        raise damaged(path, error, advice) from error
+
+
+def damaged(path: Path, error: object, advice: str = "") -> RunDirectoryError:
+    """Return the error for a file of a run directory that cannot be used."""
+    found = (isinstance(error, OSError) and error.strerror) or error
+    return RunDirectoryError(f"{path}: cannot be read: {found}" + (f". {advice}" if advice else ""))
 
 
 def open_private(path: Path, mode: Literal["wb", "r+b", "ab"] = "wb") -> BufferedWriter:
     """Open a file of questions or answers to write to it; a new one is readable for its owner only."""
 
     def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_CLOEXEC, 0o600)
+        return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     opened = open(path, mode, opener=opener)  # noqa: SIM115 - the caller closes it
     return cast(BufferedWriter, opened)
@@ -61,7 +104,7 @@ def read_small(path: Path) -> bytes:
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically and durably."""
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-    temporary.write_text(text, encoding="utf-8")
+    _write_new(temporary, text.encode())
     put_in_place(temporary, path)
 
 
@@ -69,8 +112,18 @@ def write_json(path: Path, data: Mapping[str, Any], *, durable: bool = True) -> 
     """Replace a JSON file atomically; if `durable`, also wait until it is on disk."""
     raw = msgspec.json.format(msgspec.json.encode(data), indent=2)
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-    temporary.write_bytes(raw + b"\n")
+    _write_new(temporary, raw + b"\n")
     if durable:
         put_in_place(temporary, path)
     else:
         temporary.replace(path)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file of its own: what a symbolic link of that name leads to is never overwritten."""
+    with open(path, "wb", opener=_no_link) as file:
+        file.write(content)
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -16,6 +16,7 @@ from runner.dataset.folders import folder_columns
 from runner.dataset.json_reader import load_array
 from runner.dataset.readers import READ_ERRORS, SeekPoint, count_lines
 from runner.errors import DatasetError
+from runner.run_file import Count
 
 Growth = Literal["same", "grown", "changed"]
 
@@ -41,10 +42,10 @@ class FileFingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
 
     path: str
     format: str
-    size: int
+    size: Count
     mtime_ns: int
     digest: str
-    rows: int
+    rows: Count
     ends_line: bool
     marks: tuple[SeekPoint, ...] = ()
     version: str | None = None
@@ -52,6 +53,11 @@ class FileFingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
     def has(self, stamp: Stamp) -> bool:
         """Return True if a file with this stamp counts as unchanged."""
         return stamp == Stamp(self.size, self.mtime_ns, self.version)
+
+
+class _Data(msgspec.Struct, frozen=True):
+    rows: Count
+    files: tuple[FileFingerprint, ...]
 
 
 class DatasetFingerprint(msgspec.Struct, frozen=True):
@@ -80,7 +86,11 @@ class DatasetFingerprint(msgspec.Struct, frozen=True):
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> DatasetFingerprint:
         """Read what `to_data` returned; raises `msgspec.ValidationError` for other data."""
-        return cls(msgspec.convert(data.get("files"), tuple[FileFingerprint, ...]))
+        known = msgspec.convert(data, _Data)
+        result = cls(known.files)
+        if known.rows != result.rows:
+            raise msgspec.ValidationError(f"its files have {result.rows:,} rows, not {known.rows:,} - at `$.rows`")
+        return result
 
 
 def take_fingerprint(files: Sequence[DataFile], previous: DatasetFingerprint | None = None) -> DatasetFingerprint:

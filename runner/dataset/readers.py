@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from runner.dataset.data_file import BUFFER_BYTES, DataFile, open_bytes
 from runner.dataset.decode import BOM
+from runner.run_file import Count
 from runner.types import Unreadable
 from runner.values import FIELD, as_rows, exact_values, is_as_shown, shown_values
 
@@ -62,9 +63,9 @@ class SeekPoint(msgspec.Struct, frozen=True, array_like=True):
         offset: the number of bytes before it.
     """
 
-    row: int
-    line: int
-    offset: int
+    row: Count
+    line: Count
+    offset: Count
 
 
 Reader = Generator[RawRow, None, int]

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import msgspec
 
 from runner.config import BudgetConfig
-from runner.core import WaitQueue, write_json
-from runner.errors import RunDirectoryError, RunStopped, output_failed
+from runner.core import WaitQueue, damaged, read_json, write_json
+from runner.errors import RunStopped, output_failed
 from runner.limits.cost import (
     ONE_REQUEST,
     UNITS_PER_CURRENCY,
@@ -44,6 +44,12 @@ WRITE_INTERVAL_MAX_SECONDS, WRITE_INTERVAL_MIN_SECONDS = 2.0, 0.5
 AHEAD_DIVISOR = 20
 
 
+_ADVICE = (
+    "It holds what the run has used of its budget: restore it, or remove it, "
+    "and only what the existing rows say is counted"
+)
+
+
 class _File(msgspec.Struct):
     requests: Annotated[int, msgspec.Meta(ge=0)]
     tokens: Annotated[int, msgspec.Meta(ge=0)]
@@ -53,15 +59,12 @@ class _File(msgspec.Struct):
 def read_spent(path: Path) -> Spend | None:
     """Return what `budget.json` says was used, or None without the file; raises RunDirectoryError if it is damaged."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_File)
+        found = read_json(path, _File, _ADVICE)
         return Spend(found.requests, found.tokens, units_of(found.cost))
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-        raise RunDirectoryError(
-            f"{path}: cannot be read: {error}. It holds what the run has used of its budget: restore it, or remove it, "
-            "and only what the existing rows say is counted"
-        ) from error
+    except OverflowError as error:
+        raise damaged(path, error, _ADVICE) from error
 
 
 Persist = Callable[[Path, Mapping[str, Any]], "asyncio.Future[None]"]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from runner.core import duration
+from runner.run_file import Count, Seconds
 
 RATE_WINDOW_SECONDS = 30.0
 
@@ -34,21 +35,21 @@ class Progress(msgspec.Struct):
 
     state: str
     route: str | None
-    total: int
-    done: int
-    ok: int
-    unparsed: int
-    failed: int
-    in_flight: int
+    total: Count
+    done: Count
+    ok: Count
+    unparsed: Count
+    failed: Count
+    in_flight: Count
     rate: float | None
-    eta_s: float | None
-    retries: int
-    throttled: int
-    tokens: int
+    eta_s: Seconds | None
+    retries: Count
+    throttled: Count
+    tokens: Count
     cost: float | None
-    batches: dict[str, int]
+    batches: dict[str, Count]
     jobs: list[dict[str, Any]]
-    answered_in_batches: int
+    answered_in_batches: Count
     started_at: str
     updated_at: str
     name: str
@@ -56,7 +57,7 @@ class Progress(msgspec.Struct):
     services: dict[str, dict[str, Any]] = {}
     paused_because: str | None = None
     emulated: bool = False
-    beyond_limit: int = 0
+    beyond_limit: Count = 0
     causes: list[dict[str, Any]] = []
     exit_code: int | None = None
     stop_reason: str | None = None

@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from runner.core import duration
+from runner.core import damaged, duration, read_json
 from runner.errors import UsageError
-from runner.monitor.progress import format_states
+from runner.monitor.progress import Progress, format_states
+from runner.run_file import Count, Seconds
 
 FINAL_STATES = frozenset({"finished", "stopped"})
 INACTIVE_STATES = FINAL_STATES | {"interrupted"}
+
+_ADVICE = "The next `judge-runner run` writes it anew; nothing else needs it"
+
+
+class _Job(msgspec.Struct):
+    shard: Count
+    batch_id: str | None
+    state: str
+    requests: Count
+    finished: Count
+    created_at: Seconds | None
+    age_s: float | None
+    stuck: str | None
+
+
+class _Cause(msgspec.Struct):
+    error_type: str
+    count: Count
+    example: str
+
+
+class _Lists(msgspec.Struct):
+    jobs: list[_Job]
+    causes: Sequence[_Cause] = ()
 
 
 def read_status(status: Path, held: bool) -> dict[str, Any]:
@@ -28,11 +53,13 @@ def read_status(status: Path, held: bool) -> dict[str, Any]:
         UsageError: the file does not exist or cannot be read.
     """
     try:
-        data = msgspec.json.decode(status.read_bytes(), type=dict[str, Any])
+        data = read_json(status, dict[str, Any])
+        for part in (Progress, _Lists):
+            msgspec.convert(data, part)
     except FileNotFoundError:
         raise UsageError(f"{status.parent}: no status.json here; is it a run directory?") from None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise UsageError(f"{status}: cannot be read: {error}") from error
+    except msgspec.ValidationError as error:
+        raise damaged(status, error, _ADVICE) from error
     if data.get("state") not in FINAL_STATES and not held:
         data["state"] = "interrupted"
     for job in data.get("jobs") or ():  # the age grows even if no process updates status.json

@@ -14,14 +14,15 @@ import msgspec
 import pyarrow as pa
 
 from runner.config import shown_tags
-from runner.core import write_json
-from runner.errors import RunStopped, output_failed
+from runner.core import read_json, write_json
+from runner.errors import RunDirectoryError, RunStopped, output_failed
 from runner.lanes import Lane, Traffic
 from runner.model_names import is_emulated, model_notes
 from runner.monitor import Progress, RateMeter, eta
 from runner.pipeline.open import OpenRun
 from runner.planning import Route
 from runner.results import commonest, schema_text
+from runner.run_file import Count
 from runner.version import __version__
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ NO_TRAFFIC = Traffic()
 class _StoredTraffic(msgspec.Struct):
     """What of status.json counts on in the next call."""
 
-    retries: int = 0
-    throttled: int = 0
+    retries: Count = 0
+    throttled: Count = 0
 
 
 class RunManifest:
@@ -241,8 +242,8 @@ class RunManifest:
 def _earlier_traffic(run: OpenRun) -> Traffic:
     """Returns the retries and 429s of earlier calls; status.json has them also after a call that was killed."""
     try:
-        status = msgspec.json.decode(run.directory.status.read_bytes(), type=_StoredTraffic)
-    except (OSError, msgspec.MsgspecError):
+        status = read_json(run.directory.status, _StoredTraffic)
+    except (OSError, RunDirectoryError):  # it is a view: a damaged one is written anew
         return Traffic()
     return Traffic(0, status.retries, status.throttled)
 

@@ -33,6 +33,7 @@ from runner.planning import (
     check_requests_differ,
     find_same_requests,
     find_stale_columns,
+    known_dataset,
     parsing_fingerprint,
     prices_by_variant,
     request_fingerprint,
@@ -163,7 +164,7 @@ def _read_earlier_run(directory: RunDirectory, config: RunConfig) -> dict[str, A
 def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirectory) -> OpenRun:
     config = inputs.config
     earlier = _read_earlier_run(directory, config)
-    known = DatasetFingerprint.from_data(earlier["dataset"]) if earlier else None
+    known = known_dataset(directory, earlier)
     fingerprint = take_fingerprint(inputs.files, known)
     stored_schema = directory.read_schema() or inputs.schema
     rejected = Rejected(directory.journal)

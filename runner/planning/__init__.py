@@ -21,7 +21,7 @@ from runner.planning.inputs import (
 from runner.planning.plan import make_plan, route_requests
 from runner.planning.preview import preview_requests, preview_rows
 from runner.planning.routing import Route, batch_services, why_not_batch
-from runner.planning.run_state import requests_asked
+from runner.planning.run_state import known_dataset, requests_asked
 from runner.planning.same_requests import check_requests_differ, find_same_requests
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "estimate_requests",
     "find_same_requests",
     "find_stale_columns",
+    "known_dataset",
     "make_plan",
     "parsing_fingerprint",
     "preview_requests",

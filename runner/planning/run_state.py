@@ -56,8 +56,26 @@ def requests_asked(directory: RunDirectory, earlier: Mapping[str, Any]) -> dict[
         earlier: the content of its run.json.
     """
     if directory.has_rows() or (directory.has_shards() and Ledger(directory.batches).open_shards):
-        return dict(earlier.get("asking", {}))
+        asked = dict(earlier.get("asking", {}))
+        if earlier and not asked:
+            raise directory.damaged_run("asking", "expected the requests that its rows answer, found none")
+        return asked
     return {}
+
+
+def known_dataset(directory: RunDirectory, earlier: Mapping[str, Any]) -> DatasetFingerprint | None:
+    """Returns the dataset of the last run; None before the first. Raises RunDirectoryError.
+
+    Args:
+        directory: the run directory.
+        earlier: the content of its run.json.
+    """
+    if not earlier:
+        return None
+    try:
+        return DatasetFingerprint.from_data(earlier.get("dataset", {}))
+    except msgspec.ValidationError as error:
+        raise directory.damaged_run("dataset", error) from error
 
 
 def read_run_state(inputs: RunInputs, options: RunOptions) -> RunState:
@@ -72,8 +90,7 @@ def read_run_state(inputs: RunInputs, options: RunOptions) -> RunState:
     check_request_fingerprint(
         str(directory.path), requests_asked(directory, earlier), request_fingerprint(inputs.config)
     )
-    known = DatasetFingerprint.from_data(earlier["dataset"]) if earlier else None
-    fingerprint = take_fingerprint(inputs.files, known)
+    fingerprint = take_fingerprint(inputs.files, known_dataset(directory, earlier))
     samples = fingerprint.rows if options.limit is None else min(options.limit, fingerprint.rows)
     variants = variant_keys(inputs.panel)
     if not (directory.results.is_dir() or directory.journal.is_dir()):

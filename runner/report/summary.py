@@ -31,6 +31,7 @@ from runner.report.sections.distributions import Distributions, distributions
 from runner.report.sections.ranking import ranking
 from runner.report.significance import Tests
 from runner.report.stats.bootstrap import CONFIDENCE_LEVEL, REPLICATES, Resampler
+from runner.run_file import run_file_problem
 
 SCHEMA_VERSION = 1
 _RUN = (
@@ -164,8 +165,11 @@ def _currency(run: Mapping[str, Any]) -> str | None:
 
 
 def _read_run(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "run.json"
     try:
-        data = msgspec.json.decode((run_dir / "run.json").read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise ReportError(f"{run_dir / 'run.json'}: cannot be read ({error})") from error
-    return data if isinstance(data, dict) else {}
+        data: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ReportError(f"{path}: cannot be read: {error}") from error
+    if (problem := run_file_problem(data)) is not None:
+        raise ReportError(f"{path}: cannot be read: {problem}")
+    return data

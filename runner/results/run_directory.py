@@ -14,15 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 
-from runner.core import sync_directory, write_json
+from runner.core import damaged, read_json, sync_directory, write_json
 from runner.errors import RunDirectoryError
 from runner.results.journal import segment_paths
 from runner.results.parts import part_paths
+from runner.run_file import run_file_problem
 
 SCHEMA_VERSION = 1
+
+_RUN_ADVICE = "Put back a copy of it, or start over with --fresh, which keeps this directory under another name"
 
 # `is_held` of another process holds the lock for a moment: taking it is retried this often, this many seconds apart.
 LOCK_RETRIES, LOCK_RETRY_SECONDS = 5, 0.02
@@ -70,17 +72,17 @@ class RunDirectory:
     def read_run(self) -> dict[str, Any]:
         """Returns the content of `run.json`; empty if there is none. Raises RunDirectoryError if it cannot be read."""
         try:
-            data = msgspec.json.decode(self._run.read_bytes())
+            data = read_json(self._run, Any)
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.DecodeError) as error:
-            raise RunDirectoryError(f"{self._run}: cannot be read ({error})") from error
         if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
             found = data.get("schema_version") if isinstance(data, dict) else type(data).__name__
             raise RunDirectoryError(
                 f"{self._run}: schema_version {found!r} was written by another version of judge-runner; "
                 f"this one reads {SCHEMA_VERSION}"
             )
+        if (problem := run_file_problem(data)) is not None:
+            raise damaged(self._run, problem, _RUN_ADVICE)
         return data
 
     def write_run(self, data: Mapping[str, Any]) -> None:
@@ -91,7 +93,17 @@ class RunDirectory:
     def read_schema(self) -> pa.Schema | None:
         """Returns the schema of the parts and the journal that `run.json` holds; None before the first run."""
         text = self.read_run().get("schema")
-        return None if text is None else pa.ipc.read_schema(pa.py_buffer(b64decode(text)))
+        try:
+            return None if text is None else pa.ipc.read_schema(pa.py_buffer(b64decode(text, validate=True)))
+        except (ValueError, OSError, pa.ArrowException) as error:
+            raise self.damaged_run("schema", error) from error
+
+    def damaged_run(self, key: str, problem: object) -> RunDirectoryError:
+        """Return the error for a key of `run.json` whose value cannot be used."""
+        text = str(problem)
+        place = f"`$.{key}"
+        where = text.replace("`$", place, 1) if "`$" in text else f"{text} - at {place}`"
+        return damaged(self._run, where, _RUN_ADVICE)
 
     def prepare(self) -> None:
         """Create the folders; raises RunDirectoryError if nothing can be written there."""

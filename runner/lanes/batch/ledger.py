@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from runner.core import TEMPORARY_SUFFIX, put_in_place, sync_directory, write_json
+from runner.core import TEMPORARY_SUFFIX, damaged, put_in_place, read_json, sync_directory, write_json
 from runner.errors import RunDirectoryError
 from runner.limits import Spend
+from runner.run_file import Count, Seconds
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,11 @@ Step = Literal["upload", "create", "confirm", "poll", "download", "reconcile", "
 Line = TypeVar("Line")
 
 _STATE_FILE = re.compile(r"shard-(\d{5,})\.json")
+_ADVICE = (
+    "It says which batch holds requests of this run: put it back, or move it away, "
+    "and its requests are sent (and paid for) again"
+)
+
 _ANY_FILE = re.compile(r"\.?shard-(\d{5,})\.")
 
 
@@ -65,33 +71,33 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         emulated: True if an emulator ran the batch.
     """
 
-    number: int
+    number: Count
     step: Step
     service: str
     base_url: str
-    requests: int
-    size: int
+    requests: Count
+    size: Count
     replaces: bool = False
     reserved: Spend | None = None
     input_file_id: str | None = None
     mark: str | None = None
-    sent_at: float | None = None
+    sent_at: Seconds | None = None
     unreadable: str | None = None
     batch_id: str | None = None
-    created_at: float | None = None
-    service_time: float | None = None
-    cancelled_at: float | None = None
+    created_at: Seconds | None = None
+    service_time: Seconds | None = None
+    cancelled_at: Seconds | None = None
     word: str | None = None
-    finished: int = 0
-    failed: int = 0
+    finished: Count = 0
+    failed: Count = 0
     ended: str | None = None
     reason: str = ""
     output_file_id: str | None = None
     error_file_id: str | None = None
-    answered: int = 0
+    answered: Count = 0
     stuck: str | None = None
     former: tuple[str, ...] = ()
-    missing: int = 0
+    missing: Count = 0
     kept_files: tuple[str, ...] = ()
     emulated: bool = False
 
@@ -267,23 +273,22 @@ class Ledger:
             if shard.is_collected and path.exists():
                 try:
                     yield from path.read_text(encoding="utf-8").split()
-                except UnicodeDecodeError as error:
-                    raise RunDirectoryError(f"{path}: cannot be read: {error}") from error
+                except (OSError, UnicodeDecodeError) as error:
+                    raise damaged(path, error) from error
+
+    def _files(self) -> list[Path]:
+        try:
+            return sorted(self.folder.iterdir())
+        except OSError as error:
+            raise damaged(self.folder, error) from error
 
     def _path(self, number: int, ending: str) -> Path:
         return self.folder / f"shard-{number:05d}.{ending}"
 
     def _load(self) -> None:
-        decode = msgspec.json.Decoder(Shard).decode
-        for path in sorted(self.folder.iterdir()):
+        for path in self._files():
             if _STATE_FILE.fullmatch(path.name):
-                try:
-                    shard = decode(path.read_bytes())
-                except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    raise RunDirectoryError(
-                        f"{path}: cannot be read: {error}. It says which batch holds requests of this run: put it "
-                        "back, or move it away, and its requests are sent (and paid for) again"
-                    ) from error
+                shard = read_json(path, Shard, _ADVICE)
                 self.shards[shard.number] = shard
         self.shards = dict(sorted(self.shards.items()))
 
@@ -291,7 +296,7 @@ class Ledger:
         """Remove what a crash left behind: incomplete shards, and files of closed ones. Raises OSError."""
         if not self.folder.is_dir():
             return
-        for path in self.folder.iterdir():
+        for path in self._files():
             match = _ANY_FILE.match(path.name)
             if match is None:
                 continue
@@ -315,7 +320,7 @@ def _lines(path: Path, kind: type[Line], expected: int) -> Iterator[Line]:
             for line in lines:
                 count += 1
                 yield decode(line)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RunDirectoryError(f"{path}: cannot be read: {error}") from error
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise damaged(path, error) from error
     if count != expected:
         raise RunDirectoryError(f"{path}: cannot be read: {count} of its {expected} lines are there")
