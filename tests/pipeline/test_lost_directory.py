@@ -28,7 +28,7 @@ async def test_a_directory_that_is_moved_ends_the_run(tmp_path: Path, is_replace
 
     summary, _ = await judge(tmp_path, answer, 100_000, service={"limits": {"concurrency": 2}})
     assert (summary.exit_code, summary.stop_reason) == (3, "output")
-    assert "moved, deleted or replaced" in (summary.message or "")
+    assert "put the run directory back in its place" in (summary.message or "")
     assert run.exists() == is_replaced
     if is_replaced:
         assert sorted(path.name for path in run.rglob("*")) == ["journal", "lock", "results"]
