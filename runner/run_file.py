@@ -6,7 +6,6 @@ Every key may be missing, because earlier versions wrote fewer; `reading` alone 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -23,21 +22,21 @@ class _Asked(msgspec.Struct):
     service_kind: Text = msgspec.field(name="service.kind", default=None)
 
 
-class _Reading(msgspec.Struct):
-    judges: Objects
-    columns: dict[str, Any]
-    prices: _Prices | None
-
-
 class _Prices(msgspec.Struct):
     currency: Text = None
 
 
+class _Reading(msgspec.Struct):
+    judges: Objects = {}
+    columns: dict[str, Any] = {}
+    prices: _Prices | None = None
+
+
 class _StoryEntry(msgspec.Struct):
     lane: str
-    reason: str
-    at: datetime
-    left: Count
+    reason: Text = None
+    at: Text = None
+    left: Count = 0
 
 
 class _Counts(msgspec.Struct):
@@ -63,9 +62,9 @@ class _RunFile(msgspec.Struct):
     lanes: list[str] = []
     story: list[_StoryEntry] = []
     counts: _Counts = msgspec.field(default_factory=_Counts)
-    created_at: datetime | None = None
-    started_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: Text = None
+    started_at: Text = None
+    updated_at: Text = None
     schema: Text = None
     asking: dict[str, _Asked] = {}
     reading: _Reading | None = None

@@ -12,15 +12,25 @@ from runner.results import RunDirectory
 
 def load_target(target: Path, overrides: list[str]) -> RunConfig:
     """Load a YAML file, or the configuration that is stored in a run directory."""
-    if not target.is_dir():
+    if not _is_folder(target):
         return load_config(target, overrides)
     directory = RunDirectory(target)
+    directory.refuse_links()
     if not directory.config.exists():
         raise UsageError(f"{target}: a directory without a config.yaml; expected a YAML file or a run directory")
     manifest = directory.read_run()
-    folders = [Path(folder) for folder in (manifest.get("base"), target / manifest.get("base_relative", "")) if folder]
-    base = next((folder for folder in folders if folder.is_dir()), target)
-    return with_run_dir(load_config(directory.config, overrides, base=base, name=manifest.get("name")), target)
+    base, relative = manifest.get("base"), manifest.get("base_relative") or ""
+    folders = [Path(folder) for folder in (base, target / relative) if folder]
+    found = next((folder for folder in folders if _is_folder(folder)), target)
+    return with_run_dir(load_config(directory.config, overrides, base=found, name=manifest.get("name")), target)
+
+
+def _is_folder(path: Path) -> bool:
+    """Return False also for a name that no folder can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def with_run_dir(config: RunConfig, run_dir: Path | None) -> RunConfig:

@@ -239,8 +239,9 @@ def status(
 ) -> None:
     """Print the progress of a running or finished run."""
     directory = RunDirectory(run_dir)
+    directory.refuse_links()
     while True:
-        data = read_status(directory.status, directory.is_held(if_unknown=True))
+        data = read_status(directory.status, directory.is_held())
         if as_json:
             _print_json(data, indent=None if watch else 2)
         else:

@@ -162,10 +162,11 @@ class OutputConfig(Frozen):
     compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = Field(
         default="zstd", description="How the Parquet files are compressed."
     )
-    lock: Literal["file", "none"] = Field(
-        default="file", description="none: on a file system without locks; then nothing keeps two runs apart."
-    )
     texts: Flag = Field(default=True, description="Keep question, answers and reference in samples.parquet.")
+    lock: Literal["file", "none"] = Field(
+        default="file",
+        description="How two runs are kept from one directory; none: not at all, for file systems without locks.",
+    )
     tolerate: Share = Field(default=0.0, description="The share of rows that may be not ok while the exit code is 0.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from difflib import get_close_matches
 
 # What a terminal obeys instead of showing it: C0 (without tab and newline), DEL, C1, line separators, and the marks
@@ -91,3 +92,8 @@ def escape_controls_in_json(text: str) -> str:
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def now() -> str:
+    """Return the current UTC time in ISO 8601 with seconds, as run.json and status.json hold it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -31,6 +31,7 @@ from runner.limits.cost import (
     caps_of,
     units_of,
 )
+from runner.run_file import Count
 from runner.types import Usage
 
 log = logging.getLogger(__name__)
@@ -51,15 +52,26 @@ _ADVICE = (
 
 
 class _File(msgspec.Struct):
-    requests: Annotated[int, msgspec.Meta(ge=0)]
-    tokens: Annotated[int, msgspec.Meta(ge=0)]
-    cost: Annotated[float, msgspec.Meta(ge=0)]
+    requests: Count
+    tokens: Count
+    cost: Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+    run: str | None = None
 
 
-def read_spent(path: Path) -> Spend | None:
-    """Return what `budget.json` says was used, or None without the file; raises RunDirectoryError if it is damaged."""
+def read_spent(path: Path, run: str | None = None) -> Spend | None:
+    """Return what `budget.json` says was used, or None without the file.
+
+    Args:
+        path: the file.
+        run: the id of the run; None if it does not matter.
+
+    Raises:
+        RunDirectoryError: the file is damaged or belongs to another run.
+    """
     try:
         found = read_json(path, _File, _ADVICE)
+        if run is not None and found.run not in (None, run):
+            raise damaged(path, f"it belongs to the run {found.run!r} (`$.run`), and run.json to {run!r}", _ADVICE)
         return Spend(found.requests, found.tokens, units_of(found.cost))
     except FileNotFoundError:
         return None
@@ -86,6 +98,7 @@ class Budget:
         used_by_rows: what the existing rows say was used; it counts if it is more than the file says.
         pending: returns how many requests are pending, for messages.
         persist: writes the file.
+        run: the id of the run, which the file names.
 
     Attributes:
         bounds: as given.
@@ -94,7 +107,7 @@ class Budget:
         on_change: called when more may be used.
 
     Raises:
-        RunDirectoryError: the file is damaged.
+        RunDirectoryError: the file is damaged or belongs to another run.
     """
 
     def __init__(
@@ -105,6 +118,7 @@ class Budget:
         used_by_rows: Spend = ZERO_SPEND,
         pending: Callable[[], int] = lambda: 0,
         persist: Persist = in_a_thread,
+        run: str | None = None,
     ) -> None:
         self.bounds = bounds
         self.in_flight = 0
@@ -114,7 +128,8 @@ class Budget:
         self._path = path
         self._pending = pending
         self._persist = persist
-        self._used = used_by_rows.maximum(read_spent(path) or ZERO_SPEND)
+        self._run = run
+        self._used = used_by_rows.maximum(read_spent(path, run) or ZERO_SPEND)
         self._held = ZERO_SPEND
         self._available = self._caps
         self._allowed = self._write_ahead_mark = self._used
@@ -182,7 +197,7 @@ class Budget:
         elif now - self._extended_at > WRITE_INTERVAL_MAX_SECONDS and self._requests_ahead > 1:
             self._requests_ahead //= 2
         self._extended_at = now
-        self._writing = self._persist(self._path, _as_json(target))
+        self._writing = self._persist(self._path, self._as_json(target))
         self._writing.add_done_callback(partial(self._written, target, ahead))
 
     def reserve_shard(self, amount: Spend) -> None:
@@ -211,7 +226,7 @@ class Budget:
         if self._used == self._allowed:
             return
         try:
-            await self._persist(self._path, _as_json(self._used))
+            await self._persist(self._path, self._as_json(self._used))
         except OSError as error:
             log.warning("%s holds more than was used, and cannot be corrected: %s", self._path, error)
         else:
@@ -229,6 +244,10 @@ class Budget:
         unsure = f" (in full for {uncounted:,} attempts without a token count)" if uncounted else ""
         found = f"budget.{name} is {cap}, of which {used} are used{unsure}{reserved}"
         return _Exhausted(f"{found}, and the next request can use up to {next_one}", self._pending)
+
+    def _as_json(self, spend: Spend) -> dict[str, Any]:
+        run = {} if self._run is None else {"run": self._run}
+        return {"requests": spend.requests, "tokens": spend.tokens, "cost": spend.money, **run}
 
     def _requests_in_share(self) -> int:
         """Return how many requests like the last one are a small part of the remaining budget."""
@@ -317,10 +336,6 @@ class BudgetQueue:
             else:
                 return None
         return None
-
-
-def _as_json(spend: Spend) -> dict[str, Any]:
-    return {"requests": spend.requests, "tokens": spend.tokens, "cost": spend.money}
 
 
 def _shown(name: str, value: int) -> str:

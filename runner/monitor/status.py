@@ -42,12 +42,12 @@ class _Lists(msgspec.Struct):
     causes: Sequence[_Cause] = ()
 
 
-def read_status(status: Path, held: bool) -> dict[str, Any]:
+def read_status(status: Path, held: bool | None) -> dict[str, Any]:
     """Read `status.json`. A run that is not final while no process holds its directory is `interrupted`.
 
     Args:
         status: the path of `status.json`.
-        held: True if a process holds the lock of the run directory.
+        held: True if a process holds the lock of the run directory; None if no one can know.
 
     Raises:
         UsageError: the file does not exist or cannot be read.
@@ -60,7 +60,7 @@ def read_status(status: Path, held: bool) -> dict[str, Any]:
         raise UsageError(f"{status.parent}: no status.json here; is it a run directory?") from None
     except msgspec.ValidationError as error:
         raise damaged(status, error, _ADVICE) from error
-    if data.get("state") not in FINAL_STATES and not held:
+    if data.get("state") not in FINAL_STATES and held is False:
         data["state"] = "interrupted"
     for job in data.get("jobs") or ():  # the age grows even if no process updates status.json
         job["age_s"] = None if job.get("created_at") is None else round(time.time() - job["created_at"], 1)

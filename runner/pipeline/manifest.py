@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import time
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
@@ -14,7 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from runner.config import shown_tags
-from runner.core import read_json, write_json
+from runner.core import now, read_json, write_json
 from runner.errors import RunDirectoryError, RunStopped, output_failed
 from runner.lanes import Lane, Traffic
 from runner.model_names import is_emulated, model_notes
@@ -54,7 +53,6 @@ class RunManifest:
         self._story: list[dict[str, Any]] = list(run.earlier.get("story", ()))
         self._earlier_traffic = _earlier_traffic(run)
         self._start_time = time.monotonic()
-        self._started_at = now()
         self._rows_before = self.counts.done
         self._rate = RateMeter()
         self._noted: dict[str, frozenset[str]] = {}
@@ -146,6 +144,8 @@ class RunManifest:
         progress.stop_message = message
         try:
             write_json(self._run.directory.status, msgspec.to_builtins(progress))
+        except IsADirectoryError as error:
+            log.warning("status.json cannot be written: %s", error)
         except OSError as error:
             raise output_failed(error) from error
 
@@ -157,7 +157,7 @@ class RunManifest:
         config, earlier = run.inputs.config, run.earlier
         counts = {name: value for name, value in msgspec.to_builtins(self.counts).items() if name != "causes"}
         data: dict[str, Any] = {
-            "id": earlier.get("id") or f"{config.name}-{self._started_at}",
+            "id": run.id,
             "name": config.name,
             "tags": shown_tags(config),
             "versions": {"judge-runner": __version__, "python": sys.version.split()[0], "pyarrow": pa.__version__},
@@ -177,8 +177,8 @@ class RunManifest:
             "counts": {"total": run.total, **counts, "beyond_limit": run.done.beyond},
             "causes": self._causes(),
             "traffic": {"retries": self.traffic.retries, "throttled": self.traffic.throttled},
-            "created_at": earlier.get("created_at") or self._started_at,
-            "started_at": self._started_at,
+            "created_at": earlier.get("created_at") or run.started_at,
+            "started_at": run.started_at,
             "updated_at": now(),
             "schema": schema_text(run.inputs.schema),
             "columns": {field.name: str(field.type) for field in run.inputs.schema},
@@ -213,7 +213,7 @@ class RunManifest:
             batches=ledger.by_state(),
             jobs=ledger.jobs(),
             answered_in_batches=in_batches,
-            started_at=self._started_at,
+            started_at=self._run.started_at,
             updated_at=now(),
             name=config.name,
             tags=shown_tags(config),
@@ -246,8 +246,3 @@ def _earlier_traffic(run: OpenRun) -> Traffic:
     except (OSError, RunDirectoryError):  # it is a view: a damaged one is written anew
         return Traffic()
     return Traffic(0, status.retries, status.throttled)
-
-
-def now() -> str:
-    """Returns the current UTC time in ISO 8601 with seconds, as run.json and status.json hold it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
 
 from runner.config import RunConfig
-from runner.core import Price, connections_per_service, counted, write_text
+from runner.core import Price, connections_per_service, counted, now, write_text
 from runner.dataset import DatasetFingerprint, growth, take_fingerprint
 from runner.errors import RunDirectoryError, UsageError
 from runner.lanes.batch import (
@@ -22,7 +22,7 @@ from runner.lanes.batch import (
     mark_submitted,
     refresh_submitted_columns,
 )
-from runner.limits import NO_CAPS, Budget, bounds_of, caps_of, spent_in_parts
+from runner.limits import NO_CAPS, Budget, bounds_of, caps_of, read_spent, spent_in_parts
 from runner.monitor import log_to_file
 from runner.pipeline.reparse import ReparseContext, check_requests, reparse_rows
 from runner.planning import (
@@ -73,6 +73,8 @@ class OpenRun(msgspec.Struct, frozen=True):
         shared: for each variant, the columns that have the same value for all its rows.
         prices: for each variant, the price of its tokens.
         earlier: run.json as the last call left it; empty in a new directory.
+        id: the id of the run, which its state files name.
+        started_at: when this call opened it, as run.json holds times.
         fingerprints: the entries `asking`, `reading` and `dataset` of run.json.
         budget: the budget; None without a cap.
         shard_budget: its reservations for shards; None without a cap.
@@ -89,6 +91,8 @@ class OpenRun(msgspec.Struct, frozen=True):
     shared: tuple[Row, ...]
     prices: tuple[Price, ...]
     earlier: dict[str, Any]
+    id: str
+    started_at: str
     fingerprints: dict[str, Any]
     budget: Budget | None = None
     shard_budget: ShardBudget | None = None
@@ -114,10 +118,10 @@ def open_run(config: RunConfig, options: RunOptions) -> Iterator[OpenRun]:
         raise UsageError("--detach: the embedded emulator ends with the run, and its batches with it")
     directory = RunDirectory(config.output.directory)
     _check_requests_differ(inputs, options, directory)
-    if options.fresh and directory.path.exists() and directory.is_run():
-        _move_earlier_run(directory)
+    if options.fresh and directory.is_run():
+        _move_earlier_run(directory, config.output.lock)
     directory.prepare()
-    with directory.held(locks=config.output.lock == "file"), log_to_file(directory.log):
+    with directory.held(config.output.lock), log_to_file(directory.log):
         yield _report_write_errors(directory, partial(_build_open_run, inputs, options, directory))
 
 
@@ -129,12 +133,16 @@ def _check_requests_differ(inputs: RunInputs, options: RunOptions, directory: Ru
         log.warning("%s", problem)
 
 
-def _move_earlier_run(directory: RunDirectory) -> None:
-    if directory.is_held():
-        raise RunDirectoryError(f"{directory.path}: another judge-runner uses this run directory")
-    aside = move_aside(directory.path)
+def _move_earlier_run(directory: RunDirectory, lock: Literal["file", "none"]) -> None:
+    with directory.held(lock):
+        aside = move_aside(directory.path)
     log.warning("the earlier run was moved to %s", aside)
-    if open_shards := len(Ledger(RunDirectory(aside).batches).open_shards):
+    try:
+        open_shards = len(Ledger(RunDirectory(aside).batches).open_shards)
+    except RunDirectoryError as error:
+        log.warning("whether batches of it are open is unknown: %s", error)
+        return
+    if open_shards:
         log.warning(
             "%s of it %s open at the service: `judge-runner run %s` collects them, `cancel` cancels them",
             counted(open_shards, "batch", "batches"),
@@ -163,13 +171,16 @@ def _read_earlier_run(directory: RunDirectory, config: RunConfig) -> dict[str, A
 
 def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirectory) -> OpenRun:
     config = inputs.config
-    earlier = _read_earlier_run(directory, config)
+    earlier, started_at = _read_earlier_run(directory, config), now()
+    run_id = earlier.get("id") or f"{config.name}-{started_at}"
+    ledger = Ledger(directory.batches, run_id)  # before anything is changed: a file that does not fit is refused
+    _check_budget(directory, config, run_id)
     known = known_dataset(directory, earlier)
     fingerprint = take_fingerprint(inputs.files, known)
     stored_schema = directory.read_schema() or inputs.schema
     rejected = Rejected(directory.journal)
     next_part = recover_results(directory.path, stored_schema, config.output.compression, rejected)
-    ledger = _open_ledger(directory, config)
+    _clear_ledger(ledger, config)
     lookup = row_lookup(inputs, fingerprint, inputs.reader.sample)
     context = ReparseContext(inputs.panel, variant_keys(inputs.panel), prices_by_variant(config, inputs.panel), lookup)
     dataset_changed = known is not None and growth(known, fingerprint) == "changed"
@@ -195,38 +206,50 @@ def _build_open_run(inputs: RunInputs, options: RunOptions, directory: RunDirect
         tuple(shared_columns(config, variant) for variant in inputs.panel.variants),
         context.prices,
         earlier,
+        run_id,
+        started_at,
         {
             "asking": {**earlier.get("asking", {}), **request_fingerprint(config)},
             "reading": parsing_fingerprint(config),
             "dataset": fingerprint.to_data(),
         },
-        *_open_budget(inputs, directory, ledger, context.prices, done),
+        *_open_budget(inputs, directory, ledger, context.prices, done, run_id),
     )
 
 
+def _check_budget(directory: RunDirectory, config: RunConfig, run_id: str) -> None:
+    """Refuse a budget.json that is damaged or belongs to another run, if there is a budget."""
+    if caps_of(config.budget) != NO_CAPS:
+        read_spent(directory.budget, run_id)
+
+
 def _open_budget(
-    inputs: RunInputs, directory: RunDirectory, ledger: Ledger, prices: tuple[Price, ...], done: CompletionIndex
+    inputs: RunInputs,
+    directory: RunDirectory,
+    ledger: Ledger,
+    prices: tuple[Price, ...],
+    done: CompletionIndex,
+    run_id: str,
 ) -> tuple[Budget | None, ShardBudget | None]:
     """Returns the budget and its reservations for shards, with what was used so far; None without a cap."""
     caps, panel = inputs.config.budget, inputs.panel
     if caps_of(caps) == NO_CAPS:
         return None, None
     bounds = bounds_of(caps, panel.judges, panel.variants, prices)
-    budget = Budget(caps, directory.path / "budget.json", bounds, spent_in_parts(directory.results), done.missing)
+    spent = spent_in_parts(directory.results)
+    budget = Budget(caps, directory.budget, bounds, spent, done.missing, run=run_id)
     shard_budget = ShardBudget(budget, ledger, panel)
     shard_budget.restore()
     return budget, shard_budget
 
 
-def _open_ledger(directory: RunDirectory, config: RunConfig) -> Ledger:
-    """Open the ledger; shards of an embedded emulator ended with it, unless their results are already downloaded."""
-    ledger = Ledger(directory.batches)
+def _clear_ledger(ledger: Ledger, config: RunConfig) -> None:
+    """Remove what a crash left; shards of an embedded emulator ended with it, unless their results are downloaded."""
     ledger.clean_up()
     embedded = {service.name for service in config.services if service.kind == "emulator"}
     for shard in ledger.open_shards:
         if shard.service in embedded and shard.step not in ("reconcile", "delete"):
             ledger.drop(shard, "its batch ended with the embedded emulator that held it")
-    return ledger
 
 
 def _update_stored_rows(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ def write_report(config: RunConfig) -> Path:
     has several rows.
     """
     check_parts(config.output.directory / "results")
-    with tempfile.TemporaryDirectory(prefix="judge-runner-") as folder:
+    with _temporary_folder() as folder:
         journal = Path(folder) / "journal.parquet"
         try:
             rows = export_journal(RunDirectory(config.output.directory), journal)
@@ -33,6 +36,18 @@ def write_report(config: RunConfig) -> Path:
             raise ReportFailed(f"the rows of the journal cannot be read: {error.strerror or error}") from error
         _run_report({**_options(config), "journal": str(journal) if rows else ""})
     return config.output.directory / PAGE_PATH
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    try:
+        folder = tempfile.mkdtemp(prefix="judge-runner-")
+    except OSError as error:
+        raise ReportFailed(f"a temporary folder cannot be made: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run_report(options: dict[str, Any]) -> None:

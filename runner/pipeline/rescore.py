@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from runner.config import RunConfig
-from runner.errors import RunStopped, UsageError
+from runner.errors import RunDirectoryError, RunStopped, UsageError
+from runner.lanes.batch import Ledger
 from runner.pipeline.finish import RunSummary, finish_run
 from runner.pipeline.manifest import RunManifest
 from runner.pipeline.open import open_run
@@ -23,7 +24,7 @@ def rescore_run(config: RunConfig) -> RunSummary:
     config = _without_tokens(config)
     check_inputs(config)
     directory = RunDirectory(config.output.directory)
-    limit = _clear_parsing_fingerprint(directory, locks=config.output.lock == "file")
+    limit = _clear_parsing_fingerprint(directory, config)
     with open_run(config, RunOptions(limit=limit)) as run:
         run.done.keep_all_old(run.inputs.panel.place)  # a run would send these requests again
         manifest = RunManifest(run)
@@ -40,13 +41,17 @@ def _without_tokens(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"services": tuple(services)})
 
 
-def _clear_parsing_fingerprint(directory: RunDirectory, *, locks: bool) -> int | None:
+def _clear_parsing_fingerprint(directory: RunDirectory, config: RunConfig) -> int | None:
     """Remove the parsing fingerprint from `run.json`, so that every response is parsed; returns the run's limit."""
     if not directory.is_run():
         raise UsageError(f"{directory.path}: not a run directory")
-    with directory.held(locks=locks):
+    with directory.held(config.output.lock):
         earlier = directory.read_run()
+        Ledger(directory.batches, earlier.get("id"))
         if earlier:
-            directory.write_run({**earlier, "reading": None})
+            try:
+                directory.write_run({**earlier, "reading": None})
+            except OSError as error:
+                raise RunDirectoryError(f"{directory.path}: run.json cannot be written: {error.strerror}") from error
     limit: int | None = earlier.get("limit")
     return limit

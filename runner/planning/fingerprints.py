@@ -137,9 +137,10 @@ def find_stale_columns(earlier: Mapping[str, Any], now: Data) -> StaleColumns:
     if before is None:
         return StaleColumns(verdicts=True, columns=True)
     judges_changed = any(
-        before["judges"].get(name) != settings for name, settings in now["judges"].items() if name in known
+        before.get("judges", {}).get(name) != settings for name, settings in now["judges"].items() if name in known
     )
-    return StaleColumns(judges_changed or before["prices"] != now["prices"], before["columns"] != now["columns"])
+    prices_changed = before.get("prices") != now["prices"]
+    return StaleColumns(judges_changed or prices_changed, before.get("columns") != now["columns"])
 
 
 def check_request_fingerprint(where: str, before: Mapping[str, Data], now: Mapping[str, Data]) -> None:

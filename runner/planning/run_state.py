@@ -55,7 +55,7 @@ def requests_asked(directory: RunDirectory, earlier: Mapping[str, Any]) -> dict[
         directory: the run directory.
         earlier: the content of its run.json.
     """
-    if directory.has_rows() or (directory.has_shards() and Ledger(directory.batches).open_shards):
+    if directory.has_rows() or (directory.has_shards() and Ledger(directory.batches, earlier.get("id")).open_shards):
         asked = dict(earlier.get("asking", {}))
         if earlier and not asked:
             raise directory.damaged_run("asking", "expected the requests that its rows answer, found none")
@@ -98,7 +98,7 @@ def read_run_state(inputs: RunInputs, options: RunOptions) -> RunState:
     used = ZERO_SPEND
     try:
         if caps_of(inputs.config.budget) != NO_CAPS:
-            used = _used(directory)
+            used = _used(directory, earlier.get("id"))
         journal_rows = list(_journal_rows(directory))
         done = load_completion_index(directory.path, samples, variants, options.retry)
     except OSError as error:
@@ -113,16 +113,16 @@ def read_run_state(inputs: RunInputs, options: RunOptions) -> RunState:
     return RunState(fingerprint, done, used)
 
 
-def _used(directory: RunDirectory) -> Spend:
+def _used(directory: RunDirectory, run_id: str | None) -> Spend:
     """Returns what of the budget is used, and what is reserved for open batches.
 
     Rows that become a part in the meantime are missed, not counted twice; budget.json, which the running process
     writes, includes them.
     """
     rows = spent_in_parts(directory.results) + spent_by(_journal_rows(directory))
-    shards = [shard for shard in Ledger(directory.path / "batches").open_shards if not shard.is_collected]
+    shards = [shard for shard in Ledger(directory.batches, run_id).open_shards if not shard.is_collected]
     reserved = sum((shard.reserved or ZERO_SPEND for shard in shards), ZERO_SPEND)
-    return rows.maximum(read_spent(directory.path / "budget.json") or ZERO_SPEND) + reserved
+    return rows.maximum(read_spent(directory.budget, run_id) or ZERO_SPEND) + reserved
 
 
 def _journal_rows(directory: RunDirectory) -> Iterator[Row]:
@@ -140,7 +140,7 @@ def _journal_rows(directory: RunDirectory) -> Iterator[Row]:
 
 def _submitted_requests(directory: RunDirectory, panel: Panel) -> Iterator[tuple[int, int]]:
     """Yield ordinal and variant of each request in a batch that is not collected yet."""
-    ledger = Ledger(directory.path / "batches")
+    ledger = Ledger(directory.batches)
     for shard in ledger.open_shards:
         with suppress(RunDirectoryError):  # it has just been collected
             for entry in ledger.read_members(shard.number):

@@ -105,6 +105,7 @@ def export_results(
     if exact and (excel or ending != "csv"):
         raise UsageError(f"{target}: --exact writes CSV for programs; other exports are exact, and --excel never is")
     ending = "excel" if excel else "exact" if exact else ending
+    directory.refuse_links()
     if samples:
         if not directory.samples.exists():
             raise UsageError(f"{directory.samples}: not there yet; it is written when a run ends or drains")

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
-from runner.core import damaged, read_json, sync_directory, write_json
+from runner.core import TEMPORARY_SUFFIX, damaged, read_json, sync_directory, write_json
 from runner.errors import RunDirectoryError
 from runner.results.journal import segment_paths
 from runner.results.parts import part_paths
@@ -25,6 +25,16 @@ from runner.run_file import run_file_problem
 SCHEMA_VERSION = 1
 
 _RUN_ADVICE = "Put back a copy of it, or start over with --fresh, which keeps this directory under another name"
+
+# What judge-runner writes into a run directory itself; a link of another name is the user's own.
+_FOLDERS = ("results", "journal", "batches", "report")
+_OWN_NAMES = frozenset(
+    (*_FOLDERS, "config.yaml", "run.json", "status.json", "budget.json", "run.log", "samples.parquet", "lock", "drain")
+)
+
+# What `flock` says on a file system without locks, such as Lustre without `-o flock` and NFS without a lock service.
+_NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO))
+_UNLOCKED = "without a lock (output.lock: none)"
 
 # `is_held` of another process holds the lock for a moment: taking it is retried this often, this many seconds apart.
 LOCK_RETRIES, LOCK_RETRY_SECONDS = 5, 0.02
@@ -40,6 +50,7 @@ class RunDirectory:
         self.batches = path / "batches"
         self.config = path / "config.yaml"
         self.status = path / "status.json"
+        self.budget = path / "budget.json"
         self.log = path / "run.log"
         self.samples = path / "samples.parquet"
         self._drain_request = path / "drain"
@@ -48,8 +59,36 @@ class RunDirectory:
         self._lock_handle: int | None = None
 
     def is_run(self) -> bool:
-        """Returns True if the directory holds a run: run.json, a part, a journal segment or the state of a shard."""
-        return self._run.exists() or self.has_rows() or self.has_shards()
+        """Returns True if the directory holds a run: run.json, a part, a journal segment or the state of a shard.
+
+        Raises RunDirectoryError if it cannot be read.
+        """
+        try:
+            return self._run.exists() or self.has_rows() or self.has_shards()
+        except OSError as error:
+            raise damaged(self.path, error) from error
+
+    def refuse_links(self) -> None:
+        """Raise RunDirectoryError if a file or folder in the directory is a symbolic link: it leads to other files.
+
+        The directory itself may be one.
+        """
+        try:
+            entries = [entry for entry in os.scandir(self.path) if _is_own(entry.name)]
+            for name in _FOLDERS:
+                if (self.path / name).is_dir() and not (self.path / name).is_symlink():
+                    entries += os.scandir(self.path / name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise damaged(self.path, error) from error
+        for entry in entries:
+            if entry.is_symlink():
+                raise RunDirectoryError(
+                    f"{entry.path}: a symbolic link, which may lead to files of others; expected what "
+                    "judge-runner wrote here itself. Put the file or folder in its place, or use another directory "
+                    "with --run-dir"
+                )
 
     def has_rows(self) -> bool:
         """Returns True if there is a part or a journal segment."""
@@ -63,7 +102,10 @@ class RunDirectory:
 
     def request_drain(self) -> None:
         """Request a drain of the process that holds the directory, on whatever machine it runs."""
-        self._drain_request.touch()
+        try:
+            self._drain_request.touch()
+        except OSError as error:
+            raise RunDirectoryError(f"{self._drain_request}: cannot be written: {error.strerror}") from error
 
     def is_drain_requested(self) -> bool:
         """Returns True if another process requested a drain."""
@@ -71,6 +113,7 @@ class RunDirectory:
 
     def read_run(self) -> dict[str, Any]:
         """Returns the content of `run.json`; empty if there is none. Raises RunDirectoryError if it cannot be read."""
+        self.refuse_links()
         try:
             data = read_json(self._run, Any)
         except FileNotFoundError:
@@ -107,6 +150,7 @@ class RunDirectory:
 
     def prepare(self) -> None:
         """Create the folders; raises RunDirectoryError if nothing can be written there."""
+        self.refuse_links()
         try:
             for folder in (self.path, self.results, self.journal):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -118,18 +162,19 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.path}: the output directory cannot be written: {error.strerror}") from error
 
     @contextmanager
-    def held(self, *, locks: bool = True) -> Iterator[None]:
+    def held(self, lock: Literal["file", "none"] = "file") -> Iterator[None]:
         """Hold the directory's lock.
 
         Args:
-            locks: False if the file system has no locks, at the user's own risk (the YAML's `output.lock`).
+            lock: `none` takes no lock: that no other process writes here is the user's business.
 
         Raises:
             RunDirectoryError: another process holds it, or the file system has no locks.
         """
+        self.refuse_links()
         handle = _open_lock(self._lock)
         try:
-            if locks and not _lock_with_retries(handle):
+            if lock == "file" and not self._take(handle):
                 holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
                 raise RunDirectoryError(
                     f"{self.path}: another judge-runner uses this run directory ({holder or 'unknown process'}); "
@@ -137,7 +182,8 @@ class RunDirectory:
                 )
             with suppress(OSError):  # only for messages; a full disk is reported when rows are written
                 os.ftruncate(handle, 0)
-                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                how = "" if lock == "file" else f" {_UNLOCKED}"
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}{how}\n".encode(), 0)
                 self._drain_request.unlink(missing_ok=True)
             self._lock_handle = handle
             yield
@@ -162,16 +208,32 @@ class RunDirectory:
             errno.ESTALE, "this run directory was moved, deleted or replaced while the run used it", str(self.path)
         )
 
-    def is_held(self, *, if_unknown: bool = False) -> bool:
-        """Returns True if a process holds the lock at the moment; `if_unknown` if the file system has no locks."""
+    def _take(self, handle: int) -> bool:
+        """Lock the file; returns False if another process holds it, and raises RunDirectoryError without locks."""
         try:
-            handle = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
+            return _lock_with_retries(handle)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{self.path}: this file system has no file locks (flock: {error.strerror}), which keep two processes "
+                "from writing here at once. Mount it with locks (Lustre: -o flock; NFS: a lock service), choose a "
+                "directory on another one with --run-dir, or set output.lock: none and make sure yourself that only "
+                "one process runs here"
+            ) from error
+
+    def is_held(self) -> bool | None:
+        """Returns True if a process holds the lock at the moment; None if no one can know: there are no locks."""
+        try:
+            handle = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return False
         try:
-            return not _try_lock(handle, fcntl.LOCK_SH)
-        except RunDirectoryError:
-            return if_unknown
+            if not _try_lock(handle, fcntl.LOCK_SH):
+                return True
+            return None if os.pread(handle, 200, 0).rstrip().endswith(_UNLOCKED.encode()) else False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise damaged(self._lock, error) from error
+            return None
         finally:
             os.close(handle)
 
@@ -189,13 +251,25 @@ def move_aside(path: Path) -> Path:
     while target.exists():
         number += 1
         target = path.with_name(f"{path.name}.{stamp}-{number}")
-    path.rename(target)
+    try:
+        path.rename(target)
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot be moved aside to {target}: {error.strerror}") from error
     return target
+
+
+def _is_own(name: str) -> bool:
+    """Return True for a name that judge-runner writes, or for the temporary file of one."""
+    return (
+        name in _OWN_NAMES
+        or (name.startswith(".") and name.endswith(TEMPORARY_SUFFIX))
+        or (name.removesuffix(TEMPORARY_SUFFIX) in _OWN_NAMES)
+    )
 
 
 def _open_lock(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:
         raise RunDirectoryError(f"{path}: the output directory cannot be written: {error.strerror}") from error
 
@@ -214,8 +288,5 @@ def _try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
-        raise RunDirectoryError(
-            f"the file system of the run directory has no locks ({error.strerror}); choose a directory on another one, "
-            "or set output.lock: none and make sure that only one judge-runner uses it at a time"
-        ) from error
+        raise
     return True

@@ -257,7 +257,8 @@ def _submit(bench: Bench, ordinals: list[int], reserved: Spend | None = None) ->
     members = [{"custom_id": f"{n}-judge-o-0", "request_hash": "", "sample_id": "", "columns": {}} for n in ordinals]
     text = "".join(json.dumps({**member, "ordinal": n}) + "\n" for n, member in zip(ordinals, members, strict=True))
     ledger.members(0).write_text(text, encoding="utf-8")
-    ledger.save(Shard(0, "poll", "default", "http://127.0.0.1:9/v1", requests=len(ordinals), size=1, reserved=reserved))
+    url = "http://127.0.0.1:9/v1"
+    ledger.save(Shard(0, "poll", "default", url, len(ordinals), size=1, reserved=reserved, batch_id="b"))
 
 
 def test_a_finished_run_has_no_open_requests(bench):

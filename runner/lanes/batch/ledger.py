@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from runner.core import TEMPORARY_SUFFIX, damaged, put_in_place, read_json, sync_directory, write_json
 from runner.errors import RunDirectoryError
-from runner.limits import Spend
+from runner.limits import ZERO_SPEND, Spend
 from runner.run_file import Count, Seconds
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,11 @@ _ADVICE = (
     "It says which batch holds requests of this run: put it back, or move it away, "
     "and its requests are sent (and paid for) again"
 )
+
+_RESERVED_MAX = Spend(1 << 53, 1 << 53, 1 << 80)
+
+_IDS = ("batch_id", "input_file_id", "output_file_id", "error_file_id")
+_NEEDED = {"create": "input_file_id", "confirm": "input_file_id", "poll": "batch_id", "download": "batch_id"}
 
 _ANY_FILE = re.compile(r"\.?shard-(\d{5,})\.")
 
@@ -69,6 +75,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         missing: lines that the service counts as finished and did not hand out; its files are then kept there.
         kept_files: ids of files at the service that are not deleted yet, though the shard is collected.
         emulated: True if an emulator ran the batch.
+        run: the id of the run that it belongs to; None if an earlier version wrote the file.
     """
 
     number: Count
@@ -100,6 +107,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
     missing: Count = 0
     kept_files: tuple[str, ...] = ()
     emulated: bool = False
+    run: str | None = None
 
     @property
     def endpoint_key(self) -> tuple[str, str]:
@@ -157,15 +165,20 @@ class _Request(msgspec.Struct, gc=False):
 class Ledger:
     """The folder `batches/` of a run directory.
 
-    Raises RunDirectoryError if a state file cannot be read.
+    Args:
+        folder: the folder.
+        run: the id of the run; None if it does not matter.
+
+    Raises RunDirectoryError if a state file cannot be read, or does not fit its name, the other files or the run.
 
     Attributes:
         shards: every shard by number, as last saved.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: str | None = None) -> None:
         self.folder = folder
         self.shards: dict[int, Shard] = {}
+        self._run = run
         if folder.is_dir():
             self._load()
 
@@ -206,6 +219,8 @@ class Ledger:
 
     def save(self, shard: Shard) -> Shard:
         """Replace a shard's state file. Once this returns, a power cut does not undo it. Raises OSError."""
+        if self._run is not None:
+            shard = msgspec.structs.replace(shard, run=self._run)
         write_json(self._path(shard.number, "json"), msgspec.to_builtins(shard))
         self.shards[shard.number] = shard
         if not shard.is_open:
@@ -288,9 +303,39 @@ class Ledger:
     def _load(self) -> None:
         for path in self._files():
             if _STATE_FILE.fullmatch(path.name):
-                shard = read_json(path, Shard, _ADVICE)
+                try:
+                    shard = read_json(path, Shard, _ADVICE)
+                except FileNotFoundError:  # it has just been moved away
+                    continue
+                if (problem := self._problem(path, shard)) is not None:
+                    raise damaged(path, problem, _ADVICE)
                 self.shards[shard.number] = shard
         self.shards = dict(sorted(self.shards.items()))
+
+    def _problem(self, path: Path, shard: Shard) -> str | None:
+        """Return why a state file cannot be the one of its name in this run, beside the files before it."""
+        expected = self._path(shard.number, "json").name
+        if path.name != expected:
+            return f"it is about the shard of {expected} (`$.number` is {shard.number})"
+        if self._run is not None and shard.run not in (None, self._run):
+            return f"it belongs to the run {shard.run!r} (`$.run`), and run.json to {self._run!r}"
+        if not _is_address(shard.base_url):
+            return "expected an address such as https://host/v1 - at `$.base_url`"
+        if shard.reserved is not None and not (
+            shard.reserved.fits_in(_RESERVED_MAX) and ZERO_SPEND.fits_in(shard.reserved)
+        ):
+            return "expected amounts that can be reserved - at `$.reserved`"
+        for key in _IDS:
+            if getattr(shard, key) in ("", ".", ".."):
+                return f"expected the id that the service gave - at `$.{key}`"
+        needed = _NEEDED.get(shard.step)
+        if needed is not None and getattr(shard, needed) is None:
+            return f"the step {shard.step!r} needs `$.{needed}`"
+        if shard.is_open and shard.batch_id is not None:
+            for other in self.open_shards:
+                if other.batch_id == shard.batch_id:
+                    return f"{self._path(other.number, 'json').name} has the same batch (`$.batch_id`)"
+        return None
 
     def clean_up(self) -> None:
         """Remove what a crash left behind: incomplete shards, and files of closed ones. Raises OSError."""
@@ -310,6 +355,15 @@ class Ledger:
     def _clear(self, number: int) -> None:
         for path in (self.requests(number), self.members(number), self.output(number), self.errors(number)):
             path.unlink(missing_ok=True)
+
+
+def _is_address(text: str) -> bool:
+    """Return True for the base URL of a service."""
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
 
 
 def _lines(path: Path, kind: type[Line], expected: int) -> Iterator[Line]:

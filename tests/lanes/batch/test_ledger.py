@@ -33,7 +33,8 @@ from runner.lanes.batch.submitted import entry_line
 
 
 def shard(number: int = 0, step: Step = "poll", **more: Any) -> Shard:
-    return Shard(number, step, "default", "http://here/v1", 3, 100, **more)
+    ids = {"batch_id": f"b-{number}", "input_file_id": f"f-{number}"}
+    return Shard(number, step, "default", "http://here/v1", 3, 100, **{**ids, **more})
 
 
 def stored(ledger: Ledger, one: Shard) -> Shard:
@@ -50,13 +51,13 @@ SHARDS = st.builds(
     number=st.integers(0, 200_000),
     step=st.sampled_from(get_args(Step)),
     service=TEXTS,
-    base_url=TEXTS,
+    base_url=st.just("http://here/v1"),
     requests=st.integers(0, 1 << 40),
     size=st.integers(0, 1 << 40),
     replaces=st.booleans(),
-    input_file_id=st.none() | TEXTS,
+    input_file_id=st.just("file-好"),
     sent_at=st.none() | st.floats(0, 1e10),
-    batch_id=st.none() | TEXTS,
+    batch_id=st.uuids().map(str),
     cancelled_at=st.none() | st.floats(0, 1e10),
     finished=st.integers(0, 99),
     ended=st.none() | TEXTS,
