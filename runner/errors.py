@@ -208,7 +208,7 @@ class RunStopped(JudgeRunnerError):
     Args:
         reason: the `stop_reason`, one of `authentication`, `quota`, `address`, `refused`, `output`, `dataset`,
             `outage`, `max_time`, `interrupted`, `terminated`, `detached`, `cancelled`, `undecided`, `storage`,
-            `budget`, `breaker`, `incomplete`.
+            `budget`, `breaker`, `incomplete`, `internal`.
         message: what happened and what to do, for a person.
         exit_code: 3 if a person must act, 4 to run again later, 130 or 143 if drained after a signal.
     """

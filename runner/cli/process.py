@@ -22,8 +22,9 @@ GC_THRESHOLD = 50_000
 def main() -> None:
     """Run the console command and exit with its exit code."""
     guard_streams()
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        signal.signal(number, partial(_exit, code))
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores it
+            signal.signal(number, partial(_exit, code))
     raise_open_file_limit()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 50, 1000)

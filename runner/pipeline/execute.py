@@ -27,7 +27,11 @@ from runner.service import Client, EmbeddedEmulator, embedded_emulator
 STATUS_INTERVAL_SECONDS = 1.0
 
 # For each signal the stop reason and the exit code.
-SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
+SIGNALS = {
+    signal.SIGINT: ("interrupted", 130),
+    signal.SIGTERM: ("terminated", 143),
+    signal.SIGHUP: ("terminated", 143),
+}
 DEFAULTS = RunOptions()
 
 
@@ -72,6 +76,9 @@ async def _run(run: OpenRun) -> RunSummary:
             await _run_lanes(run, manifest)
     except RunStopped as error:
         stop = error
+    except Exception as error:
+        manifest.crash(error)
+        raise
     return await _finish(run, manifest, stop)
 
 
@@ -245,9 +252,14 @@ async def _update_every_second(
             await anyio.sleep(STATUS_INTERVAL_SECONDS)
 
 
+def _handled_signals() -> list[signal.Signals]:
+    """Return the signals that drain the run: not those that are ignored, as SIGHUP is under `nohup`."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 async def _handle_signals(lanes: LaneScheduler) -> None:
     """Drain at the first signal, stop at once at the second."""
-    with anyio.open_signal_receiver(*SIGNALS) as signals:
+    with anyio.open_signal_receiver(*_handled_signals()) as signals:
         async for number in signals:
             reason, code = SIGNALS[number]
             if lanes.draining:
@@ -261,7 +273,7 @@ async def _handle_signals(lanes: LaneScheduler) -> None:
 async def _handle_signals_while_finishing() -> None:
     """Ignore the first signal, exit at once at the second: every row is on the disk by now."""
     received = False
-    with anyio.open_signal_receiver(*SIGNALS) as signals:
+    with anyio.open_signal_receiver(*_handled_signals()) as signals:
         async for number in signals:
             reason, code = SIGNALS[number]
             if received:

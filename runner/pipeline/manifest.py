@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -27,6 +28,7 @@ from runner.version import __version__
 log = logging.getLogger(__name__)
 
 NO_TRAFFIC = Traffic()
+EXIT_INTERNAL = 70
 
 
 class _StoredTraffic(msgspec.Struct):
@@ -148,6 +150,15 @@ class RunManifest:
             log.warning("status.json cannot be written: %s", error)
         except OSError as error:
             raise output_failed(error) from error
+
+    def crash(self, error: Exception) -> None:
+        """Write to run.json and status.json, if that is possible, that an internal error ended the run."""
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        with suppress(Exception):
+            message = f"{type(cause).__name__}: {cause}"
+            self.end(EXIT_INTERNAL, RunStopped("internal", message, EXIT_INTERNAL))
 
     def save(
         self, state: str, exit_code: int | None = None, stop_reason: str | None = None, stop_message: str | None = None

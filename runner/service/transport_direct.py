@@ -27,6 +27,10 @@ from runner.service.transport import HEADER_LIMITS, ConnectionReuse, Reply, Tran
 # Services close idle connections without notice, so older ones are not reused. 15 s is aiohttp's own figure.
 MAX_IDLE_SECONDS = 15.0
 
+# A timer that is this late says that the process was paused; what has arrived is then read for a while.
+PAUSE_SECONDS = 1.0
+READ_AFTER_PAUSE_SECONDS = 1.0
+
 MAX_INTERIM_RESPONSES = 100  # of one request, such as 103; then the service never comes to the answer
 
 
@@ -164,7 +168,12 @@ class DirectTransport:
 
     def _abort_overdue(self) -> None:
         """Abort the connections past their deadline; `post` then finds the deadline gone and raises TimeoutError."""
-        self._timer, self._timer_at, now = None, math.inf, self._loop.time()
+        now = self._loop.time()
+        if now - self._timer_at > PAUSE_SECONDS:
+            # The process was stopped, or the machine slept: what arrived meanwhile lies in the sockets.
+            self._start_timer(now + READ_AFTER_PAUSE_SECONDS)
+            return
+        self._timer, self._timer_at = None, math.inf
         for connection in [each for each, deadline in self._deadlines.items() if deadline <= now]:
             del self._deadlines[connection]
             if connection.transport is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import threading
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +26,7 @@ from runner.emulator.http.server import start
 from runner.errors import BadReply, TimedOut
 from runner.service import transport_direct
 from runner.service.transport import Reply, TransportUnsupported
-from runner.service.transport_direct import DirectTransport
+from runner.service.transport_direct import PAUSE_SECONDS, DirectTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -173,6 +176,28 @@ async def test_a_service_may_reply_before_it_has_read_the_whole_body() -> None:
             assert (await transport.post(b"x" * 50_000_000))[0] == 413
     gone.set()
     listener.close()
+
+
+async def test_answers_that_arrived_while_the_process_was_stopped_are_read() -> None:
+    """A thread answers while this loop stands still for longer than the time limit, as after SIGSTOP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(response(200, ANSWER))
+                connection.recv(1)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        async with client(url, timeout={"total": 0.5}) as judge:
+            call = asyncio.create_task(judge.chat(BODY))
+            await asyncio.sleep(0.2)  # the request is sent
+            time.sleep(0.5 + PAUSE_SECONDS + 0.3)  # noqa: ASYNC251 - the process is stopped
+            assert (await call).text == "[[4]]"
+        thread.join()
 
 
 async def test_interim_responses_are_skipped() -> None:
