@@ -333,7 +333,7 @@ class Ledger:
             return f"the step {shard.step!r} needs `$.{needed}`"
         if shard.is_open and shard.batch_id is not None:
             for other in self.open_shards:
-                if other.batch_id == shard.batch_id:
+                if (other.endpoint_key, other.batch_id) == (shard.endpoint_key, shard.batch_id):
                     return f"{self._path(other.number, 'json').name} has the same batch (`$.batch_id`)"
         return None
 
