@@ -20,7 +20,7 @@ from runner.results.cells import EXCEL_CELL_MAX_UTF16_UNITS, ExcelCells, harmles
 from runner.results.journal import decode_row, segment_paths
 from runner.results.parts import PartWriter, open_part, part_paths, read_part_batches, with_all_columns
 from runner.results.run_directory import RunDirectory
-from runner.results.schema import results_schema, to_batch
+from runner.results.schema import results_schema, to_batch, to_batches
 from runner.types import Row
 from runner.values import Style, exact_rows, shown_rows
 
@@ -147,9 +147,18 @@ def _all_batches(
         if newest.get(row["custom_id"]) == position:
             chunk.append(row)
         if len(chunk) >= ROWS_PER_WRITE:
-            yield to_batch(chunk, schema)
+            yield from _batches(chunk, schema)
             chunk = []
-    yield to_batch(chunk, schema)
+    yield from _batches(chunk, schema)
+    yield to_batch([], schema)  # the columns, if there is no row
+
+
+def _batches(rows: list[Row], schema: pa.Schema) -> list[pa.RecordBatch]:
+    """Convert rows of the journal; those that do not fit their columns are left out, as they will be of the parts."""
+    batches, refused = to_batches(rows, schema)
+    for row, why in refused:
+        log.warning("the row %s does not fit its columns and is left out: %s", row["custom_id"], why)
+    return batches
 
 
 def _write(target: Path, ending: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:

@@ -19,6 +19,7 @@ from runner.results import (
     ResultWriter,
     RunDirectory,
     check_parts,
+    export_results,
     load_completion_index,
     read_segment,
     recover_results,
@@ -118,6 +119,8 @@ def test_recovery_gets_past_a_row_that_does_not_fit(run_directory: RunDirectory,
     rows = [stored_row(number) for number in range(5)]
     rows[2][name] = unfit(name)
     write_segment(segment_path(run_directory.journal, 0), rows)
+    exported = run_directory.path.parent / "rows.parquet"
+    assert export_results(run_directory, exported) == 4
     rejected = Rejected(run_directory.journal)
     recover_results(run_directory.path, SCHEMA, "zstd", rejected)
     assert [row["ordinal"] for row in read_rows()] == [0, 1, 3, 4]
