@@ -1,4 +1,4 @@
-"""The checksums of a run's Parquet files, in its folder `checksums`: a file with the name of each.
+"""The checksums of a run's Parquet files, in its folder `checksums`: `part-00003.parquet.crc32`.
 
 Parquet's own checksums cover the pages, not the footer and not the page headers. A damaged column name, offset or
 count there can give other values without an error. A file without a checksum, of an earlier version, is accepted. They
@@ -21,7 +21,7 @@ _checked: dict[Path, tuple[int, int, int]] = {}
 def checksum_path(file: Path) -> Path:
     """Return the path of the checksum of a part or of samples.parquet."""
     directory = file.parent.parent if file.parent.name == "results" else file.parent
-    return directory / "checksums" / file.name
+    return directory / "checksums" / f"{file.name}.crc32"
 
 
 def put_in_place_with_checksum(temporary: Path, final: Path) -> None:
@@ -50,7 +50,7 @@ def damage(file: Path) -> str | None:
     # The checksum is written before the file, so it is read after it; twice, if the file was replaced in between.
     if _checksum(file) not in _recorded(file) and _checksum(file) not in _recorded(file):
         return (
-            f"it does not have the checksum in checksums/{file.name} any more: it is damaged, or another program has "
+            f"it does not have the checksum in checksums/{file.name}.crc32 any more: it is damaged, or another program has "
             "changed it; if that was right, delete its checksum"
         )
     _checked[file] = identity

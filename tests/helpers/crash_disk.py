@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-FOLDERS = ("results", "journal")
+FOLDERS = ("results", "journal", "checksums")
 
 # The content of each file of a run directory, by its relative name.
 Snapshot = dict[str, bytes]
@@ -89,12 +89,12 @@ class Disk:
         """Returns what a power cut would leave: of each file the content at its last fsync.
 
         Args:
-            results_lag: True if `results/` has the names of its last fsync, False if it has the current names.
+            results_lag: True if `results/` and `checksums/` have the names of its last fsync, False if it has the current names.
             journal_lag: the same for `journal/`.
             zeros: True if files have their current size, filled up with zeros.
         """
         left = {}
-        for folder, lag in zip(FOLDERS, (results_lag, journal_lag), strict=True):
+        for folder, lag in zip(FOLDERS, (results_lag, journal_lag, results_lag), strict=True):
             now = self._listing(folder)
             for name, inode in (self._names[folder] if lag else now).items():
                 kept = self._synced.get(inode, b"")
@@ -103,7 +103,9 @@ class Disk:
         return left
 
     def _listing(self, folder: str) -> dict[str, int]:
-        return {entry.name: entry.inode() for entry in os.scandir(self.root / folder)}
+        """Return the names and inodes in a folder; a folder that is not there yet has none."""
+        path = self.root / folder
+        return {entry.name: entry.inode() for entry in os.scandir(path)} if path.is_dir() else {}
 
     def record_fsync(self, handle: int) -> None:
         """Record the content of a synced file, or the names in a synced folder."""
