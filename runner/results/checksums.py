@@ -50,8 +50,8 @@ def damage(file: Path) -> str | None:
     # The checksum is written before the file, so it is read after it; twice, if the file was replaced in between.
     if _checksum(file) not in _recorded(file) and _checksum(file) not in _recorded(file):
         return (
-            f"it does not have the checksum in checksums/{file.name}.crc32 any more: it is damaged, or another program has "
-            "changed it; if that was right, delete its checksum"
+            f"it does not have the checksum in checksums/{file.name}.crc32 any more: it is damaged, or another program "
+            "has changed it; if that was right, delete its checksum"
         )
     _checked[file] = identity
     return None

@@ -89,7 +89,8 @@ class Disk:
         """Returns what a power cut would leave: of each file the content at its last fsync.
 
         Args:
-            results_lag: True if `results/` and `checksums/` have the names of its last fsync, False if it has the current names.
+            results_lag: True if `results/` and `checksums/` have the names of their last fsync, False if they have the
+                current names.
             journal_lag: the same for `journal/`.
             zeros: True if files have their current size, filled up with zeros.
         """
