@@ -21,7 +21,7 @@ MINORS = ((3, 11), (3, 12), (3, 13))
 TESTS = ("tests/judge", "tests/config")
 NEEDS_ARROW = "tests/config/test_result_columns.py"
 WHOLE = bool(os.environ.get("JUDGE_RUNNER_WHOLE"))
-PACKAGES = ("anyio", "hypothesis", "msgspec", "pydantic", "pytest", "pytest-xdist", "pyyaml")
+PACKAGES = ("anyio", "hypothesis", "msgspec", "pydantic", "pytest", "pytest-xdist", "pyyaml", "regex")
 
 Version = tuple[int, int, int]
 
@@ -73,7 +73,8 @@ def passes(version: Version, python: Path) -> bool:
         return True
     begin = time.monotonic()
     venv = FOLDER / (f"{dotted(version)}-whole" if WHOLE else dotted(version))
-    if not (venv / "installed").exists():
+    stamp = venv / "installed"
+    if not stamp.exists() or stamp.read_text() != " ".join(PACKAGES):
         install(python, venv)
     options = ("-n", "auto", "--dist", "worksteal") if WHOLE else ("-n", "2", f"--ignore={NEEDS_ARROW}", *TESTS)
     command = [venv / "bin" / "python", "-m", "pytest", "-p", "no:cacheprovider", *options]
@@ -89,7 +90,7 @@ def install(python: Path, venv: Path) -> None:
     pip += ["--quiet", "--disable-pip-version-check", "--no-compile", "-c", str(ROOT / "constraints.txt")]
     packages = ("-e", f"{ROOT}[dev]") if WHOLE else PACKAGES
     subprocess.run([*pip, *packages], check=True)
-    (venv / "installed").touch()
+    (venv / "installed").write_text(" ".join(PACKAGES))
 
 
 def dotted(version: Version) -> str:
